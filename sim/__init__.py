@@ -1,0 +1,51 @@
+"""lepton-sim: how long a model takes on a candidate chip, where time and energy go, how far from the bound.
+
+    import sim
+    report = sim.simulate("resnet50", chip="lepton_m", batch=8)
+
+The public names are loaded on first use, so that `import sim` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.graph.graph import Graph as Graph
+    from sim.graph.load import load_model as load_model
+    from sim.hw.chip import Chip as Chip
+    from sim.hw.chip import load_chip as load_chip
+    from sim.pipeline import plan as plan
+    from sim.pipeline import simulate as simulate
+    from sim.program import Program as Program
+    from sim.report.report import Report as Report
+    from sim.timeline import Timeline as Timeline
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Chip": "sim.hw.chip",
+    "Graph": "sim.graph.graph",
+    "Program": "sim.program",
+    "Report": "sim.report.report",
+    "Timeline": "sim.timeline",
+    "load_chip": "sim.hw.chip",
+    "load_model": "sim.graph.load",
+    "plan": "sim.pipeline",
+    "simulate": "sim.pipeline",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sim' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

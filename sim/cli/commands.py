@@ -1,0 +1,303 @@
+"""The commands. Each calls the library, then prints one result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sim import __version__
+from sim.cli.options import (
+    ChipFormat,
+    ChipOption,
+    Engine,
+    Fidelity,
+    Format,
+    FormatOption,
+    ListFormat,
+    ListFormatOption,
+    MappingOptions,
+    ModelArgument,
+    ModelOptions,
+    SetOption,
+    grouped,
+)
+from sim.cli.output import Progress, console, print_json, print_rows
+from sim.errors import InputError
+
+if TYPE_CHECKING:
+    from sim.hw.chip import Chip
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+show_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+list_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(show_app, name="show", help="Print a chip, model, partition, program, technology or DRAM.")
+app.add_typer(list_app, name="list", help="List chips, models or the parameters of a chip.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lepton {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lepton(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Simulate a model on a candidate accelerator chip: where the time goes, where the energy goes, how far
+    from the bound.
+    """
+
+
+@app.command()
+@grouped
+def simulate(
+    model: ModelArgument,
+    chip: ChipOption,
+    variant: ModelOptions,
+    mapping: MappingOptions,
+    fidelity: Annotated[
+        Fidelity, typer.Option(help="Event simulation, or the closed-form bound.")
+    ] = Fidelity.event,
+    engine: Annotated[
+        Engine | None, typer.Option(help="Both give the same result to the tick.  [default: compiled]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write a run folder.")] = None,
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Simulate MODEL on a chip and report time, energy and distance from the bound."""
+    from sim.pipeline import simulate as run_simulation
+
+    if fidelity is Fidelity.bound and engine is not None:
+        raise InputError("--engine chooses how events are simulated; --fidelity bound simulates none")
+    with Progress() as progress:
+        report = run_simulation(
+            model,
+            chip,
+            **variant.keywords(),
+            **mapping.keywords(),
+            fidelity=fidelity.value,
+            engine=(engine or Engine.compiled).value,
+            progress=progress,
+        )
+        if out is not None:
+            report.save(out)
+    if out is not None:
+        typer.echo(f"run folder: {out}", err=True)
+    if output_format is Format.json:
+        print_json(report.to_json())
+    elif output_format is Format.csv:
+        typer.echo(report.to_csv(), nl=False)
+    else:
+        from sim.report.text import render_text
+
+        render_text(report, console())
+
+
+@app.command()
+@grouped
+def check(
+    target: Annotated[
+        str, typer.Argument(metavar="CHIP|MODEL", help="A chip; with --chip, a model to put on it.")
+    ],
+    variant: ModelOptions,
+    mapping: MappingOptions,
+    chip: Annotated[
+        str | None, typer.Option("--chip", metavar="CHIP", help="Check the model on this chip.")
+    ] = None,
+) -> None:
+    """Check a chip file, or that a model loads, fits and lowers on a chip; nothing is simulated."""
+    if chip is None:
+        _refuse_unused(variant, mapping)
+        _check_chip(target, mapping.keywords()["overrides"])
+        return
+    from sim.pipeline import plan
+
+    with Progress() as progress:
+        graph, on_chip, program = plan(
+            target, chip, **variant.keywords(), **mapping.keywords(), progress=progress
+        )
+        program.validate()
+    typer.echo(f"model:   {graph.name}: {len(graph.ops):,} operators, {graph.macs:,} MACs per pass,")
+    typer.echo(f"         {graph.parameter_count:,} parameters in {graph.weight_bytes:,} B")
+    _warn(on_chip)
+    capacity = on_chip.dram.capacity_bytes
+    typer.echo(f"fits:    {on_chip.name}, {capacity:,} B of DRAM")
+    parts = f"{len(program.queues):,} queues, {len(program.links):,} links"
+    typer.echo(f"lowers:  {program.tasks:,} tasks on {parts}; valid")
+
+
+@show_app.command("chip")
+def show_chip(
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name or a .yaml file.")],
+    overrides: SetOption = None,
+    output_format: Annotated[
+        ChipFormat, typer.Option("--format", help="yaml loads again as a chip file.")
+    ] = ChipFormat.table,
+) -> None:
+    """Draw a chip and print its fully expanded configuration."""
+    from sim.hw.chip import load_chip
+
+    loaded = load_chip(chip, overrides or ())
+    if output_format is ChipFormat.json:
+        print_json(loaded.expanded())
+        return
+    if output_format is ChipFormat.table:
+        from sim.hw.drawing import drawing
+
+        typer.echo(drawing(loaded))
+        typer.echo()
+        _warn(loaded)
+    from sim.cli.views import yaml_text
+
+    typer.echo(yaml_text(loaded.expanded()), nl=False)
+
+
+@show_app.command("model")
+@grouped
+def show_model(
+    model: ModelArgument, variant: ModelOptions, output_format: FormatOption = Format.table
+) -> None:
+    """Print the operators of a model as they are loaded, before any fusing."""
+    from sim.cli.views import graph_rows, graph_title
+    from sim.graph.load import load_model
+
+    graph = load_model(model, **variant.keywords())
+    print_rows(graph_rows(graph), output_format, graph_title(graph))
+
+
+@show_app.command("partition")
+@grouped
+def show_partition(
+    model: ModelArgument,
+    chip: ChipOption,
+    variant: ModelOptions,
+    mapping: MappingOptions,
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Print how a model is divided over the cores: work, memory and cut of every part."""
+    from sim.cli.views import partition_rows, partition_title
+    from sim.pipeline import plan
+
+    with Progress() as progress:
+        _, _, program = plan(model, chip, **variant.keywords(), **mapping.keywords(), progress=progress)
+    print_rows(partition_rows(program), output_format, partition_title(program))
+
+
+@show_app.command("program")
+@grouped
+def show_program(
+    model: ModelArgument,
+    chip: ChipOption,
+    variant: ModelOptions,
+    mapping: MappingOptions,
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Print what a model was lowered to: tasks and bytes of every operator."""
+    from sim.cli.views import program_rows, program_title
+    from sim.pipeline import plan
+
+    with Progress() as progress:
+        _, _, program = plan(model, chip, **variant.keywords(), **mapping.keywords(), progress=progress)
+    print_rows(program_rows(program), output_format, program_title(program))
+
+
+@show_app.command("technology")
+def show_technology(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as n7.")],
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Print the energies and areas of a technology node, each with its source."""
+    from sim.cli.views import data_file_rows
+
+    rows = data_file_rows("hw_configs/technology", name, "technology")
+    print_rows(rows, output_format, f"Technology {name}")
+
+
+@show_app.command("dram")
+def show_dram(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as hbm3.")],
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Print a DRAM device, each number with its source."""
+    from sim.cli.views import data_file_rows
+
+    rows = data_file_rows("hw_configs/dram", name, "DRAM device")
+    print_rows(rows, output_format, f"DRAM device {name}")
+
+
+@list_app.command("chips")
+def chips(output_format: ListFormatOption = ListFormat.table) -> None:
+    """The chips that come with lepton."""
+    from sim.cli.views import chip_rows
+
+    print_rows(chip_rows(), output_format, "Chips")
+
+
+@list_app.command("models")
+def models(output_format: ListFormatOption = ListFormat.table) -> None:
+    """The models that come with lepton."""
+    from sim.cli.views import model_rows
+
+    print_rows(model_rows(), output_format, "Models")
+
+
+@list_app.command("parameters")
+def parameters(output_format: ListFormatOption = ListFormat.table) -> None:
+    """Every parameter of a chip file: path, unit, default and meaning."""
+    from sim.cli.views import parameter_rows
+
+    print_rows(parameter_rows(), output_format, "Parameters of a chip file")
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The chip file to write.")] = Path("chip.yaml"),
+) -> None:
+    """Write a commented chip file to start from; an existing file is never overwritten."""
+    from sim.hw.chip import chip_template
+
+    text = chip_template()
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        reason = "exists already; name another file" if isinstance(error, FileExistsError) else error.strerror
+        raise InputError(f"cannot write {file}: {reason}") from error
+    typer.echo(f"wrote {file}; next: lepton check {file}")
+
+
+def _check_chip(name: str, overrides: Sequence[str]) -> None:
+    from sim.hw.chip import load_chip
+
+    chip = load_chip(name, overrides)
+    _warn(chip)
+    typer.echo(f"{name}: ok")
+    typer.echo(chip.summary_text())
+
+
+def _warn(chip: Chip) -> None:
+    from sim.hw.chip import check_chip
+
+    for warning in check_chip(chip):
+        typer.echo(f"warning: {chip.name}: {warning}", err=True)
+
+
+def _refuse_unused(*groups: ModelOptions | MappingOptions) -> None:
+    """Checking a chip alone takes no option but --set."""
+    for field, value in ((f, getattr(group, f.name)) for group in groups for f in dataclasses.fields(group)):
+        if value != field.default and field.name != "overrides":
+            option = f"--{field.name.replace('_', '-')}"
+            raise InputError(f"{option} says how a model runs; add --chip CHIP to check a model on a chip")

@@ -1,0 +1,63 @@
+"""From a command line to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from sim import __version__
+from sim.cli.commands import app
+from sim.errors import LeptonError
+
+_REPORT = "this is a bug: please report it with the command and what it prints with LEPTON_DEBUG=1"
+
+
+def _crash(error: Exception) -> int:
+    """One line for an error nobody foresaw; the traceback only where it was asked for."""
+    import traceback
+
+    if os.environ.get("LEPTON_DEBUG") == "1":
+        traceback.print_exc()
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    typer.echo(f"internal error in lepton {__version__}: {what}{place}; {_REPORT}", err=True)
+    return 70
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code."""
+    try:
+        app(args=list(arguments), prog_name="lepton")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except LeptonError as error:
+        typer.echo(str(error), err=True)
+        return error.exit_code
+    except Exception as error:
+        return _crash(error)
+    return 0
+
+
+def main() -> None:
+    """Entry point of the `lepton` command."""
+    import signal
+
+    signal.signal(signal.SIGINT, _interrupt)
+    if hasattr(signal, "SIGPIPE"):  # end quietly where the reader of our output went away, as filters do
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a terminal without box characters shows "?" instead of failing
+            reconfigure(errors="replace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def _interrupt(*_: object) -> None:
+    """Ctrl-C: not a KeyboardInterrupt, which versions of typer turn into different exit codes."""
+    typer.echo("interrupted", err=True)
+    raise SystemExit(130)

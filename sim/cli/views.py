@@ -1,0 +1,184 @@
+"""What `show` and `list` print, as rows with one set of keys. Dimensional keys end in their unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sim.graph.graph import Graph
+    from sim.program import Program
+
+Row = Mapping[str, Any]
+
+
+def chip_rows() -> list[Row]:
+    """One row per chip of hw_configs/."""
+    from sim.hw.chip import list_chips, load_chip
+
+    rows: list[Row] = []
+    for chip in (load_chip(name) for name in list_chips()):
+        arrays = [k.array for k in chip.cores if k.array is not None]
+        rows.append(
+            {
+                "chip": chip.name,
+                "technology": chip.technology,
+                "clock_mhz": chip.clock_hz / 1e6,
+                "cores": chip.core_count,
+                "array": ", ".join(f"{a.count} x {a.rows} x {a.cols}" for a in arrays),
+                "dtypes": ", ".join(sorted({dtype for a in arrays for dtype in a.rates})),
+                "sram_per_core_bytes": max(kind.sram.size_bytes for kind in chip.cores),
+                "dram": chip.dram.device,
+                "dram_gb_per_s": chip.dram.bandwidth_bytes_per_s / 1e9,
+            }
+        )
+    return rows
+
+
+def model_rows() -> list[Row]:
+    """One row per file of workloads/."""
+    from sim.graph.load import list_models
+
+    rows: list[Row] = []
+    for model in list_models():
+        size = {"macs": model.macs, "parameters": model.parameters}
+        rows.append({"model": model.name, "domain": model.domain, "family": model.family, **size})
+    return rows
+
+
+def parameter_rows() -> list[Row]:
+    """One row per parameter of a chip file."""
+    from sim.hw.chip import parameter_table
+
+    return list(parameter_table())
+
+
+def graph_title(graph: Graph) -> str:
+    """The sums under which the operators stand."""
+    work = f"{graph.macs:,} MACs and {graph.flops:,} FLOPs per pass"
+    size = f"{graph.parameter_count:,} parameters in {graph.weight_bytes:,} B"
+    return f"{graph.name}: {len(graph.ops):,} operators, {work}, {size}"
+
+
+def graph_rows(graph: Graph) -> list[Row]:
+    """One row per operator, in order."""
+    from sim.graph.graph import op_macs
+
+    rows: list[Row] = []
+    for op in graph.ops:
+        out = graph.tensors[op.output]
+        weights = {name for name in op.operands if graph.tensors[name].role == "weight"}
+        rows.append(
+            {
+                "operator": op.name,
+                "kind": op.attributes.get("function", op.kind) if op.kind == "elementwise" else op.kind,
+                "output": "x".join(map(str, out.shape)),
+                "dtype": out.dtype,
+                "macs": op_macs(op, graph.tensors),
+                "weight_bytes": sum(graph.tensors[name].size_bytes for name in weights),
+                "output_bytes": out.size_bytes,
+            }
+        )
+    return rows
+
+
+def program_title(program: Program) -> str:
+    """The sums under which the operators stand."""
+    return (
+        f"{program.name}: {program.tasks:,} tasks in {len(program.segments)} segments, "
+        f"{len(program.queues)} queues, {len(program.links)} links"
+    )
+
+
+def program_rows(program: Program) -> list[Row]:
+    """One row per operator of every segment: its tasks by kind and its bytes, of one run of the segment."""
+    import numpy as np
+
+    from sim.program import Kind
+
+    rows: list[Row] = []
+    for segment, repeat in zip(program.segments, program.repeats, strict=True):
+        n = len(segment.ops)
+        by_kind = {kind: np.bincount(segment.op[segment.kind == kind], minlength=n) for kind in Kind}
+        moved = np.zeros(n, np.int64)
+        np.add.at(moved, segment.op, segment.nbytes)
+        for index, op in enumerate(segment.ops):
+            counts = {kind.name.lower(): int(by_kind[kind][index]) for kind in Kind if kind != Kind.BARRIER}
+            head = {"segment": segment.name, "repeat": repeat, "operator": op.name, "kind": op.kind}
+            rows.append({**head, **counts, "moved_bytes": int(moved[index])})
+    return rows
+
+
+def partition_title(program: Program) -> str:
+    """What the parts have in common."""
+    facts = program.facts["partition"]
+    return f"{program.name}: partition " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "parts")
+
+
+def partition_rows(program: Program) -> list[Row]:
+    """One row per part: its cores, work, memory and cut."""
+    return list(program.facts["partition"]["parts"])
+
+
+def data_file_rows(folder: str, name: str, what: str) -> list[Row]:
+    """One row per number of a data file. Status and source are its own, or those of the block around it.
+
+    Raises InputError on an unknown name.
+    """
+    from sim.config import find_resource, load_yaml
+
+    return list(_leaves(load_yaml(find_resource(folder, name, what=what)).data, "", {}))
+
+
+def yaml_text(data: Mapping[str, Any]) -> str:
+    """Plain data as a YAML file, keys in their order."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    stream = StringIO()
+    writer = YAML()
+    writer.width = 100
+    writer.indent(mapping=2, sequence=4, offset=2)
+    writer.dump(_styled(data), stream)
+    return stream.getvalue()
+
+
+def _styled(value: Any) -> Any:
+    """Lists of scalars on one line, as people write them."""
+    from ruamel.yaml.comments import CommentedSeq
+
+    if isinstance(value, Mapping):
+        return {key: _styled(inner) for key, inner in value.items()}
+    if not isinstance(value, list | tuple):
+        return value
+    items = CommentedSeq(_styled(inner) for inner in value)
+    if not any(isinstance(inner, Mapping) for inner in value):
+        items.fa.set_flow_style()
+    return items
+
+
+_ABOUT = ("status", "source", "notes", "name", "device")
+
+
+def _leaves(value: Any, path: str, about: Mapping[str, str]) -> Iterator[Row]:
+    """The numbers below `value`; {size: 8 KiB, value: 1 pJ/B} in a list is named by its size."""
+    if isinstance(value, list):
+        for entry in value:
+            point = [str(v) for k, v in entry.items() if k not in ("value", *_ABOUT)]
+            yield from _leaves(entry, f"{path}[{', '.join(point)}]", about)
+    elif not isinstance(value, dict):
+        yield {
+            "name": path,
+            "value": value,
+            "status": about.get("status", ""),
+            "source": about.get("source", ""),
+        }
+    else:
+        about = {**about, **{key: value[key] for key in ("status", "source") if key in value}}
+        if "value" in value:
+            yield from _leaves(value["value"], path, about)
+            return
+        for key, inner in value.items():
+            if key not in _ABOUT:
+                yield from _leaves(inner, f"{path}.{key}" if path else str(key), about)

@@ -1,0 +1,34 @@
+"""YAML files to validated dataclasses: positions, inheritance, units, resources."""
+
+from sim.config.document import Document, Position, document_from_data, load_yaml
+from sim.config.model import (
+    Field,
+    FieldSpec,
+    Part,
+    Unit,
+    dump,
+    field_specs,
+    json_schema,
+    known_keys,
+    validate,
+)
+from sim.config.resources import data_dir, find_resource, list_resources
+
+__all__ = [
+    "Document",
+    "Field",
+    "FieldSpec",
+    "Part",
+    "Position",
+    "Unit",
+    "data_dir",
+    "document_from_data",
+    "dump",
+    "field_specs",
+    "find_resource",
+    "json_schema",
+    "known_keys",
+    "list_resources",
+    "load_yaml",
+    "validate",
+]

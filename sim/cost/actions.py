@@ -1,0 +1,80 @@
+"""Action counts of a mapped nest: what its tasks do to arrays, accumulators, scratchpads and lanes.
+
+Counts are sums over all tiles of all cores. Transfers by DMA are not in here: they follow from the tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import body_passes, operand_bits
+from sim.cost.work import GemmShape, accumulator_accesses, accumulator_bytes, array_cycles, array_reads
+from sim.graph.nest import Nest
+from sim.graph.tensor import DTYPE_BITS
+from sim.hw.core import CoreKind
+
+Int64 = npt.NDArray[np.int64]
+
+
+def array_actions(
+    nest: Nest, gemm: GemmShape, results: int, kind: CoreKind, dataflow: str, parts: int
+) -> dict[str, float]:
+    """Counts of a contraction on arrays. `gemm` holds every tile; `results` elements leave the accumulators, each
+    the sum of `parts` parts of as many cores.
+
+    `macs` are the useful ones (the operator's own, without padding of the array), `array_peak_macs` what the
+    arrays could have done in the cycles they were held.
+    """
+    array = kind.array
+    assert array is not None
+    dtype = nest.operands[0].tensor.dtype
+    bits = operand_bits(nest)
+    hold, _ = array_cycles(gemm, kind, dtype, dataflow, bits)
+    left, right = array_reads(gemm, array, dataflow)
+    reads, writes = accumulator_accesses(gemm, array, dataflow)
+    one = accumulator_bytes(dtype)
+    out_bytes = results * DTYPE_BITS[nest.out.tensor.dtype] / 8
+    extra_bytes = sum(results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if _per_element(nest, o.axes))
+    cycles = float(hold.sum())
+    found = {
+        "macs": float(nest.macs),
+        "array_cycles": cycles,
+        "array_peak_macs": cycles * array.pe_count * float(array.rates[dtype]),
+        "sram_read_bytes": float((left * bits[0] + right * bits[1]).sum()) / 8 + extra_bytes,
+        "sram_write_bytes": out_bytes,
+        "accumulator_read_bytes": float(reads.sum() + results * parts) * one,
+        "accumulator_write_bytes": float(writes.sum()) * one,
+    }
+    if parts > 1:
+        # Every part but the owner's goes through scratchpads: written by its core, read to be added.
+        moved = float(results * (parts - 1) * one)
+        found["sram_write_bytes"] += moved
+        found["sram_read_bytes"] += moved
+        found["vector_add"] = float(results * (parts - 1))
+        found["vector_copy"] = float(results * (parts // 2))
+    return _with_passes(found, nest.drain, results)
+
+
+def vector_actions(nest: Nest, results: int, read_bytes: int) -> dict[str, float]:
+    """Counts of a nest on the vector unit: `results` elements made from `read_bytes` of operands."""
+    found = {
+        "macs": float(nest.macs),
+        "sram_read_bytes": float(read_bytes),
+        "sram_write_bytes": results * DTYPE_BITS[nest.out.tensor.dtype] / 8,
+    }
+    return _with_passes(found, body_passes(nest), results)
+
+
+def _with_passes(found: dict[str, float], passes: Mapping[str, float], results: int) -> dict[str, float]:
+    for name, count in passes.items():
+        key = f"vector_{name}"
+        found[key] = found.get(key, 0.0) + count * results
+    return found
+
+
+def _per_element(nest: Nest, axes: Sequence[object]) -> bool:
+    """Is an operand of the drain as large as the result (a residual), rather than a vector of biases?"""
+    return len(axes) == len(nest.out.axes)

@@ -1,0 +1,268 @@
+"""Closed-form latency, traffic and footprint of a nest under many tilings at once.
+
+The estimate is what the tile search minimises: the busiest of array, vector unit, DMA, DRAM and memory ports, plus
+what no overlap can hide (the first tiles in, the last tile out), plus the latency of every transfer as far as the
+buffers in flight leave it exposed. A cost without the last term picks tiny tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
+from sim.graph.nest import Nest, Operand
+from sim.hw.core import CoreKind
+from sim.hw.dram import Dram, pattern_efficiency
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+BUFFER_SLOTS = 2
+"""Slots of a buffer that is filled more than once: one in use, one in flight (double buffering)."""
+
+
+ALIGNMENT_BYTES = 64
+"""Buffers start at multiples of this: a line of every memory modelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The cores an operator may use and what they share, as the estimate sees them.
+
+    `head_latency_s` is set-up, hops and DRAM latency of an average transfer; `port_bandwidth_bytes_per_s` the sum
+    over the memory ports these cores use; `hop_bandwidth_bytes_per_s` one on-chip link.
+    """
+
+    kind: CoreKind
+    cores: int
+    dram: Dram
+    head_latency_s: float
+    send_latency_s: float
+    port_bandwidth_bytes_per_s: float
+    hop_bandwidth_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Candidate tilings as arrays: `splits` and `steps` [candidates, dims] (parts over cores, tiles per core),
+    `columns_first` [candidates] (the `n` loops outside the `m` loops), `tile` [dims][candidates] sizes."""
+
+    splits: Int64
+    steps: Int64
+    columns_first: Bool
+    tile: tuple[Int64, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Per candidate: seconds, bytes between the chip and its DRAM, transfers, scratchpad and accumulator need."""
+
+    latency_s: Float64
+    dram_bytes: Float64
+    transfers: Int64
+    sram_bytes: Int64
+    accumulator_bytes: Int64
+
+
+def aligned(size_bytes: Int64) -> Int64:
+    """Rounded up to the alignment of buffers."""
+    return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+def loop_order(nest: Nest, columns_first: bool) -> tuple[int, ...]:
+    """Loops from outermost to innermost: repeats, then rows and columns in the order asked for, then the sum."""
+    rows, columns = nest.role("m"), nest.role("n")
+    middle = columns + rows if columns_first else rows + columns
+    return nest.role("g") + middle + nest.role("k")
+
+
+def tile_gemm(nest: Nest, tile: Sequence[Int64]) -> GemmShape:
+    """The GEMM that a tile of a contraction amounts to; the kernel window multiplies the reduction."""
+    one = np.ones_like(tile[0])
+
+    def product(role: tuple[int, ...]) -> Int64:
+        total = one
+        for dim in role:
+            total = total * tile[dim]
+        return total
+
+    return GemmShape(
+        product(nest.role("g")), product(nest.role("m")), product(nest.role("n")), product(nest.role("k")) * nest.taps
+    )
+
+
+def result_elements(nest: Nest, tile: Sequence[Int64]) -> Int64:
+    """Elements of the largest result tile."""
+    total: Int64 = np.ones_like(tile[0])
+    for axis in nest.out.axes:
+        total = total * axis.extent(tile)
+    return total
+
+
+def fills(nest: Nest, operand: Operand, steps: Int64, columns_first: Bool) -> Int64:
+    """How often each core fills a buffer of this operand: once per pass of the loops down to the innermost one
+    that changes what the operand touches."""
+    totals = []
+    for order in (loop_order(nest, False), loop_order(nest, True)):
+        total: Int64 = np.ones(len(steps), np.int64)
+        active = np.zeros(len(steps), np.bool_)
+        for dim in reversed(order):
+            if dim in operand.dims:
+                active |= steps[:, dim] > 1
+            total = np.where(active, total * steps[:, dim], total)
+        totals.append(total)
+    return np.where(columns_first, totals[1], totals[0])
+
+
+def estimate(
+    nest: Nest,
+    site: Site,
+    cuts: Cuts,
+    *,
+    unit: str,
+    dataflow: str,
+    resident: Bool,
+    keep_output: bool = False,
+) -> Estimate:
+    """Evaluate all candidates. `resident` [candidates, operands] marks operands already in the scratchpad of
+    every core that needs them; with `keep_output` the result stays there too."""
+    kind = site.kind
+    steps, tile = cuts.steps, cuts.tile
+    sums = nest.role("k")
+    used = cuts.splits.prod(axis=1)
+    summed = cuts.splits[:, sums].prod(axis=1) if sums else np.ones_like(used)
+    sum_steps = steps[:, sums].prod(axis=1) if sums else np.ones_like(used)
+    iterations = steps.prod(axis=1)
+    out_tiles = iterations // sum_steps
+    elements = result_elements(nest, tile)
+    out_bytes = nest.out.tile_bytes(tile)
+
+    compute_s, drain_s, accumulator = _compute_time(
+        nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
+    )
+
+    channel = kind.dma.bandwidth_bytes_per_s
+    core_bandwidth = kind.dma.channels * channel
+    sram = np.zeros_like(used)
+    transfers = np.zeros_like(used)
+    core_bytes = np.zeros(len(used))
+    dram_bytes = np.zeros(len(used))
+    dram_s = np.zeros(len(used))
+    first_s = np.zeros(len(used))
+    waiting_s = np.zeros(len(used))
+    for index, operand in enumerate(nest.operands):
+        here = resident[:, index]
+        loads = np.where(here, 0, fills(nest, operand, steps, cuts.columns_first))
+        size = operand.tile_bytes(tile)
+        moved = loads * size
+        sharers = used // np.maximum(1, cuts.splits[:, sorted(operand.dims)].prod(axis=1))
+        unique = moved * (used / sharers)
+        sram += np.where(here, 0, np.where(loads > 1, BUFFER_SLOTS, 1) * aligned(size))
+        transfers += loads * (used // sharers)
+        core_bytes += moved
+        dram_bytes += unique
+        dram_s += unique / (site.dram.bandwidth_bytes_per_s * _efficiency(site, operand, tile))
+        first_s += np.where(here, 0.0, size / np.minimum(core_bandwidth, site.dram.bandwidth_bytes_per_s / used))
+        waits = (compute_s + loads * site.head_latency_s + moved / channel) / BUFFER_SLOTS
+        waiting_s = np.maximum(waiting_s, np.where(loads > 1, waits, 0.0))
+    if keep_output:
+        sram += aligned(out_bytes * out_tiles)
+    else:
+        stored = out_tiles * out_bytes
+        sram += np.where(out_tiles > 1, BUFFER_SLOTS, 1) * aligned(out_bytes)
+        transfers += out_tiles * used // summed
+        core_bytes += stored
+        dram_bytes += stored * (used / summed)
+        dram_s += stored * (used / summed) / (site.dram.bandwidth_bytes_per_s * _efficiency(site, nest.out, tile))
+    issue_s = transfers / used * site.head_latency_s / (kind.dma.outstanding * kind.dma.channels)
+    port_s = dram_bytes / site.port_bandwidth_bytes_per_s
+    reduce_s, reduce_bytes = _reduction(site, nest, summed, elements, out_tiles, drain_s)
+    sram += reduce_bytes
+    busiest = np.maximum.reduce([compute_s, core_bytes / core_bandwidth, dram_s, port_s, issue_s, waiting_s])
+    last_s = drain_s + (0.0 if keep_output else site.head_latency_s + out_bytes / channel)
+    latency = busiest + site.head_latency_s + first_s + last_s + reduce_s
+    return Estimate(latency, dram_bytes, transfers, sram, accumulator)
+
+
+def _compute_time(
+    nest: Nest,
+    kind: CoreKind,
+    tile: Sequence[Int64],
+    unit: str,
+    dataflow: str,
+    iterations: Int64,
+    out_tiles: Int64,
+    elements: Int64,
+    out_bytes: Int64,
+) -> tuple[Float64, Float64, Int64]:
+    """(seconds of all tiles of a core, seconds of the last result's drain, accumulator bytes)."""
+    if unit == "vector":
+        cycles = vector_tile_cycles(elements, body_passes(nest), kind, read_bytes(nest, tile) + out_bytes)
+        return iterations * cycles / kind.clock_hz, np.zeros(len(iterations)), np.zeros_like(iterations)
+    dtype = nest.operands[0].tensor.dtype
+    bits = operand_bits(nest)
+    hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, bits)
+    need = elements * accumulator_bytes(dtype)
+    drain = vector_tile_cycles(elements, nest.drain, kind, out_bytes, need)
+    size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
+    doubled = (need * BUFFER_SLOTS <= size) & (out_tiles > 1)
+    busy, drains = iterations * hold, out_tiles * drain
+    total = np.where(doubled, np.maximum(busy, drains), busy + drains - drain) + dur - hold
+    return total / kind.clock_hz, drain / kind.clock_hz, need
+
+
+def body_passes(nest: Nest) -> dict[str, float]:
+    """Primitive passes per result element when the vector unit computes the whole nest.
+
+    A contraction costs one multiply-add per product; its reduction is never cut on the vector unit, so
+    the length is that of the nest.
+    """
+    passes = dict(nest.own)
+    for name, count in nest.drain.items():
+        passes[name] = passes.get(name, 0.0) + count
+    if nest.contraction:
+        depth = nest.taps
+        for dim in nest.role("k"):
+            depth *= nest.dims[dim].extent
+        passes["multiply_add"] = passes.get("multiply_add", 0.0) + depth
+    return passes
+
+
+def read_bytes(nest: Nest, tile: Sequence[Int64]) -> Int64:
+    """Scratchpad bytes a vector tile reads."""
+    total: Int64 = np.zeros_like(tile[0])
+    for operand in nest.operands:
+        total = total + operand.tile_bytes(tile)
+    return total
+
+
+def operand_bits(nest: Nest) -> tuple[int, int]:
+    """Storage bits of the left and right operand of a contraction."""
+    from sim.graph.tensor import DTYPE_BITS
+
+    left, right = nest.operands[0].tensor.dtype, nest.operands[1].tensor.dtype
+    return DTYPE_BITS[left], DTYPE_BITS[right]
+
+
+def _efficiency(site: Site, operand: Operand, tile: Sequence[Int64]) -> Float64:
+    """DRAM efficiency of the operand's access pattern under each tile."""
+    extents = np.stack([np.broadcast_to(axis.extent(tile), tile[0].shape) for axis in operand.axes], axis=-1)
+    return np.asarray(pattern_efficiency(site.dram, operand.run_bytes(extents)), np.float64)
+
+
+def _reduction(
+    site: Site, nest: Nest, summed: Int64, elements: Int64, out_tiles: Int64, drain_s: Float64
+) -> tuple[Float64, Int64]:
+    """Seconds and scratchpad bytes of adding the parts of a sum that is split over cores, as a binary tree."""
+    if not nest.contraction or int(summed.max(initial=1)) == 1:
+        return np.zeros(len(summed)), np.zeros_like(summed)
+    part = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
+    rounds = np.ceil(np.log2(summed))
+    send_s = site.send_latency_s + part / min(site.hop_bandwidth_bytes_per_s, site.kind.dma.bandwidth_bytes_per_s)
+    slots = np.where(summed > 1, 1 + BUFFER_SLOTS, 0)
+    return rounds * (out_tiles * part / site.hop_bandwidth_bytes_per_s + send_s + drain_s), slots * aligned(part)

@@ -1,0 +1,72 @@
+"""Bytes that every operator moves at every level of the memory system, from its tasks and its action
+counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from sim.cost.transfers import Float64, Routes, is_transfer
+from sim.program import Int64, Kind, Program, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes by operator (one entry per row of `segment.ops`) in one run of the segment.
+
+    SRAM and accumulator: compute-side accesses (action counts) and the DMA's. `noc_bytes` is bytes x hops,
+    `noc_injected_bytes` what enters the interconnect, each transfer once. `host_bytes` counts both
+    directions.
+    """
+
+    dram_read_bytes: Float64
+    dram_write_bytes: Float64
+    sram_read_bytes: Float64
+    sram_write_bytes: Float64
+    accumulator_read_bytes: Float64
+    accumulator_write_bytes: Float64
+    noc_bytes: Float64
+    noc_injected_bytes: Float64
+    host_bytes: Float64
+
+
+TRAFFIC_COLUMNS = tuple(field.name for field in fields(Traffic))
+
+
+def operator_traffic(program: Program, segment: Segment, routes: Routes) -> Traffic:
+    """Bytes by operator and level.
+
+    A LOAD reads the DRAM once and writes one scratchpad per DMA link of its route; a STORE reads a
+    scratchpad and writes the DRAM; a SEND reads its source's scratchpad and writes its destinations'. A
+    transfer between host and DRAM goes the other way at the DRAM: what is loaded from the host is written
+    there. Bytes are payload: the route weight of a bad DRAM pattern costs time, not bytes.
+    """
+    moves = is_transfer(segment)
+    kind, route, op = segment.kind[moves], segment.route[moves], segment.op[moves]
+    nbytes = segment.nbytes[moves]
+    dma, hops = routes.crossings["dma"][route], routes.hops[route]
+    on_dram, on_host = routes.crossings["dram"][route] > 0, routes.crossings["host"][route] > 0
+    load, send = kind == Kind.LOAD, kind == Kind.SEND
+    reads_dram = on_dram & ~send & (load != on_host)
+    writes_dram = on_dram & ~send & ~reads_dram
+    receivers = np.where(load, dma, np.where(send, np.maximum(1, dma - 1), 0))
+
+    def total(bytes_moved: Int64) -> Float64:
+        return np.bincount(op, weights=bytes_moved, minlength=len(segment.ops)).astype(np.float64)
+
+    return Traffic(
+        dram_read_bytes=total(nbytes * reads_dram),
+        dram_write_bytes=total(nbytes * writes_dram),
+        sram_read_bytes=total(nbytes * (~load & (dma > 0))) + _counts(segment, "sram_read_bytes"),
+        sram_write_bytes=total(nbytes * receivers) + _counts(segment, "sram_write_bytes"),
+        accumulator_read_bytes=_counts(segment, "accumulator_read_bytes"),
+        accumulator_write_bytes=_counts(segment, "accumulator_write_bytes"),
+        noc_bytes=total(nbytes * hops),
+        noc_injected_bytes=total(nbytes * (hops > 0)),
+        host_bytes=total(nbytes * on_host),
+    )
+
+
+def _counts(segment: Segment, name: str) -> Float64:
+    return np.array([op.counts.get(name, 0.0) for op in segment.ops], np.float64)

@@ -1,0 +1,136 @@
+"""Cycles and action counts of one tile on the array or the vector unit of a core; everything is vectorised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.graph.tensor import DTYPE_BITS
+from sim.hw.core import Array, CoreKind
+from sim.hw.systolic import gemm_cycles, gemm_hold_cycles
+
+Int64 = npt.NDArray[np.int64]
+
+ACCUMULATOR_DTYPE: Mapping[str, str] = {"int4": "int32", "int8": "int32", "int16": "int32", "int32": "int32"}
+"""Format of partial sums by operand format; floating-point operands accumulate in fp32."""
+
+
+def accumulator_dtype(dtype: str) -> str:
+    """Format in which sums of products of `dtype` are kept (4 bytes an element)."""
+    return ACCUMULATOR_DTYPE.get(dtype, "fp32")
+
+
+def accumulator_bytes(dtype: str) -> int:
+    """Bytes of one partial sum of products of `dtype`."""
+    return DTYPE_BITS[accumulator_dtype(dtype)] // 8
+
+
+@dataclass(frozen=True, slots=True)
+class GemmShape:
+    """Arrays (broadcast together) of tile sizes: `count` GEMMs of m x k by k x n."""
+
+    count: Int64
+    m: Int64
+    n: Int64
+    k: Int64
+
+
+def _ganged(shape: GemmShape, array: Array) -> GemmShape:
+    """The share of the busiest of several arrays that work as one: they divide the repeats if there are enough,
+    else the columns."""
+    if array.count == 1:
+        return shape
+    by_repeat = -(-shape.count // array.count)
+    by_column = -(-shape.n // array.count)
+    repeats = shape.count > 1
+    return GemmShape(
+        np.where(repeats, by_repeat, shape.count),
+        shape.m,
+        np.where(repeats, shape.n, by_column),
+        shape.k,
+    )
+
+
+def array_cycles(
+    shape: GemmShape, kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int]
+) -> tuple[Int64, Int64]:
+    """(hold, dur) in cycles of the core's clock of tiles on its array.
+
+    The law of sim/hw/systolic.py divided by the precision's rate; back-to-back repeats overlap as the law allows.
+    Never faster than the scratchpad delivers the operands with the DMA's share of its bandwidth reserved.
+    """
+    array = kind.array
+    assert array is not None
+    mine = _ganged(shape, array)
+    law = {
+        "rows": array.rows,
+        "cols": array.cols,
+        "dataflow": dataflow,
+        "overlap_folds": array.double_buffered_weights,
+    }
+    one = np.asarray(gemm_cycles(mine.m, mine.n, mine.k, **law), np.int64)
+    held = np.asarray(gemm_hold_cycles(mine.m, mine.n, mine.k, **law), np.int64)
+    rate = float(array.rates[dtype])
+    hold = np.ceil(mine.count * held / rate).astype(np.int64)
+    drain = np.ceil((one - held) / rate).astype(np.int64)
+    left, right = array_reads(shape, array, dataflow)
+    read_bytes = (left * operand_bits[0] + right * operand_bits[1]) / 8
+    fed = np.ceil(read_bytes * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
+    hold = np.maximum(hold, fed)
+    return hold, hold + drain
+
+
+def compute_bandwidth(kind: CoreKind) -> float:
+    """Scratchpad bytes per second left for compute when every DMA channel runs; at least a quarter of it all."""
+    whole = kind.sram.bandwidth_bytes_per_s
+    return max(whole - kind.dma.channels * kind.dma.bandwidth_bytes_per_s, whole / 4)
+
+
+def array_reads(shape: GemmShape, array: Array, dataflow: str) -> tuple[Int64, Int64]:
+    """Elements of the left and right operand read from the scratchpad: the moving operand once per fold of the
+    other's stationary dimension."""
+    rows, cols = array.rows, array.cols
+    left, right = shape.count * shape.m * shape.k, shape.count * shape.k * shape.n
+    if dataflow == "weight_stationary":
+        return left * -(-shape.n // cols), right
+    if dataflow == "input_stationary":
+        return left, right * -(-shape.m // cols)
+    return left * -(-shape.n // cols), right * -(-shape.m // rows)
+
+
+def accumulator_accesses(shape: GemmShape, array: Array, dataflow: str) -> tuple[Int64, Int64]:
+    """(reads, writes) of partial sums in elements, all but the first write of a fold chain being read-modify-write.
+
+    Output-stationary arrays keep the sum in place and write it once per tile.
+    """
+    sums = shape.count * shape.m * shape.n
+    folds = np.ones_like(shape.k) if dataflow == "output_stationary" else -(-shape.k // array.rows)
+    return sums * (folds - 1), sums * folds
+
+
+def vector_tile_cycles(
+    elements: Int64,
+    passes: Mapping[str, float],
+    kind: CoreKind,
+    moved_bytes: Int64 | int = 0,
+    accumulator_read_bytes: Int64 | int = 0,
+) -> Int64:
+    """Cycles of the vector unit for `elements` results with `passes` primitive passes each, never faster than the
+    scratchpad and the accumulator deliver."""
+    cost = vector_cost(passes, kind)
+    busy = np.ceil(-(-elements // kind.vector.lanes) * cost).astype(np.int64)
+    fed = np.ceil(np.asarray(moved_bytes) * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
+    busy = np.maximum(busy, fed)
+    if kind.accumulator is not None:
+        drained = np.asarray(accumulator_read_bytes) * kind.clock_hz / kind.accumulator.bandwidth_bytes_per_s
+        busy = np.maximum(busy, np.ceil(drained).astype(np.int64))
+    return np.maximum(1, busy)
+
+
+def vector_cost(passes: Mapping[str, float], kind: CoreKind) -> float:
+    """Cycles per element and lane of a mix of primitive passes."""
+    return math.fsum(count * kind.vector.passes[name] for name, count in passes.items())

@@ -1,0 +1,1 @@
+"""What the model is: tensors, operators and the graph that joins them."""

@@ -1,0 +1,458 @@
+"""The plain NumPy meaning of every operator kind: what a correct machine computes.
+
+Values are float64, or int64 where all operands are integers (sums and products are then exact). Rounding to a
+tensor's own number format is not modelled. Formulas are those of the ONNX operator definitions
+(onnx.ai/onnx/operators) except where a comment names another source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.graph.graph import Graph
+from sim.graph.op import Op
+from sim.graph.tensor import Tensor
+
+Array = npt.NDArray[Any]
+Rule = Callable[[Op, Sequence[Array]], Array]
+
+
+def evaluate(
+    graph: Graph, feeds: Mapping[str, Array], values: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
+    """Run the graph. `feeds` gives inputs and states, `values` weights; both come before `graph.values`.
+
+    Returns every computed tensor by name, and states as they are at the end. Raises ValueError for a tensor
+    without a value or with one of the wrong shape.
+    """
+    given = {**graph.values, **(values or {}), **feeds}
+    known: dict[str, Array] = {}
+    computed: dict[str, Array] = {}
+
+    def fetch(name: str) -> Array:
+        if name not in computed and name not in known:
+            if name not in given:
+                raise ValueError(f"tensor {name!r} has no value")
+            known[name] = _checked(given[name], graph.tensors[name])
+        return computed[name] if name in computed else known[name]
+
+    for op in graph.ops:
+        result = evaluate_op(op, [fetch(name) for name in op.inputs])
+        extras = [fetch(name) for name in op.operands[len(op.inputs) :]]
+        computed[op.result] = apply_epilogue(op, result, extras)
+    for name in graph.outputs:
+        computed.setdefault(name, fetch(name))
+    return computed
+
+
+def evaluate_op(op: Op, inputs: Sequence[Array]) -> Array:
+    """The operator's own result, before its epilogue."""
+    return _RULES[op.kind](op, inputs)
+
+
+def apply_epilogue(op: Op, result: Array, extras: Sequence[Array]) -> Array:
+    """The fused steps on `result`; `extras` are the values of their further inputs, in order."""
+    rest = list(extras)
+    for step in op.epilogue:
+        count = len(step.inputs) - 1
+        result = evaluate_op(step, [result, *rest[:count]])
+        rest = rest[count:]
+    return result
+
+
+def random_values(graph: Graph, seed: int, integers: bool = False) -> dict[str, Array]:
+    """Values for every input, weight and state that has none: reproducible, and small enough to stay tame.
+
+    Tensors that end up as indices of a gather get legal ones; variances are positive.
+    """
+    rng = np.random.default_rng(seed)
+    limits = _index_limits(graph)
+    variances = {op.inputs[4] for op in graph.ops if op.kind == "batch_norm"}
+    values: dict[str, Array] = {}
+    for name, tensor in graph.tensors.items():
+        if tensor.role == "activation" or name in graph.values:
+            continue
+        if name in limits:
+            values[name] = rng.integers(0, limits[name], tensor.shape)
+        elif tensor.dtype == "bool":
+            values[name] = rng.integers(0, 2, tensor.shape).astype(bool)
+        elif name in variances:
+            values[name] = rng.uniform(0.5, 1.5, tensor.shape)
+        elif integers or tensor.dtype in ("int32", "int64"):
+            values[name] = rng.integers(-3, 4, tensor.shape)
+        else:
+            fan_in = tensor.elements // tensor.shape[0] if len(tensor.shape) > 1 else 1
+            spread = 1.0 / math.sqrt(fan_in) if tensor.role == "weight" else 1.0
+            values[name] = rng.normal(0.0, spread, tensor.shape)
+    return values
+
+
+def _index_limits(graph: Graph) -> dict[str, int]:
+    """For every tensor that reaches the indices of a gather unchanged: the smallest extent it points into."""
+    limits: dict[str, int] = {}
+    for op in reversed(graph.ops):
+        if op.kind == "gather":
+            limit = graph.tensors[op.inputs[0]].shape[op["axis"]]
+            limits[op.inputs[1]] = min(limits.get(op.inputs[1], limit), limit)
+        moves = op.kind in ("reshape", "transpose", "slice", "concat")
+        if (moves or op.attributes.get("function") in ("cast", "copy")) and op.result in limits:
+            for name in op.inputs:
+                limits[name] = min(limits.get(name, limits[op.result]), limits[op.result])
+    return limits
+
+
+def _checked(value: Array, tensor: Tensor) -> Array:
+    if value.shape != tensor.shape:
+        raise ValueError(f"tensor {tensor.name!r}: expected the shape {tensor.shape}, found {value.shape}")
+    if value.dtype == bool:
+        return value
+    return value.astype(np.int64 if np.issubdtype(value.dtype, np.integer) else np.float64)
+
+
+# Contractions.
+
+
+def _product(a: Array, b: Array) -> Array:
+    """Matrix product. Integers go through float64, which BLAS multiplies fast, where that is exact."""
+    if np.issubdtype(a.dtype, np.integer) and np.issubdtype(b.dtype, np.integer):
+        bound = float(np.abs(a).max(initial=0)) * float(np.abs(b).max(initial=0)) * a.shape[-1]
+        if bound < 2**53:
+            return np.asarray((a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64))
+    return np.asarray(a @ b)
+
+
+def _matmul(op: Op, inputs: Sequence[Array]) -> Array:
+    a, b = inputs[:2]
+    a = a.swapaxes(-1, -2) if op["transpose_a"] else a
+    b = b.swapaxes(-1, -2) if op["transpose_b"] else b
+    result = _product(a, b)
+    return result + inputs[2] if len(inputs) > 2 else result
+
+
+def _windows(op: Op, x: Array, fill: Any) -> Array:
+    """x [N, C, *S] to [N, C, *out, *kernel], padded with `fill`."""
+    rank = x.ndim - 2
+    padding = [(0, 0), (0, 0), *zip(op["pad_begin"], op["pad_end"], strict=True)]
+    x = np.pad(x, padding, constant_values=fill)
+    span = [d * (k - 1) + 1 for d, k in zip(op["dilation"], op["kernel"], strict=True)]
+    view = np.lib.stride_tricks.sliding_window_view(x, span, axis=tuple(range(2, 2 + rank)))
+    steps = [slice(None, None, step) for step in (*op["stride"], *op["dilation"])]
+    return view[(slice(None), slice(None), *steps)]
+
+
+def _conv(op: Op, inputs: Sequence[Array]) -> Array:
+    x, weight = inputs[:2]
+    groups, rank = op["groups"], x.ndim - 2
+    windows = _windows(op, x, 0)
+    space = windows.shape[2 : 2 + rank]
+    windows = windows.reshape(x.shape[0], groups, -1, *windows.shape[2:])
+    # to [groups, N, *out, C / groups, *kernel]
+    order = (1, 0, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+    depth = math.prod(weight.shape[1:])
+    columns = windows.transpose(order).reshape(groups, -1, depth)
+    filters = weight.reshape(groups, -1, depth).swapaxes(1, 2)
+    result = _product(columns, filters).reshape(groups, x.shape[0], *space, -1)
+    result = np.moveaxis(result, -1, 1).reshape(weight.shape[0], x.shape[0], *space).swapaxes(0, 1)
+    return _add_channel_bias(result, inputs)
+
+
+def _conv_transpose(op: Op, inputs: Sequence[Array]) -> Array:
+    """Every input element adds weight times itself to a window of the output; the padding is cut off."""
+    x, weight = inputs[:2]
+    groups, rank, kernel = op["groups"], x.ndim - 2, op["kernel"]
+    batch, channels, *extents = x.shape
+    rows = x.reshape(batch, groups, channels // groups, -1).swapaxes(2, 3)
+    filters = weight.reshape(groups, channels // groups, -1)
+    spread = _product(rows, filters[None]).reshape(batch, groups, *extents, -1, *kernel)
+    spread = np.moveaxis(spread, 2 + rank, 2).reshape(batch, -1, *extents, *kernel)
+    full = [
+        (extent - 1) * stride + dilation * (k - 1) + 1 + extra
+        for extent, stride, dilation, k, extra in zip(
+            extents, op["stride"], op["dilation"], kernel, op["output_pad"], strict=True
+        )
+    ]
+    result = np.zeros((batch, spread.shape[1], *full), spread.dtype)
+    for offset in np.ndindex(*kernel):
+        target = tuple(
+            slice(d * o, d * o + (extent - 1) * stride + 1, stride)
+            for d, o, extent, stride in zip(op["dilation"], offset, extents, op["stride"], strict=True)
+        )
+        result[:, :, *target] += spread[..., *offset]
+    kept = tuple(
+        slice(begin, extent - end)
+        for begin, extent, end in zip(op["pad_begin"], full, op["pad_end"], strict=True)
+    )
+    return _add_channel_bias(result[:, :, *kept], inputs)
+
+
+def _add_channel_bias(result: Array, inputs: Sequence[Array]) -> Array:
+    if len(inputs) < 3:
+        return result
+    return result + inputs[2].reshape(-1, *(1,) * (result.ndim - 2))
+
+
+# Pools, reductions, normalisation.
+
+
+def _pool(op: Op, inputs: Sequence[Array]) -> Array:
+    (x,) = inputs
+    axes = tuple(range(x.ndim, 2 * x.ndim - 2))
+    if op["function"] == "max":
+        least = np.iinfo(x.dtype).min if np.issubdtype(x.dtype, np.integer) else -np.inf
+        return np.asarray(_windows(op, x, least).max(axis=axes))
+    total = _windows(op, x, 0).sum(axis=axes)
+    if op["count_include_pad"]:
+        return np.asarray(total / math.prod(op["kernel"]))
+    count = _windows(op, np.ones((1, 1, *x.shape[2:])), 0).sum(axis=axes)
+    return np.asarray(total / np.maximum(count, 1.0))
+
+
+_REDUCTIONS: Mapping[str, Callable[..., Any]] = {
+    "sum": np.sum,
+    "mean": np.mean,
+    "max": np.max,
+    "min": np.min,
+    "prod": np.prod,
+}
+
+
+def _reduce(op: Op, inputs: Sequence[Array]) -> Array:
+    function = _REDUCTIONS[op["function"]]
+    return np.asarray(function(inputs[0], axis=tuple(op["axes"]), keepdims=op["keepdims"]))
+
+
+def _softmax(op: Op, inputs: Sequence[Array]) -> Array:
+    x = inputs[0] - inputs[0].max(axis=op["axis"], keepdims=True)
+    total = np.exp(x).sum(axis=op["axis"], keepdims=True)
+    return np.asarray(x - np.log(total) if op["log"] else np.exp(x) / total)
+
+
+def _standardise(x: Array, axes: tuple[int, ...], epsilon: float) -> Array:
+    centred = x - x.mean(axis=axes, keepdims=True)
+    variance = np.square(centred).mean(axis=axes, keepdims=True)
+    return np.asarray(centred / np.sqrt(variance + epsilon))
+
+
+def _layer_norm(op: Op, inputs: Sequence[Array]) -> Array:
+    x = inputs[0]
+    result = _standardise(x, tuple(range(op["axis"], x.ndim)), op["epsilon"])
+    result = result * inputs[1] if len(inputs) > 1 else result
+    return result + inputs[2] if len(inputs) > 2 else result
+
+
+def _rms_norm(op: Op, inputs: Sequence[Array]) -> Array:
+    """x / sqrt(mean(x^2) + epsilon): Zhang and Sennrich 2019, equation 4."""
+    x = inputs[0]
+    mean = np.square(x).mean(axis=tuple(range(op["axis"], x.ndim)), keepdims=True)
+    result = np.asarray(x / np.sqrt(mean + op["epsilon"]))
+    return result * inputs[1] if len(inputs) > 1 else result
+
+
+def _group_norm(op: Op, inputs: Sequence[Array]) -> Array:
+    x = inputs[0]
+    grouped = x.reshape(x.shape[0], op["groups"], -1)
+    result = _standardise(grouped, (2,), op["epsilon"]).reshape(x.shape)
+    result = result * _channels(inputs[1], x) if len(inputs) > 1 else result
+    return result + _channels(inputs[2], x) if len(inputs) > 2 else result
+
+
+def _batch_norm(op: Op, inputs: Sequence[Array]) -> Array:
+    x = inputs[0]
+    scale, bias, mean, variance = (_channels(vector, x) for vector in inputs[1:])
+    return np.asarray((x - mean) / np.sqrt(variance + op["epsilon"]) * scale + bias)
+
+
+def _channels(vector: Array, x: Array) -> Array:
+    """A vector [C] so that it broadcasts over x [N, C, ...]."""
+    return vector.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def _lrn(op: Op, inputs: Sequence[Array]) -> Array:
+    (x,) = inputs
+    size = op["size"]
+    before = (size - 1) // 2
+    padding = [(0, 0), (before, size - 1 - before), *[(0, 0)] * (x.ndim - 2)]
+    squares = np.pad(np.square(x), padding)
+    total = np.lib.stride_tricks.sliding_window_view(squares, size, axis=1).sum(axis=-1)
+    return np.asarray(x / (op["bias"] + op["alpha"] / size * total) ** op["beta"])
+
+
+# Movement.
+
+
+def _rope(op: Op, inputs: Sequence[Array]) -> Array:
+    """Su et al., RoFormer, 2021, with the halves of the last axis as the pairs (as Llama stores them)."""
+    x, cos, sin = inputs
+    low, high = np.split(x, 2, axis=-1)
+    return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
+
+
+def _slice(op: Op, inputs: Sequence[Array]) -> Array:
+    result = inputs[0]
+    for axis, (start, step, count) in enumerate(zip(op["starts"], op["steps"], op["counts"], strict=True)):
+        result = result.take(start + step * np.arange(count), axis=axis)
+    return result
+
+
+def _pad(op: Op, inputs: Sequence[Array]) -> Array:
+    padding = list(zip(op["pad_begin"], op["pad_end"], strict=True))
+    return np.pad(inputs[0], padding, constant_values=op["value"])
+
+
+def _gather(op: Op, inputs: Sequence[Array]) -> Array:
+    return inputs[0].take(inputs[1].astype(np.int64), axis=op["axis"])
+
+
+def _cache_update(op: Op, inputs: Sequence[Array]) -> Array:
+    cache, new = inputs
+    result = cache.astype(np.result_type(cache, new))
+    span = slice(op["position"], op["position"] + new.shape[op["axis"]])
+    result[(*(slice(None),) * op["axis"], span)] = new
+    return result
+
+
+_ROUNDINGS: Mapping[str, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+}
+
+
+def _resize(op: Op, inputs: Sequence[Array]) -> Array:
+    """Axis by axis, for nearest and linear interpolation are separable; edges are clamped."""
+    (result,) = inputs
+    for axis, (extent, scale) in enumerate(zip(op["shape"], op["scales"], strict=True), start=2):
+        last = result.shape[axis] - 1
+        place = _coordinates(op["coordinates"], last + 1, extent, scale)
+        if op["mode"] == "nearest":
+            nearest = _ROUNDINGS[op["rounding"]](place)
+            result = result.take(np.clip(nearest, 0, last).astype(np.int64), axis=axis)
+            continue
+        place = np.clip(place, 0, last)
+        low = np.floor(place).astype(np.int64)
+        share = (place - low).reshape(-1, *(1,) * (result.ndim - 1 - axis))
+        high = np.minimum(low + 1, last)
+        result = result.take(low, axis=axis) * (1.0 - share) + result.take(high, axis=axis) * share
+    return result
+
+
+def _coordinates(rule: str, source: int, target: int, scale: float) -> Array:
+    index = np.arange(target, dtype=np.float64)
+    if rule == "asymmetric":
+        return index / scale
+    if rule == "align_corners":
+        return index * ((source - 1) / (target - 1) if target > 1 else 0.0)
+    if rule == "pytorch_half_pixel" and target == 1:
+        return np.zeros(1)
+    return (index + 0.5) / scale - 0.5
+
+
+# Element by element.
+
+
+def _elementwise(op: Op, inputs: Sequence[Array]) -> Array:
+    return np.asarray(_FUNCTIONS[op["function"]](*inputs, *op["parameters"]))
+
+
+def _sigmoid(x: Array) -> Array:
+    # in this form nothing overflows
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
+
+
+def _erf(x: Array) -> Array:
+    values = np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size)
+    return values.reshape(x.shape)
+
+
+def _gelu_tanh(x: Array) -> Array:
+    """Hendrycks and Gimpel 2016, the tanh approximation."""
+    return np.asarray(0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))))
+
+
+def _softplus(x: Array) -> Array:
+    return np.logaddexp(0.0, x)
+
+
+def _cast(x: Array, low: float | None = None, high: float | None = None) -> Array:
+    if low is not None:
+        return np.asarray(np.clip(np.trunc(x), low, high))
+    return x.astype(np.float64) if x.dtype == bool else x
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "max": np.maximum,
+    "min": np.minimum,
+    "pow": np.float_power,
+    "square": np.square,
+    "abs": np.abs,
+    "neg": np.negative,
+    "sqrt": np.sqrt,
+    "reciprocal": lambda x: 1.0 / x,
+    "exp": np.exp,
+    "log": np.log,
+    "erf": _erf,
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x, slope: np.where(x < 0, x * slope, x),
+    "prelu": lambda x, slope: np.where(x < 0, x * slope, x),
+    "elu": lambda x, alpha: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
+    "softplus": _softplus,
+    "clip": np.clip,
+    "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0),
+    "hard_swish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
+    "gelu": lambda x: 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))),
+    "gelu_tanh": _gelu_tanh,
+    "silu": lambda x: x * _sigmoid(x),
+    "mish": lambda x: x * np.tanh(_softplus(x)),
+    "sin": np.sin,
+    "cos": np.cos,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.round,
+    "cast": _cast,
+    "quantize": lambda x, scale, zero, low, high: np.clip(np.round(x / scale) + zero, low, high),
+    "dequantize": lambda x, scale, zero: (x - zero) * scale,
+    "copy": lambda x: x,
+    "where": lambda choice, x, y: np.where(choice.astype(bool), x, y),
+    "equal": np.equal,
+    "less": np.less,
+    "greater": np.greater,
+    "not": np.logical_not,
+    "and": np.logical_and,
+    "or": np.logical_or,
+}
+
+_RULES: Mapping[str, Rule] = {
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    "matmul": _matmul,
+    "pool": _pool,
+    "reduce": _reduce,
+    "elementwise": _elementwise,
+    "softmax": _softmax,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "batch_norm": _batch_norm,
+    "lrn": _lrn,
+    "rope": _rope,
+    "transpose": lambda op, inputs: inputs[0].transpose(op["perm"]),
+    "reshape": lambda op, inputs: inputs[0].reshape(op["shape"]),
+    "concat": lambda op, inputs: np.concatenate(inputs, axis=op["axis"]),
+    "slice": _slice,
+    "pad": _pad,
+    "gather": _gather,
+    "resize": _resize,
+    "cache_update": _cache_update,
+}

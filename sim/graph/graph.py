@@ -1,0 +1,180 @@
+"""The model as a graph of operators in topological order. Immutable; passes return a new one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sim.graph.op import ELEMENT_FUNCTIONS, Op
+from sim.graph.tensor import INDEX_DTYPES, Tensor
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Graph:
+    """`ops` is in topological order; `inputs` and `outputs` name tensors.
+
+    `values` holds the numbers of weights where the source file had them; timing never needs them.
+    `unit` names what one pass through the graph yields for one item of the batch (inference, token, step),
+    `items` how many of them one pass makes.
+    """
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    ops: tuple[Op, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False)
+    unit: str = "inferences"
+    items: int = 1
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        known = {name for name, tensor in self.tensors.items() if tensor.role != "activation"}
+        for op in self.ops:
+            for name in op.operands:
+                if name not in known:
+                    what = "is read before it is computed" if name in self.tensors else "does not exist"
+                    raise ValueError(f"operator {op.name}: input {name!r} {what}")
+            if op.result in known and op.kind != "cache_update":
+                raise ValueError(f"operator {op.name}: output {op.result!r} is written twice")
+            known.add(op.result)
+        for name in self.outputs:
+            if name not in known:
+                raise ValueError(f"graph output {name!r} is computed by no operator")
+
+    @cached_property
+    def producers(self) -> Mapping[str, int]:
+        """Index of the operator that writes each computed tensor."""
+        return {op.result: index for index, op in enumerate(self.ops)}
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[int, ...]]:
+        """Indices of the operators that read each tensor, ascending."""
+        found: dict[str, list[int]] = {}
+        for index, op in enumerate(self.ops):
+            for name in dict.fromkeys(op.operands):
+                found.setdefault(name, []).append(index)
+        return {name: tuple(indices) for name, indices in found.items()}
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one pass."""
+        return sum(op_macs(op, self.tensors) for op in self.ops)
+
+    @cached_property
+    def flops(self) -> int:
+        """Floating-point operations of one pass: two per multiply-accumulate, one per vector pass."""
+        return sum(op_flops(op, self.tensors) for op in self.ops)
+
+    @cached_property
+    def parameter_count(self) -> int:
+        """Elements of the weights that some operator reads."""
+        read = {name for op in self.ops for name in op.operands}
+        return sum(t.elements for t in self.tensors.values() if t.role == "weight" and t.name in read)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        read = {name for op in self.ops for name in op.operands}
+        return sum(t.size_bytes for t in self.tensors.values() if t.role == "weight" and t.name in read)
+
+    def with_dtype(self, dtype: str) -> Graph:
+        """The same model with every tensor but indices and masks in another number format."""
+        tensors = {
+            name: tensor if tensor.dtype in INDEX_DTYPES else replace(tensor, dtype=dtype)
+            for name, tensor in self.tensors.items()
+        }
+        return replace(self, tensors=tensors)
+
+    def with_ops(self, ops: Iterable[Op]) -> Graph:
+        """The same model with other operators; tensors nobody mentions any more are dropped."""
+        kept = tuple(ops)
+        used = {name for op in kept for name in (*op.operands, op.output, op.result)}
+        used |= {step.output for op in kept for step in op.epilogue} | set(self.inputs) | set(self.outputs)
+        tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
+        values = {name: value for name, value in self.values.items() if name in used}
+        return replace(self, ops=kept, tensors=tensors, values=values)
+
+    def to_networkx(self) -> nx.DiGraph[int]:
+        """Operators as nodes (attributes `op`, `macs`), tensors as edges (attributes `tensor`, `nbytes`)."""
+        import networkx as nx
+
+        digraph: nx.DiGraph[int] = nx.DiGraph()
+        for index, op in enumerate(self.ops):
+            digraph.add_node(index, op=op, macs=op_macs(op, self.tensors))
+            for name in op.operands:
+                if name in self.producers and self.producers[name] < index:
+                    nbytes = self.tensors[name].size_bytes
+                    digraph.add_edge(self.producers[name], index, tensor=name, nbytes=nbytes)
+        return digraph
+
+
+def op_macs(op: Op, tensors: Mapping[str, Tensor]) -> int:
+    """Multiply-accumulates of one operator; 0 for kinds that are not contractions."""
+    if op.kind == "conv":
+        weight = tensors[op.inputs[1]].shape
+        return tensors[op.output].elements * math.prod(weight[1:])
+    if op.kind == "conv_transpose":
+        weight = tensors[op.inputs[1]].shape
+        return tensors[op.inputs[0]].elements * math.prod(weight[1:])
+    if op.kind == "matmul":
+        left = tensors[op.inputs[0]].shape
+        return tensors[op.output].elements * left[-2 if op["transpose_a"] else -1]
+    return 0
+
+
+def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
+    """Primitive vector passes per element of the operator's own result (its epilogue not counted).
+
+    Reductions count per output element; a contraction's own passes are its bias add. Copies are counted:
+    moving a tensor through the vector unit is work. Source: the textbook definition of each function.
+    """
+    out = tensors[op.output]
+    if op.kind == "elementwise":
+        return ELEMENT_FUNCTIONS[op["function"]]
+    if op.kind in ("pool", "reduce"):
+        window = (
+            math.prod(op["kernel"]) if op.kind == "pool" else tensors[op.inputs[0]].elements // out.elements
+        )
+        step = {"max": "compare", "min": "compare", "prod": "mul"}.get(op["function"], "add")
+        scale = {"mul": 1.0} if op["function"] in ("average", "mean") else {}
+        return {step: float(window), **scale} if step != "mul" else {"mul": window + scale.get("mul", 0.0)}
+    if op.kind in _FIXED_PASSES:
+        return _FIXED_PASSES[op.kind]
+    if op.kind in ("conv", "conv_transpose", "matmul"):
+        return {"add": 1.0} if len(op.inputs) > 2 else {}
+    if op.kind == "lrn":
+        return {"mul": float(op["size"]) + 2.0, "add": float(op["size"]), "log": 1.0, "exp": 1.0}
+    if op.kind == "resize" and op["mode"] == "linear":
+        corners = 2.0 ** (len(out.shape) - 2)
+        return {"mul": corners, "add": corners - 1.0}
+    if op.kind == "reshape":
+        return {}
+    return {"copy": 1.0}
+
+
+_FIXED_PASSES: Mapping[str, Mapping[str, float]] = {
+    # max, subtract, exponential, sum, scale
+    "softmax": {"compare": 1.0, "add": 2.0, "exp": 1.0, "mul": 1.0},
+    # mean, centred square, variance, normalise, scale, shift
+    "layer_norm": {"add": 4.0, "mul": 3.0},
+    "rms_norm": {"add": 1.0, "mul": 3.0},
+    "group_norm": {"add": 4.0, "mul": 3.0},
+    "batch_norm": {"mul": 1.0, "add": 1.0},
+    "rope": {"mul": 2.0, "add": 1.0},
+}
+
+
+def op_flops(op: Op, tensors: Mapping[str, Tensor]) -> int:
+    """Two per multiply-accumulate, one per vector pass that computes (copies and converts count nothing)."""
+    total = 2.0 * op_macs(op, tensors)
+    for step in (op, *op.epilogue):
+        passes = sum(n for name, n in op_passes(step, tensors).items() if name not in ("copy", "convert"))
+        total += passes * tensors[step.output].elements
+    return int(total)

@@ -1,0 +1,172 @@
+"""An operator: what is computed, from which tensors, with which attributes.
+
+The attributes of every kind, all plain ints, floats, strings, booleans or tuples of these. Axes count from 0
+and are never negative. Activations of convolutions and pools are `[N, C, *spatial]`.
+
+| kind | inputs | attributes |
+|---|---|---|
+| conv | x [N,C,*S], w [O,C/groups,*kernel], bias [O]? | kernel, stride, dilation, pads, groups |
+| conv_transpose | x [N,C,*S], w [C,O/groups,*kernel], bias [O]? | as conv, and output_pad |
+| matmul | a [*,M,K], b [*,K,N], bias [N]? | transpose_a, transpose_b (last two axes); batch axes broadcast |
+| pool | x [N,C,*S] | function (max, average), kernel, stride, dilation, pads, count_include_pad |
+| reduce | x | function (sum, mean, max, min, prod), axes, keepdims |
+| elementwise | 1 to 3 tensors, broadcast | function (see ELEMENT_FUNCTIONS), parameters (tuple of floats) |
+| softmax | x | axis, log (bool) |
+| layer_norm | x, scale?, bias? | axis (first normalised axis; all from there on), epsilon |
+| rms_norm | x, scale? | axis, epsilon |
+| group_norm | x [N,C,*S], scale [C]?, bias [C]? | groups, epsilon (instance norm: groups = C) |
+| batch_norm | x [N,C,*S], scale, bias, mean, variance, each [C] | epsilon |
+| lrn | x [N,C,*S] | size, alpha, beta, bias |
+| rope | x [..., S, D], cos [S, D/2], sin [S, D/2] | (halves are rotated, as in Llama) |
+| transpose | x | perm |
+| reshape | x | shape (a view: moves nothing) |
+| concat | x0, x1, ... | axis |
+| slice | x | starts, steps, counts (one per axis; a step may be negative) |
+| pad | x | pad_begin, pad_end (one per axis), value |
+| gather | data, indices | axis |
+| resize | x [N,C,*S] | mode (nearest, linear), shape (of the output's space), scales, coordinates, rounding |
+| cache_update | cache, new | axis, position: `new` is written into the cache, which is the output |
+
+`pads` stands for two attributes, pad_begin and pad_end; both have one entry per spatial dimension.
+
+`coordinates` of a resize says which input coordinate an output index y has, with scale s, extents X and Y:
+half_pixel (y + 0.5) / s - 0.5, pytorch_half_pixel (the same, 0 where Y = 1), asymmetric y / s, align_corners
+y (X - 1) / (Y - 1). `rounding` takes a coordinate to the nearest element: floor, ceil, round_prefer_floor,
+round_prefer_ceil.
+
+`parameters` of an elementwise function: leaky_relu (slope), elu (alpha), clip (low, high), hard_sigmoid
+(alpha, beta: clip(alpha x + beta, 0, 1)), quantize (scale, zero point, low, high), dequantize (scale, zero
+point), cast (low and high of an integer format, which truncates; nothing for a floating-point format).
+hard_swish is x clip(x / 6 + 1 / 2, 0, 1). prelu reads its slopes as second input, where its condition as
+first.
+
+Every operator has one output; what a format writes with several (split, LSTM) is imported as several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+KINDS: tuple[str, ...] = (
+    "conv",
+    "conv_transpose",
+    "matmul",
+    "pool",
+    "reduce",
+    "elementwise",
+    "softmax",
+    "layer_norm",
+    "rms_norm",
+    "group_norm",
+    "batch_norm",
+    "lrn",
+    "rope",
+    "transpose",
+    "reshape",
+    "concat",
+    "slice",
+    "pad",
+    "gather",
+    "resize",
+    "cache_update",
+)
+
+CONTRACTIONS = frozenset({"conv", "conv_transpose", "matmul"})
+"""Kinds made of multiply-accumulates, which a systolic array can run."""
+
+ELEMENT_FUNCTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType(
+    {
+        "add": {"add": 1},
+        "sub": {"add": 1},
+        "mul": {"mul": 1},
+        "div": {"div": 1},
+        "max": {"compare": 1},
+        "min": {"compare": 1},
+        "pow": {"log": 1, "mul": 1, "exp": 1},
+        "square": {"mul": 1},
+        "abs": {"compare": 1},
+        "neg": {"add": 1},
+        "sqrt": {"sqrt": 1},
+        "reciprocal": {"reciprocal": 1},
+        "exp": {"exp": 1},
+        "log": {"log": 1},
+        "erf": {"erf": 1},
+        "tanh": {"tanh": 1},
+        "sigmoid": {"sigmoid": 1},
+        "relu": {"compare": 1},
+        "leaky_relu": {"mul": 1, "select": 1},
+        "prelu": {"mul": 1, "select": 1},
+        "elu": {"exp": 1, "add": 1, "select": 1},
+        "softplus": {"exp": 1, "add": 1, "log": 1},
+        "clip": {"compare": 2},
+        "hard_sigmoid": {"mul": 1, "add": 1, "compare": 2},
+        "hard_swish": {"mul": 2, "add": 1, "compare": 2},
+        "gelu": {"erf": 1, "mul": 3, "add": 1},
+        "gelu_tanh": {"tanh": 1, "mul": 5, "add": 2},
+        "silu": {"sigmoid": 1, "mul": 1},
+        "mish": {"exp": 1, "add": 1, "log": 1, "tanh": 1, "mul": 1},
+        "sin": {"sin": 1},
+        "cos": {"sin": 1},
+        "floor": {"convert": 1},
+        "ceil": {"convert": 1},
+        "round": {"convert": 1},
+        "cast": {"convert": 1},
+        "quantize": {"mul": 1, "convert": 1},
+        "dequantize": {"convert": 1, "mul": 1},
+        "copy": {"copy": 1},
+        "where": {"select": 1},
+        "equal": {"compare": 1},
+        "less": {"compare": 1},
+        "greater": {"compare": 1},
+        "not": {"compare": 1},
+        "and": {"compare": 1},
+        "or": {"compare": 1},
+    }
+)
+"""Each element function as counts of the vector unit's primitive passes (their cost: sim/hw/vector.py)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operator.
+
+    `epilogue` holds operators fused into this one's drain: each is applied, in order, to the result on its
+    way from the accumulator; the first input of each is the running result (its name is that of the tensor
+    that the unfused graph would have held). `block` numbers the repeated block (transformer layer) the
+    operator belongs to, -1 outside. Attributes compare by value.
+    """
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    epilogue: tuple[Op, ...] = ()
+    block: int = -1
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"operator {self.name}: unknown kind {self.kind!r}; one of {list(KINDS)}")
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+
+    def __getitem__(self, attribute: str) -> Any:
+        return self.attributes[attribute]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapping proxy cannot be pickled, and worker processes are sent graphs.
+        attributes = dict(self.attributes)
+        fields = (self.name, self.kind, self.inputs, self.output, attributes, self.epilogue, self.block)
+        return (Op, fields)
+
+    @property
+    def result(self) -> str:
+        """Name of the tensor that is finally written: the output of the last fused operator."""
+        return self.epilogue[-1].output if self.epilogue else self.output
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """Every tensor read, the fused operators' further inputs included."""
+        return self.inputs + tuple(name for step in self.epilogue for name in step.inputs[1:])

@@ -1,0 +1,258 @@
+"""Transformer graphs for inference: prefill and decode of decoders, encoders, encoder-decoders, vision.
+
+Sequences of a batch have equal length, so nothing is padded. Layers: sim/graph/transformer_layers.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from sim.errors import Diagnostic, InputError
+from sim.graph.builder import GraphBuilder
+from sim.graph.graph import Graph
+from sim.graph.transformer_config import TransformerConfig
+from sim.graph.transformer_layers import Source, Step, layer, norm, scalar
+from sim.graph.transformer_positions import relative_indices, sinusoids
+
+PHASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "decoder": ("prefill", "decode", "generate"),
+        "encoder_decoder": ("prefill", "decode", "generate"),
+        "encoder": ("encode",),
+        "vision": ("encode",),
+    }
+)
+"""What each architecture can do; the first is assumed where none is named."""
+
+
+def transformer_graph(
+    config: TransformerConfig,
+    *,
+    phase: str | None = None,
+    batch: int = 1,
+    seq: int | None = None,
+    kv: int | None = None,
+    dtype: str,
+) -> Graph:
+    """One pass of the model over `batch` sequences.
+
+    prefill: `seq` new tokens each, after `kv` (0 unless given) that are in the cache already; logits of the
+    last. decode: one new token after `kv` tokens in the cache. encode: `seq` tokens, or the image.
+    An encoder-decoder prefills by encoding `seq` source tokens and decoding its start token; its decode step
+    needs `seq` source tokens as well as `kv`.
+
+    The unit of a prefill and of an encoder pass is the token (`items` = batch * seq), of decode the new token
+    (`items` = batch), of vision the inference. Key-value caches are states [batch, key-value heads, kv + new,
+    head_dim]. The causal mask [seq, kv + seq] is an input. Raises InputError for a phase or length that does
+    not apply to the model, and for `generate`, which is several passes (see generate_plan).
+    """
+    phase = phase or PHASES[config.architecture][0]
+    check_lengths(config, phase, {"seq": seq, "kv": kv})
+    if batch < 1:
+        raise InputError(f"batch must be positive, found {batch}")
+    builder = GraphBuilder(config.name, dtype)
+    if config.architecture == "vision":
+        return _vision(builder, config, batch)
+    if config.architecture == "encoder":
+        return _encoder(builder, config, batch, seq or 0)
+    if config.architecture == "encoder_decoder":
+        return _encoder_decoder(builder, config, phase, batch, seq or 0, kv or 0)
+    step = Step(builder, config, batch, 1 if phase == "decode" else seq or 0, kv or 0, "")
+    logits = _decoder(step, None)
+    return builder.build([logits], "tokens", batch * step.tokens, f"{config.model_type} {phase}")
+
+
+def generate_plan(
+    config: TransformerConfig, *, seq: int, new_tokens: int, batch: int = 1, dtype: str, samples: int = 4
+) -> list[tuple[Graph, int]]:
+    """The passes that generate text, as (graph, repetitions): a prefill, then `new_tokens` decode steps.
+
+    The first decode step reads the token that the prefill gave. A step is close to linear in its context, so
+    the steps are cut into `samples` runs, each stood for by its middle step: the repetitions of the decode
+    graphs add up to `new_tokens`, and their mean context is exact to half a token.
+    """
+    check_lengths(config, "generate", {"seq": seq, "new_tokens": new_tokens})
+    # A decoder goes on after the prompt; an encoder-decoder starts a sequence of its own beside the source.
+    source, first = (seq, 1) if config.architecture == "encoder_decoder" else (None, seq)
+    plan = [(transformer_graph(config, phase="prefill", batch=batch, seq=seq, dtype=dtype), 1)]
+    bounds = [new_tokens * index // samples for index in range(samples + 1)]
+    for start, stop in itertools.pairwise(bounds):
+        if stop > start:
+            kv = first + (start + stop - 1) // 2
+            step = transformer_graph(config, phase="decode", batch=batch, seq=source, kv=kv, dtype=dtype)
+            plan.append((step, stop - start))
+    return plan
+
+
+def required_lengths(config: TransformerConfig, phase: str) -> frozenset[str]:
+    """Which of seq, kv and new_tokens a phase needs. Raises InputError for a phase the model lacks."""
+    if phase not in PHASES[config.architecture]:
+        hint = f"it has: {', '.join(PHASES[config.architecture])}"
+        raise InputError(
+            Diagnostic(f"{config.model_type} has no phase '{phase}'", path=config.name, hint=hint)
+        )
+    if phase == "decode":
+        return frozenset({"kv", "seq"} if config.architecture == "encoder_decoder" else {"kv"})
+    if phase == "generate":
+        return frozenset({"seq", "new_tokens"})
+    return frozenset() if config.architecture == "vision" else frozenset({"seq"})
+
+
+def check_lengths(config: TransformerConfig, phase: str, lengths: Mapping[str, int | None]) -> None:
+    """Raise InputError with every length that is missing, out of range, or not for this phase."""
+    needed = required_lengths(config, phase)
+    chunked = phase == "prefill" and config.architecture == "decoder"
+    complaints = [f"{phase} needs '{key}'" for key in sorted(needed) if lengths.get(key) is None]
+    for key, value in lengths.items():
+        if value is not None and key not in needed and not (chunked and key == "kv"):
+            complaints.append(f"{phase} of {config.model_type} takes no '{key}'")
+        elif value is not None and value < (0 if key == "kv" else 1):
+            complaints.append(f"'{key}' is too small: {value}")
+    if not complaints:
+        complaints += _limits(config, phase, {key: value or 0 for key, value in lengths.items()})
+    if complaints:
+        raise InputError([Diagnostic(text, path=config.name) for text in complaints])
+
+
+def _limits(config: TransformerConfig, phase: str, lengths: Mapping[str, int]) -> list[str]:
+    """A learned table ends somewhere; a sliding window would drop cache entries, which is not modelled."""
+    seq, kv = lengths.get("seq", 0), lengths.get("kv", 0) + lengths.get("new_tokens", 0)
+    own = kv + 1 if phase == "decode" else kv + seq
+    longest = max(seq, kv + 1) if config.architecture == "encoder_decoder" else own
+    if config.positions == "learned" and config.architecture != "vision" and longest > config.max_positions:
+        return [f"{longest} positions exceed the {config.max_positions} of the model"]
+    if config.window is not None and longest > config.window:
+        return [f"{longest} tokens exceed the attention window of {config.window}, which is not modelled"]
+    return []
+
+
+def _decoder(step: Step, source: Source | None) -> str:
+    """Embedding, decoder layers, logits of the last token: [batch, vocabulary]."""
+    builder, config = step.builder, step.config
+    x, table = _embed(step, f"{step.prefix}tokens", "embedding")
+    bias = _score_bias(step)
+    for index in range(config.layers):
+        with builder.block(config.encoder_layers + index):
+            x = layer(step, x, index, bias, cached=True, source=source)
+    x = _last_token(step, x)
+    if config.norm_first:
+        x = norm(step, x, f"{step.prefix}norm")
+    if config.tied and config.positions == "relative":
+        # T5 rescales where it shares the table (modeling_t5.py).
+        x = builder.mul(x, scalar(builder, config.hidden**-0.5), f"{step.prefix}norm.scaled")
+    if config.tied:
+        return builder.matmul(x, table, transpose_b=True, name="logits")
+    return builder.linear(x, config.vocabulary, config.head_bias, "logits")
+
+
+def _encoder(builder: GraphBuilder, config: TransformerConfig, batch: int, seq: int) -> Graph:
+    step = Step(builder, config, batch, seq, 0, "")
+    outputs = [_encode(step)]
+    if config.pooler:
+        first = builder.reshape(outputs[0], (batch, seq, config.hidden), "pooler.tokens")
+        first = builder.reshape(builder.slice(first, 1, 0, 1, name="pooler.first"), (batch, config.hidden))
+        outputs.append(builder.tanh(builder.linear(first, config.hidden, name="pooler"), "pooler.tanh"))
+    return builder.build(outputs, "tokens", batch * seq, f"{config.model_type} encode")
+
+
+def _encoder_decoder(
+    builder: GraphBuilder, config: TransformerConfig, phase: str, batch: int, seq: int, kv: int
+) -> Graph:
+    """Prefill encodes the source, stores what the decoder looks at, and decodes the start token."""
+    decoder = Step(builder, config, batch, 1, kv, "decoder.")
+    if phase == "prefill":
+        encoder = Step(builder, config, batch, seq, 0, "encoder.", config.encoder_heads, config.encoder_ffn)
+        logits = _decoder(decoder, Source(seq, _encode(encoder)))
+    else:
+        logits = _decoder(decoder, Source(seq))
+    items = batch * (seq if phase == "prefill" else 1)
+    return builder.build([logits], "tokens", items, f"{config.model_type} {phase}")
+
+
+def _encode(step: Step) -> str:
+    """Embedding and encoder layers: [batch * tokens, hidden]."""
+    config = step.config
+    layers = config.encoder_layers or config.layers
+    x, _ = _embed(step, f"{step.prefix}tokens", "embedding")
+    bias = _score_bias(step)
+    for index in range(layers):
+        with step.builder.block(index):
+            x = layer(step, x, index, bias)
+    return norm(step, x, f"{step.prefix}norm") if config.norm_first else x
+
+
+def _vision(builder: GraphBuilder, config: TransformerConfig, batch: int) -> Graph:
+    """ViT: patches by a strided convolution, a class token in front, logits [batch, classes]."""
+    side = config.image // config.patch
+    step = Step(builder, config, batch, side * side + 1, 0, "")
+    x = builder.input("image", (batch, config.channels, config.image, config.image))
+    x = builder.conv(x, config.hidden, config.patch, config.patch, name="patches")
+    x = builder.reshape(x, (batch, config.hidden, side * side), "patches.flat")
+    x = builder.transpose(x, (0, 2, 1), "patches.tokens")
+    rows = builder.weight((batch, 1), "class_token.rows", "int32", np.zeros((batch, 1), np.int32))
+    x = builder.concat([builder.embedding(rows, 1, config.hidden, "class_token"), x], 1, "embedding")
+    x = builder.add(x, builder.weight((step.tokens, config.hidden), "positions"), "embedding.positions")
+    x = builder.reshape(x, (batch * step.tokens, config.hidden), "embedding.flat")
+    for index in range(config.layers):
+        with builder.block(index):
+            x = layer(step, x, index, None)
+    x = builder.reshape(norm(step, x, "norm"), (batch, step.tokens, config.hidden))
+    x = builder.reshape(builder.slice(x, 1, 0, 1, name="class_state"), (batch, config.hidden))
+    return builder.build([builder.linear(x, config.classes, name="classifier")], items=batch, source="vit")
+
+
+def _embed(step: Step, tokens: str, table_name: str) -> tuple[str, str]:
+    """Token (and position) embeddings [batch * tokens, hidden], and the name of the token table."""
+    builder, config = step.builder, step.config
+    table = f"{table_name}.weight"
+    if table not in builder.tensors:
+        table = builder.weight((config.vocabulary, config.hidden), table)
+    ids = builder.input(tokens, (step.batch, step.tokens), "int32")
+    x = builder.gather(table, ids, 0, f"{step.prefix}embedding")
+    if config.scaled_embedding:
+        x = builder.mul(x, scalar(builder, config.hidden**0.5), f"{step.prefix}embedding.scaled")
+    name = f"{step.prefix}positions"
+    if config.positions == "learned":
+        rows = config.max_positions + config.position_offset
+        learned = builder.weight((rows, config.hidden), f"{name}.weight")
+        first = config.position_offset + step.kv
+        x = builder.add(x, builder.slice(learned, 0, first, step.tokens, name=f"{name}.rows"), name)
+    if config.positions == "sinusoidal":
+        value = sinusoids(step.kv, step.tokens, config.hidden)
+        x = builder.add(x, builder.weight(value.shape, f"{name}.rows", value=value), name)
+    if config.token_types:
+        kinds = builder.weight((config.token_types, config.hidden), "token_types.weight")
+        x = builder.add(x, builder.slice(kinds, 0, 0, 1, name="token_types.row"), "token_types")
+    x = builder.reshape(x, (step.batch * step.tokens, config.hidden), f"{step.prefix}embedding.flat")
+    return (norm(step, x, f"{step.prefix}embedding.norm") if config.embedding_norm else x), table
+
+
+def _score_bias(step: Step) -> str | None:
+    """What is added to all scores: the causal mask [S, T] (an input), or T5's relative bias [heads, S, T]."""
+    builder, config = step.builder, step.config
+    length = step.kv + step.tokens
+    if config.positions == "relative":
+        causal = step.prefix == "decoder."
+        value = relative_indices(
+            step.kv, step.tokens, config.relative_buckets, config.relative_distance, bidirectional=not causal
+        )
+        indices = builder.weight(value.shape, f"{step.prefix}buckets", "int32", value)
+        table = builder.embedding(indices, config.relative_buckets, step.heads, f"{step.prefix}relative")
+        return builder.transpose(table, (2, 0, 1), f"{step.prefix}relative_bias")
+    if config.architecture == "decoder" and step.tokens > 1:
+        return builder.input("causal_mask", (step.tokens, length))
+    return None
+
+
+def _last_token(step: Step, x: str) -> str:
+    """[batch * tokens, hidden] to [batch, hidden]: only the last token's logits are wanted."""
+    if step.tokens == 1:
+        return x
+    width = step.config.hidden
+    x = step.builder.reshape(x, (step.batch, step.tokens, width), f"{step.prefix}states")
+    x = step.builder.slice(x, 1, step.tokens - 1, 1, name=f"{step.prefix}last")
+    return step.builder.reshape(x, (step.batch, width), f"{step.prefix}last_state")

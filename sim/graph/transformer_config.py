@@ -1,0 +1,217 @@
+"""What a transformer looks like, read from the `config.json` of a Hugging Face model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from sim.errors import Diagnostic, InputError, did_you_mean
+from sim.graph.transformer_families import (
+    ACTIVATIONS,
+    COMMON_KEYS,
+    DTYPES,
+    EXPERT_TYPES,
+    FAMILIES,
+    SUPPORTED_TYPES,
+    Family,
+)
+
+Architecture = Literal["decoder", "encoder", "encoder_decoder", "vision"]
+
+
+@dataclass(frozen=True, slots=True)
+class TransformerConfig:
+    """Sizes count elements. `layers` are those of the decoder where there is one."""
+
+    name: str
+    model_type: str
+    architecture: Architecture
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+    vocabulary: int = 0
+    max_positions: int = 0
+    kv_heads: int = 0  # 0: one per head
+    head_dim: int = 0  # 0: hidden / heads
+    encoder_layers: int = 0
+    encoder_heads: int = 0
+    encoder_ffn: int = 0
+    positions: Literal["rope", "learned", "sinusoidal", "relative"] = "rope"
+    position_offset: int = 0  # rows of the learned table before that of position 0
+    rotary_fraction: float = 1.0
+    rope_theta: float = 10000.0
+    relative_buckets: int = 32
+    relative_distance: int = 128
+    window: int | None = None  # attention span in tokens
+    norm: Literal["layer_norm", "rms_norm"] = "rms_norm"
+    norm_first: bool = True  # before each sublayer, and once at the end; else after each residual add
+    parallel_norms: int = 0  # 1 or 2: attention and FFN side by side, from one or two norms
+    embedding_norm: bool = False
+    qk_norm: bool = False
+    epsilon: float = 1e-5
+    activation: str = "silu"
+    gated: bool = False
+    qkv_bias: bool = False
+    output_bias: bool = False
+    ffn_bias: bool = False
+    head_bias: bool = False
+    scaled_scores: bool = True
+    scaled_embedding: bool = False
+    tied: bool = False
+    token_types: int = 0
+    pooler: bool = False
+    image: int = 0
+    patch: int = 0
+    channels: int = 0
+    classes: int = 0
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        defaults = {
+            "kv_heads": self.heads,
+            "head_dim": self.hidden // self.heads,
+            "encoder_heads": self.heads,
+            "encoder_ffn": self.ffn,
+        }
+        for key, value in defaults.items():
+            object.__setattr__(self, key, getattr(self, key) or value)
+        complaints = list(self._complaints())
+        if complaints:
+            raise InputError([Diagnostic(text, path=self.name) for text in complaints])
+
+    def _complaints(self) -> Iterator[str]:
+        for heads in (self.heads, self.encoder_heads):
+            if self.architecture != "decoder" and self.hidden % heads and self.positions != "relative":
+                yield f"hidden size {self.hidden} does not divide into {heads} heads"
+        if self.heads % self.kv_heads:
+            yield f"{self.heads} query heads do not divide among {self.kv_heads} key-value heads"
+        if self.positions == "rope" and self.rotary_dim % 2:
+            yield f"rotary embedding needs an even number of dimensions, found {self.rotary_dim}"
+        if self.patch and self.image % self.patch:
+            yield f"an image of {self.image} does not divide into patches of {self.patch}"
+
+    @property
+    def rotary_dim(self) -> int:
+        """Dimensions of a head that are rotated; the rest pass unchanged."""
+        return int(self.head_dim * self.rotary_fraction)
+
+    @classmethod
+    def from_hf(cls, data: Mapping[str, Any], name: str = "", file: Path | None = None) -> TransformerConfig:
+        """The content of a config.json. Raises InputError with everything that is missing or unsupported."""
+        family = _family(data, file)
+        complaints = [
+            f"required key '{key}' is missing" for key in family.required.values() if data.get(key) is None
+        ]
+        values: dict[str, Any] = dict(family.traits)
+        for key, (source, default) in {
+            **{k: (v, None) for k, v in family.required.items()},
+            **family.optional,
+        }.items():
+            found = data.get(source)
+            values[key] = default if found is None else found
+            complaints += [] if found is None else _type_complaint(key, source, found)
+        for key, accepted in family.only.items():
+            if key in data and data[key] not in accepted:
+                complaints.append(f"{key}: found {data[key]!r}; only {accepted[0]!r} is supported")
+        if not complaints:
+            complaints += _translate(values, data)
+        if complaints:
+            raise InputError([Diagnostic(text, file) for text in complaints])
+        title = name or str(data.get("_name_or_path") or data["model_type"])
+        return cls(name=title, model_type=str(data["model_type"]), **values)
+
+
+def known_keys(model_type: str) -> frozenset[str]:
+    """The keys of a config.json that are read for a model type; none for one that is not supported."""
+    family = FAMILIES.get(model_type)
+    if family is None:
+        return frozenset()
+    optional = {source for source, _ in family.optional.values()}
+    return frozenset(family.required.values()) | optional | family.only.keys() | COMMON_KEYS
+
+
+def load_hf_config(path: Path) -> TransformerConfig:
+    """Read a config.json. Raises InputError if it is unreadable, not JSON, or of an unknown model."""
+    return TransformerConfig.from_hf(read_hf_config(path), name=path.resolve().parent.name, file=path)
+
+
+def read_hf_config(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(Diagnostic(f"cannot read the file: {error.strerror}", path)) from error
+    except UnicodeDecodeError as error:
+        raise InputError(Diagnostic("the file is not UTF-8 text", path)) from error
+    except json.JSONDecodeError as error:
+        message = f"not valid JSON: {error.msg}"
+        raise InputError(Diagnostic(message, path, error.lineno, error.colno)) from error
+    except RecursionError as error:
+        raise InputError(Diagnostic("not valid JSON: nested too deeply", path)) from error
+    if not isinstance(data, dict):
+        raise InputError(Diagnostic(f"found {type(data).__name__}; expected a JSON object", path))
+    return data
+
+
+def _family(data: Mapping[str, Any], file: Path | None) -> Family:
+    found = data.get("model_type")
+    if isinstance(found, str) and found in FAMILIES:
+        return FAMILIES[found]
+    known = f"supported: {', '.join(SUPPORTED_TYPES)}"
+    if found is None:
+        raise InputError(Diagnostic("required key 'model_type' is missing", file, hint=known))
+    if found in EXPERT_TYPES:
+        message = f"model_type '{found}' is a mixture of experts, which is not supported"
+        raise InputError(Diagnostic(message, file, hint=known))
+    suggestion = did_you_mean(str(found), SUPPORTED_TYPES)
+    hint = f"{suggestion}; {known}" if suggestion else known
+    raise InputError(Diagnostic(f"unknown model_type '{found}'", file, hint=hint))
+
+
+_TYPES = {item.name: item.type for item in fields(TransformerConfig)}
+
+
+def _type_complaint(key: str, source: str, found: Any) -> list[str]:
+    """One complaint if a value of config.json does not have the type of its field."""
+    declared = str(_TYPES[key])
+    number = not isinstance(found, bool) and isinstance(found, int | float) and found > 0
+    if declared == "bool":
+        fits, wanted = isinstance(found, bool), "true or false"
+    elif declared.startswith("int"):
+        fits, wanted = number and isinstance(found, int), "a positive integer"
+    elif declared == "float":
+        fits, wanted = number, "a positive number"
+    else:
+        fits, wanted = isinstance(found, str), "a string"
+    return [] if fits else [f"{source}: found {found!r}; expected {wanted}"]
+
+
+def _translate(values: dict[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """Settle, in place, what one key alone does not tell; returns complaints."""
+    complaints = []
+    activation = str(values["activation"])
+    if data["model_type"] == "t5":
+        values["encoder_layers"] = values["layers"]
+        values["layers"] = data.get("num_decoder_layers") or values["layers"]
+        values["gated"] = activation.startswith("gated-")
+        activation = {"gated-gelu": "gelu_new"}.get(activation, activation.removeprefix("gated-"))
+    if activation not in ACTIVATIONS:
+        complaints.append(f"activation '{activation}' is not supported; one of {', '.join(ACTIVATIONS)}")
+    values["activation"] = ACTIVATIONS.get(activation, activation)
+    if data["model_type"] == "gpt2":
+        values["ffn"] = values["ffn"] or 4 * values["hidden"]
+    if data["model_type"] == "roberta":
+        # The learned table counts the rows before position 0.
+        values["max_positions"] -= values["position_offset"]
+    if data["model_type"] == "opt" and data.get("word_embed_proj_dim", values["hidden"]) != values["hidden"]:
+        complaints.append("word_embed_proj_dim other than hidden_size is not supported")
+    torch_dtype = data.get("torch_dtype", data.get("dtype"))
+    if torch_dtype is not None:
+        values["dtype"] = DTYPES.get(str(torch_dtype))
+        if values["dtype"] is None:
+            complaints.append(f"torch_dtype '{torch_dtype}' is not supported; one of {', '.join(DTYPES)}")
+    return complaints

@@ -1,0 +1,193 @@
+"""One transformer layer, and the pass of a stack of layers that it belongs to.
+
+Hidden states are [batch * tokens, hidden], so that every projection is one GEMM whose rows are the tokens of
+the whole batch. Heads are axes of their own, and query heads that share a key-value head meet its keys as one
+operand, so that the cache is read once per key-value head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sim.graph.builder import GraphBuilder
+from sim.graph.transformer_config import TransformerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pass of one stack of layers: `tokens` new ones per sequence after `kv` in the cache."""
+
+    builder: GraphBuilder
+    config: TransformerConfig
+    batch: int
+    tokens: int
+    kv: int
+    prefix: str
+    heads: int = 0
+    ffn: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", self.heads or self.config.heads)
+        object.__setattr__(self, "ffn", self.ffn or self.config.ffn)
+
+    @property
+    def kv_heads(self) -> int:
+        return self.config.kv_heads if self.heads == self.config.heads else self.heads
+
+    @property
+    def head_dim(self) -> int:
+        return self.config.head_dim if self.heads == self.config.heads else self.config.hidden // self.heads
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The encoded tokens that a decoder looks at: their number per sequence, and their states
+    [batch * tokens, hidden], None once the keys and values are stored."""
+
+    tokens: int
+    states: str | None = None
+
+
+def layer(
+    step: Step, x: str, index: int, bias: str | None, cached: bool = False, source: Source | None = None
+) -> str:
+    """One transformer block: self-attention, attention to `source` encoded tokens if any, FFN."""
+    builder, config = step.builder, step.config
+    name = f"{step.prefix}{index}"
+    if config.parallel_norms:
+        y = norm(step, x, f"{name}.attention_norm")
+        z = y if config.parallel_norms == 1 else norm(step, x, f"{name}.ffn_norm")
+        context = _attention(step, y, f"{name}.attention", bias, cached)
+        branches = builder.add(context, _ffn(step, z, f"{name}.ffn"), f"{name}.branches")
+        return builder.add(branches, x, f"{name}.add")
+    sublayers: list[tuple[str, Callable[[str], str]]] = [
+        ("attention", lambda y: _attention(step, y, f"{name}.attention", bias, cached))
+    ]
+    if source is not None:
+        sublayers.append(("cross", lambda y: _cross_attention(step, y, source, f"{name}.cross")))
+    sublayers.append(("ffn", lambda y: _ffn(step, y, f"{name}.ffn")))
+    for part, run in sublayers:
+        y = norm(step, x, f"{name}.{part}_norm") if config.norm_first else x
+        x = builder.add(run(y), x, f"{name}.{part}_add")
+        x = x if config.norm_first else norm(step, x, f"{name}.{part}_norm")
+    return x
+
+
+def _attention(step: Step, x: str, name: str, bias: str | None, cached: bool) -> str:
+    """Self-attention over the new tokens and, where `cached`, all that the cache holds."""
+    builder, config = step.builder, step.config
+    q = _rotate(step, _heads(step, x, step.heads, f"{name}.q"), f"{name}.q")
+    k = _rotate(step, _heads(step, x, step.kv_heads, f"{name}.k"), f"{name}.k")
+    v = _heads(step, x, step.kv_heads, f"{name}.v")
+    if cached:
+        k = _store(step, k, step.kv + step.tokens, step.kv, f"{name}.k")
+        v = _store(step, v, step.kv + step.tokens, step.kv, f"{name}.v")
+    context = _attend(step, q, k, v, bias, name)
+    return builder.linear(context, config.hidden, config.output_bias, f"{name}.output")
+
+
+def _cross_attention(step: Step, x: str, source: Source, name: str) -> str:
+    """Attention to the keys and values of the encoder's output, which a prefill computes and stores."""
+    builder, config = step.builder, step.config
+    q = _heads(step, x, step.heads, f"{name}.q")
+    if source.states is None:
+        shape = (step.batch, step.heads, source.tokens, step.head_dim)
+        k, v = (builder.state(f"{name}.{part}.cache", shape) for part in "kv")
+    else:
+        wide = replace(step, tokens=source.tokens)
+        k, v = (
+            _store(wide, _heads(wide, source.states, step.heads, each), source.tokens, 0, each)
+            for each in (f"{name}.k", f"{name}.v")
+        )
+    context = _attend(step, q, k, v, None, name)
+    return builder.linear(context, config.hidden, config.output_bias, f"{name}.output")
+
+
+def _heads(step: Step, x: str, heads: int, name: str) -> str:
+    """A projection of x, heads apart: [batch, heads, tokens, head_dim]."""
+    builder = step.builder
+    x = builder.linear(x, heads * step.head_dim, step.config.qkv_bias, name)
+    if step.tokens == 1:
+        return builder.reshape(x, (step.batch, heads, 1, step.head_dim), f"{name}.heads")
+    x = builder.reshape(x, (step.batch, step.tokens, heads, step.head_dim), f"{name}.split")
+    return builder.transpose(x, (0, 2, 1, 3), f"{name}.heads")
+
+
+def _rotate(step: Step, x: str, name: str) -> str:
+    """Per-head norm and rotary embedding, where the model has them."""
+    builder, config = step.builder, step.config
+    if config.qk_norm:
+        x = builder.rms_norm(x, epsilon=config.epsilon, name=f"{name}.norm")
+    if config.positions != "rope":
+        return x
+    width = config.rotary_dim
+    if width == step.head_dim:
+        return builder.rope(x, config.rope_theta, step.kv, f"{name}.rope")
+    turned, rest = builder.split(x, (width, step.head_dim - width), -1, f"{name}.part")
+    turned = builder.rope(turned, config.rope_theta, step.kv, f"{name}.rope")
+    return builder.concat([turned, rest], -1, f"{name}.rotated")
+
+
+def _store(step: Step, new: str, length: int, position: int, name: str) -> str:
+    """Write keys or values [batch, heads, new, head_dim] into a cache of `length` tokens."""
+    builder = step.builder
+    shape = builder.shape(new)
+    cache = builder.state(f"{name}.cache", (*shape[:2], length, shape[3]))
+    return builder.cache_update(cache, new, 2, position, f"{name}.store")
+
+
+def _attend(step: Step, q: str, k: str, v: str, bias: str | None, name: str) -> str:
+    """softmax(q k^T / sqrt(head_dim) + bias) v, heads joined: [batch * tokens, heads * head_dim].
+
+    q [B, H, S, D]; k, v [B, KVH, T, D]. The H / KVH query heads of one key-value head become the rows of one
+    product where there is a single token, else a batch axis over which k and v broadcast.
+    """
+    builder = step.builder
+    batch, heads, tokens, width = builder.shape(q)
+    kv_heads, length = builder.shape(k)[1:3]
+    group = heads // kv_heads
+    if group > 1 and tokens == 1:
+        q = builder.reshape(q, (batch, kv_heads, group, width), f"{name}.grouped_q")
+    elif group > 1:
+        q = builder.reshape(q, (batch, kv_heads, group, tokens, width), f"{name}.grouped_q")
+        k = builder.reshape(k, (batch, kv_heads, 1, length, width), f"{name}.grouped_k")
+        v = builder.reshape(v, (batch, kv_heads, 1, length, width), f"{name}.grouped_v")
+    scores = builder.matmul(q, k, transpose_b=True, name=f"{name}.scores")
+    if step.config.scaled_scores:
+        scores = builder.mul(scores, scalar(builder, width**-0.5), f"{name}.scaled")
+    if bias is not None:
+        scores = builder.add(scores, bias, f"{name}.biased")
+    context = builder.matmul(builder.softmax(scores, name=f"{name}.softmax"), v, name=f"{name}.context")
+    if tokens > 1:
+        context = builder.reshape(context, (batch, heads, tokens, width), f"{name}.context_heads")
+        context = builder.transpose(context, (0, 2, 1, 3), f"{name}.context_tokens")
+    return builder.reshape(context, (batch * tokens, heads * width), f"{name}.joined")
+
+
+def _ffn(step: Step, x: str, name: str) -> str:
+    """act(x W1) W2, or (act(x Wg) * x W1) W2 where gated (Shazeer, GLU Variants, 2020)."""
+    builder, config = step.builder, step.config
+    up = builder.linear(x, step.ffn, config.ffn_bias, f"{name}.up")
+    if config.gated:
+        gate = builder.linear(x, step.ffn, config.ffn_bias, f"{name}.gate")
+        gate = builder.elementwise(config.activation, gate, name=f"{name}.{config.activation}")
+        up = builder.mul(up, gate, f"{name}.gated")
+    else:
+        up = builder.elementwise(config.activation, up, name=f"{name}.{config.activation}")
+    return builder.linear(up, config.hidden, config.ffn_bias, f"{name}.down")
+
+
+def norm(step: Step, x: str, name: str) -> str:
+    make = step.builder.rms_norm if step.config.norm == "rms_norm" else step.builder.layer_norm
+    return make(x, epsilon=step.config.epsilon, name=name)
+
+
+def scalar(builder: GraphBuilder, value: float) -> str:
+    """A constant of one element, shared."""
+    name = f"constant_{value:.6g}"
+    if name in builder.tensors:
+        return name
+    return builder.weight((1,), name, value=np.full(1, value, np.float32))

@@ -1,0 +1,252 @@
+"""Chip: all parts together, loaded from YAML, changed by path, written out in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from sim.config import (
+    Document,
+    Field,
+    Part,
+    Unit,
+    data_dir,
+    document_from_data,
+    dump,
+    find_resource,
+    known_keys,
+    list_resources,
+    load_yaml,
+    validate,
+)
+from sim.errors import Diagnostic, FieldError, InputError, KeyPath, did_you_mean
+from sim.hw.cache import Cache
+from sim.hw.check import check_chip
+from sim.hw.core import CoreKind
+from sim.hw.dram import Dram, resolve_dram
+from sim.hw.noc import Interconnect, Network, build_network
+from sim.hw.overrides import parse_overrides, with_overrides
+from sim.hw.parameters import commented_yaml, parameter_rows
+from sim.units import format_quantity
+
+__all__ = [
+    "Chip",
+    "Host",
+    "check_chip",
+    "chip_from_dict",
+    "chip_from_document",
+    "chip_template",
+    "list_chips",
+    "load_chip",
+    "parameter_table",
+]
+
+CHIP_FOLDER = "hw_configs"
+
+# A chip of one core without `interconnect:` sits on its memory: the one port is no limit beside DRAM and DMA.
+_NO_INTERCONNECT = {"topology": "crossbar", "shape": [1], "link_bandwidth": "1 PB/s", "hop_latency": "0 ps"}
+
+
+@dataclass(frozen=True, slots=True)
+class Host(Part):
+    """The link to the host that inputs come from and results go to."""
+
+    bandwidth_bytes_per_s: Annotated[
+        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="one direction")
+    ]
+    latency_ps: Annotated[int, Unit("time_ps"), Field(alias="latency", ge=0, description="one way")]
+    energy_j_per_byte: Annotated[
+        float, Unit("energy_per_byte"), Field(alias="energy", gt=0, description="both ends of the link")
+    ] = 40e-12  # PCIe at 5 pJ/bit: an assumption of public models, not a measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chip(Part):
+    """An accelerator chip. Cores are numbered kind by kind; core i sits at node i of the interconnect."""
+
+    name: Annotated[str, Field(min_length=1, description="name of the chip")]
+    technology: Annotated[str, Field(min_length=1, description="a name of hw_configs/technology/")]
+    clock_hz: Annotated[
+        int, Unit("frequency"), Field(alias="clock", gt=0, le=10**12, description="of the chip")
+    ]
+    cores: Annotated[tuple[CoreKind, ...], Field(min_length=1, description="kinds of cores")]
+    interconnect: Annotated[Interconnect, Field(description="may be left out on a chip of one core")]
+    cache: Annotated[Cache | None, Field(description="shared last-level cache, if any")] = None
+    dram: Annotated[Dram, Field(description="off-chip memory")]
+    host: Annotated[Host | None, Field(description="link to the host, if any")] = None
+    document: Document | None = field(default=None, init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        complaints: list[tuple[KeyPath, str]] = []
+        names = [kind.name for kind in self.cores]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                complaints.append((("cores", i, "name"), f"a second core kind named '{name}'"))
+        nodes = self.interconnect.node_count
+        if self.core_count > nodes:
+            message = f"{nodes} nodes cannot hold {self.core_count} cores"
+            complaints.append((("interconnect", "shape"), message))
+        if complaints:
+            raise FieldError(complaints)
+
+    @property
+    def core_count(self) -> int:
+        """Cores of all kinds."""
+        return sum(kind.count for kind in self.cores)
+
+    @property
+    def core_nodes(self) -> tuple[int, ...]:
+        """Interconnect node of each core."""
+        return tuple(range(self.core_count))
+
+    def kind_of_core(self, core: int) -> CoreKind:
+        """The kind of core number `core`. Raises IndexError outside 0..core_count-1."""
+        if core >= 0:
+            for kind in self.cores:
+                if core < kind.count:
+                    return kind
+                core -= kind.count
+        raise IndexError(f"the chip has {self.core_count} cores")
+
+    def peak_macs_per_s(self, dtype: str) -> float:
+        """Multiply-accumulates per second of all arrays that have `dtype`. Raises InputError if none has."""
+        able = [kind for kind in self.cores if kind.array is not None and dtype in kind.array.rates]
+        if not able:
+            dtypes = sorted({d for kind in self.cores if kind.array for d in kind.array.rates})
+            hint = did_you_mean(dtype, dtypes) or f"available: {', '.join(dtypes) or 'none'}"
+            raise InputError(f"no array of '{self.name}' computes in '{dtype}'; {hint}")
+        return sum(kind.count * kind.peak_macs_per_s(dtype) for kind in able)
+
+    def network(self) -> Network:
+        """The interconnect as links, with the shared ends `dram`, `cache` and `host` as the last links."""
+        ends = [("dram", self.dram.bandwidth_bytes_per_s)]
+        if self.cache is not None:
+            ends.append(("cache", self.cache.bandwidth_bytes_per_s))
+        if self.host is not None:
+            ends.append(("host", self.host.bandwidth_bytes_per_s))
+        return build_network(self.interconnect, tuple(ends))
+
+    def replace(self, path: str, value: object) -> Chip:
+        """A new validated chip with one value changed; see `replace_many`."""
+        return self.replace_many({path: value})
+
+    def replace_many(self, values: Mapping[str, object]) -> Chip:
+        """A new validated chip with values changed by their path in the YAML file.
+
+        "core.array.rows" means the only core kind, "cores.NAME.array.rows" one of several. Quantities are
+        strings with a unit. Raises InputError on an unknown path (with a suggestion) or a bad value.
+        """
+        base = self.document or document_from_data(self.expanded(), self.name)
+        return chip_from_document(with_overrides(base, values, Chip))
+
+    def expanded(self) -> dict[str, Any]:
+        """The whole configuration as YAML data with every default written out.
+
+        chip_from_dict(chip.expanded()) == chip.
+        """
+        data = {"version": 1, **dump(self)}
+        dram = self.dram
+        if dram.bandwidth_bytes_per_s == dram.channels * dram.channel_bandwidth_bytes_per_s:
+            del data["dram"]["bandwidth"]  # so that a later change of the channels changes it
+        for core in data["cores"]:
+            if core["clock"] == data["clock"]:
+                del core["clock"]  # likewise
+        return data
+
+    def summary_text(self) -> str:
+        """A few lines with the numbers one compares chips by."""
+        rows = [
+            ("cores", ", ".join(f"{kind.count} x {kind.name}" for kind in self.cores)),
+            ("peak", ", ".join(self._peaks())),
+            ("SRAM", format_quantity(sum(k.count * k.sram.size_bytes for k in self.cores), "size")),
+            ("DRAM", f"{self.dram.device}, {format_quantity(self.dram.capacity_bytes, 'size')}, "
+                     f"{format_quantity(self.dram.bandwidth_bytes_per_s, 'bandwidth')}"),
+        ]  # fmt: skip
+        head = f"{self.name}: {self.technology}, {format_quantity(self.clock_hz, 'frequency')}"
+        return "\n".join([head, *(f"  {name:<6} {text}" for name, text in rows)])
+
+    def _peaks(self) -> Iterator[str]:
+        for dtype in sorted({d for kind in self.cores if kind.array for d in kind.array.rates}):
+            yield f"{2 * self.peak_macs_per_s(dtype) / 1e12:.4g} T{'OP' if 'int' in dtype else 'FLOP'}/s {dtype}"
+
+
+def load_chip(name_or_path: str | Path, overrides: Mapping[str, object] | Iterable[str] = ()) -> Chip:
+    """A chip by name (hw_configs/), or by the path of a YAML file.
+
+    `overrides` is a mapping {path: value} or strings "path=value". Raises InputError with all complaints.
+    """
+    document = load_yaml(_chip_path(name_or_path), search=data_dir(CHIP_FOLDER))
+    values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    return chip_from_document(with_overrides(document, values, Chip))
+
+
+def list_chips() -> tuple[str, ...]:
+    """Names of the chips that come with the package."""
+    return list_resources(CHIP_FOLDER)
+
+
+def chip_from_dict(data: Mapping[str, Any]) -> Chip:
+    """A chip from YAML-shaped data. Raises InputError."""
+    return chip_from_document(document_from_data(data))
+
+
+def chip_from_document(document: Document) -> Chip:
+    """A chip from a loaded document: defaults that depend on other blocks are filled in, then all is validated.
+
+    Raises InputError with all complaints.
+    """
+    data, complaints = dict(document.data), []
+    try:
+        if isinstance(data.get("dram"), dict):
+            data["dram"] = resolve_dram(document)
+    except InputError as error:
+        complaints += error.diagnostics
+    if isinstance(data.get("technology"), str):
+        complaints += _technology_complaints(document, data["technology"])
+    if isinstance(data.get("cores"), list):
+        clock = {"clock": data["clock"]} if "clock" in data else {}
+        data["cores"] = [clock | core if isinstance(core, dict) else core for core in data["cores"]]
+        if "interconnect" not in data and [_count(core) for core in data["cores"]] == [1]:
+            data["interconnect"] = _NO_INTERCONNECT
+    chip = validate(document.with_data(data), Chip, complaints)
+    object.__setattr__(chip, "document", document)
+    return chip
+
+
+def parameter_table() -> tuple[dict[str, str], ...]:
+    """One row per parameter of a chip file: path, unit, default, meaning."""
+    of_chip = {"name", "source", "notes", "device", "channels", "capacity", "bandwidth"}
+    filled_in = {f"dram.{key}": "of the device" for key in known_keys(Dram, ()) if key not in of_chip}
+    return tuple(parameter_rows(Chip, filled_in | {"core.clock": "the chip's clock"}))
+
+
+def chip_template() -> str:
+    """A commented chip file to start from; it loads as it is."""
+    example = load_chip("lepton_s").expanded()
+    example["name"] = "my_chip"
+    del example["cores"][0]["vector"]["functions"], example["notes"]
+    example["dram"] = {key: example["dram"][key] for key in ("device", "channels", "capacity")}
+    head = "# A chip. Quantities are strings with a unit: kB = 1000 B, KiB = 1024 B, always.\n"
+    return head + commented_yaml(example, Chip)
+
+
+def _chip_path(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return path
+    return find_resource(CHIP_FOLDER, str(name_or_path), what="chip")
+
+
+def _technology_complaints(document: Document, name: str) -> list[Diagnostic]:
+    try:
+        find_resource("hw_configs/technology", name, what="technology")
+    except InputError as error:
+        return [document.complaint(("technology",), d.message, d.hint) for d in error.diagnostics]
+    return []
+
+
+def _count(core: object) -> object:
+    return core.get("count") if isinstance(core, dict) else None
+

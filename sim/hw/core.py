@@ -1,0 +1,101 @@
+"""Core: an array with its accumulator, a vector unit, a scratchpad and a DMA engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from sim.config import Field, Part, Unit
+from sim.errors import FieldError, InputError, did_you_mean
+from sim.hw.sram import Sram
+from sim.hw.vector import VectorUnit
+
+Dtype = Literal["int4", "int8", "int16", "int32", "fp8", "fp16", "bf16", "tf32", "fp32", "fp64"]
+DTYPE_BITS: Mapping[str, int] = {
+    "int4": 4, "int8": 8, "int16": 16, "int32": 32, "fp8": 8, "fp16": 16, "bf16": 16, "tf32": 32, "fp32": 32,
+    "fp64": 64,
+}  # fmt: skip
+Dataflow = Literal["weight_stationary", "output_stationary", "input_stationary"]
+Rate = Annotated[float, Field(gt=0, le=64)]
+
+
+@dataclass(frozen=True, slots=True)
+class Array(Part):
+    """Systolic array. `rates[dtype]` is multiply-accumulates per PE and cycle; a dtype not listed cannot be used."""
+
+    rows: Annotated[int, Field(ge=1, le=1 << 16, description="PE rows of one array")]
+    cols: Annotated[int, Field(ge=1, le=1 << 16, description="PE columns of one array")]
+    rates: Annotated[
+        Mapping[Dtype, Rate],
+        Field(min_length=1, description="multiply-accumulates per PE and cycle, by element type"),
+    ] = field(hash=False)
+    count: Annotated[int, Field(ge=1, le=1024, description="arrays in one core")] = 1
+    dataflow: Annotated[Dataflow, Field(description="which operand stays in the PEs")] = "weight_stationary"
+    double_buffered_weights: Annotated[
+        bool, Field(description="the next stationary tile loads behind the current one")
+    ] = True
+
+    def rate(self, dtype: str) -> Fraction:
+        """Multiply-accumulates per PE and cycle. Raises InputError on a dtype the array does not have."""
+        known: Mapping[str, float] = self.rates
+        if dtype not in known:
+            hint = did_you_mean(dtype, known) or f"the array has {', '.join(known)}"
+            raise InputError(f"the array has no rate for '{dtype}'; {hint}")
+        return Fraction(known[dtype]).limit_denominator(1 << 20)
+
+    @property
+    def pe_count(self) -> int:
+        """PEs of all arrays of one core."""
+        return self.rows * self.cols * self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulator(Part):
+    """Memory of the partial sums of one core's arrays, in the accumulator dtype."""
+
+    size_bytes: Annotated[int, Unit("size"), Field(alias="size", gt=0, description="capacity, per core")]
+    bandwidth_bytes_per_s: Annotated[
+        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="reads plus writes, per core")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Dma(Part):
+    """DMA engine of one core. Each channel is a queue of transfers, `outstanding` of them in flight at once."""
+
+    channels: Annotated[int, Field(ge=1, le=256, description="independent queues")]
+    bandwidth_bytes_per_s: Annotated[
+        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="of one channel")
+    ]
+    setup_latency_ps: Annotated[
+        int, Unit("time_ps"), Field(alias="setup_latency", ge=0, description="from issue to first request")
+    ]
+    outstanding: Annotated[int, Field(ge=1, le=4096, description="transfers in flight per channel")] = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoreKind(Part):
+    """One kind of core and how many of it the chip has."""
+
+    name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z_]\w*$", description="name of the kind")]
+    count: Annotated[int, Field(ge=1, le=1 << 14, description="cores of this kind")]
+    clock_hz: Annotated[
+        int, Unit("frequency"), Field(alias="clock", gt=0, le=10**12, description="default: the chip's clock")
+    ]
+    array: Annotated[Array | None, Field(description="systolic array, if any")] = None
+    accumulator: Annotated[Accumulator | None, Field(description="partial-sum memory, if any")] = None
+    vector: Annotated[VectorUnit, Field(description="vector unit")]
+    sram: Annotated[Sram, Field(description="scratchpad")]
+    dma: Annotated[Dma, Field(description="DMA engine")]
+
+    def __post_init__(self) -> None:
+        if self.accumulator is not None and self.array is None:
+            raise FieldError([(("accumulator",), "an accumulator without an array has nothing to hold")])
+
+    def peak_macs_per_s(self, dtype: str) -> float:
+        """Peak of one core: PEs x rate x clock; 0 without an array. Raises InputError on an unknown dtype."""
+        if self.array is None:
+            return 0.0
+        return float(self.array.pe_count * self.array.rate(dtype) * self.clock_hz)

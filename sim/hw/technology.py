@@ -1,0 +1,221 @@
+"""Technology: energy, area and idle power of one process node, each number with its source.
+
+Files of hw_configs/technology/. What a node does not state cannot be used: a missing cost is an error when
+the file is read, never a silent zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ConfigDict
+
+from sim.config import Field, Part, Unit, data_dir, find_resource, list_resources, load_yaml, validate
+from sim.errors import FieldError, InputError, KeyPath, did_you_mean
+from sim.hw.core import DTYPE_BITS, Dtype
+from sim.hw.vector import FunctionClass
+
+DTYPES: tuple[str, ...] = get_args(Dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A number with its source. `published` was printed by the source for this node; all else is `estimate`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    value: Annotated[float, Field(gt=0)]
+    source: Annotated[str, Field(min_length=1)]
+    status: Literal["published", "estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Energy(Cost):
+    """Energy of one operation, J."""
+
+    value: Annotated[float, Unit("energy"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyPerByte(Cost):
+    """J per byte."""
+
+    value: Annotated[float, Unit("energy_per_byte"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class SramEnergy(EnergyPerByte):
+    """J per byte read from one bank of `size_bytes`."""
+
+    size_bytes: Annotated[int, Unit("size"), Field(alias="size", gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class WireEnergy(Cost):
+    """J per bit and mm."""
+
+    value: Annotated[float, Unit("energy_per_bit_mm"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Length(Cost):
+    """mm."""
+
+    value: Annotated[float, Unit("length"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class PowerDensity(Cost):
+    """W per mm2."""
+
+    value: Annotated[float, Unit("power_density"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Area(Cost):
+    """mm2."""
+
+    value: Annotated[float, Unit("area"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class AreaPerSize(Cost):
+    """mm2 per MiB."""
+
+    value: Annotated[float, Unit("area_per_size"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Technology(Part):
+    """Costs of one process node."""
+
+    name: Annotated[str, Field(min_length=1, description="name of the node")]
+    node_nm: Annotated[float, Field(gt=0, description="nominal feature size")]
+    add: Annotated[Mapping[Dtype, Energy], Field(description="one addition, by element type")] = field(hash=False)
+    mul: Annotated[Mapping[Dtype, Energy], Field(description="one multiplication")] = field(hash=False)
+    register: Annotated[EnergyPerByte, Field(description="one read or write of a pipeline register")]
+    sram_read: Annotated[
+        tuple[SramEnergy, ...], Field(min_length=2, description="read energy by bank size, ascending")
+    ]
+    sram_write_over_read: Annotated[Cost, Field(description="write energy over read energy")]
+    wire: Annotated[WireEnergy, Field(description="global wire, average data")]
+    hop_length: Annotated[Length, Field(description="wire of one hop when the floorplan is not known")]
+    router: Annotated[EnergyPerByte, Field(description="switch and buffer of one hop")]
+    static_power: Annotated[PowerDensity, Field(description="leakage and idle clocks")]
+    pe_area: Annotated[Mapping[Dtype, Area], Field(description="one PE with its registers")] = field(hash=False)
+    sram_area: Annotated[AreaPerSize, Field(description="memory macros with their periphery")]
+    logic_transistors_per_mm2: Annotated[Cost, Field(description="density of random logic")]
+
+    def __post_init__(self) -> None:
+        complaints: list[tuple[KeyPath, str]] = []
+        for key in ("add", "mul", "pe_area"):
+            missing = [dtype for dtype in DTYPES if dtype not in getattr(self, key)]
+            if missing:
+                complaints.append(((key,), f"no cost for {', '.join(missing)}; every cost must be stated"))
+        sizes = [point.size_bytes for point in self.sram_read]
+        if sizes != sorted(set(sizes)):
+            complaints.append((("sram_read",), "bank sizes must ascend"))
+        if complaints:
+            raise FieldError(complaints)
+
+    def mac_energy_j(self, dtype: str) -> float:
+        """One multiply-accumulate: a multiplication in `dtype`, an addition in its accumulator type.
+
+        At 7 nm bf16: 0.21 + 0.38 = 0.59 pJ. Raises InputError on an unknown dtype.
+        """
+        return self._of("mul", dtype) + self._of("add", accumulator_dtype(dtype))
+
+    def vector_energy_j(self, function_class: FunctionClass, dtype: str) -> float:
+        """One pass of one lane. A comparison is charged as an addition, a move as one register read and write.
+
+        Raises InputError on an unknown class or dtype.
+        """
+        if function_class == "move":
+            self._of("add", dtype)
+            return 2 * self.register.value * DTYPE_BITS[dtype] / 8
+        parts = {"add": ("add",), "compare": ("add",), "mul": ("mul",), "multiply_add": ("mul", "add")}
+        if function_class not in parts:
+            raise InputError(f"unknown class of element functions '{function_class}'")
+        return sum(self._of(part, dtype) for part in parts[function_class])
+
+    def register_energy_j_per_byte(self) -> float:
+        """One read or write of a register."""
+        return self.register.value
+
+    def sram_read_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
+        """Read energy of a bank of `size_bytes` (any shape): a power law between the published sizes, continued
+        beyond them with the slope of the nearest pair."""
+        sizes = np.log([point.size_bytes for point in self.sram_read])
+        energies = np.log([point.value for point in self.sram_read])
+        wanted = np.log(np.maximum(np.asarray(size_bytes, dtype=np.float64), 1.0))
+        segment = np.clip(np.searchsorted(sizes, wanted) - 1, 0, len(sizes) - 2)
+        slope = np.diff(energies)[segment] / np.diff(sizes)[segment]
+        return np.asarray(np.exp(energies[segment] + slope * (wanted - sizes[segment])))
+
+    def sram_write_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
+        """Write energy of a bank: a constant ratio to the read energy."""
+        return np.asarray(self.sram_read_energy_j_per_byte(size_bytes) * self.sram_write_over_read.value)
+
+    def accumulator_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
+        """One read and one write of a partial sum held in banks of `size_bytes`, per byte of it."""
+        read = self.sram_read_energy_j_per_byte(size_bytes)
+        return np.asarray(read + self.sram_write_energy_j_per_byte(size_bytes))
+
+    def noc_energy_j_per_byte_hop(self, hop_mm: float | None = None) -> float:
+        """One byte over one hop: 8 bits x wire energy x length, plus the router."""
+        length_mm = self.hop_length.value if hop_mm is None else hop_mm
+        return 8 * self.wire.value * length_mm + self.router.value
+
+    def static_power_w(self, area_mm2: float) -> float:
+        """Idle power of a die of this area."""
+        return self.static_power.value * area_mm2
+
+    def pe_area_mm2(self, rates: Mapping[str, float]) -> float:
+        """One PE that computes every dtype of `rates`: the types share one data path, which is as large as the
+        most demanding of them (area x rate; a rate of 1/4 needs a quarter of the unit)."""
+        return max(self._of("pe_area", dtype) * rate for dtype, rate in rates.items())
+
+    def sram_area_mm2(self, size_bytes: int) -> float:
+        """Area of memory macros."""
+        return self.sram_area.value * size_bytes / 2**20
+
+    def logic_area_mm2(self, transistors: float) -> float:
+        """Area of logic given by its transistor count."""
+        return transistors / self.logic_transistors_per_mm2.value
+
+    def _of(self, table: str, dtype: str) -> float:
+        costs: Mapping[str, Cost] = getattr(self, table)
+        if dtype not in costs:
+            raise InputError(f"unknown dtype '{dtype}'; {did_you_mean(dtype, costs) or ', '.join(costs)}")
+        return costs[dtype].value
+
+
+def accumulator_dtype(dtype: str) -> str:
+    """The type that products of `dtype` are summed in: int32, fp32, or fp64 for fp64."""
+    return "int32" if dtype.startswith("int") else "fp64" if dtype == "fp64" else "fp32"
+
+
+@lru_cache(maxsize=32)
+def load_technology(name: str) -> Technology:
+    """A node by name. Raises InputError on an unknown name or an incomplete file."""
+    folder = "hw_configs/technology"
+    path = find_resource(folder, name, what="technology")
+    return validate(load_yaml(path, search=data_dir(folder)), Technology)
+
+
+def list_technologies() -> tuple[str, ...]:
+    """Names of the nodes that come with the package."""
+    return list_resources("hw_configs/technology")
+
+
+def interpolate_log_node(node_nm: float, at: tuple[float, float], values: tuple[float, float]) -> float:
+    """A cost at `node_nm` from two known nodes, linear in log(cost) over log(node). Used for the nodes between
+    the published ones: 28 nm from 45 and 7 nm, int8 multiply 0.2 and 0.07 pJ, gives 0.153 pJ."""
+    share = math.log(at[0] / node_nm) / math.log(at[0] / at[1])
+    return values[0] * (values[1] / values[0]) ** share

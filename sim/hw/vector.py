@@ -1,0 +1,99 @@
+"""Vector unit: a row of lanes that computes everything that is not a matrix product.
+
+An element function costs a number of passes: cycles that one lane is held per element. A lane has one
+pipelined multiply-add per cycle, so a function costs as many passes as its evaluation has dependent steps.
+The defaults below are estimates; a chip file overrides them with `functions: {exp: 1}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sim.config import Field, Part
+from sim.errors import InputError, did_you_mean
+
+FunctionClass = Literal["add", "mul", "multiply_add", "compare", "move"]
+
+
+class Function(NamedTuple):
+    """Default cost of an element function and the kind of operation each pass is, for energy."""
+
+    passes: int
+    kind: FunctionClass
+    reason: str
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "copy": Function(1, "move", "one read and one write"),
+    "convert": Function(1, "move", "change of number format; rounding is in the lane's output stage"),
+    "select": Function(1, "compare", "mask and move"),
+    "add": Function(1, "add", "one addition"),
+    "sub": Function(1, "add", "one addition"),
+    "mul": Function(1, "mul", "one multiplication"),
+    "multiply_add": Function(1, "multiply_add", "fused"),
+    "max": Function(1, "compare", "one comparison"),
+    "min": Function(1, "compare", "one comparison"),
+    "compare": Function(1, "compare", "one comparison"),
+    "abs": Function(1, "compare", "sign bit"),
+    "neg": Function(1, "compare", "sign bit"),
+    "relu": Function(1, "compare", "max with zero"),
+    "floor": Function(1, "compare", "round in the output stage"),
+    "exp": Function(4, "multiply_add", "range reduction 1, cubic polynomial 3; exponent is inserted free"),
+    "log": Function(4, "multiply_add", "exponent extraction 1, cubic polynomial 3"),
+    "reciprocal": Function(3, "multiply_add", "table seed 1, one Newton step 2"),
+    "rsqrt": Function(4, "multiply_add", "table seed 1, one Newton step 3"),
+    "div": Function(4, "multiply_add", "reciprocal 3, multiply 1"),
+    "sqrt": Function(5, "multiply_add", "rsqrt 4, multiply 1"),
+    "sigmoid": Function(8, "multiply_add", "exp 4, add 1, reciprocal 3"),
+    "tanh": Function(9, "multiply_add", "2 sigmoid(2x) - 1: sigmoid 8, multiply-add 1"),
+    "erf": Function(12, "multiply_add", "Abramowitz-Stegun 7.1.26: exp 4, reciprocal 3, quintic 5"),
+    "sin": Function(5, "multiply_add", "range reduction 2, polynomial 3"),
+    "cos": Function(5, "multiply_add", "range reduction 2, polynomial 3"),
+}
+
+FunctionName = Literal[
+    "copy", "convert", "select", "add", "sub", "mul", "multiply_add", "max", "min", "compare", "abs", "neg",
+    "relu", "floor", "exp", "log", "reciprocal", "rsqrt", "div", "sqrt", "sigmoid", "tanh", "erf", "sin", "cos",
+]  # fmt: skip
+assert set(get_args(FunctionName)) == set(FUNCTIONS), "the type and the table list the same functions"
+
+Passes = Annotated[int, Field(ge=1, le=1000)]
+
+
+@dataclass(frozen=True, slots=True)
+class VectorUnit(Part):
+    """Vector unit of one core: `lanes` elements per pass, of any element type."""
+
+    lanes: Annotated[int, Field(ge=1, le=1 << 20, description="elements handled per cycle")]
+    passes: Annotated[
+        Mapping[FunctionName, Passes],
+        Field(alias="functions", description="passes per element of a function, over the defaults"),
+    ] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        defaults = {name: function.passes for name, function in FUNCTIONS.items()}
+        object.__setattr__(self, "passes", defaults | dict(self.passes))
+
+    def passes_of(self, function: str) -> int:
+        """Passes per element of `function`. Raises InputError on an unknown name: nothing is free."""
+        known: Mapping[str, int] = self.passes
+        if function not in known:
+            hint = did_you_mean(function, known)
+            raise InputError(f"unknown element function '{function}'" + (f"; {hint}" if hint else ""))
+        return known[function]
+
+
+def vector_cycles(
+    elements: ArrayLike, passes_per_element: ArrayLike, lanes: ArrayLike
+) -> NDArray[np.int64]:
+    """Cycles = ceil(elements / lanes) x passes. Broadcasts its arguments.
+
+    1000 elements of exp (4 passes) on 256 lanes: 4 x 4 = 16 cycles.
+    """
+    rows = -(-np.asarray(elements, dtype=np.int64) // np.asarray(lanes, dtype=np.int64))
+    return np.asarray(rows * np.asarray(passes_per_element, dtype=np.int64))

@@ -1,0 +1,78 @@
+"""Numba in one place: a typed decorator, a compile cache that works wherever the package lies, a message.
+
+Numba is imported when a function is decorated; so only modules that cannot do without it decorate, and those
+are imported on first use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+CACHE_VARIABLE = "NUMBA_CACHE_DIR"
+
+
+def jit(function: F) -> F:
+    """Compile to machine code on first call, and keep the code on disk for the next process.
+
+    Integer division by zero is undefined inside, as in C: a divisor must be known to be positive.
+    """
+    choose_cache_folder()
+    import numba
+
+    try:
+        return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+    except RuntimeError:  # no folder on this machine can be written: compile anew in every process
+        return cast(F, numba.njit(error_model="numpy", nogil=True)(function))
+
+
+def choose_cache_folder() -> None:
+    """Point Numba to a folder of the user's, one per version, where the package's own cannot be written.
+
+    A choice that the user made (NUMBA_CACHE_DIR) stands.
+    """
+    package = Path(__file__).parent
+    if CACHE_VARIABLE not in os.environ and not os.access(package, os.W_OK):
+        from sim import __version__
+
+        os.environ[CACHE_VARIABLE] = str(_user_cache() / "lepton-sim" / __version__)
+
+
+@contextmanager
+def announce_compilation(on_compile: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Call `on_compile(message)` once if anything is compiled inside the block; code from the cache is not.
+
+    Without a callback the message goes to the log at level INFO.
+    """
+    from numba.core import event
+
+    call = on_compile or logging.getLogger("sim").info
+
+    class Once(event.Listener):
+        def __init__(self) -> None:
+            self.told = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.told:
+                self.told = True
+                call("compiling the engine: once per installation, some seconds")
+
+        def on_end(self, event: Any) -> None:
+            """Nothing is said when it is over."""
+
+    with event.install_listener("numba:compile", Once()):
+        yield
+
+
+def _user_cache() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home())))
+    return Path(os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")))

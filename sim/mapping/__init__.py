@@ -1,0 +1,1 @@
+"""Graph + Chip -> Program: partition over cores, tile search, allocation and lowering."""

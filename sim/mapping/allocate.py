@@ -1,0 +1,130 @@
+"""Placement of buffers by liveness, in a scratchpad or in DRAM, and who used an address last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import ALIGNMENT_BYTES, aligned
+
+Ids = npt.NDArray[np.int64]
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A buffer that is live from step `first` to step `last`, both included."""
+
+    name: str
+    size_bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where every span was placed, and how well: `peak_bytes` is the highest address used, `live_bytes` the most
+    bytes live at once; fragmentation is the part of the peak that liveness does not explain."""
+
+    address_bytes: dict[str, int]
+    size_bytes: dict[str, int]
+    peak_bytes: int
+    live_bytes: int
+
+    @property
+    def fragmentation(self) -> float:
+        return 1.0 - self.live_bytes / self.peak_bytes if self.peak_bytes else 0.0
+
+
+def place(
+    spans: Sequence[Span], capacity_bytes: int, *, alternate: bool = False, base_bytes: int = 0
+) -> tuple[Layout, str | None]:
+    """First fit above `base_bytes`, long-lived spans first. With `alternate`, spans of a single step are placed
+    from the bottom in even steps and from the top in odd ones, so that the next step's buffers can fill while this
+    one still works.
+
+    Returns the layout and the name of the first span that found no room (None when all did).
+    """
+    placed: list[tuple[int, int, int, int]] = []  # first step, last step, bottom, top
+    address: dict[str, int] = {}
+    order = sorted(spans, key=lambda s: (s.last == s.first, s.first, -s.size_bytes, s.name))
+    failed: str | None = None
+    for span in order:
+        taken = sorted((bottom, top) for first, last, bottom, top in placed if first <= span.last and span.first <= last)
+        size = int(aligned(np.int64(span.size_bytes)))
+        downward = alternate and span.first == span.last and span.first % 2 == 1
+        spot = _gap(taken, size, base_bytes, capacity_bytes, downward)
+        if spot is None:
+            failed = failed or span.name
+            continue
+        address[span.name] = spot
+        placed.append((span.first, span.last, spot, spot + size))
+    peak, live = _peaks(placed, base_bytes, capacity_bytes, alternate)
+    return Layout(address, {span.name: span.size_bytes for span in spans}, peak, live), failed
+
+
+def _peaks(placed: Sequence[tuple[int, int, int, int]], base: int, capacity: int, alternate: bool) -> tuple[int, int]:
+    """(peak, live) bytes. Where spans are placed from both ends, the peak of a step is what lies outside its
+    widest hole."""
+    by_step: dict[int, list[tuple[int, int]]] = {}
+    for first, last, bottom, top in placed:
+        for step in range(first, last + 1):
+            by_step.setdefault(step, []).append((bottom, top))
+    live = max((sum(top - bottom for bottom, top in pairs) for pairs in by_step.values()), default=0) + base
+    if alternate:
+        peak = max((_reach(pairs, capacity) for pairs in by_step.values()), default=0)
+    else:
+        peak = max((top for *_, top in placed), default=base)
+    return max(peak, live), live
+
+
+def _reach(pairs: Iterable[tuple[int, int]], capacity: int) -> int:
+    """Capacity less the widest hole left."""
+    widest, at = 0, 0
+    for bottom, top in sorted(pairs):
+        widest, at = max(widest, bottom - at), max(at, top)
+    return capacity - max(widest, capacity - at)
+
+
+def _gap(taken: Sequence[tuple[int, int]], size: int, base: int, capacity: int, downward: bool) -> int | None:
+    """Lowest (or highest) start of a hole of `size` bytes between the sorted, possibly touching intervals."""
+    holes, at = [], base
+    for bottom, top in taken:
+        if bottom - at >= size:
+            holes.append((at, bottom))
+        at = max(at, top)
+    if capacity - at >= size:
+        holes.append((at, capacity))
+    if not holes:
+        return None
+    return (holes[-1][1] - size) // ALIGNMENT_BYTES * ALIGNMENT_BYTES if downward else holes[0][0]
+
+
+@dataclass
+class Occupancy:
+    """Who touched each address range last: what a new user of the range has to wait for.
+
+    Users are arrays of task ids, one row per core, -1 for none.
+    """
+
+    cores: int
+    entries: list[tuple[int, int, Ids]] = field(default_factory=list)
+
+    def claim(self, start: int, size: int) -> Ids:
+        """Users [cores, any] of everything that overlaps [start, start + size); the ranges pass to the caller."""
+        stop = start + size
+        found, kept = [], []
+        for bottom, top, users in self.entries:
+            if bottom < stop and start < top:
+                found.append(users)
+                kept += [(bottom, start, users)] if bottom < start else []
+                kept += [(stop, top, users)] if top > stop else []
+            else:
+                kept.append((bottom, top, users))
+        self.entries = kept
+        return np.concatenate(found, axis=1) if found else np.full((self.cores, 0), -1, np.int64)
+
+    def release(self, start: int, size: int, users: Ids) -> None:
+        """Record the users of a range that the next claim must wait for."""
+        self.entries.append((start, start + size, users))

@@ -1,0 +1,78 @@
+"""The scratchpad buffers of one mapped loop nest: how many slots of how many bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import BUFFER_SLOTS, aligned, fills, result_elements
+from sim.cost.work import accumulator_bytes
+from sim.graph.nest import Nest
+from sim.mapping.grid import largest_part
+from sim.mapping.search import Tiling
+
+Int64 = npt.NDArray[np.int64]
+
+
+class Mapped(Protocol):
+    """The part of a planned step that its buffers depend on."""
+
+    @property
+    def nest(self) -> Nest: ...
+    @property
+    def tiling(self) -> Tiling: ...
+    @property
+    def resident(self) -> tuple[bool, ...]: ...
+    @property
+    def keep(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """`name` is in0, in1, ... for operands, out, part (a partial sum of this core), message (of another)."""
+
+    name: str
+    slots: int
+    size_bytes: int
+
+
+def tile_sizes(nest: Nest, tiling: Tiling) -> tuple[Int64, ...]:
+    """Largest tile of every dimension, as arrays of one element."""
+    return tuple(
+        np.atleast_1d(largest_part(dim.extent, np.array([parts * steps]), quantum))
+        for dim, parts, steps, quantum in zip(nest.dims, tiling.splits, tiling.steps, tiling.quanta, strict=True)
+    )
+
+
+def buffers(step: Mapped) -> tuple[Buffer, ...]:
+    """Every buffer of the step; operands read in place and kept results need none."""
+    nest, tiling = step.nest, step.tiling
+    tile = tile_sizes(nest, tiling)
+    steps = np.array([tiling.steps], np.int64)
+    columns_first = np.array([is_columns_first(nest, tiling.order)])
+    found = []
+    for index, operand in enumerate(nest.operands):
+        if not step.resident[index]:
+            many = int(fills(nest, operand, steps, columns_first)[0]) > 1
+            size = int(aligned(operand.tile_bytes(tile))[0])
+            found.append(Buffer(f"in{index}", BUFFER_SLOTS if many else 1, size))
+    sums = nest.role("k")
+    out_tiles = int(np.prod([s for d, s in enumerate(tiling.steps) if d not in sums], dtype=np.int64))
+    if not step.keep:
+        size = int(aligned(nest.out.tile_bytes(tile))[0])
+        found.append(Buffer("out", BUFFER_SLOTS if out_tiles > 1 else 1, size))
+    if any(tiling.splits[dim] > 1 for dim in sums):
+        one = accumulator_bytes(nest.operands[0].tensor.dtype)
+        part = int(aligned(result_elements(nest, tile) * one)[0])
+        found += [Buffer("part", 1, part), Buffer("message", BUFFER_SLOTS, part)]
+    return tuple(found)
+
+
+def is_columns_first(nest: Nest, order: Sequence[int]) -> bool:
+    """Do the column loops stand outside the row loops?"""
+    rows, columns = nest.role("m"), nest.role("n")
+    return bool(rows and columns) and list(order).index(columns[0]) < list(order).index(rows[0])

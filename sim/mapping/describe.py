@@ -1,0 +1,99 @@
+"""A mapped step in words and numbers: the operator rows of a program."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.actions import array_actions, vector_actions
+from sim.cost.work import accumulator_dtype
+from sim.graph.graph import Graph
+from sim.graph.op import Op
+from sim.graph.tensor import DTYPE_BITS
+from sim.hw.core import CoreKind
+from sim.mapping.emit import result_owners
+from sim.mapping.loops import Loops
+from sim.mapping.plan import Step
+from sim.program import OpRow
+
+Int64 = npt.NDArray[np.int64]
+
+LOW_UTILIZATION = 0.05
+"""Below this share of an array's multipliers a mapping deserves a remark."""
+
+
+def describe_step(graph: Graph, step: Step, loops: Loops, kind: CoreKind, available: int, number: int) -> OpRow:
+    """The row of one mapped nest; `available` cores could have worked on it, `number` is the input's."""
+    nest, tiling, op = step.nest, step.tiling, graph.ops[step.op]
+    owners = result_owners(loops)
+    start, stop = loops.boxes(nest.out, owners, loops.result_last)
+    results = int((stop - start).prod(axis=-1).sum())
+    dtype = nest.operands[0].tensor.dtype
+    if tiling.unit == "array":
+        parts = len(loops.cores) // len(owners)
+        counts = array_actions(nest, loops.gemm, results, kind, tiling.dataflow, parts)
+    else:
+        counts = vector_actions(nest, results, _read_bytes(loops))
+    names = [dim.name for dim in nest.dims]
+    cuts = tiling.cuts(nest)
+    mapping = {
+        "unit": tiling.unit if nest.contraction or op.kind not in MOVES else "move",
+        "cores": tiling.cores,
+        "split": {name: parts for name, parts in zip(names, tiling.splits, strict=True) if parts > 1},
+        "tile": {name: int(np.diff(cut).max()) for name, cut in zip(names, cuts, strict=True)},
+        "order": " ".join(names[dim] for dim in tiling.order if tiling.steps[dim] > 1),
+        "dataflow": tiling.dataflow if tiling.unit == "array" else "",
+        "resident": [o.tensor.name for o, here in zip(nest.operands, step.resident, strict=True) if here],
+        "utilization": counts["macs"] / counts["array_peak_macs"] if tiling.unit == "array" else 0.0,
+        "notes": _notes(op, step, kind, counts, available),
+    }
+    return OpRow(nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), nest.macs, counts, mapping, number)
+
+
+MOVES = frozenset({"transpose", "concat", "slice", "pad", "gather", "cache_update"})
+"""Kinds that only move elements."""
+
+
+def _kind_name(op: Op) -> str:
+    """The kind as a user would say it."""
+    if op.kind in ("elementwise", "pool", "reduce"):
+        return str(op["function"]) if op.kind == "elementwise" else f"{op['function']} {op.kind}"
+    if op.kind == "conv" and op["groups"] > 1:
+        return "grouped conv"
+    return op.kind
+
+
+def _notes(op: Op, step: Step, kind: CoreKind, counts: dict[str, float], available: int) -> list[str]:
+    """What a reader should not have to find out alone."""
+    found = []
+    if step.tiling.cores < available:
+        found.append(f"only {step.tiling.cores} of {available} cores have work")
+    if step.nest.contraction and step.tiling.unit == "vector":
+        why = "faster than the array here" if kind.array is not None else "this core has no array"
+        found.append(f"runs on the vector unit, {why}")
+    elif step.tiling.unit == "array" and counts["macs"] < LOW_UTILIZATION * counts["array_peak_macs"]:
+        share = counts["macs"] / counts["array_peak_macs"]
+        found.append(f"uses {share:.1%} of the array's multipliers while it runs")
+    return found
+
+
+def _read_bytes(loops: Loops) -> int:
+    total = 0
+    everyone, iterations = slice(None), np.arange(loops.iterations)
+    for operand in loops.nest.operands:
+        start, stop = loops.boxes(operand, everyone, iterations)
+        total += int((stop - start).prod(axis=-1).sum()) * DTYPE_BITS[operand.tensor.dtype] // 8
+    return total
+
+
+def view_row(graph: Graph, op: Op, number: int) -> OpRow:
+    """A reshape: a view of memory, free and shown as such."""
+    dtype = graph.tensors[op.output].dtype
+    return OpRow(op.name, op.kind, dtype, accumulator_dtype(dtype), 0, {}, {"unit": "view", "cores": 0}, number)
+
+
+def host_row(graph: Graph, tensor: str, direction: str, number: int) -> OpRow:
+    """A transfer of a model input or output between host and DRAM."""
+    dtype = graph.tensors[tensor].dtype
+    mapping = {"unit": "host", "cores": 0}
+    return OpRow(f"host {direction}: {tensor}", "host transfer", dtype, accumulator_dtype(dtype), 0, {}, mapping, number)

@@ -1,0 +1,407 @@
+"""One mapped loop nest as a batch of tasks, built as arrays over (core, iteration).
+
+What orders them: a tile is computed when its loads have finished; a buffer slot is filled again when the last
+compute that used it has finished; a sum is started when the accumulator half it needs has been emptied; a result
+slot is written again when its store has finished. Edges to earlier steps come from the `Surroundings`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import BUFFER_SLOTS, body_passes, operand_bits
+from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
+from sim.graph.nest import Operand
+from sim.graph.tensor import DTYPE_BITS
+from sim.hw.chip import Chip
+from sim.hw.core import CoreKind
+from sim.hw.dram import pattern_efficiency
+from sim.mapping.buffers import buffers
+from sim.mapping.fabric import Fabric, Path
+from sim.mapping.loops import Fills, Loops
+from sim.mapping.plan import Step
+from sim.mapping.table import Batch
+from sim.program import PAYLOAD_WEIGHT, Kind, ticks
+
+Int64 = npt.NDArray[np.int64]
+
+LOAD, COMPUTE, REDUCE, DRAIN, STORE = 0, 1, 2, 60, 61
+"""Order of the phases of an iteration; each round of a reduction takes two, from REDUCE on."""
+
+
+class Surroundings(Protocol):
+    """What a step needs to know of the steps before it. Task ids are final; [cores of the chip, any], -1 none."""
+
+    def claim(self, step: Step, buffer: str) -> Int64:
+        """Tasks that must finish before the buffer's memory is written."""
+        ...
+
+    def emptied(self) -> Int64:
+        """The last two tasks [cores, 2] that emptied each core's accumulator."""
+        ...
+
+    def after_stores(self, batch: Batch, operand: Operand, tasks: Int64, start: Int64, stop: Int64) -> None:
+        """Make loads of these boxes wait for what wrote them to DRAM."""
+        ...
+
+    def after_vectors(
+        self, batch: Batch, operand: Operand, cores: Int64, tasks: Int64, start: Int64, stop: Int64
+    ) -> None:
+        """Make computation on these boxes wait for what wrote them in the same core's scratchpad."""
+        ...
+
+    def before_dram_write(self, batch: Batch, step: Step, first_stores: Int64) -> None:
+        """Make the first stores wait for the last readers of the DRAM they overwrite."""
+        ...
+
+
+@dataclass
+class Emitter:
+    """Emits the tasks of one step. After `run`: `main` [cores, iterations] and `drain` [cores, result tiles] are
+    the computing tasks, `stores` [owners, result tiles] or None, `empties` [cores, 1 or 2] the last that emptied the
+    accumulator, `users` the last tasks [cores, any] that touch each buffer; all local ids. Arrays are over positions in `step.cores`, not chip cores."""
+
+    chip: Chip
+    fabric: Fabric
+    around: Surroundings
+    step: Step
+    kind: CoreKind
+    loops: Loops
+    batch: Batch = field(default_factory=Batch)
+    users: dict[str, Int64] = field(default_factory=dict)
+    stores: Int64 | None = None
+    empties: Int64 | None = None
+
+    def run(self) -> None:
+        self.slots = {buffer.name: buffer.slots for buffer in buffers(self.step)}
+        self.owners = result_owners(self.loops)
+        everyone = np.arange(len(self.loops.cores), dtype=np.int64)
+        if self.step.tiling.unit == "array":
+            self.main = self._matrix_products()
+            self.drain = self._drains()
+        else:
+            self.main = self.drain = self._vector_passes()
+        for index, operand in enumerate(self.step.nest.operands):
+            late = operand.part == "epilogue"
+            positions = self.owners if late else everyone
+            fills = self.loops.fills(operand, positions)
+            if self.step.resident[index]:
+                self._read_in_place(operand, positions, fills)
+            else:
+                self._load(index, operand, positions, fills)
+        self._results()
+
+    # ---- compute --------------------------------------------------------------------------------------------
+
+    def _queue(self, unit: str, channel: int = 0) -> Int64:
+        return np.array([self.fabric.queue(unit, int(core), channel) for core in self.loops.cores], np.int64)
+
+    def _matrix_products(self) -> Int64:
+        nest, loops = self.step.nest, self.loops
+        dtype = nest.operands[0].tensor.dtype
+        hold, dur = array_cycles(loops.gemm, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest))
+        held = ticks(hold, self.kind.clock_hz)
+        return self.batch.add(
+            Kind.MATMUL,
+            COMPUTE,
+            hold.shape,
+            iteration=np.arange(loops.iterations),
+            queue=self._queue("array")[:, None],
+            hold=held,
+            dur=np.maximum(held, ticks(dur, self.kind.clock_hz)),
+        )
+
+    def _vector_passes(self) -> Int64:
+        nest, loops = self.step.nest, self.loops
+        start, stop = loops.boxes(nest.out, slice(None), np.arange(loops.iterations))
+        elements = (stop - start).prod(axis=-1)
+        tile = [high - low for low, high in zip(loops.low, loops.high, strict=True)]
+        moved = nest.out.tile_bytes(tile) + sum(o.tile_bytes(tile) for o in nest.operands)
+        cycles = vector_tile_cycles(elements, body_passes(nest), self.kind, moved)
+        return self._vector(cycles, DRAIN, np.arange(loops.iterations), slice(None))
+
+    def _vector(self, cycles: Int64, phase: int, iteration: Int64, positions: Int64 | slice) -> Int64:
+        duration = ticks(cycles, self.kind.clock_hz)
+        queue = self._queue("vector")[positions][:, None]
+        return self.batch.add(
+            Kind.VECTOR, phase, duration.shape, iteration=iteration, queue=queue, hold=duration, dur=duration
+        )
+
+    def _drains(self) -> Int64:
+        """Empty the accumulator after the last product of each result tile: add up parts of other cores if the
+        sum was split, then apply bias and fused operators on the owner."""
+        nest, loops = self.step.nest, self.loops
+        last = loops.result_last
+        start, stop = loops.boxes(nest.out, slice(None), last)
+        elements = (stop - start).prod(axis=-1)
+        sums = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
+        out_bytes = elements * DTYPE_BITS[nest.out.tensor.dtype] // 8
+        owners = self.owners
+        cycles = vector_tile_cycles(elements[owners], nest.drain, self.kind, out_bytes[owners], sums[owners])
+        final = self._vector(cycles, DRAIN, last, owners)
+        empties = np.empty((len(loops.cores), len(last)), np.int64)
+        empties[owners] = final
+        if len(owners) < len(loops.cores):
+            self._reduce(empties, final, elements, sums)
+        self.batch.edge(empties, self.main[:, last])
+        self._reuse_accumulator(empties)
+        drain = empties.copy()
+        drain[owners] = final
+        return drain
+
+    def _reuse_accumulator(self, empties: Int64) -> None:
+        """The first product of a result tile waits until its half of the accumulator is empty (the whole of it
+        when two tiles do not fit)."""
+        loops, tiling = self.loops, self.step.tiling
+        first = loops.result_last - (loops.sum_steps - 1)
+        accumulator = self.kind.accumulator
+        size = accumulator.size_bytes if accumulator is not None else 0
+        halves = 2 if tiling.accumulator_bytes * 2 <= size else 1
+        self.empties = np.repeat(empties[:, -1:], 2, axis=1) if halves == 1 else empties[:, -2:]
+        before = self.around.emptied()[loops.cores]
+        starts = self.main[:, first]
+        self.batch.edge(starts[:, halves:], empties[:, : starts.shape[1] - halves])
+        for tile in range(min(halves, starts.shape[1])):
+            self.batch.after(starts[:, tile : tile + 1], before[:, tile : tile + 1] if halves == 2 else before)
+
+    # ---- sums split over cores ------------------------------------------------------------------------------
+
+    def _reduce(self, empties: Int64, final: Int64, elements: Int64, sums: Int64) -> None:
+        """A binary tree: in round r, the core at place p + 2^r of the sum sends its part to the one at p, which
+        adds it. Fills `empties` with the task that takes each core's sums out of its accumulator."""
+        loops = self.loops
+        place = sum_place(loops)
+        parts = int(place.max()) + 1
+        last = loops.result_last
+        ready = np.full(empties.shape, -1, np.int64)  # task that completes each core's part so far
+        message: dict[int, list[Int64]] = {}
+        sent: dict[int, Int64] = {}
+        step, phase = 1, REDUCE
+        while step < parts:
+            senders = np.flatnonzero(place % (2 * step) == step)
+            receivers = self._partner(senders, step)
+            leaves = senders[ready[senders, 0] < 0]
+            if len(leaves):
+                copy = vector_tile_cycles(elements[leaves], {"copy": 1.0}, self.kind, sums[leaves], sums[leaves])
+                ready[leaves] = empties[leaves] = self._vector(copy, phase, last, leaves)
+            sends = self._sends(senders, receivers, sums, phase)
+            self.batch.edge(sends, ready[senders])
+            add = vector_tile_cycles(elements[receivers], {"add": 1.0}, self.kind, 2 * sums[receivers], sums[receivers])
+            adds = self._vector(add, phase + 1, last, receivers)
+            self.batch.edge(adds, sends)
+            fresh = receivers[ready[receivers, 0] < 0]
+            # The first addition takes this core's own sums out of the accumulator.
+            empties[fresh] = adds[np.isin(receivers, fresh)]
+            ready[receivers] = adds
+            for row, receiver in enumerate(receivers.tolist()):
+                message.setdefault(receiver, []).append(np.stack([sends[row], adds[row]]))
+            for row, sender in enumerate(senders.tolist()):
+                sent[sender] = sends[row]
+            step, phase = 2 * step, phase + 2
+        self.batch.edge(final, ready[self.owners])
+        self._reduction_buffers(message, sent, empties)
+
+    def _partner(self, senders: Int64, step: int) -> Int64:
+        """Positions of the cores `step` places before each sender along the sum."""
+        loops = self.loops
+        sums = loops.nest.role("k")
+        grid = [g.copy() for g in loops.grid]
+        place = sum_place(loops)[senders] - step
+        sizes = [loops.tiling.splits[dim] for dim in sums]
+        for dim, index in zip(sums, np.unravel_index(place, sizes), strict=True):
+            grid[dim] = grid[dim].copy()
+            grid[dim][senders] = index
+        return np.ravel_multi_index([g[senders] for g in grid], loops.tiling.splits).astype(np.int64)
+
+    def _sends(self, senders: Int64, receivers: Int64, sums: Int64, phase: int) -> Int64:
+        channels = self.kind.dma.channels
+        channel = phase // 2 % channels
+        paths = [
+            self.fabric.send(int(self.loops.cores[a]), int(self.loops.cores[b]), channel)
+            for a, b in zip(senders, receivers, strict=True)
+        ]
+        latency = np.array([path.latency_ps for path in paths])[:, None]
+        return self.batch.add(
+            Kind.SEND,
+            phase,
+            sums[senders].shape,
+            iteration=self.loops.result_last,
+            queue=self._queue("send", channel)[senders][:, None],
+            hold=1,
+            dur=latency,
+            nbytes=sums[senders],
+            route=np.array([path.row for path in paths])[:, None],
+        )
+
+    def _reduction_buffers(self, message: dict[int, list[Int64]], sent: dict[int, Int64], empties: Int64) -> None:
+        """Slots of the parts: a send waits for a free message slot at its receiver, a core's own part for the
+        send of the one before."""
+        cores = self.loops.cores
+        part_claims, message_claims = self.around.claim(self.step, "part"), self.around.claim(self.step, "message")
+        self.users["part"] = self.main[:, -1:]
+        self.users["message"] = self.main[:, -1:]
+        for receiver, rounds in message.items():
+            sends = np.stack([pair[0] for pair in rounds], axis=1).reshape(-1)
+            adds = np.stack([pair[1] for pair in rounds], axis=1).reshape(-1)
+            self.batch.edge(sends[BUFFER_SLOTS:], adds[:-BUFFER_SLOTS])
+            self.batch.after(sends[:BUFFER_SLOTS, None], message_claims[cores[receiver]][None, :])
+            self.users["message"] = self._replace_users("message", receiver, adds[-1])
+            self.users["part"] = self._replace_users("part", receiver, adds[-1])
+        for sender, sends in sent.items():
+            self.batch.edge(empties[sender, 1:], sends[:-1])
+            self.users["part"] = self._replace_users("part", sender, sends[-1])
+        self.batch.after(empties[:, :1], part_claims[cores])
+
+    def _replace_users(self, name: str, position: int, task: Int64) -> Int64:
+        users = self.users[name].copy()
+        users[position] = task
+        return users
+
+    # ---- operands -------------------------------------------------------------------------------------------
+
+    def _consumers(self, operand: Operand) -> Int64:
+        """Tasks [cores, iterations] that read an operand: the main computation, or the drain of its tile."""
+        if operand.part != "epilogue" or self.step.tiling.unit == "vector":
+            return self.main
+        return np.repeat(self.drain, self.loops.sum_steps, axis=1)
+
+    def _read_in_place(self, operand: Operand, positions: Int64, fills: Fills) -> None:
+        start, stop = self.loops.boxes(operand, positions, fills.first)
+        tasks = self._consumers(operand)[positions][:, fills.first]
+        self.around.after_vectors(self.batch, operand, self.loops.cores[positions], tasks, start, stop)
+
+    def _load(self, index: int, operand: Operand, positions: Int64, fills: Fills) -> None:
+        name = f"in{index}"
+        leaders = fills.members[:, 0]
+        start, stop = self.loops.boxes(operand, leaders, fills.first)
+        nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[operand.tensor.dtype] // 8))
+        queue, route, latency = self._load_paths(index, operand, fills, stop - start)
+        tasks = self.batch.add(
+            Kind.LOAD,
+            LOAD,
+            nbytes.shape,
+            iteration=fills.first,
+            queue=queue,
+            hold=1,
+            dur=latency,
+            nbytes=nbytes,
+            route=route,
+        )
+        consumers = self._consumers(operand)
+        slots = self.slots[name]
+        claims = self.around.claim(self.step, name)[self.loops.cores]
+        for sharer in range(fills.members.shape[1]):
+            members = fills.members[:, sharer]
+            self.batch.edge(consumers[members][:, fills.first], tasks)
+            if tasks.shape[1] > slots:
+                done = consumers[members][:, fills.last_use[: tasks.shape[1] - slots]]
+                self.batch.edge(tasks[:, slots:], done)
+            for slot in range(min(slots, tasks.shape[1])):
+                self.batch.after(tasks[:, slot : slot + 1], claims[members])
+        self.around.after_stores(self.batch, operand, tasks, start, stop)
+        self.users[name] = np.where(
+            np.isin(np.arange(len(self.loops.cores)), positions)[:, None], consumers[:, -1:], self.main[:, -1:]
+        )
+
+    def _load_paths(
+        self, index: int, operand: Operand, fills: Fills, extents: Int64
+    ) -> tuple[Int64, Int64, Int64]:
+        """(queue, route, latency) of every load [groups, fills]; loads take the DMA channels in turn, tiles that
+        several cores need come as multicasts from a memory port."""
+        weight = dram_weight(self.chip, operand, extents)
+        channels = self.kind.dma.channels
+        channel = np.broadcast_to((np.arange(weight.shape[1]) + index) % channels, weight.shape)
+        queue, route, latency = (np.empty(weight.shape, np.int64) for _ in range(3))
+        shared = fills.members.shape[1] > 1
+        for group, members in enumerate(fills.members):
+            cores = tuple(int(core) for core in self.loops.cores[members])
+            for turn, heavy in {(int(c), int(w)) for c, w in zip(channel[group], weight[group], strict=True)}:
+                where = (channel[group] == turn) & (weight[group] == heavy)
+                path: Path
+                if shared:
+                    path = self.fabric.multicast(cores, turn, heavy)
+                    queue[group, where] = self.fabric.queue("port", self.fabric.multicast_port(cores))
+                else:
+                    path = self.fabric.load(cores[0], turn, heavy)
+                    queue[group, where] = self.fabric.queue("load", cores[0], turn)
+                route[group, where], latency[group, where] = path.row, path.latency_ps
+        return queue, route, latency
+
+    # ---- results --------------------------------------------------------------------------------------------
+
+    def _results(self) -> None:
+        loops, step = self.loops, self.step
+        cores = loops.cores[self.owners]
+        drains = self.drain[self.owners]
+        if step.keep:
+            claims = self.around.claim(step, "kept")[cores]
+            self.batch.after(drains[:, :1], claims)
+        else:
+            slots = self.slots["out"]
+            claims = self.around.claim(step, "out")[cores]
+            for slot in range(min(slots, drains.shape[1])):
+                self.batch.after(drains[:, slot : slot + 1], claims)
+            self.users["out"] = self.drain[:, -1:]
+        if step.store:
+            self._store(drains)
+
+    def _store(self, drains: Int64) -> None:
+        loops, nest = self.loops, self.step.nest
+        start, stop = loops.boxes(nest.out, self.owners, loops.result_last)
+        weight = dram_weight(self.chip, nest.out, stop - start)
+        nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[nest.out.tensor.dtype] // 8))
+        channels = self.kind.dma.channels
+        channel = np.arange(weight.shape[1]) % channels
+        queue, route, latency = (np.empty(weight.shape, np.int64) for _ in range(3))
+        for row, core in enumerate(loops.cores[self.owners].tolist()):
+            for turn, heavy in {(int(c), int(w)) for c, w in zip(channel, weight[row], strict=True)}:
+                where = (channel == turn) & (weight[row] == heavy)
+                path = self.fabric.store(core, turn, heavy)
+                queue[row, where] = self.fabric.queue("store", core, turn)
+                route[row, where], latency[row, where] = path.row, path.latency_ps
+        stores = self.batch.add(
+            Kind.STORE,
+            STORE,
+            nbytes.shape,
+            iteration=loops.result_last,
+            queue=queue,
+            hold=1,
+            dur=latency,
+            nbytes=nbytes,
+            route=route,
+        )
+        self.batch.edge(stores, drains)
+        if not self.step.keep:
+            slots = self.slots["out"]
+            self.batch.edge(drains[:, slots:], stores[:, : stores.shape[1] - slots])
+            last = np.full((len(loops.cores), min(slots, stores.shape[1])), -1, np.int64)
+            last[:] = self.drain[:, -1:]
+            last[self.owners] = stores[:, -slots:]
+            self.users["out"] = last
+        self.around.before_dram_write(self.batch, self.step, stores[:, :channels])
+        self.stores = stores
+
+
+def result_owners(loops: Loops) -> Int64:
+    """Positions of the cores that finish results: the first of each group that shares a sum."""
+    return np.flatnonzero(sum_place(loops) == 0)
+
+
+def sum_place(loops: Loops) -> Int64:
+    """Place of each core among those that share its sum; 0 where the sum is not split."""
+    place = np.zeros(len(loops.cores), np.int64)
+    for dim in loops.nest.role("k"):
+        place = place * loops.tiling.splits[dim] + loops.grid[dim]
+    return place
+
+
+def dram_weight(chip: Chip, operand: Operand, extents: Int64) -> Int64:
+    """Route weight of the DRAM for boxes with these extents: 256 / efficiency of their runs, in steps of an eighth
+    of an octave so that few distinct routes arise."""
+    efficiency = pattern_efficiency(chip.dram, operand.run_bytes(extents))
+    steps = np.round(-np.log2(efficiency) * 8)
+    return np.maximum(PAYLOAD_WEIGHT, np.round(PAYLOAD_WEIGHT * 2.0 ** (steps / 8))).astype(np.int64)

@@ -1,0 +1,48 @@
+"""Even cuts of loop dimensions: over cores first, into tiles second.
+
+Every core of an operator runs the same loops (same number of tiles in every dimension), so that tiles shared by
+cores line up for multicast and lowering stays a dense array computation. Sizes differ by at most one quantum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Int64 = npt.NDArray[np.int64]
+
+
+def bounds(extent: int, parts: int, quantum: int = 1) -> Int64:
+    """The parts + 1 cut points of `extent`, at multiples of `quantum` where there are enough of them.
+
+    >>> bounds(1000, 3, 128).tolist()
+    [0, 256, 640, 1000]
+    """
+    blocks = -(-extent // quantum)
+    steps = np.arange(parts + 1, dtype=np.int64)
+    if blocks >= parts:
+        return np.minimum(extent, quantum * (steps * blocks // parts))
+    return steps * extent // parts
+
+
+def largest_part(extent: int, parts: Int64, quantum: int = 1) -> Int64:
+    """Size of the largest of `parts` parts, vectorised over `parts`; agrees with `bounds`."""
+    blocks = -(-extent // quantum)
+    return np.where(
+        blocks >= parts,
+        np.minimum(extent, quantum * -(-blocks // parts)),
+        -(-extent // parts),
+    )
+
+
+def counts(extent: int, limit: int = 1 << 30) -> list[int]:
+    """Numbers of parts worth trying: 1, 2, 3, 4, 6, 8, 12, ... up to `extent`, and `extent` itself."""
+    found, step = [], 1
+    while step <= min(extent, limit):
+        found.append(step)
+        if step > 1 and step * 3 // 2 <= min(extent, limit):
+            found.append(step * 3 // 2)
+        step *= 2
+    if extent <= limit:
+        found.append(extent)
+    return sorted(set(found))

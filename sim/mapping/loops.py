@@ -1,0 +1,115 @@
+"""The loops of one mapped nest, unrolled as arrays over (core, iteration)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import tile_gemm
+from sim.cost.work import GemmShape
+from sim.graph.nest import Nest, Operand
+from sim.mapping.search import Tiling
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Fills:
+    """The fills of one operand's buffer: by groups of cores that need the same tiles at the same iterations.
+
+    `first` [fills] is the iteration that needs each fill first; `group` [cores] the group of each core;
+    `members` [groups, sharers] the positions of the cores of each group.
+    """
+
+    first: Int64
+    group: Int64
+    members: Int64
+
+    @property
+    def last_use(self) -> Int64:
+        """Iteration that uses each fill last, but for the final one."""
+        return self.first[1:] - 1
+
+
+@dataclass(frozen=True)
+class Loops:
+    """Index ranges of every dimension at every iteration of every core."""
+
+    nest: Nest
+    tiling: Tiling
+    cores: Int64
+
+    @cached_property
+    def grid(self) -> tuple[Int64, ...]:
+        """Place of each core along every dimension that is split over cores."""
+        return tuple(np.unravel_index(np.arange(len(self.cores)), self.tiling.splits))
+
+    @cached_property
+    def iterations(self) -> int:
+        return int(np.prod(self.tiling.steps, dtype=np.int64))
+
+    @cached_property
+    def index(self) -> tuple[Int64, ...]:
+        """Tile index of every dimension at each iteration, within the core's share."""
+        found: list[Int64] = [np.zeros(self.iterations, np.int64)] * len(self.nest.dims)
+        count, stride = np.arange(self.iterations, dtype=np.int64), 1
+        for dim in reversed(self.tiling.order):
+            found[dim] = count // stride % self.tiling.steps[dim]
+            stride *= self.tiling.steps[dim]
+        return tuple(found)
+
+    @cached_property
+    def _ranges(self) -> tuple[tuple[Int64, ...], tuple[Int64, ...]]:
+        low, high = [], []
+        for dim, cut in enumerate(self.tiling.cuts(self.nest)):
+            tile = self.grid[dim][:, None] * self.tiling.steps[dim] + self.index[dim][None, :]
+            low.append(cut[tile])
+            high.append(cut[tile + 1])
+        return tuple(low), tuple(high)
+
+    @property
+    def low(self) -> tuple[Int64, ...]:
+        """First index of every dimension, [cores, iterations]."""
+        return self._ranges[0]
+
+    @property
+    def high(self) -> tuple[Int64, ...]:
+        """One past the last index, [cores, iterations]."""
+        return self._ranges[1]
+
+    @cached_property
+    def sum_steps(self) -> int:
+        """Iterations that accumulate into one result tile; the loops over them are innermost."""
+        return int(np.prod([self.tiling.steps[dim] for dim in self.nest.role("k")], dtype=np.int64))
+
+    @cached_property
+    def result_last(self) -> Int64:
+        """Iteration that completes each result tile."""
+        return np.arange(self.sum_steps - 1, self.iterations, self.sum_steps, dtype=np.int64)
+
+    @cached_property
+    def gemm(self) -> GemmShape:
+        """Tile shapes as GEMMs, [cores, iterations] each."""
+        return tile_gemm(self.nest, [high - low for low, high in zip(self.low, self.high, strict=True)])
+
+    def boxes(self, operand: Operand, positions: Int64 | slice, iterations: Int64) -> tuple[Int64, Int64]:
+        """Start and stop [positions, iterations, rank] of what an operand touches."""
+        low = [values[positions][:, iterations] for values in self.low]
+        high = [values[positions][:, iterations] for values in self.high]
+        return operand.boxes(low, high)
+
+    def fills(self, operand: Operand, positions: Int64) -> Fills:
+        """When the cores at `positions` need another tile of the operand, and which of them need the same."""
+        changed = np.zeros(self.iterations, np.bool_)
+        changed[0] = True
+        key = np.zeros(len(positions), np.int64)
+        for dim in sorted(operand.dims):
+            changed[1:] |= self.index[dim][1:] != self.index[dim][:-1]
+            key = key * self.tiling.splits[dim] + self.grid[dim][positions]
+        _, group = np.unique(key, return_inverse=True)
+        sharers = len(positions) // (int(group.max()) + 1)
+        members = positions[np.argsort(group, kind="stable")].reshape(-1, sharers)
+        return Fills(np.flatnonzero(changed), group.astype(np.int64), members)

@@ -1,0 +1,362 @@
+"""Plan -> Program: steps in order, with the edges between them.
+
+Edges between steps are of three kinds: a tile is read after everything that wrote part of it; a buffer is filled
+after the last use of whatever lay at its address before; a store into reused DRAM waits for the last readers of
+what lay there. Repeated blocks (transformer layers) become segments between barriers, lowered once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.errors import DoesNotFit
+from sim.graph.nest import Operand
+from sim.hw.chip import Chip
+from sim.mapping.allocate import Occupancy
+from sim.mapping.describe import describe_step, host_row, view_row
+from sim.mapping.emit import LOAD, Emitter
+from sim.mapping.fabric import Fabric
+from sim.mapping.loops import Loops
+from sim.mapping.plan import Plan, Step
+from sim.mapping.residency import linear_hull
+from sim.mapping.table import Batch, Table
+from sim.program import Kind, OpRow, Program, Segment
+
+Int64 = npt.NDArray[np.int64]
+
+MAX_TASKS = 20_000_000
+"""Above this many tasks a program is refused before it is built (it would need 1.5 GB)."""
+
+DENSE_EDGES = 8
+"""Edges per task above which a group of tasks waits for another group through one barrier task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Who wrote a tensor: boxes [tasks, rank] in the shape `shape`; `core` and the vector task that put each in
+    that core's scratchpad, and the task that stored it in DRAM (-1: none). Rows of a core are in queue order."""
+
+    shape: tuple[int, ...]
+    start: Int64
+    stop: Int64
+    core: Int64
+    vector: Int64
+    store: Int64
+
+    def overlaps(self, start: Int64, stop: Int64, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """[boxes, tasks]: does the box [boxes, rank] touch what the task wrote? Across a reshape, by the hulls in
+        row-major order, which may see an overlap too many but never one too few."""
+        if shape == self.shape:
+            meets = (start[:, None, :] < self.stop[None]) & (self.start[None] < stop[:, None, :])
+            return np.asarray(meets.all(axis=-1))
+        first, last = linear_hull(start, stop, shape)
+        mine, end = linear_hull(self.start, self.stop, self.shape)
+        return np.asarray((first[:, None] < end[None]) & (mine[None] < last[:, None]))
+
+    def joined(self, other: Written) -> Written:
+        """Both sets of writers."""
+        pairs = (
+            (self.start, other.start),
+            (self.stop, other.stop),
+            (self.core, other.core),
+            (self.vector, other.vector),
+            (self.store, other.store),
+        )
+        return Written(self.shape, *(np.concatenate(pair) for pair in pairs))
+
+
+@dataclass
+class Lowering:
+    """State while the steps of one segment are lowered in order; the `Surroundings` of every step."""
+
+    plan: Plan
+    chip: Chip
+    fabric: Fabric
+    table: Table = field(default_factory=Table)
+    rows: list[OpRow] = field(default_factory=list)
+    written: dict[str, Written] = field(default_factory=dict)
+    readers: dict[str, list[Int64]] = field(default_factory=dict)
+    position: int = 0
+    parity: int = 0
+
+    def __post_init__(self) -> None:
+        cores = self.chip.core_count
+        self.scratchpads = [Occupancy(cores) for _ in self.chip.cores]
+        # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads.
+        self.drams = [Occupancy(cores), Occupancy(cores)]
+        self.sums = np.full((cores, 2), -1, np.int64)
+
+    # ---- what a step asks of the steps before it (see emit.Surroundings) --------------------------------------
+
+    def claim(self, step: Step, buffer: str) -> Int64:
+        root = self.plan.root(step.nest.out.tensor.name)
+        key = f"kept:{root}" if buffer == "kept" else f"{self.position}:{buffer}"
+        layout = self.plan.scratchpads[step.kind]
+        return self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
+
+    def emptied(self) -> Int64:
+        return self.sums
+
+    def after_stores(self, batch: Batch, operand: Operand, tasks: Int64, start: Int64, stop: Int64) -> None:
+        written = self.written.get(self.plan.root(operand.tensor.name))
+        if written is None:
+            return
+        rank = start.shape[-1]
+        if operand.gathered:
+            needed = np.ones((tasks.size, len(written.store)), np.bool_)
+        else:
+            needed = written.overlaps(start.reshape(-1, rank), stop.reshape(-1, rank), operand.tensor.shape)
+        load, writer = np.nonzero(needed & (written.store >= 0)[None, :])
+        if len(load) > DENSE_EDGES * (tasks.size + len(written.store)):
+            batch.edge(tasks, self._barrier(batch, written.store))
+        else:
+            batch.after(tasks.reshape(-1)[load], written.store[writer])
+
+    def after_vectors(
+        self, batch: Batch, operand: Operand, cores: Int64, tasks: Int64, start: Int64, stop: Int64
+    ) -> None:
+        written = self.written[self.plan.root(operand.tensor.name)]
+        for row, core in enumerate(cores.tolist()):
+            mine = np.flatnonzero(written.core == core)
+            part = Written(written.shape, written.start[mine], written.stop[mine], *(mine,) * 3)
+            meets = part.overlaps(start[row], stop[row], operand.tensor.shape)
+            # The vector queue works in order: the last writer stands for all.
+            last = np.where(meets, np.arange(len(mine))[None, :], -1).max(axis=1)
+            found = last >= 0
+            batch.after(tasks[row, found], written.vector[mine[last[found]]])
+
+    def before_dram_write(self, batch: Batch, step: Step, first_stores: Int64) -> None:
+        root = self.plan.root(step.nest.out.tensor.name)
+        if root not in self.plan.last_read:
+            return
+        layout = self.plan.dram
+        users = self.drams[self.parity].claim(layout.address_bytes[root], layout.size_bytes[root])
+        users = np.unique(users[users >= 0])
+        if users.size * first_stores.size > DENSE_EDGES * (users.size + first_stores.size):
+            batch.edge(first_stores, self._barrier(batch, users))
+        elif users.size:
+            batch.after(first_stores.reshape(-1, 1), users[None, :])
+
+    def _barrier(self, batch: Batch, tasks: Int64) -> Int64:
+        """One task that waits for many, so that many more can wait for it."""
+        joint = batch.add(
+            Kind.BARRIER, LOAD, (1,), iteration=-1, queue=self.fabric.queue("sync"), hold=1, dur=1
+        )
+        batch.after(joint, tasks)
+        return joint
+
+    # ---- steps ----------------------------------------------------------------------------------------------
+
+    def run(
+        self, segment: int, steps: Sequence[tuple[int, Step]], inputs: int, *, from_host: bool, to_host: bool
+    ) -> None:
+        """Lower the steps of a segment once per input."""
+        graph = self.plan.graph
+        steps_of: dict[int, list[tuple[int, Step]]] = {}
+        for position, step in steps:
+            steps_of.setdefault(step.op, []).append((position, step))
+        for number in range(inputs):
+            self.parity = number % 2
+            if from_host and self.chip.host is not None:
+                self._inputs_from_host(number)
+            for index, op in enumerate(graph.ops):
+                if self.plan.segments.of_op[index] == segment and op.kind == "reshape":
+                    # A row of its own: a view must be seen to cost nothing.
+                    self.rows.append(view_row(graph, op, number))
+                for position, step in steps_of.get(index, ()):
+                    self._step(position, step, number)
+            if to_host and self.chip.host is not None:
+                self._outputs_to_host(number)
+
+    def _step(self, position: int, step: Step, number: int) -> None:
+        self.position = position
+        kind = self.chip.cores[step.kind]
+        loops = Loops(step.nest, step.tiling, np.array(step.cores, np.int64))
+        emitter = Emitter(self.chip, self.fabric, self, step, kind, loops)
+        emitter.run()
+        final = self.table.flush(emitter.batch, len(self.rows))
+        self.rows.append(describe_step(self.plan.graph, step, loops, kind, step.available, number))
+        layout = self.plan.scratchpads[step.kind]
+        for name, users in emitter.users.items():
+            key = f"{position}:{name}"
+            where = layout.address_bytes[key], layout.size_bytes[key]
+            self.scratchpads[step.kind].release(*where, self._per_core(step, final[users]))
+        if emitter.empties is not None:
+            recent = final[emitter.empties]
+            self.sums[loops.cores] = np.concatenate([self.sums[loops.cores], recent], axis=1)[:, -2:]
+        for operand in step.nest.operands:
+            late = operand.part == "epilogue" or step.tiling.unit == "vector"
+            users = final[emitter.drain[:, -1:] if late else emitter.main[:, -1:]]
+            self.readers.setdefault(self.plan.root(operand.tensor.name), []).append(self._per_core(step, users))
+        self._remember_result(step, loops, emitter, final)
+        self._expire(position)
+
+    def _per_core(self, step: Step, users: Int64) -> Int64:
+        """Rows of positions in the step's cores as rows of chip cores."""
+        found = np.full((self.chip.core_count, users.shape[1]), -1, np.int64)
+        found[list(step.cores)] = users
+        return found
+
+    def _remember_result(self, step: Step, loops: Loops, emitter: Emitter, final: Int64) -> None:
+        nest, owners = step.nest, emitter.owners
+        start, stop = loops.boxes(nest.out, owners, loops.result_last)
+        tiles, rank = start.shape[0] * start.shape[1], start.shape[2]
+        store = final[emitter.stores].reshape(-1) if emitter.stores is not None else np.full(tiles, -1, np.int64)
+        new = Written(
+            nest.out.tensor.shape,
+            start.reshape(tiles, rank),
+            stop.reshape(tiles, rank),
+            np.repeat(loops.cores[owners], start.shape[1]),
+            final[emitter.drain[owners]].reshape(-1),
+            store,
+        )
+        root = self.plan.root(nest.out.tensor.name)
+        old = self.written.get(root)
+        op = self.plan.graph.ops[step.op]
+        if old is not None and (op.kind == "cache_update" or self._same_op(step)):
+            new = old.joined(new)
+        else:
+            self.readers[root] = []
+        self.written[root] = new
+
+    def _same_op(self, step: Step) -> bool:
+        """Did the step before belong to the same operator (a concatenation has several loop nests)?"""
+        before = self.plan.steps[self.position - 1] if self.position else None
+        return before is not None and before.op == step.op
+
+    def _expire(self, position: int) -> None:
+        """Hand back the memory of results whose last reader has been lowered."""
+        for root, kept in self.plan.kept.items():
+            if kept.last == position:
+                layout, writers = self.plan.scratchpads[kept.kind], self.written[root]
+                # Stores of a core may finish in any order: all of them count.
+                stores = np.full((self.chip.core_count, len(writers.store)), -1, np.int64)
+                stores[writers.core, np.arange(len(writers.store))] = writers.store
+                users = np.concatenate([*self.readers[root], stores], axis=1)
+                key = f"kept:{root}"
+                self.scratchpads[kept.kind].release(layout.address_bytes[key], layout.size_bytes[key], users)
+        for root, last in self.plan.last_read.items():
+            if last == position and root in self.written and self.readers.get(root):
+                layout = self.plan.dram
+                users = np.concatenate(self.readers[root], axis=1)
+                self.drams[self.parity].release(layout.address_bytes[root], layout.size_bytes[root], users)
+
+    # ---- host -----------------------------------------------------------------------------------------------
+
+    def _inputs_from_host(self, number: int) -> None:
+        """Inputs come over the host link into DRAM before they are loaded."""
+        for name in self.plan.graph.inputs:
+            tensor = self.plan.graph.tensors[name]
+            batch = Batch()
+            task = self._host_transfer(batch, Kind.LOAD, 0, tensor.size_bytes)
+            # Two buffers: the input before last must have been read.
+            readers = self.readers.pop(name, [])
+            older = self.readers.get(f"{name} before", [])
+            for users in older:
+                batch.after(task, np.unique(users[users >= 0]))
+            self.readers[f"{name} before"] = readers
+            final = self.table.flush(batch, len(self.rows))
+            self.rows.append(host_row(self.plan.graph, name, "in", number))
+            whole = np.array([tensor.shape], np.int64)
+            none = np.full(1, -1, np.int64)
+            self.written[name] = Written(tensor.shape, np.zeros_like(whole), whole, none, none, final)
+
+    def _outputs_to_host(self, number: int) -> None:
+        for name in self.plan.graph.outputs:
+            root = self.plan.root(name)
+            writers = self.written.get(root)
+            if writers is None:
+                continue
+            batch = Batch()
+            task = self._host_transfer(batch, Kind.STORE, 1, self.plan.graph.tensors[name].size_bytes)
+            stores = writers.store[writers.store >= 0]
+            batch.after(task, stores)
+            final = self.table.flush(batch, len(self.rows))
+            self.rows.append(host_row(self.plan.graph, name, "out", number))
+            users = np.full((self.chip.core_count, 1), -1, np.int64)
+            users[0] = final[0]
+            self.readers.setdefault(root, []).append(users)
+            if root in self.plan.last_read:
+                layout = self.plan.dram
+                users = np.concatenate(self.readers[root], axis=1)
+                self.drams[self.parity].release(layout.address_bytes[root], layout.size_bytes[root], users)
+
+    def _host_transfer(self, batch: Batch, kind: Kind, direction: int, nbytes: int) -> Int64:
+        path = self.fabric.host(inward=direction == 0)
+        return batch.add(
+            kind,
+            LOAD,
+            (1,),
+            iteration=0,
+            queue=self.fabric.queue("host", direction),
+            hold=1,
+            dur=path.latency_ps,
+            nbytes=nbytes,
+            route=path.row,
+        )
+
+    def segment(self, name: str) -> Segment:
+        """Everything lowered so far as one segment."""
+        (kind, queue, hold, dur, nbytes, route, op), pointers, before = self.table.arrays()
+        return Segment(
+            name,
+            kind.astype(np.int8),
+            queue.astype(np.int32),
+            hold,
+            dur,
+            nbytes,
+            route.astype(np.int32),
+            np.zeros(len(kind), np.int64),
+            pointers,
+            before,
+            op.astype(np.int32),
+            tuple(self.rows),
+        )
+
+
+def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1) -> Program:
+    """The program of `inputs` back-to-back inputs. Raises DoesNotFit if it would have too many tasks."""
+    bound = count_tasks(plan) * inputs
+    if bound > MAX_TASKS:
+        raise DoesNotFit(
+            f"the program of '{plan.graph.name}'",
+            bound,
+            MAX_TASKS,
+            "the task table",
+            ("fewer --inputs", "a larger sram.size (larger tiles)", "a smaller model input"),
+            unit="tasks",
+        )
+    found = []
+    last = len(plan.segments.names) - 1
+    for number, name in enumerate(plan.segments.names):
+        steps = [(at, step) for at, step in enumerate(plan.steps) if plan.segments.of_op[step.op] == number]
+        lowering = Lowering(plan, chip, fabric)
+        lowering.run(number, steps, inputs, from_host=number == 0, to_host=number == last)
+        found.append(lowering.segment(name))
+    pointers, links, weights, hops = fabric.route_tables()
+    program = Program(
+        plan.graph.name,
+        tuple(found),
+        plan.segments.repeats,
+        tuple(fabric.queues),
+        tuple(fabric.links),
+        pointers,
+        links,
+        weights,
+        hops,
+    )
+    program.validate()
+    return program
+
+
+def count_tasks(plan: Plan) -> int:
+    """An upper bound of the tasks of one input, from loop counts alone."""
+    total = 0
+    for step in plan.steps:
+        iterations = int(np.prod(step.tiling.steps, dtype=np.int64))
+        total += iterations * step.tiling.cores * (2 + len(step.nest.operands) + 2)
+    return total

@@ -1,0 +1,183 @@
+"""Which cores work on what: the partition of a model over the cores of one chip, as a value.
+
+Within an operator the work is cut by rows (data), columns (channel) or the sum (reduction); as a pipeline, each
+stage of consecutive operators has cores of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sim.cost.estimate import Site
+from sim.errors import InputError, did_you_mean
+from sim.graph.graph import Graph, op_macs
+from sim.graph.nest import Nest
+from sim.hw.chip import Chip
+from sim.mapping.search import ALL_ROLES, split_candidates
+
+MODES: Mapping[str, frozenset[str]] = {
+    "auto": ALL_ROLES,
+    "data": frozenset("gm"),
+    "channel": frozenset("n"),
+    "reduction": frozenset("k"),
+}
+"""Dimension roles that each mode may split over cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Consecutive operators (indices) on cores of their own. `cut_bytes` enter from earlier stages."""
+
+    ops: tuple[int, ...]
+    cores: tuple[int, ...]
+    seconds: float
+    macs: int
+    weight_bytes: int
+    cut_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a partition file says of one operator."""
+
+    mode: str | None = None
+    split: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The partition asked for: a mode for all operators, rules for some, stages if it is a pipeline.
+
+    `kinds` lists, for each core kind, the cores it may use.
+    """
+
+    chip: Chip
+    mode: str = "auto"
+    stages: tuple[Stage, ...] = ()
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def sites(self, op: int) -> list[tuple[int, tuple[int, ...]]]:
+        """(core kind, cores) that operator `op` may run on."""
+        allowed = next((set(stage.cores) for stage in self.stages if op in stage.ops), None)
+        found, first = [], 0
+        for index, kind in enumerate(self.chip.cores):
+            cores = tuple(c for c in range(first, first + kind.count) if allowed is None or c in allowed)
+            first += kind.count
+            if cores:
+                found.append((index, cores))
+        return found
+
+    def splits(self, op: int, nest: Nest, site: Site) -> list[tuple[int, ...]]:
+        """Partitions of one loop nest to choose from, never empty."""
+        rule = self.rules.get(self.names[op]) if self.names else None
+        if rule is not None and rule.split:
+            return [_forced(self.names[op], rule.split, nest, site)]
+        mode = (rule.mode if rule is not None else None) or self.mode
+        roles = MODES[mode]
+        if nest.contraction or mode in ("auto", "data"):
+            return list(split_candidates(nest, site, roles))
+        # Vector operators have rows only: split by channel means by their channel (or last) dimension.
+        named = [index for index, dim in enumerate(nest.dims) if dim.name == "channel"]
+        only = named[0] if named else len(nest.dims) - 1
+        every = split_candidates(nest, site, ALL_ROLES)
+        if mode == "reduction":
+            return list(every)
+        return [s for s in every if all(part == 1 for dim, part in enumerate(s) if dim != only)]
+
+
+def _forced(name: str, split: Mapping[str, int], nest: Nest, site: Site) -> tuple[int, ...]:
+    known = [dim.name for dim in nest.dims]
+    for dim, parts in split.items():
+        if dim not in known:
+            hint = did_you_mean(dim, known) or f"it has {', '.join(known)}"
+            raise InputError(f"partition of operator {name}: no dimension '{dim}'; {hint}")
+        extent = nest.dims[known.index(dim)].extent
+        if parts > extent:
+            raise InputError(f"partition of operator {name}: {dim} has {extent} indices, not enough for {parts} parts")
+    total = math.prod(split.values())
+    if total > site.cores:
+        raise InputError(f"partition of operator {name}: {total} parts, but {site.cores} cores")
+    return tuple(split.get(dim, 1) for dim in known)
+
+
+def cut_stages(seconds: Sequence[float], cut_bytes: Sequence[int], stages: int, method: str = "balanced") -> list[int]:
+    """Where to cut a chain of operators into `stages` contiguous parts: the index of each part's first operator.
+
+    `cut_bytes[i]` is what crosses a cut before operator i. Dynamic programming: `balanced` minimises the slowest
+    part, then the bytes cut; `min_cut` minimises the bytes cut among cuts whose slowest part is within 10 % of
+    the best possible.
+    """
+    n = len(seconds)
+    stages = min(stages, n)
+    total = [0.0]
+    for value in seconds:
+        total.append(total[-1] + value)
+
+    def solve(limit: float) -> tuple[tuple[float, int], list[int]]:
+        """Best (objective, cut) with every part at most `limit` seconds."""
+        best: list[dict[int, tuple[tuple[float, int], list[int]]]] = [{} for _ in range(stages + 1)]
+        best[0][0] = ((0.0, 0), [])
+        for part in range(1, stages + 1):
+            for end in range(part, n - (stages - part) + 1):
+                for start, (value, cuts) in best[part - 1].items():
+                    length = total[end] - total[start]
+                    if start >= end or length > limit:
+                        continue
+                    crossing = cut_bytes[start] if start else 0
+                    slowest = max(value[0], length) if method == "balanced" or limit == math.inf else 0.0
+                    score = (slowest, value[1] + crossing)
+                    if end not in best[part] or score < best[part][end][0]:
+                        best[part][end] = (score, [*cuts, start])
+        return best[stages][n]
+
+    (slowest, _), cuts = solve(math.inf)
+    if method == "min_cut":
+        cuts = solve(slowest * 1.1)[1]
+    return cuts
+
+
+def crossing_bytes(graph: Graph) -> list[int]:
+    """For each operator, the bytes of activations made before it and read at or after it."""
+    found = [0] * len(graph.ops)
+    for name, made in graph.producers.items():
+        readers = [reader for reader in graph.consumers.get(name, ()) if reader > made]
+        for cut in range(made + 1, max(readers, default=made) + 1):
+            found[cut] += graph.tensors[name].size_bytes
+    return found
+
+
+def pipeline_stages(
+    graph: Graph, chip: Chip, seconds: Sequence[float], stages: int | None = None, method: str = "balanced"
+) -> tuple[Stage, ...]:
+    """Stages of a pipeline: consecutive operators with about the same time, cores shared out evenly.
+
+    Raises InputError when more stages than cores or operators are asked for.
+    """
+    wanted = stages or min(chip.core_count, len(graph.ops))
+    if wanted > min(chip.core_count, len(graph.ops)):
+        raise InputError(
+            f"a pipeline of {wanted} stages needs as many cores and operators; "
+            f"'{chip.name}' has {chip.core_count} cores and '{graph.name}' {len(graph.ops)} operators"
+        )
+    crossing = crossing_bytes(graph)
+    first = cut_stages(seconds, crossing, wanted, method)
+    found = []
+    for index, start in enumerate(first):
+        stop = first[index + 1] if index + 1 < len(first) else len(graph.ops)
+        ops = tuple(range(start, stop))
+        cores = tuple(range(index * chip.core_count // wanted, (index + 1) * chip.core_count // wanted))
+        weights = {n for op in ops for n in graph.ops[op].operands if graph.tensors[n].role == "weight"}
+        found.append(
+            Stage(
+                ops,
+                cores,
+                sum(seconds[start:stop]),
+                sum(op_macs(graph.ops[op], graph.tensors) for op in ops),
+                sum(graph.tensors[name].size_bytes for name in weights),
+                crossing[start] if start else 0,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,357 @@
+"""Decide how every operator is mapped: cores, tiling, and which results stay in the scratchpads.
+
+Operators are planned in order. A result stays where it was computed if every core of its reader needs only what
+that same core holds (same partition, no halo) and the bytes fit beside the buffers of all operators in between;
+otherwise it goes through DRAM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sim.cost.estimate import Site, aligned
+from sim.errors import DoesNotFit, InputError
+from sim.graph.graph import Graph
+from sim.graph.nest import Nest, Operand, channels_last, nests
+from sim.graph.op import Op
+from sim.hw.chip import Chip
+from sim.hw.core import CoreKind
+from sim.mapping.allocate import Layout, Span, place
+from sim.mapping.buffers import buffers
+from sim.mapping.fabric import Fabric
+from sim.mapping.partition import Assignment
+from sim.mapping.residency import Boxes, Residency, core_boxes
+from sim.mapping.segments import Segments, one_segment
+from sim.mapping.search import Limits, Tiling, cut_quanta, search
+
+PREFERRED_SHARE = 0.5
+"""Share of the free scratchpad one operator's buffers should keep to, so that the next one's can fill meanwhile."""
+
+PLACEMENT_ATTEMPTS = 64
+"""Results sent through DRAM, one by one, when fragmentation leaves no hole for a buffer that would fit by size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One loop nest, mapped. `cores` lists the chip's cores in the order of the tiling's grid; `resident` says
+    which operands are read where their producer left them; `keep` and `store` what becomes of the result;
+    `available` how many cores the operator might have used."""
+
+    op: int
+    nest: Nest
+    tiling: Tiling
+    kind: int
+    cores: tuple[int, ...]
+    resident: tuple[bool, ...]
+    available: int
+    keep: bool = False
+    store: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResult:
+    """A result that stays in the scratchpads of the cores of `kind`, from step `first` to step `last`."""
+
+    kind: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The mapping as a value: steps in program order, the results kept in scratchpads, the scratchpad layout of
+    each core kind, the DRAM layout with the last step that reads each result from there, and for every tensor
+    that is a view or an update in place the tensor whose memory it is (`roots`)."""
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    roots: Mapping[str, str]
+    kept: Mapping[str, KeptResult]
+    scratchpads: tuple[Layout, ...]
+    dram: Layout
+    last_read: Mapping[str, int]
+    segments: Segments
+
+    def root(self, name: str) -> str:
+        """The tensor whose memory `name` is."""
+        return self.roots.get(name, name)
+
+
+def make_plan(
+    graph: Graph,
+    chip: Chip,
+    fabric: Fabric,
+    assignment: Assignment,
+    *,
+    dataflow: str | None = None,
+    segments: Segments | None = None,
+    memo: dict[object, Tiling] | None = None,
+) -> Plan:
+    """Map every operator that is not a repeat. `segments` are parts between barriers (results are not kept
+    across); default: one. `memo` carries tile searches over from earlier runs.
+
+    Raises DoesNotFit (a tile, a tensor or the weights), InputError (a dtype the chip cannot compute).
+    """
+    segments = segments or one_segment(graph)
+    check_dtypes(graph, chip)
+    banned: frozenset[str] = frozenset()
+    for _ in range(PLACEMENT_ATTEMPTS):
+        planner = _Planner(graph, chip, fabric, assignment, dataflow, segments, {} if memo is None else memo, banned)
+        planner.run()
+        steps = planner.decided()
+        spans, layouts, homeless = _scratchpads(chip, steps, planner.residency)
+        if homeless is None:
+            kept = {
+                root: KeptResult(result.kind, result.made, result.until)
+                for root, result in planner.residency.results.items()
+                if result.until >= 0
+            }
+            dram, last_read = _dram(graph, chip, steps, planner.roots)
+            return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments)
+        crowding = [span for span in spans if span.last > span.first and span.name not in banned]
+        if not crowding:
+            break
+        banned |= {max(crowding, key=lambda span: span.size_bytes).name.removeprefix("kept:")}
+    raise DoesNotFit("the buffers of one operator", planner.streaming_peak, chip.cores[0].sram.size_bytes, "scratchpad")
+
+
+@dataclass
+class _Planner:
+    graph: Graph
+    chip: Chip
+    fabric: Fabric
+    assignment: Assignment
+    dataflow: str | None
+    segments: Segments
+    memo: dict[object, Tiling]
+    banned: frozenset[str]
+
+    def __post_init__(self) -> None:
+        self.residency = Residency(tuple(kind.sram.size_bytes for kind in self.chip.cores), self.banned)
+        self.steps: list[Step] = []
+        self.roots: dict[str, str] = {}
+        self.from_dram: set[str] = set()
+
+    @property
+    def streaming_peak(self) -> int:
+        return max((size for _, size in self.residency.streaming), default=0)
+
+    def root(self, name: str) -> str:
+        return self.roots.get(name, name)
+
+    def run(self) -> None:
+        last = channels_last(self.graph)
+        for index, op in enumerate(self.graph.ops):
+            if op.kind in ("reshape", "cache_update"):
+                self.roots[op.output] = self.root(op.inputs[0])
+            if self.segments.of_op[index] < 0:
+                self.from_dram |= {self.root(name) for name in op.operands}
+                continue
+            found = nests(op, self.graph.tensors, last)
+            for nest in found:
+                self._plan(index, op, nest)
+            if len(found) > 1 or op.kind == "cache_update":
+                # Several loop nests wrote it, or part of it is older: no core holds a single box.
+                self.residency.results.pop(self.root(op.result), None)
+
+    def decided(self) -> tuple[Step, ...]:
+        """The steps with the fate of their results: kept if someone reads them in place, stored if anyone does
+        not (or the user gets them, or nobody reads them at all)."""
+        outputs = {self.root(name) for name in self.graph.outputs}
+        found = []
+        for step in self.steps:
+            root = self.root(step.nest.out.tensor.name)
+            kept = self.residency.results.get(root)
+            keep = kept is not None and kept.until >= 0
+            store = not keep or root in outputs or root in self.from_dram
+            found.append(replace(step, keep=keep, store=store))
+        return tuple(found)
+
+    def _plan(self, index: int, op: Op, nest: Nest) -> None:
+        best: Step | None = None
+        failure: DoesNotFit | None = None
+        for kind, cores in self.assignment.sites(index):
+            try:
+                step = self._best_at(index, nest, kind, cores)
+            except DoesNotFit as error:
+                failure = failure or error
+                continue
+            if step is not None and (best is None or step.tiling.latency_s < best.tiling.latency_s):
+                best = step
+        if best is None:
+            assert failure is not None
+            raise failure
+        position = len(self.steps)
+        self.steps.append(best)
+        self.residency.streaming.append((best.kind, best.tiling.sram_bytes))
+        for operand, here in zip(nest.operands, best.resident, strict=True):
+            root = self.root(operand.tensor.name)
+            if here:
+                self.residency.read_in_place(root, position)
+            else:
+                self.from_dram.add(root)
+        if not any(best.tiling.splits[dim] > 1 for dim in nest.role("k")):
+            boxes = self._boxes(nest.out, nest, best.tiling.splits, best.tiling.quanta, best.cores)
+            result = self.root(nest.out.tensor.name)
+            self.residency.made(result, boxes, nest.out.tensor.dtype, best.kind, self.segments.of_op[index])
+
+    def _best_at(self, index: int, nest: Nest, kind_index: int, cores: tuple[int, ...]) -> Step | None:
+        """The nest on the cores of one kind; None if that kind cannot compute it at all."""
+        kind = self.chip.cores[kind_index]
+        units = usable_units(nest, kind)
+        dataflow = self.dataflow or (kind.array.dataflow if kind.array is not None else "weight_stationary")
+        site = make_site(self.chip, self.fabric, kind, cores)
+        splits = self.assignment.splits(index, nest, site)
+        candidates = [
+            self.residency.candidate(self.root(o.tensor.name), kind_index, self.segments.of_op[index])
+            if not o.gathered
+            else None
+            for o in nest.operands
+        ]
+        quanta = {cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)}
+        local = {
+            split: tuple(
+                kept is not None
+                and all(self._boxes(o, nest, split, q, cores).within(kept.boxes) for q in sorted(quanta))
+                for o, kept in zip(nest.operands, candidates, strict=True)
+            )
+            for split in splits
+        }
+        roots = frozenset(self.root(o.tensor.name) for o, kept in zip(nest.operands, candidates, strict=True) if kept)
+        held = self.residency.held_bytes(len(self.steps), kind_index, roots)
+        held += sum(self.residency.results[root].size_bytes for root in roots)
+        free = kind.sram.size_bytes - held
+        granule = max(1, kind.sram.size_bytes // 32)
+        limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
+        key = (signature(nest), site, limits, dataflow, tuple(local.items()))
+        if key not in self.memo:
+            self.memo[key] = search(nest, site, limits, dataflow, local)
+        tiling = self.memo[key]
+        return Step(index, nest, tiling, kind_index, cores[: tiling.cores], local[tiling.splits], len(cores))
+
+    def _boxes(
+        self, operand: Operand, nest: Nest, splits: tuple[int, ...], quanta: tuple[int, ...], cores: tuple[int, ...]
+    ) -> Boxes:
+        return core_boxes(operand, nest, splits, quanta, cores, self.chip.core_count)
+
+
+def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
+    """Array, vector unit, or both where either may win: contractions whose reduction or width is a few elements
+    (depthwise, matrix times vector) may run faster on the vector unit."""
+    if not nest.contraction:
+        return ("vector",)
+    if kind.array is None or nest.operands[0].tensor.dtype not in kind.array.rates:
+        return ("vector",)
+    return ("array", "vector")
+
+
+def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]) -> Site:
+    """What the estimate needs to know of a group of cores."""
+    load = [fabric.load(core, 0, 256).latency_ps for core in cores]
+    ports = {fabric.network.nearest_port(fabric.node(core)) for core in cores}
+    net = chip.interconnect
+    return Site(
+        kind,
+        len(cores),
+        chip.dram,
+        sum(load) / len(load) * 1e-12,
+        (kind.dma.setup_latency_ps + net.hop_latency_ps) * 1e-12,
+        float(net.port_bandwidth_bytes_per_s * len(ports)),
+        float(net.link_bandwidth_bytes_per_s),
+    )
+
+
+def signature(nest: Nest) -> tuple[object, ...]:
+    """What the search depends on: the nest without names."""
+
+    def shape(o: Operand) -> tuple[object, ...]:
+        return (o.part, o.axes, o.channels_last, o.gathered, o.tensor.dtype, o.tensor.role == "weight")
+
+    dims = tuple((dim.extent, dim.role) for dim in nest.dims)
+    passes = (tuple(nest.own.items()), tuple(nest.drain.items()))
+    return (nest.kind, dims, tuple(map(shape, nest.operands)), shape(nest.out), nest.taps, passes, nest.nested)
+
+
+def check_dtypes(graph: Graph, chip: Chip) -> None:
+    """Refuse a model whose contractions no array of the chip computes in their format. Raises InputError."""
+    arrays = [kind.array for kind in chip.cores if kind.array is not None]
+    found = sorted({graph.tensors[op.inputs[0]].dtype for op in graph.ops if op.kind in ("conv", "matmul")})
+    for dtype in found if arrays else ():
+        if not any(dtype in array.rates for array in arrays):
+            offered = ", ".join(sorted({name for array in arrays for name in array.rates}))
+            raise InputError(
+                f"the arrays of chip '{chip.name}' cannot multiply in {dtype}, the format of model '{graph.name}'; "
+                f"choose another with --dtype: {offered}"
+            )
+
+
+def _scratchpads(
+    chip: Chip, steps: tuple[Step, ...], residency: Residency
+) -> tuple[list[Span], list[Layout], str | None]:
+    """Place kept results and streaming buffers; the third value names a span that found no room."""
+    every: list[Span] = []
+    layouts = []
+    homeless: str | None = None
+    for kind_index, kind in enumerate(chip.cores):
+        spans = [
+            Span(f"kept:{root}", kept.size_bytes, kept.made, kept.until)
+            for root, kept in residency.results.items()
+            if kept.until >= 0 and kept.kind == kind_index
+        ]
+        for position, step in enumerate(steps):
+            if step.kind == kind_index:
+                spans += [Span(f"{position}:{b.name}", b.slots * b.size_bytes, position, position) for b in buffers(step)]
+        layout, failed = place(spans, kind.sram.size_bytes, alternate=True)
+        homeless = homeless or failed
+        layouts.append(layout)
+        every += spans
+    return every, layouts, homeless
+
+
+def _dram(
+    graph: Graph, chip: Chip, steps: tuple[Step, ...], roots: Mapping[str, str]
+) -> tuple[Layout, dict[str, int]]:
+    """Weights, inputs and states for good, results from their first write to their last read; the second value
+    is the last step that reads each of the latter."""
+    last = len(steps)
+    address: dict[str, int] = {}
+    base = 0
+    for name, tensor in graph.tensors.items():
+        if tensor.role != "activation":
+            address[name] = base
+            base += int(aligned(np.int64(tensor.size_bytes)))
+    spans: dict[str, Span] = {}
+    for position, step in enumerate(steps):
+        root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
+        if step.store and root not in address:
+            first = spans[root].first if root in spans else position
+            spans[root] = Span(root, graph.tensors[root].size_bytes, first, position)
+        for operand, here in zip(step.nest.operands, step.resident, strict=True):
+            read = roots.get(operand.tensor.name, operand.tensor.name)
+            if not here and read in spans:
+                spans[read] = replace(spans[read], last=position)
+    for name in graph.outputs:
+        root = roots.get(name, name)
+        if root in spans:
+            spans[root] = replace(spans[root], last=last)
+    layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
+    if failed is not None or base > chip.dram.capacity_bytes:
+        raise _exceeds_dram(graph, chip, base + sum(span.size_bytes for span in spans.values()))
+    sizes = layout.size_bytes | {name: graph.tensors[name].size_bytes for name in address}
+    whole = Layout(layout.address_bytes | address, sizes, layout.peak_bytes, layout.live_bytes)
+    return whole, {name: span.last for name, span in spans.items()}
+
+
+def _exceeds_dram(graph: Graph, chip: Chip, total: int) -> DoesNotFit:
+    weights = sum(t.size_bytes for t in graph.tensors.values() if t.role == "weight")
+    states = sum(t.size_bytes for t in graph.tensors.values() if t.role == "state")
+    parts = f"{weights / 2**30:.2f} GiB weights, {states / 2**30:.2f} GiB states (key-value cache)"
+    levers = ["a larger dram.capacity", "a narrower --dtype", "a smaller --batch"]
+    if states:
+        levers.append("a shorter --seq or --kv")
+    return DoesNotFit(f"model '{graph.name}' ({parts})", total, chip.dram.capacity_bytes, f"DRAM of '{chip.name}'", levers)
+
+

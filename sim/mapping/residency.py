@@ -1,0 +1,133 @@
+"""Which results stay in the scratchpads, where exactly, and whether there is room for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import aligned
+from sim.graph.nest import Nest, Operand
+from sim.graph.tensor import DTYPE_BITS
+from sim.mapping.grid import bounds
+
+Int64 = npt.NDArray[np.int64]
+
+KEPT_SHARE = 0.5
+"""Share of a scratchpad that kept results may fill; the rest is for buffers."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Per core of the chip the box of a tensor it touches or holds: `start`, `stop` [cores, rank] in the shape
+    `shape`; `held` [cores] says on which cores there is one."""
+
+    shape: tuple[int, ...]
+    start: Int64
+    stop: Int64
+    held: npt.NDArray[np.bool_]
+
+    @cached_property
+    def intervals(self) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
+        """(first, one past the last, contiguous?) element of each box in row-major order."""
+        first, stop = linear_hull(self.start, self.stop, self.shape)
+        return first, stop, stop - first == (self.stop - self.start).prod(axis=-1)
+
+    def within(self, other: Boxes) -> bool:
+        """Does every core find its box inside its box of `other`? Across a reshape, only contiguous boxes of
+        `other` can answer."""
+        if (self.held & ~other.held).any():
+            return False
+        mine = self.held
+        if self.shape == other.shape:
+            return bool(((self.start >= other.start) & (self.stop <= other.stop))[mine].all())
+        first, stop, _ = self.intervals
+        have_first, have_stop, whole = other.intervals
+        return bool(((first >= have_first) & (stop <= have_stop) & whole)[mine].all())
+
+
+def linear_hull(start: Int64, stop: Int64, shape: tuple[int, ...]) -> tuple[Int64, Int64]:
+    """First element and one past the last, in row-major order, of boxes [..., rank]."""
+    strides = np.cumprod([1, *shape[:0:-1]], dtype=np.int64)[::-1][: len(shape)] if shape else np.zeros(0, np.int64)
+    first = (start * strides).sum(axis=-1)
+    return first, ((stop - 1) * strides).sum(axis=-1) + 1
+
+
+def core_boxes(
+    operand: Operand, nest: Nest, splits: tuple[int, ...], quanta: tuple[int, ...], cores: tuple[int, ...], total: int
+) -> Boxes:
+    """The box of an operand that each core touches when the nest is split like this over `cores` (in grid order)."""
+    used = int(np.prod(splits, dtype=np.int64))
+    grid = np.unravel_index(np.arange(used), splits)
+    cuts = [bounds(d.extent, p, q) for d, p, q in zip(nest.dims, splits, quanta, strict=True)]
+    low = [cut[place] for cut, place in zip(cuts, grid, strict=True)]
+    high = [cut[place + 1] for cut, place in zip(cuts, grid, strict=True)]
+    start, stop = operand.boxes(low, high)
+    rank = len(operand.axes)
+    all_start, all_stop = np.zeros((total, rank), np.int64), np.zeros((total, rank), np.int64)
+    held = np.zeros(total, np.bool_)
+    mine = list(cores[:used])
+    all_start[mine], all_stop[mine], held[mine] = start, stop, True
+    return Boxes(operand.tensor.shape, all_start, all_stop, held)
+
+
+@dataclass
+class Kept:
+    """A result as its producer leaves it: who made it when, and until which step it is kept (none yet: -1)."""
+
+    boxes: Boxes
+    kind: int
+    segment: int
+    made: int
+    size_bytes: int
+    until: int = -1
+
+
+@dataclass
+class Residency:
+    """The ledger: results that could stay, those that do, and the room of each step.
+
+    `capacity` is the scratchpad of each core kind; `streaming[step]` (kind, bytes) the buffers of a planned step.
+    """
+
+    capacity: tuple[int, ...]
+    banned: frozenset[str] = frozenset()
+    results: dict[str, Kept] = field(default_factory=dict)
+    streaming: list[tuple[int, int]] = field(default_factory=list)
+
+    def made(self, root: str, boxes: Boxes, dtype: str, kind: int, segment: int) -> None:
+        """The step planned last wrote `root`, box by box."""
+        if root in self.banned:
+            return
+        elements = int((boxes.stop - boxes.start).prod(axis=1)[boxes.held].max())
+        size = int(aligned(np.int64(-(-elements * DTYPE_BITS[dtype] // 8))))
+        self.results[root] = Kept(boxes, kind, segment, len(self.streaming) - 1, size)
+
+    def held_bytes(self, step: int, kind: int, without: frozenset[str] = frozenset()) -> int:
+        """Bytes of results kept over a step on cores of a kind."""
+        return sum(
+            kept.size_bytes
+            for root, kept in self.results.items()
+            if kept.kind == kind and kept.made <= step <= kept.until and root not in without
+        )
+
+    def candidate(self, root: str, kind: int, segment: int) -> Kept | None:
+        """The result, if the step to be planned next may read it in place as far as room goes."""
+        kept = self.results.get(root)
+        if kept is None or kept.kind != kind or kept.segment != segment:
+            return None
+        now, capacity = len(self.streaming), self.capacity[kind]
+        if self.held_bytes(now, kind, frozenset((root,))) + kept.size_bytes > capacity * KEPT_SHARE:
+            return None
+        for step in range(max(kept.made, kept.until + 1), now):
+            user, buffers = self.streaming[step]
+            need = self.held_bytes(step, kind) + (buffers if user == kind else 0)
+            if need + kept.size_bytes > capacity:
+                return None
+        return kept
+
+    def read_in_place(self, root: str, step: int) -> None:
+        """A step reads the result where it lies: keep it until then."""
+        self.results[root].until = max(self.results[root].until, step)

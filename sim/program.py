@@ -1,0 +1,255 @@
+"""The contract between mapping and engines: tasks, queues, links and routes, as a structure of arrays.
+
+A `Segment` is a run of tasks that starts and ends with the whole chip idle (a barrier); a `Program` is a list
+of segments, each with the number of times it runs. The engine sees nothing of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.errors import InvariantViolation
+
+Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+
+BYTE_UNITS = 1 << 24
+"""Link units per byte; 1 TB/s is exactly 2^24 units per tick of 1 ps."""
+
+PAYLOAD_WEIGHT = 256
+"""Route weight of plain payload; a DRAM entry carries 256 / efficiency of its access pattern."""
+
+MIN_LINK_CAPACITY = 1 << 10
+MAX_LINK_CAPACITY = 1 << 40
+MAX_ROUTE_WEIGHT = 1 << 16
+MAX_TASK_BYTES = 1 << 38
+MAX_TICKS = 1 << 62
+"""No time may reach this (53 days); so the sum of a time and a duration still fits an int64."""
+
+
+class Kind(IntEnum):
+    """What a task is."""
+
+    LOAD = 0
+    STORE = 1
+    MATMUL = 2
+    VECTOR = 3
+    SEND = 4
+    BARRIER = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One serial resource. A compute queue (`outstanding` 0) starts a task when the previous one's hold is
+    over; a DMA queue keeps at most `outstanding` transfers in flight.
+
+    `unit` is array, vector, load, store, send, port, host or sync; `core` is -1 where the queue has none.
+    """
+
+    name: str
+    unit: str
+    core: int
+    outstanding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A shared capacity. `kind` is dram, port, noc, dma, cache or host; `capacity` in units per tick."""
+
+    name: str
+    kind: str
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpRow:
+    """What the tasks of one operator have in common: for reports, energy and checks.
+
+    `counts` are action counts of the operator over the whole segment (see sim/cost/actions.py);
+    `mapping` says in words and numbers how it was mapped.
+    """
+
+    name: str
+    kind: str
+    dtype: str
+    accumulator_dtype: str
+    macs: int
+    counts: Mapping[str, float] = field(default_factory=dict)
+    mapping: Mapping[str, Any] = field(default_factory=dict)
+    input_index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Tasks in table order; arrays of one entry per task unless said.
+
+    kind int8 · queue int32 · hold, dur, nbytes, release int64 (ticks, ticks, bytes, ticks) · route int32 (row
+    of the program's routes, -1 none) · op int32 (row of `ops`) · pptr int32 (tasks + 1), pidx int32:
+    predecessors as compressed rows, every predecessor smaller than its task.
+    """
+
+    name: str
+    kind: Int8
+    queue: Int32
+    hold: Int64
+    dur: Int64
+    nbytes: Int64
+    route: Int32
+    release: Int64
+    pptr: Int32
+    pidx: Int32
+    op: Int32
+    ops: tuple[OpRow, ...]
+    functional: Functional | None = None
+
+    @property
+    def tasks(self) -> int:
+        return len(self.kind)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the timing columns."""
+        columns = (self.kind, self.queue, self.hold, self.dur, self.nbytes, self.route, self.release)
+        return sum(c.nbytes for c in (*columns, self.pptr, self.pidx, self.op))
+
+
+@dataclass(frozen=True, slots=True)
+class Functional:
+    """Columns for the functional executor, built only when asked for.
+
+    `optr`/`oregion`/`oslot`: compressed rows of (region, slot) per task, output first. `regions`: which box
+    of which tensor (`tensor` indexes `tensors`; `start`/`extent` are [regions, max rank], padded with 0 and 1).
+    `slots`: core, address_bytes and size_bytes of each scratchpad slot; slot -1 is DRAM.
+    """
+
+    tensors: tuple[str, ...]
+    region_tensor: Int32
+    region_start: Int64
+    region_extent: Int64
+    optr: Int32
+    oregion: Int32
+    oslot: Int32
+    slot_core: Int32
+    slot_address_bytes: Int64
+    slot_size_bytes: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Segments with their repeats, and the queues, links and routes they share.
+
+    Routes are compressed rows: route r crosses links `route_link[route_ptr[r]:route_ptr[r + 1]]` with the
+    integer weights beside them; `route_hops` counts the on-chip links of each.
+    """
+
+    name: str
+    segments: tuple[Segment, ...]
+    repeats: tuple[int, ...]
+    queues: tuple[Queue, ...]
+    links: tuple[Link, ...]
+    route_ptr: Int32
+    route_link: Int32
+    route_weight: Int32
+    route_hops: Int32
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks with every repeat counted."""
+        return sum(s.tasks * n for s, n in zip(self.segments, self.repeats, strict=True))
+
+    @property
+    def capacity(self) -> Int64:
+        """Units per tick of every link."""
+        return np.array([link.capacity for link in self.links], np.int64)
+
+    @property
+    def outstanding(self) -> Int32:
+        """Per queue: 0 for a compute queue, else how many transfers may be in flight."""
+        return np.array([queue.outstanding for queue in self.queues], np.int32)
+
+    def validate(self) -> None:
+        """Refuse a program no engine may be given.
+
+        Raises InvariantViolation naming the first offending task. One vectorised pass per rule.
+        """
+        _validate_routes(self)
+        for segment in self.segments:
+            _validate(self, segment)
+
+
+def ticks(cycles: npt.ArrayLike, clock_hz: int) -> Int64:
+    """Cycles as ticks of 1 ps, rounded up once, at least 1: -(-cycles * p // q) with p/q = 1e12 / clock_hz.
+
+    940 MHz: p/q = 50000/47, so 47 cycles are 50,000 ticks and one cycle is 1,064.
+    """
+    from math import gcd
+
+    common = gcd(10**12, clock_hz)
+    p, q = 10**12 // common, clock_hz // common
+    counts = np.asarray(cycles, np.int64)
+    if counts.size and int(counts.max()) > (2**63 - 1) // p:
+        raise InvariantViolation(f"{int(counts.max())} cycles at {clock_hz} Hz exceed the range of a tick")
+    return np.maximum(1, -(-counts * p // q))
+
+
+def link_capacity(bandwidth_bytes_per_s: float) -> int:
+    """Units per tick of a link: floor(bytes_per_s x 2^24 / 1e12)."""
+    return int(int(bandwidth_bytes_per_s) * BYTE_UNITS // 10**12)
+
+
+def _validate_routes(program: Program) -> None:
+    ptr, link, weight = program.route_ptr, program.route_link, program.route_weight
+
+    def refuse(bad: npt.NDArray[np.bool_], part: str, what: str) -> None:
+        if bad.any():
+            raise InvariantViolation(f"{program.name}: {part} {int(np.flatnonzero(bad)[0])} {what}")
+
+    if not (ptr[0] == 0 and ptr[-1] == len(link) == len(weight)):
+        raise InvariantViolation(f"{program.name}: rows of routes do not match the number of hops")
+    capacity = program.capacity
+    low, high = MIN_LINK_CAPACITY, MAX_LINK_CAPACITY
+    refuse((capacity < low) | (capacity > high), "link", f"carries not {low} to {high} units per tick")
+    refuse(np.diff(ptr) < 1, "route", "crosses no link")
+    refuse((link < 0) | (link >= len(capacity)), "hop", "crosses a link that does not exist")
+    refuse((weight < PAYLOAD_WEIGHT) | (weight > MAX_ROUTE_WEIGHT), "hop", "has a weight out of range")
+    crossing = np.sort(np.repeat(np.arange(len(ptr) - 1), np.diff(ptr)) * len(capacity) + link)
+    if (crossing[1:] == crossing[:-1]).any():
+        twice = int(crossing[:-1][crossing[1:] == crossing[:-1]][0]) // len(capacity)
+        raise InvariantViolation(f"{program.name}: route {twice} crosses a link twice")
+
+
+def _validate(program: Program, segment: Segment) -> None:
+    n, where = segment.tasks, f"segment {segment.name}"
+
+    def refuse(bad: npt.NDArray[np.bool_], what: str) -> None:
+        if bad.any():
+            raise InvariantViolation(f"{where}: task {int(np.flatnonzero(bad)[0])} {what}")
+
+    if not (len(segment.pptr) == n + 1 and segment.pptr[0] == 0 and segment.pptr[-1] == len(segment.pidx)):
+        raise InvariantViolation(f"{where}: predecessor rows do not match the number of tasks")
+    owner = np.repeat(np.arange(n, dtype=np.int32), np.diff(segment.pptr))
+    late = np.zeros(n, np.bool_)
+    late[owner[(segment.pidx >= owner) | (segment.pidx < 0)]] = True
+    refuse(late, "waits for a task that is not earlier in the table")
+    refuse((segment.queue < 0) | (segment.queue >= len(program.queues)), "names a queue that does not exist")
+    refuse(segment.dur < 1, "takes less than one tick")
+    held = (segment.hold >= 1) & (segment.hold <= segment.dur)
+    refuse(~held, "holds its queue longer than it runs, or not at all")
+    refuse(segment.dur >= MAX_TICKS, "takes longer than the range of time")
+    refuse((segment.release < 0) | (segment.release >= MAX_TICKS), "is released before the start or never")
+    refuse((segment.nbytes < 0) | (segment.nbytes >= MAX_TASK_BYTES), "moves a byte count out of range")
+    routes = len(program.route_ptr) - 1
+    refuse((segment.route < -1) | (segment.route >= routes), "names a route that does not exist")
+    moves = np.isin(segment.kind, (Kind.LOAD, Kind.STORE, Kind.SEND))
+    refuse(moves != (segment.route >= 0), "is a transfer without a route, or has a route without being one")
+    refuse(moves & (segment.nbytes < 1), "is a transfer of nothing")
+    dma = program.outstanding[segment.queue] > 0
+    refuse(moves != dma, "is a transfer on a compute queue, or computes on a DMA queue")

@@ -1,0 +1,132 @@
+"""Laws that hold for every run of every program; a broken one is an internal error that names the task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.traffic import operator_traffic
+from sim.cost.transfers import Routes, is_transfer, link_work, program_routes, ticks_alone
+from sim.errors import InvariantViolation
+from sim.graph.graph import Graph
+from sim.hw.chip import Chip
+from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Program, Segment
+from sim.report.causes import Starts, explain, previous_in_queue
+from sim.report.roofline import array_seconds
+from sim.timeline import SegmentTimeline, Timeline
+
+ROUNDING = 1e-9
+"""Relative slack of laws about sums of floating-point numbers."""
+
+
+def check(program: Program, timeline: Timeline, chip: Chip, graph: Graph | None = None) -> tuple[Starts, ...]:
+    """Check every law of a run; with `graph`, also that the program does the graph's work.
+
+    Returns, per segment, why each task started when it did. Raises InvariantViolation at the first broken
+    law. Vectorised: about 1 us a task.
+    """
+    if timeline.repeats != program.repeats or len(timeline.segments) != len(program.segments):
+        raise InvariantViolation("the timeline has other segments than the program")
+    routes = program_routes(program)
+    _check_routes(program)
+    starts = []
+    for segment, times in zip(program.segments, timeline.segments, strict=True):
+        if not len(times.start) == len(times.finish) == segment.tasks:
+            raise InvariantViolation(f"segment {segment.name}: the timeline has other tasks than the program")
+        _refuse((segment.op < 0) | (segment.op >= len(segment.ops)), "a task belongs to an operator")
+        _check_durations(segment, times, routes)
+        starts.append(explain(program, segment, times))
+        _check_queues(program, segment, times)
+        _check_links(program, segment, times, routes)
+    _check_work(program, timeline, chip, graph)
+    return tuple(starts)
+
+
+def check_energy(components: Mapping[str, float], by_operator_j: Sequence[float], total_j: float) -> None:
+    """Components, and operators, add up to the total; nothing is negative. Raises InvariantViolation."""
+    for name, value in components.items():
+        if not value >= 0:
+            raise InvariantViolation(f"energy of component {name} is {value!r} J")
+    for what, total in (("components", sum(components.values())), ("operators", sum(by_operator_j))):
+        if abs(total - total_j) > ROUNDING * abs(total_j):
+            raise InvariantViolation(
+                f"the energies of the {what} sum to the total", detail=f"{total} != {total_j} J"
+            )
+
+
+def _check_routes(program: Program) -> None:
+    """Bytes leave their source once: no route crosses a link twice."""
+    owner = np.repeat(np.arange(len(program.route_ptr) - 1), np.diff(program.route_ptr))
+    keys = owner * max(1, len(program.links)) + program.route_link
+    if len(np.unique(keys)) != len(keys):
+        raise InvariantViolation("a route crosses a link twice")
+
+
+def _check_durations(segment: Segment, times: SegmentTimeline, routes: Routes) -> None:
+    """Compute ends on time and in order; a transfer is never faster than alone on the chip."""
+    moves, previous = is_transfer(segment), previous_in_queue(segment)
+    due = times.start + segment.dur
+    in_order = np.where(previous >= 0, np.maximum(due, times.finish[previous]), due)
+    _refuse(~moves & (times.finish < due), "a task runs at least its duration", segment)
+    _refuse(~moves & (times.finish != in_order), "a compute queue finishes in order, without delay", segment)
+    _refuse(times.finish < due + ticks_alone(segment, routes), "a transfer is not faster than alone", segment)
+
+
+def _check_queues(program: Program, segment: Segment, times: SegmentTimeline) -> None:
+    """Busy <= elapsed on every queue, per transfer in flight on a DMA queue."""
+    dma = program.outstanding[segment.queue] > 0
+    occupied = np.where(dma, times.finish - times.start, segment.hold)
+    busy = np.bincount(segment.queue, weights=occupied, minlength=len(program.queues))
+    room = np.maximum(1, program.outstanding.astype(np.int64))
+    for number in np.flatnonzero(busy > room * times.end * (1 + ROUNDING)):
+        raise InvariantViolation(
+            f"segment {segment.name}: queue {program.queues[number].name} is busy <= elapsed"
+        )
+
+
+def _check_links(program: Program, segment: Segment, times: SegmentTimeline, routes: Routes) -> None:
+    """No link carries more than its capacity; DRAM bytes by task equal DRAM bytes by link."""
+    work, traffic = link_work(program, segment), operator_traffic(program, segment, routes)
+    capacity = program.capacity / BYTE_UNITS
+    # Rates are at least one unit a tick, which a link too crowded for that grants on top.
+    moves = is_transfer(segment)
+    in_flight = float((times.finish[moves] - times.start[moves]).sum())
+    slack = in_flight * float(program.route_weight.max(initial=0)) / PAYLOAD_WEIGHT / BYTE_UNITS
+    carried = work.weighted_bytes.sum(axis=0)
+    for number in np.flatnonzero(carried > capacity * times.end * (1 + ROUNDING) + slack):
+        raise InvariantViolation(
+            f"segment {segment.name}: link {program.links[number].name} carries its work in time"
+        )
+    on_dram = np.array([link.kind == "dram" for link in program.links], np.bool_)
+    by_link = work.payload_bytes[:, on_dram].sum(axis=1)
+    by_task = traffic.dram_read_bytes + traffic.dram_write_bytes
+    for row in np.flatnonzero(by_link != by_task):
+        raise InvariantViolation(
+            f"operator {segment.ops[row].name}: DRAM traffic = loads + stores",
+            detail=f"{by_link[row]} B on the links",
+        )
+
+
+def _check_work(program: Program, timeline: Timeline, chip: Chip, graph: Graph | None) -> None:
+    """MACs of the graph, in no less than the arrays' time at peak, and in more than no time."""
+    if timeline.latency_ps <= 0:
+        raise InvariantViolation("no run takes zero time")
+    rows = [(op, n) for s, n in zip(program.segments, program.repeats, strict=True) for op in s.ops]
+    if graph is not None:
+        inputs = 1 + max(op.input_index for op, _ in rows)
+        macs = sum(op.macs * n for op, n in rows)
+        if macs != graph.macs * inputs:
+            raise InvariantViolation(
+                "MACs of the program = MACs of the graph", detail=f"{macs} != {inputs} x {graph.macs}"
+            )
+    floor_s = sum(array_seconds(op, chip) * n for op, n in rows)
+    if timeline.latency_ps * 1e-12 < floor_s * (1 - ROUNDING):
+        raise InvariantViolation("latency >= MACs / peak of all arrays", detail=f"needs {floor_s} s")
+
+
+def _refuse(bad: npt.NDArray[np.bool_], law: str, segment: Segment | None = None) -> None:
+    if bad.any():
+        task = int(np.flatnonzero(bad)[0])
+        raise InvariantViolation(law, task=task, detail="" if segment is None else f"segment {segment.name}")

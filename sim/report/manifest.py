@@ -1,0 +1,81 @@
+"""The manifest of a run: what exactly was simulated, by which version, so that it can be done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sim import __version__
+from sim.graph.graph import Graph
+from sim.hw.chip import Chip
+
+MANIFEST_TIME_KEYS = ("wall_s", "created")
+"""The keys in which two runs of the same input differ."""
+
+
+def build_manifest(graph: Graph, chip: Chip, options: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
+    """Version, git commit (None outside a checkout), options, expanded chip, hashes of the inputs, seed,
+    times.
+
+    The model's hash is that of its file where it came from one, and always that of the graph simulated.
+    """
+    configuration = chip.expanded()
+    hashes = {"chip": _sha256(_canonical(configuration)), "graph": _sha256(_graph_text(graph))}
+    if graph.source and Path(graph.source).is_file():
+        hashes["model_file"] = _sha256(Path(graph.source).read_bytes())
+    return {
+        "version": __version__,
+        "commit": git_commit(),
+        "options": json.loads(_canonical(dict(options))),
+        "configuration": configuration,
+        "input_hashes": hashes,
+        "seed": int(options.get("seed", 0)),
+        "wall_s": wall_s,
+        "created": _now(),
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this package runs from; None where it is installed without one."""
+    git = Path(__file__).resolve().parents[2] / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        ref = head.removeprefix("ref: ")
+        if (git / ref).is_file():
+            return (git / ref).read_text().strip()
+        packed = (line.split() for line in (git / "packed-refs").read_text().splitlines())
+        return next((row[0] for row in packed if len(row) == 2 and row[1] == ref), None)
+    except OSError:
+        return None
+
+
+def _graph_text(graph: Graph) -> str:
+    """Everything that timing depends on: tensors and operators, not the weights' values."""
+    tensors = [f"{t.name} {t.shape} {t.dtype} {t.role}" for t in graph.tensors.values()]
+    ops = [
+        f"{op.name} {op.kind} {op.inputs} {op.output} {sorted(op.attributes.items())} {step_names}"
+        for op in graph.ops
+        for step_names in [
+            [(step.kind, step.inputs, sorted(step.attributes.items())) for step in op.epilogue]
+        ]
+    ]
+    return "\n".join([graph.name, *tensors, *ops, str(graph.inputs), str(graph.outputs)])
+
+
+def _canonical(data: object) -> str:
+    return json.dumps(data, sort_keys=True, default=str)
+
+
+def _sha256(data: str | bytes) -> str:
+    return hashlib.sha256(data.encode() if isinstance(data, str) else data).hexdigest()
+
+
+def _now() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,217 @@
+"""Report: what a run showed. Where the time went, where the energy went, how far from the bound."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sim.cost.energy import COMPONENTS
+from sim.graph.graph import Graph
+from sim.hw.chip import Chip
+from sim.hw.technology import Technology
+from sim.program import Program
+from sim.report import tables
+from sim.report.account import Account, account
+from sim.report.folder import write_folder
+from sim.report.manifest import build_manifest
+from sim.report.roofline import peak_macs_per_s
+from sim.report.tables import Table
+from sim.timeline import Timeline
+from sim.units import PS_PER_S
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The result of one simulation. Immutable; tables are DataFrames, built when asked for.
+
+    `values` is the summary by its JSON keys, with units in the names. `latency_s`, `macs`,
+    `array_utilization`, `bound_latency_s` and `bottleneck` are of one input; bytes, `energy_j` and `tasks`
+    of the whole run; `energy_per_input_j` is per `throughput_unit` item (inference, token, step). None: not
+    modelled.
+    """
+
+    values: Mapping[str, Value]
+    tables: Mapping[str, Table] = field(repr=False)
+    overlap_ps: Mapping[str, int]
+    facts: Mapping[str, Any] = field(repr=False)
+    manifest: Mapping[str, Any] = field(repr=False)
+
+    def __getitem__(self, key: str) -> Value:
+        return self.values[key]
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row, one column per JSON key: many reports concatenate to a study."""
+        return self._frame({name: [value] for name, value in self.values.items()})
+
+    @property
+    def ops(self) -> pd.DataFrame:
+        """One row per operator (see sim/report/tables.py for the columns of all tables)."""
+        return self._frame(self.tables["ops"])
+
+    @property
+    def resources(self) -> pd.DataFrame:
+        """One row per queue and link."""
+        return self._frame(self.tables["resources"])
+
+    @property
+    def energy(self) -> pd.DataFrame:
+        """One row per component."""
+        return self._frame(self.tables["energy"])
+
+    @property
+    def stalls(self) -> pd.DataFrame:
+        """One row per array and vector unit; picoseconds by cause add up to the latency."""
+        return self._frame(self.tables["stalls"])
+
+    @property
+    def critical_path(self) -> pd.DataFrame:
+        """By operator, resource and cause; `duration_ps` adds up to the latency."""
+        return self._frame(self.tables["critical_path"])
+
+    @property
+    def parts(self) -> pd.DataFrame:
+        """One row per part of the partition; empty without one."""
+        return self._frame(self.tables["parts"])
+
+    @staticmethod
+    def _frame(table: Table) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(dict(table))
+
+    def to_json(self) -> dict[str, Value]:
+        """The summary with its keys in their documented order, safe for JSON (no NaN, no infinity)."""
+        return {name: _finite(value) for name, value in self.values.items()}
+
+    def to_csv(self) -> str:
+        """The operator table as CSV; floats in full precision, what does not apply is empty."""
+        table = self.tables["ops"]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(table)
+        writer.writerows(zip(*table.values(), strict=True))
+        return text.getvalue()
+
+    def save(self, folder: str | Path) -> Path:
+        """Write summary.json, ops.csv and manifest.json into `folder`; returns it.
+
+        A new folder appears complete or not at all; in one that exists each file is replaced as a whole.
+        Raises InputError where it cannot be written.
+        """
+        files = {
+            "summary.json": json.dumps(self.to_json(), indent=2) + "\n",
+            "ops.csv": self.to_csv(),
+            "manifest.json": json.dumps(dict(self.manifest), indent=2, sort_keys=True) + "\n",
+        }
+        return write_folder(Path(folder), files)
+
+
+def build_report(
+    graph: Graph,
+    chip: Chip,
+    technology: Technology,
+    program: Program,
+    timeline: Timeline,
+    *,
+    options: Mapping[str, Any],
+    wall_s: float,
+) -> Report:
+    """Check the laws of the run and account for its time, bytes and energy.
+
+    `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. Raises
+    InvariantViolation where the run breaks a law, InputError where the technology lacks a cost.
+    """
+    run = account(program, timeline, chip, technology, graph)
+    return Report(
+        values=_summary(run, graph, timeline, options, wall_s),
+        tables={
+            "ops": tables.operators(run),
+            "resources": tables.resources(run),
+            "energy": tables.energy(run),
+            "stalls": tables.stalls(run),
+            "critical_path": tables.critical_path_table(run),
+            "parts": tables.parts(program.facts),
+        },
+        overlap_ps=tables.overlap_ps(run),
+        facts=program.facts,
+        manifest=build_manifest(graph, chip, options, wall_s),
+    )
+
+
+def _summary(
+    run: Account, graph: Graph, timeline: Timeline, options: Mapping[str, Any], wall_s: float
+) -> dict[str, Value]:
+    latency_s = run.input_ends[0] / PS_PER_S
+    elapsed_s = run.latency_ps / PS_PER_S
+    energy_j = sum(run.energy_j(component) for component in COMPONENTS)
+    inputs = len(run.input_ends)
+    return {
+        "workload": graph.name,
+        "chip": run.chip.name,
+        "engine": timeline.engine,
+        "fidelity": str(options.get("fidelity", "event")),
+        "latency_s": latency_s,
+        "throughput_per_s": throughput_per_s(run.input_ends, graph.items),
+        "throughput_unit": graph.unit,
+        "macs": graph.macs,
+        "array_utilization": _array_seconds(run) / latency_s,
+        "bound_latency_s": run.bound.seconds,
+        "bottleneck": run.bound.kind,
+        "energy_j": energy_j,
+        "energy_per_input_j": energy_j / (inputs * graph.items),
+        "tops_per_w": 2e-12 * graph.macs * inputs / energy_j if energy_j else None,
+        "power_w": energy_j / elapsed_s,
+        "area_mm2": run.area_mm2,
+        "cost_usd": None,
+        "dram_read_bytes": round(run.total("dram_read_bytes")),
+        "dram_write_bytes": round(run.total("dram_write_bytes")),
+        "sram_read_bytes": round(run.total("sram_read_bytes")),
+        "sram_write_bytes": round(run.total("sram_write_bytes")),
+        "cache_read_bytes": 0,
+        "cache_hit_rate": None,
+        "noc_bytes": round(run.total("noc_bytes")),
+        "noc_injected_bytes": round(run.total("noc_injected_bytes")),
+        "tasks": run.program.tasks,
+        "wall_s": wall_s,
+    }
+
+
+def throughput_per_s(input_ends: tuple[int, ...], items: int) -> float:
+    """Items per second. One input: items / latency. Several: the rate at which the middle half of them
+    ends, so that neither the filling nor the draining of the pipeline counts.
+
+    Ends at 40, 50, 60, 70 ps and 1 item: (60 - 50) ps for one input, 1e11 per second.
+    """
+    count = len(input_ends)
+    first, last = (count // 4, count - 1 - count // 4) if count > 1 else (0, 0)
+    between = input_ends[last] - input_ends[first]
+    if between > 0:
+        return items * (last - first) * PS_PER_S / between
+    return items * count * PS_PER_S / input_ends[-1]
+
+
+def _array_seconds(run: Account) -> float:
+    """Time of one input's MACs on all arrays at the peak of their formats; MACs in a format that no array has
+    take none of the arrays' time."""
+    total = 0.0
+    for s in run.segments:
+        for op in s.segment.ops:
+            peak = peak_macs_per_s(run.chip, op.dtype) if op.macs and op.input_index == 0 else 0.0
+            total += op.macs * s.repeats / peak if peak else 0.0
+    return total
+
+
+def _finite(value: Value) -> Value:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,219 @@
+"""The tables of a report as plain columns: operators, resources, energy, stalls, critical path, parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sim.cost.energy import COMPONENTS
+from sim.cost.traffic import TRAFFIC_COLUMNS
+from sim.cost.transfers import Float64
+from sim.program import BYTE_UNITS, Int64, OpRow
+from sim.report.account import Account, SegmentAccount
+from sim.report.critical_path import CAUSES
+from sim.report.roofline import operator_bounds
+from sim.report.stalls import STALLS, compute_queues
+from sim.units import PS_PER_S
+
+Table = Mapping[str, list[Any]]
+"""Columns of equal length."""
+
+
+def operators(account: Account) -> Table:
+    """One row per operator and segment, repeats counted in every number but `start_s`.
+
+    `time_s` is the operator's part of the critical path; the column sums to the run's latency. `active_s`
+    is time with any of its tasks under way, never below `bound_s`, the most that one resource needs for its
+    work.
+    """
+    tables = [_segment_operators(s) for s in account.segments]
+    columns: dict[str, list[Any]] = {name: [v for t in tables for v in t[name]] for name in tables[0]}
+    latency_s = account.latency_ps / PS_PER_S
+    columns["share"] = [time_s / latency_s for time_s in columns["time_s"]]
+    return columns
+
+
+def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
+    ops, n = s.segment.ops, s.repeats
+    bound_s, bound_by = operator_bounds(s.floors)
+    macs = np.array([op.macs for op in ops], np.float64)
+    active_s = s.time.active / PS_PER_S
+    dram = s.traffic.dram_read_bytes + s.traffic.dram_write_bytes
+    energy = sum((s.energy_j[name] for name in COMPONENTS), np.zeros(len(ops)))
+    tasks = np.bincount(s.segment.op, minlength=len(ops))
+    columns: dict[str, list[Any]] = {
+        "name": [op.name for op in ops],
+        "kind": [op.kind for op in ops],
+        "input": [op.input_index for op in ops],
+        "segment": [s.segment.name] * len(ops),
+        "repeats": [n] * len(ops),
+        "dtype": [op.dtype for op in ops],
+        "unit": _fact(ops, "unit", ""),
+        "cores": _fact(ops, "cores", 0),
+        "tasks": (tasks * n).tolist(),
+        "macs": [op.macs * n for op in ops],
+        "start_s": _first_start(s),
+        "time_s": (s.critical * n / PS_PER_S).tolist(),
+        "share": [],
+        "active_s": (active_s * n).tolist(),
+        "compute_s": (s.time.compute * n / PS_PER_S).tolist(),
+        "transfer_s": (s.time.transfer * n / PS_PER_S).tolist(),
+        "exposed_transfer_s": (s.time.exposed_transfer * n / PS_PER_S).tolist(),
+        "bound_s": (bound_s * n).tolist(),
+        "bound_by": bound_by,
+        "bound_ratio": _ratio(bound_s, active_s),
+        "macs_per_dram_byte": _ratio(macs, dram),
+        "attainable_macs_per_s": _ratio(macs, bound_s),
+        "achieved_macs_per_s": _ratio(macs, active_s),
+        "utilization": _fact(ops, "utilization", None),
+        **{name: (getattr(s.traffic, name) * n).tolist() for name in TRAFFIC_COLUMNS},
+        "energy_j": (energy * n).tolist(),
+        **{f"energy_{name}_j": (s.energy_j[name] * n).tolist() for name in COMPONENTS},
+        **{name: [_words(op.mapping.get(name)) for op in ops] for name in ("split", "tile", "order")},
+        **{name: [_words(op.mapping.get(name)) for op in ops] for name in ("resident", "notes")},
+    }
+    return columns
+
+
+def resources(account: Account) -> Table:
+    """One row per queue and link. `busy_s`: held (compute) or with a transfer under way, per place (DMA);
+    for a link, its work at full bandwidth. `utilization` is busy / latency; `bytes` is payload."""
+    rows = [
+        *_queue_rows(account),
+        *(_link_row(account, number) for number in range(len(account.program.links))),
+    ]
+    names = ("resource", "kind", "core", "busy_s", "utilization", "tasks", "bytes", "bytes_per_s")
+    return _columns(names, rows)
+
+
+def _queue_rows(account: Account) -> Iterator[tuple[Any, ...]]:
+    queues, room = account.program.queues, np.maximum(1, account.program.outstanding)
+    busy, tasks, nbytes = (np.zeros(len(queues)) for _ in range(3))
+    for s in account.segments:
+        dma = account.program.outstanding[s.segment.queue] > 0
+        occupied = np.where(dma, s.times.finish - s.times.start, s.segment.hold)
+        for total, values in (
+            (busy, occupied),
+            (tasks, np.ones(s.segment.tasks)),
+            (nbytes, s.segment.nbytes),
+        ):
+            total += np.bincount(s.segment.queue, weights=values, minlength=len(queues)) * s.repeats
+    busy /= room
+    for number, queue in enumerate(queues):
+        busy_ps = float(busy[number])
+        share = busy_ps / account.latency_ps
+        moved = int(nbytes[number])
+        yield queue.name, queue.unit, queue.core, busy_ps / PS_PER_S, share, int(tasks[number]), moved, None
+
+
+def _link_row(account: Account, number: int) -> tuple[Any, ...]:
+    link = account.program.links[number]
+    bytes_per_s = link.capacity * PS_PER_S / BYTE_UNITS
+    weighted = sum(float(s.links.weighted_bytes[:, number].sum()) * s.repeats for s in account.segments)
+    payload = sum(float(s.links.payload_bytes[:, number].sum()) * s.repeats for s in account.segments)
+    busy_s = weighted / bytes_per_s
+    share = busy_s * PS_PER_S / account.latency_ps
+    return link.name, link.kind, -1, busy_s, share, None, int(payload), bytes_per_s
+
+
+def energy(account: Account) -> Table:
+    """One row per component: joules, share of all, and average power over the run."""
+    joules = [account.energy_j(name) for name in COMPONENTS]
+    total = sum(joules)
+    return {
+        "component": list(COMPONENTS),
+        "energy_j": joules,
+        "share": [j / total if total else 0.0 for j in joules],
+        "power_w": [j * PS_PER_S / account.latency_ps for j in joules],
+    }
+
+
+def stalls(account: Account) -> Table:
+    """One row per array and vector unit: picoseconds by what it did or waited for; each row sums to
+    `latency_ps`."""
+    queues = [account.program.queues[i] for i in compute_queues(account.program)]
+    ticks = sum(
+        (s.stalls * s.repeats for s in account.segments), np.zeros((len(queues), len(STALLS)), np.int64)
+    )
+    return {
+        "resource": [queue.name for queue in queues],
+        "unit": [queue.unit for queue in queues],
+        "core": [queue.core for queue in queues],
+        **{f"{name}_ps": ticks[:, column].tolist() for column, name in enumerate(STALLS)},
+        "latency_ps": [account.latency_ps] * len(queues),
+    }
+
+
+def critical_path_table(account: Account) -> Table:
+    """The critical path summed by operator, resource and cause; `duration_ps` adds up to the latency
+    exactly."""
+    queues, links = account.program.queues, account.program.links
+    names = [*(q.name for q in queues), *(link.name for link in links)]
+    kinds = [*(q.unit for q in queues), *(link.kind for link in links)]
+    rows: list[tuple[Any, ...]] = []
+    for s in account.segments:
+        keys = np.column_stack([s.pieces.op, s.pieces.resource, s.pieces.cause])
+        cells, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        total = np.zeros(len(cells), np.int64)
+        np.add.at(total, place.ravel(), s.pieces.duration)
+        for row in np.argsort(first):
+            op, resource, cause = cells[row].tolist()
+            duration = int(total[row]) * s.repeats
+            name = s.segment.ops[op].name
+            rows.append((s.segment.name, name, names[resource], kinds[resource], CAUSES[cause], duration))
+    table = _columns(("segment", "op", "resource", "kind", "cause", "duration_ps"), rows)
+    return {**table, "share": [d / account.latency_ps for d in table["duration_ps"]]}
+
+
+def parts(facts: Mapping[str, Any]) -> Table:
+    """The parts of the partition as the mapper describes them (rows of equal keys); no columns without
+    partition."""
+    rows: Sequence[Mapping[str, Any]] = facts.get("partition", {}).get("parts", ())
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+
+
+def overlap_ps(account: Account) -> dict[str, int]:
+    """Picoseconds of only compute, only transfers (exposed), both (overlapped) and neither; they sum to the
+    latency."""
+
+    def total(of: Callable[[SegmentAccount], int]) -> int:
+        return sum(of(s) * s.repeats for s in account.segments)
+
+    return {
+        "compute": total(lambda s: s.overlap.compute),
+        "overlapped": total(lambda s: s.overlap.overlapped),
+        "exposed_transfer": total(lambda s: s.overlap.exposed_transfer),
+        "idle": total(lambda s: s.overlap.idle),
+    }
+
+
+def _first_start(s: SegmentAccount) -> list[float | None]:
+    """Seconds from the start of the segment to the operator's first task; None without tasks (a view)."""
+    never = np.iinfo(np.int64).max
+    first = np.full(len(s.segment.ops), never, np.int64)
+    np.minimum.at(first, s.segment.op, s.times.start)
+    return [None if t == never else t / PS_PER_S for t in first.tolist()]
+
+
+def _fact(ops: Sequence[OpRow], name: str, missing: object) -> list[Any]:
+    return [op.mapping.get(name, missing) for op in ops]
+
+
+def _ratio(above: Float64 | Int64, below: Float64 | Int64) -> list[float | None]:
+    """Element by element; None where there is nothing to divide by."""
+    return [float(a) / float(b) if b > 0 else None for a, b in zip(above, below, strict=True)]
+
+
+def _words(value: object) -> str:
+    """A mapping fact as text: {"m": 4, "n": 2} as "m=4 n=2", lists joined by commas."""
+    if value is None:
+        return ""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={item}" for key, item in value.items())
+    return value if isinstance(value, str) else "; ".join(map(str, value))  # type: ignore[call-overload]
+
+
+def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return {name: [row[i] for row in rows] for i, name in enumerate(names)}

@@ -1,0 +1,362 @@
+"""The report on a terminal: what a reader wants to know first, units on everything, at most 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sim.report.report import Report
+from sim.report.stalls import STALLS
+from sim.units import PS_PER_S, format_quantity
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+WIDTH = 100
+TOP_OPERATORS = 10
+TOP_STEPS = 8
+BAR = 24
+
+_RESOURCE_WORDS = {
+    "array": "the arrays at their peak",
+    "vector": "the vector units",
+    "dram": "DRAM bandwidth",
+    "port": "a memory port",
+    "noc": "an on-chip link",
+    "dma": "a DMA channel",
+    "cache": "the cache",
+    "host": "the host link",
+}
+_STALL_WORDS = {
+    "busy": "busy",
+    "dram": "waits for DRAM data",
+    "interconnect": "waits for DMA or on-chip links",
+    "host": "waits for the host",
+    "transfer_latency": "waits for a transfer to begin",
+    "dependency": "waits for another unit",
+    "release": "waits for its release",
+    "fill_drain": "start and end of the run",
+    "no_work": "has no work (left)",
+}
+_OVERLAP_WORDS = {
+    "compute": "compute alone",
+    "overlapped": "compute with transfers behind it",
+    "exposed_transfer": "exposed transfers",
+    "idle": "nothing under way",
+}
+_ENERGY_WORDS = {
+    "mac": "multiply-accumulates",
+    "registers": "array registers",
+    "accumulator": "accumulators",
+    "vector": "vector units",
+    "sram": "scratchpads",
+    "noc": "interconnect",
+    "dram": "DRAM",
+    "host": "host link",
+    "static": "leakage and idle clocks",
+}
+_MEMORY_WORDS = {"scratchpad": "fullest scratchpad", "dram": "DRAM"}
+_TRAFFIC_ROWS = (
+    ("DRAM", "dram_read_bytes", "dram_write_bytes"),
+    ("scratchpads", "sram_read_bytes", "sram_write_bytes"),
+    ("accumulators", "accumulator_read_bytes", "accumulator_write_bytes"),
+)
+
+
+def render_text(report: Report, console: Console) -> None:
+    """Print the report to a rich console, 100 columns wide at most. Bars are plain ASCII where it must be."""
+    width = min(console.width, WIDTH)
+    block = "#" if console.options.ascii_only else "█"
+
+    def show(item: RichTable | str) -> None:
+        console.print(item, width=width, highlight=False, soft_wrap=False)
+
+    _headline(report, show)
+    show("\n[bold]Where did the time go[/bold]")
+    show(_overlap_table(report, block))
+    show(_units_table(report))
+    show(_critical_table(report, block))
+    show("\n[bold]Where did the energy go[/bold]")
+    show(_energy_table(report, block))
+    show("\n[bold]Memory traffic[/bold]")
+    show(_traffic_table(report))
+    show(f"\n[bold]Operators[/bold] by their part of the critical path (top {TOP_OPERATORS})")
+    rows = top_operators(report.tables["ops"])
+    show(_operators_table(rows))
+    for line in _notes(report, rows):
+        show(line)
+    if report.tables["parts"]:
+        show(f"\n[bold]Parts[/bold] of the partition{_balance(report.facts)}")
+        show(_parts_table(report.tables["parts"]))
+
+
+def top_operators(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Operators by time, longest first, the back-to-back inputs' and segments' rows of one name added up."""
+    merged: dict[str, dict[str, Any]] = {}
+    for values in zip(*table.values(), strict=True):
+        row = dict(zip(table, values, strict=True))
+        known = merged.setdefault(row["name"], row)
+        if known is not row:
+            for column in ("time_s", "share", "active_s", "bound_s", "macs", "tasks"):
+                known[column] += row[column]
+    return sorted(merged.values(), key=lambda row: -row["time_s"])
+
+
+def _headline(report: Report, show: Any) -> None:
+    v: Mapping[str, Any] = report.values
+    unit = v["throughput_unit"]
+    above = v["latency_s"] / v["bound_latency_s"] if v["bound_latency_s"] else None
+    limit = _RESOURCE_WORDS.get(str(v["bottleneck"]), "no resource")
+    inputs = 1 + max(report.tables["ops"]["input"])
+    how = f"{v['fidelity']}, {v['engine']} engine"
+    how += "" if inputs == 1 else f", {inputs} back-to-back inputs"
+    show(f"[bold]{v['workload']}[/bold] on [bold]{v['chip']}[/bold]  ({how})\n")
+    grid = _table((None, None, None, None))
+    grid.show_header = False
+    rows = [
+        (
+            "latency" if inputs == 1 else "latency of one",
+            _time(v["latency_s"]),
+            "throughput",
+            f"{_count(v['throughput_per_s'])} {unit}/s",
+        ),
+        (
+            "bound",
+            f"{_time(v['bound_latency_s'])}, set by {limit}",
+            "distance",
+            "" if above is None else f"{above:.2f} x the bound",
+        ),
+        (
+            "array utilisation",
+            _percent(v["array_utilization"]),
+            "work",
+            f"{_count(v['macs'])} MAC, {_count(v['tasks'])} tasks",
+        ),
+        (
+            f"energy per {_singular(unit)}",
+            format_quantity(v["energy_per_input_j"], "energy"),
+            "power",
+            f"{format_quantity(v['power_w'], 'power')}, {_plain(v['tops_per_w'])} TOPS/W",
+        ),
+        (
+            "die area",
+            f"{v['area_mm2']:.1f} mm2",
+            "cost",
+            "not modelled" if v["cost_usd"] is None else f"{v['cost_usd']:.0f} USD",
+        ),
+    ]
+    for row in rows:
+        grid.add_row(*row)
+    show(grid)
+
+
+def _overlap_table(report: Report, block: str) -> RichTable:
+    total = sum(report.overlap_ps.values())
+    table = _table(("the chip as a whole", ">time", ">share", "bar"))
+    for name, words in _OVERLAP_WORDS.items():
+        part = report.overlap_ps[name]
+        table.add_row(words, _ps(part), _percent(part / total), _bar(part / total, block))
+    return table
+
+
+def _units_table(report: Report) -> RichTable:
+    """Average share of the run that the units of each sort spend on every cause; all-zero causes are left
+    out."""
+    stalls = report.tables["stalls"]
+    units = list(dict.fromkeys(stalls["unit"]))
+    headers = [f">{stalls['unit'].count(unit)} {unit} unit{_s(stalls['unit'].count(unit))}" for unit in units]
+    table = _table(("average unit", *headers))
+    for name in STALLS:
+        shares = [_average_share(stalls, f"{name}_ps", unit) for unit in units]
+        if any(shares):
+            table.add_row(_STALL_WORDS[name], *(_percent(share) for share in shares))
+    return table
+
+
+def _critical_table(report: Report, block: str) -> RichTable:
+    path = report.tables["critical_path"]
+    total: dict[tuple[str, str], int] = {}
+    for kind, cause, duration in zip(path["kind"], path["cause"], path["duration_ps"], strict=True):
+        total[kind, cause] = total.get((kind, cause), 0) + duration
+    whole = sum(total.values())
+    table = _table(("critical path", ">time", ">share", "bar"))
+    steps = sorted(total.items(), key=lambda item: -item[1])
+    for (kind, cause), duration in steps[:TOP_STEPS]:
+        share = duration / whole
+        table.add_row(f"{kind} {cause}", _ps(duration), _percent(share), _bar(share, block))
+    rest = sum(duration for _, duration in steps[TOP_STEPS:])
+    if rest:
+        table.add_row("everything else", _ps(rest), _percent(rest / whole), _bar(rest / whole, block))
+    return table
+
+
+def _energy_table(report: Report, block: str) -> RichTable:
+    energy = report.tables["energy"]
+    table = _table(("component", ">energy", ">power", ">share", "bar"))
+    rows = zip(energy["component"], energy["energy_j"], energy["power_w"], energy["share"], strict=True)
+    for name, joules, watts, share in sorted(rows, key=lambda row: -row[1]):
+        if joules:
+            shown = (format_quantity(joules, "energy"), format_quantity(watts, "power"), _percent(share))
+            table.add_row(_ENERGY_WORDS[name], *shown, _bar(share, block))
+    total = sum(energy["energy_j"])
+    table.add_row(
+        "total", format_quantity(total, "energy"), format_quantity(sum(energy["power_w"]), "power"), ""
+    )
+    return table
+
+
+def _traffic_table(report: Report) -> RichTable:
+    ops, elapsed_s = report.tables["ops"], sum(report.overlap_ps.values()) / PS_PER_S
+    table = _table(("level", ">read", ">written", ">average rate"))
+    for level, read, written in _TRAFFIC_ROWS:
+        inward, outward = sum(ops[read]), sum(ops[written])
+        rate = format_quantity((inward + outward) / elapsed_s, "bandwidth")
+        table.add_row(level, _size(inward), _size(outward), rate)
+    injected, hops = sum(ops["noc_injected_bytes"]), sum(ops["noc_bytes"])
+    mean = f", {hops / injected:.2f} hops on average" if injected else ""
+    rate = format_quantity(injected / elapsed_s, "bandwidth")
+    table.add_row("interconnect", f"{_size(injected)} sent{mean}", "", rate)
+    if sum(ops["host_bytes"]):
+        host = sum(ops["host_bytes"])
+        table.add_row(
+            "host link", f"{_size(host)} both ways", "", format_quantity(host / elapsed_s, "bandwidth")
+        )
+    return table
+
+
+def _operators_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
+    table = _table(
+        ("operator", "kind", "unit", ">cores", ">time", ">share", ">of bound", ">PEs used", "tile"),
+        shorten=(0, 8),
+    )
+    for row in rows[:TOP_OPERATORS]:
+        bound = row["bound_s"] / row["active_s"] if row["active_s"] else None
+        table.add_row(
+            row["name"],
+            row["kind"],
+            row["unit"],
+            str(row["cores"]),
+            _time(row["time_s"]),
+            _percent(row["share"]),
+            "" if bound is None else _percent(bound),
+            "" if row["unit"] != "array" or row["utilization"] is None else _percent(row["utilization"]),
+            row["tile"],
+        )
+    rest = rows[TOP_OPERATORS:]
+    if rest:
+        views = sum(row["unit"] == "view" for row in rest)
+        label = f"{len(rest)} more" + (
+            f", {views} of them view{_s(views)} that move nothing" if views else ""
+        )
+        time_s, share = sum(row["time_s"] for row in rest), sum(row["share"] for row in rest)
+        table.add_row(label, "", "", "", _time(time_s), _percent(share), "", "", "")
+    return table
+
+
+def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """The mapper's remarks, each once with the operators it is about, longest operators first."""
+    about: dict[str, list[str]] = {}
+    for row in rows:
+        for note in filter(None, row["notes"].split("; ")):
+            about.setdefault(note, []).append(row["name"])
+    for note, names in about.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"  note: {names[0]}{more}: {note}"
+    for where in ("scratchpad", "dram"):
+        layout = report.facts.get(where)
+        if layout:
+            peak, wasted = _size(layout["peak_bytes"]), _percent(layout["fragmentation"])
+            yield f"  {_MEMORY_WORDS[where]} peak: {peak}, of which {wasted} fragmentation"
+
+
+def _balance(facts: Mapping[str, Any]) -> str:
+    partition = facts["partition"]
+    return f" ({partition['mode']}), balance {_percent(partition['balance'])} (mean / longest)"
+
+
+def _parts_table(parts: Mapping[str, Sequence[Any]]) -> RichTable:
+    """Columns as the mapper names them; the unit at the end of a name says how its numbers are shown."""
+    words = [index for index, values in enumerate(parts.values()) if isinstance(values[0], str)]
+    names = [name.removesuffix("_s").removesuffix("_bytes").replace("_", " ") for name in parts]
+    headers = [name if index in words else f">{name}" for index, name in enumerate(names)]
+    table = _table(headers, shorten=words[-1:])
+    for row in zip(*parts.values(), strict=True):
+        table.add_row(*(_shown(name, value) for name, value in zip(parts, row, strict=True)))
+    return table
+
+
+def _shown(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if name.endswith("_s"):
+        return _time(value)
+    if name.endswith("_bytes"):
+        return _size(value)
+    return _percent(value) if isinstance(value, float) else _count(value)
+
+
+def _table(headers: Iterable[str | None], shorten: Sequence[int] = ()) -> RichTable:
+    """A table without lines; ">" before a header aligns right, "bar" has no header; `shorten` columns may
+    be cut."""
+    from rich.table import Table as RichTable
+
+    table = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="dim", show_header=True)
+    for index, header in enumerate(headers):
+        text = "" if header in (None, "bar") else str(header)
+        right = text.startswith(">")
+        table.add_column(
+            text.removeprefix(">"),
+            justify="right" if right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            ratio=1 if index in shorten else None,
+        )
+    return table
+
+
+def _average_share(stalls: Mapping[str, Sequence[Any]], column: str, unit: str) -> float:
+    rows = [i for i, name in enumerate(stalls["unit"]) if name == unit]
+    return float(sum(stalls[column][i] / stalls["latency_ps"][i] for i in rows) / len(rows))
+
+
+def _bar(share: float, block: str) -> str:
+    return block * round(share * BAR)
+
+
+def _time(seconds: float) -> str:
+    return format_quantity(seconds, "time")
+
+
+def _ps(ticks: int) -> str:
+    return format_quantity(ticks / PS_PER_S, "time")
+
+
+def _size(size_bytes: float) -> str:
+    return format_quantity(round(size_bytes), "size")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _count(value: float) -> str:
+    """1234567 as "1.23 M", 1234 as "1,234"."""
+    if abs(value) < 10_000:
+        return f"{value:,.4g}"
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M")):
+        if abs(value) >= 10**power:
+            return f"{value / 10**power:.3g} {prefix}"
+    return f"{value / 1000:.3g} k"
+
+
+def _singular(unit: str) -> str:
+    return unit.removesuffix("s")
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,6 @@
+"""The programs built by hand are the report tests'."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))

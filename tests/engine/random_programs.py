@@ -1,0 +1,181 @@
+"""Legal random programs, made to be awkward: ties, crowded links, wide ranges, every kind of waiting."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sim.program import MAX_TASK_BYTES, MIN_LINK_CAPACITY, Kind, Link, OpRow, Program, Queue, Segment
+
+OP = OpRow("op", "matmul", "int8", "int32", macs=0)
+TERABYTE_PER_S = 1 << 24
+SMALL_TIMES = (1, 2, 3, 5)
+ROUND_TIMES = (10, 100, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One row of a segment, before it is turned into columns."""
+
+    kind: Kind
+    queue: int
+    dur: int = 1
+    hold: int = 0  # 0 stands for dur
+    nbytes: int = 0
+    route: int = -1
+    release: int = 0
+    after: tuple[int, ...] = ()
+
+
+def build_segment(tasks: list[Task], name: str = "segment") -> Segment:
+    """Columns of the tasks."""
+    pptr = np.cumsum([0, *(len(task.after) for task in tasks)])
+    return Segment(
+        name=name,
+        kind=np.array([task.kind for task in tasks], np.int8),
+        queue=np.array([task.queue for task in tasks], np.int32),
+        hold=np.array([task.hold or task.dur for task in tasks], np.int64),
+        dur=np.array([task.dur for task in tasks], np.int64),
+        nbytes=np.array([task.nbytes for task in tasks], np.int64),
+        route=np.array([task.route for task in tasks], np.int32),
+        release=np.array([task.release for task in tasks], np.int64),
+        pptr=pptr.astype(np.int32),
+        pidx=np.array([before for task in tasks for before in task.after], np.int32),
+        op=np.zeros(len(tasks), np.int32),
+        ops=(OP,),
+    )
+
+
+def build_program(
+    segments: list[list[Task]],
+    outstanding: list[int],
+    capacities: list[int],
+    routes: list[list[tuple[int, int]]],
+    repeats: tuple[int, ...] | None = None,
+) -> Program:
+    """A valid program; `outstanding` has one entry per queue (0: compute), `routes` (link, weight) pairs."""
+    units = ["load" if limit else "array" for limit in outstanding]
+    program = Program(
+        name="program",
+        segments=tuple(build_segment(tasks, f"segment{i}") for i, tasks in enumerate(segments)),
+        repeats=repeats or (1,) * len(segments),
+        queues=tuple(Queue(f"q{i}", units[i], 0, limit) for i, limit in enumerate(outstanding)),
+        links=tuple(Link(f"l{i}", "noc", capacity) for i, capacity in enumerate(capacities)),
+        route_ptr=np.cumsum([0, *(len(route) for route in routes)]).astype(np.int32),
+        route_link=np.array([link for route in routes for link, _ in route], np.int32),
+        route_weight=np.array([weight for route in routes for _, weight in route], np.int32),
+        route_hops=np.array([len(route) for route in routes], np.int32),
+    )
+    program.validate()
+    return program
+
+
+def random_program(seed: int) -> Program:
+    """The program of a seed: up to 3 segments of up to 40 tasks on up to 8 queues, 6 links and 8 routes."""
+    rng = random.Random(seed)
+    capacities = _capacities(rng)
+    routes = [_route(rng, len(capacities)) for _ in range(rng.randint(1, 8))]
+    outstanding = [rng.choice((0, 1, 2, 3)) for _ in range(rng.randint(1, 8))]
+    segments = [_tasks(rng, outstanding, len(routes)) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+    repeats = tuple(rng.randint(1, 3) for _ in segments)
+    return build_program(segments, outstanding, capacities, routes, repeats)
+
+
+def relabelled(program: Program, seed: int) -> tuple[Program, list[np.ndarray]]:
+    """The same program with queues, links, routes, hops and predecessors in another order, and the tasks in
+    another one that keeps the order of each queue and puts predecessors first; and where each task went."""
+    rng = np.random.default_rng(seed)
+    queue, link, route = (
+        rng.permutation(n) for n in (len(program.queues), len(program.links), len(program.route_ptr) - 1)
+    )
+    hops: list[list[tuple[int, int]]] = [[] for _ in route]
+    for old, new in enumerate(route):
+        for entry in rng.permutation(np.arange(program.route_ptr[old], program.route_ptr[old + 1])):
+            hops[new].append((int(link[program.route_link[entry]]), int(program.route_weight[entry])))
+    places = [_another_order(segment, rng) for segment in program.segments]
+    segments = []
+    for segment, place in zip(program.segments, places, strict=True):
+        tasks: list[Task | None] = [None] * segment.tasks
+        for old, task in enumerate(tasks_of(segment)):
+            after = rng.permutation(place[list(task.after)]) if task.after else ()
+            tasks[place[old]] = replace(
+                task,
+                queue=int(queue[task.queue]),
+                route=-1 if task.route < 0 else int(route[task.route]),
+                after=tuple(int(before) for before in after),
+            )
+        segments.append([task for task in tasks if task is not None])
+    outstanding = program.outstanding[np.argsort(queue)].tolist()
+    capacities = program.capacity[np.argsort(link)].tolist()
+    return build_program(segments, outstanding, capacities, hops, program.repeats), places
+
+
+def tasks_of(segment: Segment) -> list[Task]:
+    """The rows of a segment."""
+    return [
+        Task(
+            kind=Kind(int(segment.kind[i])),
+            queue=int(segment.queue[i]),
+            dur=int(segment.dur[i]),
+            hold=int(segment.hold[i]),
+            nbytes=int(segment.nbytes[i]),
+            route=int(segment.route[i]),
+            release=int(segment.release[i]),
+            after=tuple(segment.pidx[segment.pptr[i] : segment.pptr[i + 1]].tolist()),
+        )
+        for i in range(segment.tasks)
+    ]
+
+
+def _another_order(segment: Segment, rng: np.random.Generator) -> np.ndarray:
+    """A random topological order of the tasks; entry i is where task i goes."""
+    waits_for = [set(task.after) for task in tasks_of(segment)]
+    last_of_queue: dict[int, int] = {}
+    for task, queue in enumerate(segment.queue.tolist()):
+        if queue in last_of_queue:
+            waits_for[task].add(last_of_queue[queue])
+        last_of_queue[queue] = task
+    place = np.full(segment.tasks, -1)
+    for position in range(segment.tasks):
+        free = [t for t in range(segment.tasks) if place[t] < 0 and all(place[b] >= 0 for b in waits_for[t])]
+        place[rng.choice(free)] = position
+    return place
+
+
+def _capacities(rng: random.Random) -> list[int]:
+    count = rng.randint(1, 6)
+    style = rng.choice(("equal", "near", "wide"))
+    if style == "equal":
+        return [rng.choice((MIN_LINK_CAPACITY, TERABYTE_PER_S))] * count
+    if style == "near":
+        return [TERABYTE_PER_S + rng.randint(-3, 3) for _ in range(count)]
+    return [MIN_LINK_CAPACITY << rng.randint(0, 24) for _ in range(count)]
+
+
+def _route(rng: random.Random, links: int) -> list[tuple[int, int]]:
+    hops = rng.sample(range(links), rng.randint(1, min(links, rng.choice((1, 2, 4, 6)))))
+    weighted = rng.random() < 0.5
+    return [(link, rng.randint(256, 2000) if weighted and rng.random() < 0.5 else 256) for link in hops]
+
+
+def _tasks(rng: random.Random, outstanding: list[int], routes: int) -> list[Task]:
+    times = rng.choice((SMALL_TIMES, ROUND_TIMES, tuple(rng.randint(1, 10**6) for _ in range(5))))
+    sizes = rng.choice(((1,), (64, 128), (1, 64, 4096, 10**6), (10**9, MAX_TASK_BYTES - 1)))
+    edges = rng.choice((0, 1, 3))
+    tasks: list[Task] = []
+    for i in range(rng.randint(1, 40)):
+        queue = rng.randrange(len(outstanding))
+        dur = rng.choice(times)
+        after = tuple(rng.sample(range(i), min(i, rng.randint(0, edges))))
+        release = rng.choice(times) * rng.randint(1, 10) if rng.random() < 0.1 else 0
+        if outstanding[queue]:
+            kind = rng.choice((Kind.LOAD, Kind.STORE, Kind.SEND))
+            route, nbytes = rng.randrange(routes), rng.choice(sizes)
+            tasks.append(Task(kind, queue, dur, 0, nbytes, route, release, after))
+        else:
+            kind = rng.choice((Kind.MATMUL, Kind.VECTOR, Kind.BARRIER))
+            hold = rng.choice((dur, 1, rng.randint(1, dur)))
+            tasks.append(Task(kind, queue, dur, hold, 0, -1, release, after))
+    return tasks

@@ -1,0 +1,309 @@
+"""Transformers: counts against closed forms and model cards, numbers against plain NumPy."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from model_cards import BART_BASE, CARDS, GPT2, LLAMA2_7B, LLAMA3_8B, T5_SMALL
+
+from sim.errors import InputError
+from sim.graph.evaluate import evaluate, random_values
+from sim.graph.graph import Graph
+from sim.graph.transformer import generate_plan, transformer_graph
+from sim.graph.transformer_config import TransformerConfig, load_hf_config
+from sim.graph.transformer_positions import relative_indices
+
+
+def graph_of(data: dict[str, Any], **lengths: Any) -> Graph:
+    return transformer_graph(TransformerConfig.from_hf(data, "model"), dtype="bf16", **lengths)
+
+
+def learned(graph: Graph) -> int:
+    """Elements of the weights, without constants that the graph brings along."""
+    return sum(
+        t.elements for name, t in graph.tensors.items() if t.role == "weight" and name not in graph.values
+    )
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_parameters_are_those_of_the_model_card(card: str) -> None:
+    data, parameters = CARDS[card]
+    lengths = {} if data["model_type"] == "vit" else {"seq": 16}
+    assert learned(graph_of(data, **lengths)) == parameters
+
+
+def test_prefill_macs_of_llama2_7b() -> None:
+    """Per token and layer 4 E^2 + 3 E F, per pair of tokens 2 E; logits of the last token only."""
+    seq, batch = 384, 2
+    per_token = 4 * 4096**2 + 3 * 4096 * 11008
+    expected = batch * (32 * (seq * per_token + 2 * seq * seq * 4096) + 4096 * 32000)
+    graph = graph_of(LLAMA2_7B, seq=seq, batch=batch)
+    assert graph.macs == expected
+    assert (graph.unit, graph.items) == ("tokens", 768)
+
+
+def test_decode_macs_of_a_grouped_query_model() -> None:
+    """Keys and values are projected to 8 heads of 128, but all 32 query heads attend: Llama-3-8B."""
+    context = 1000
+    per_token = 2 * 4096**2 + 2 * 4096 * 1024 + 3 * 4096 * 14336
+    expected = 32 * (per_token + 2 * (context + 1) * 4096) + 4096 * 128256
+    graph = graph_of(LLAMA3_8B, phase="decode", kv=context)
+    assert graph.macs == expected
+    assert (graph.unit, graph.items) == ("tokens", 1)
+
+
+def test_decode_macs_of_gpt2() -> None:
+    expected = 12 * (12 * 768**2 + 2 * 101 * 768) + 768 * 50257
+    assert graph_of(GPT2, phase="decode", kv=100).macs == expected
+
+
+def test_a_decode_step_is_the_difference_of_two_prefills() -> None:
+    """The last token of a prefill of T + 1 costs a decode step, plus the future that the mask throws away."""
+    context = 50
+    longer, shorter = (graph_of(GPT2, seq=tokens).macs for tokens in (context + 1, context))
+    head, masked = 768 * 50257, 12 * 2 * context * 768
+    assert longer - shorter == graph_of(GPT2, phase="decode", kv=context).macs - head + masked
+
+
+def test_cross_attention_macs_of_bart() -> None:
+    """Prefill: encoder, keys and values of the source for each decoder layer, and one decoder token."""
+    source, width, ffn = 40, 768, 3072
+    attention = 4 * width**2
+    encoder = source * (attention + 2 * width * ffn) + 2 * source**2 * width
+    stored = source * 2 * width**2
+    step = attention + 2 * width + 2 * width**2 + 2 * source * width + 2 * width * ffn
+    logits = width * 50265
+    prefill = graph_of(BART_BASE, seq=source)
+    decode = graph_of(BART_BASE, phase="decode", seq=source, kv=7)
+    assert prefill.macs == 6 * (encoder + stored + step) + logits
+    assert decode.macs == 6 * (step + 2 * 7 * width) + logits
+
+
+def test_cache_bytes_and_traffic() -> None:
+    """Two caches of 8 heads x 128 x 2 bytes per token and layer; a step writes one row of each."""
+    graph = graph_of(LLAMA3_8B, phase="decode", kv=1023, batch=4)
+    states = [tensor for tensor in graph.tensors.values() if tensor.role == "state"]
+    assert len(states) == 64
+    assert sum(tensor.size_bytes for tensor in states) == 4 * 1024 * 32 * 2 * 8 * 128 * 2
+    updates = [op for op in graph.ops if op.kind == "cache_update"]
+    assert {graph.tensors[op.inputs[1]].shape for op in updates} == {(4, 8, 1, 128)}
+    assert {op["position"] for op in updates} == {1023}
+
+
+def test_keys_are_shared_not_copied_in_a_group() -> None:
+    """Scores read keys with one head per group: the query heads are rows (decode) or a broadcast axis."""
+    for graph, expected in (
+        (graph_of(LLAMA3_8B, phase="decode", kv=99), [(1, 8, 4, 128), (1, 8, 100, 128)]),
+        (graph_of(LLAMA3_8B, seq=16), [(1, 8, 4, 16, 128), (1, 8, 1, 16, 128)]),
+    ):
+        scores = next(op for op in graph.ops if op.name.endswith(".scores"))
+        assert [graph.tensors[name].shape for name in scores.inputs] == expected
+
+
+def test_blocks_are_the_layers_and_alike() -> None:
+    graph = graph_of(LLAMA3_8B, phase="decode", kv=99)
+    blocks = [[(op.kind, dict(op.attributes)) for op in graph.ops if op.block == i] for i in range(32)]
+    assert all(block == blocks[0] for block in blocks)
+    assert len(blocks[0]) == 26
+    order = [op.block for op in graph.ops if op.block >= 0]
+    assert order == sorted(order)
+
+
+TINY = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 20,
+    "vocab_size": 30,
+    "max_position_embeddings": 16,
+}
+DECODERS = {
+    "grouped": TINY | {"model_type": "llama", "num_key_value_heads": 2, "attention_bias": True},
+    "norms on heads": TINY | {"model_type": "qwen3", "num_key_value_heads": 1, "head_dim": 8},
+    "scaled embedding": TINY | {"model_type": "gemma", "num_key_value_heads": 2, "head_dim": 10},
+    "parallel, partly rotated": TINY
+    | {"model_type": "phi", "num_attention_heads": 3, "partial_rotary_factor": 0.5},
+    "parallel, two norms": TINY | {"model_type": "gpt_neox", "num_attention_heads": 3, "rotary_pct": 0.25},
+    "learned positions": {
+        "model_type": "gpt2",
+        "n_embd": 24,
+        "n_layer": 2,
+        "n_head": 4,
+        "vocab_size": 30,
+        "n_positions": 16,
+    },
+    "shifted positions": TINY | {"model_type": "opt", "ffn_dim": 20},
+}
+
+
+def causal_mask(graph: Graph) -> np.ndarray[Any, Any]:
+    rows, length = graph.tensors["causal_mask"].shape
+    return np.where(np.arange(length) > np.arange(rows)[:, None] + length - rows, -1e30, 0.0)
+
+
+@pytest.mark.parametrize("model", DECODERS)
+def test_decode_with_a_cache_equals_the_last_position_of_a_prefill(model: str) -> None:
+    seq = 6
+    full = graph_of(DECODERS[model], seq=seq, batch=2)
+    short = graph_of(DECODERS[model], seq=seq - 1, batch=2)
+    step = graph_of(DECODERS[model], phase="decode", kv=seq - 1, batch=2)
+    weights = random_values(full, seed=1)
+    tokens = np.random.default_rng(2).integers(0, 30, (2, seq))
+    expected = evaluate(full, weights | {"tokens": tokens, "causal_mask": causal_mask(full)})["logits"]
+    before = evaluate(
+        short,
+        weights
+        | {name: value[:, :, :-1] for name, value in weights.items() if full.tensors[name].role == "state"}
+        | {"tokens": tokens[:, :-1], "causal_mask": causal_mask(short)},
+    )
+    caches = {
+        name: np.pad(before[name], ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=math.nan)
+        for name, tensor in step.tensors.items()
+        if tensor.role == "state"
+    }
+    found = evaluate(step, weights | caches | {"tokens": tokens[:, -1:]})["logits"]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_prefill_in_two_chunks_equals_one() -> None:
+    data = DECODERS["grouped"]
+    whole, first, second = (graph_of(data, seq=s, kv=kv) for s, kv in ((7, 0), (4, 0), (3, 4)))
+    weights = random_values(whole, seed=3)
+    tokens = weights["tokens"]
+    plain = {name: value for name, value in weights.items() if whole.tensors[name].role != "state"}
+    zeros = {name: np.zeros(t.shape) for name, t in first.tensors.items() if t.role == "state"}
+    before = evaluate(first, plain | zeros | {"tokens": tokens[:, :4], "causal_mask": causal_mask(first)})
+    caches = {name: np.pad(before[name], ((0, 0), (0, 0), (0, 3), (0, 0))) for name in zeros}
+    found = evaluate(second, plain | caches | {"tokens": tokens[:, 4:], "causal_mask": causal_mask(second)})
+    expected = evaluate(whole, weights | {"causal_mask": causal_mask(whole)})
+    np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-9)
+
+
+def test_llama_equals_a_plain_numpy_llama() -> None:
+    """Written out head by head and token by token, as in Touvron et al. 2023, with grouped queries."""
+    data = TINY | {"model_type": "llama", "num_key_value_heads": 2, "rms_norm_eps": 1e-6}
+    graph = graph_of(data, seq=5)
+    values = random_values(graph, seed=4) | {"causal_mask": causal_mask(graph)}
+    found = evaluate(graph, values)["logits"][0]
+    x = values["embedding.weight"][values["tokens"][0]]
+    for layer in range(2):
+        y = rms_norm(x, values[f"{layer}.attention_norm.scale"])
+        q, k, v = (y @ values[f"{layer}.attention.{part}.weight"] for part in "qkv")
+        context = np.zeros((5, 24))
+        for head in range(4):
+            mine, shared = slice(6 * head, 6 * head + 6), slice(6 * (head // 2), 6 * (head // 2) + 6)
+            for token in range(5):
+                query = rotate(q[token, mine], token)
+                scores = [query @ rotate(k[past, shared], past) / math.sqrt(6) for past in range(token + 1)]
+                weight = np.exp(scores) / np.sum(np.exp(scores))
+                context[token, mine] = weight @ v[: token + 1, shared]
+        x = x + context @ values[f"{layer}.attention.output.weight"]
+        y = rms_norm(x, values[f"{layer}.ffn_norm.scale"])
+        gate = y @ values[f"{layer}.ffn.gate.weight"]
+        hidden = gate / (1 + np.exp(-gate)) * (y @ values[f"{layer}.ffn.up.weight"])
+        x = x + hidden @ values[f"{layer}.ffn.down.weight"]
+    expected = rms_norm(x[-1], values["norm.scale"]) @ values["logits.weight"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # the rotary tables are single precision
+
+
+def rms_norm(x: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-6) * scale
+
+
+def rotate(x: np.ndarray[Any, Any], position: int) -> np.ndarray[Any, Any]:
+    """Dimensions i and i + D/2 turn as a pair by position * 10000^(-2i/D)."""
+    half = len(x) // 2
+    angle = position * 10000.0 ** (-2 * np.arange(half) / len(x))
+    a, b = x[:half], x[half:]
+    return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)])
+
+
+@pytest.mark.parametrize("data", [BART_BASE, T5_SMALL], ids=["bart", "t5"])
+def test_the_first_decode_step_repeats_the_start_token_of_the_prefill(data: dict[str, Any]) -> None:
+    """Same weights, cross-attention states taken from the prefill: the same logits."""
+    small = dict(data, d_model=16, vocab_size=20)
+    small |= (
+        {"num_layers": 2, "num_heads": 2, "d_ff": 24, "d_kv": 8}
+        if data is T5_SMALL
+        else {key: 2 for key in data if key.endswith(("_layers", "_heads"))}
+    )
+    prefill = graph_of(small, seq=5, batch=2)
+    step = graph_of(small, phase="decode", seq=5, kv=0, batch=2)
+    values = random_values(prefill, seed=5)
+    first = evaluate(prefill, values)
+    caches = {name: first[name] for name, tensor in step.tensors.items() if tensor.role == "state"}
+    np.testing.assert_allclose(evaluate(step, values | caches)["logits"], first["logits"], rtol=1e-9)
+
+
+def test_relative_buckets() -> None:
+    """Both directions: 16 buckets each, exact to distance 7; decoder: 32, exact to 15 (modeling_t5.py)."""
+    both = relative_indices(0, 300, 32, 128, bidirectional=True)
+    assert both[10, [10, 9, 3, 2, 11, 17]].tolist() == [0, 1, 7, 8, 17, 23]
+    assert both[299, 0] == 15
+    assert both[0, 299] == 31
+    back = relative_indices(299, 1, 32, 128, bidirectional=False)
+    assert back.shape == (1, 300)
+    assert back[0, [299, 298, 284, 283, 267, 0]].tolist() == [0, 1, 15, 16, 21, 31]
+
+
+def test_generate_plan_covers_every_step_at_its_mean_context() -> None:
+    config = TransformerConfig.from_hf(LLAMA2_7B, "llama2_7b")
+    plan = generate_plan(config, seq=100, new_tokens=30, dtype="fp16")
+    assert [count for _, count in plan] == [1, 7, 8, 7, 8]
+    assert plan[0][0].items == 100
+    steps = [transformer_graph(config, phase="decode", kv=100 + i, dtype="fp16").macs for i in range(30)]
+    sampled = sum(graph.macs * count for graph, count in plan[1:])
+    half_token = 30 * 32 * 2 * 4096 // 2
+    assert abs(sampled - sum(steps)) <= half_token
+
+
+def test_positions_beyond_a_learned_table_or_window_are_refused() -> None:
+    assert graph_of(GPT2, seq=1024).items == 1024
+    with pytest.raises(InputError, match="1025 positions exceed the 1024"):
+        graph_of(GPT2, seq=1025)
+    with pytest.raises(InputError, match="1025 positions"):
+        graph_of(GPT2, phase="decode", kv=1024)
+    mistral = CARDS["Mistral-7B-v0.1"][0]
+    with pytest.raises(InputError, match="4097 tokens exceed the attention window of 4096"):
+        graph_of(mistral, phase="decode", kv=4096)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"model_type": "llamo"}, "unknown model_type 'llamo'; did you mean 'llama'?"),
+        ({"model_type": "mixtral"}, "mixture of experts"),
+        ({"hidden_size": None, "vocab_size": None}, "'vocab_size' is missing"),
+        ({"hidden_size": None, "vocab_size": None}, "'hidden_size' is missing"),
+        ({"hidden_size": "4096"}, "hidden_size: found '4096'; expected a positive integer"),
+        ({"num_hidden_layers": True}, "num_hidden_layers: found True"),
+        ({"num_key_value_heads": 5}, "32 query heads do not divide among 5"),
+        ({"hidden_act": "quick_gelu"}, "activation 'quick_gelu' is not supported"),
+        ({"torch_dtype": "int3"}, "torch_dtype 'int3'"),
+        ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window: found True"),
+    ],
+)
+def test_bad_configurations_are_named(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError) as caught:
+        TransformerConfig.from_hf(LLAMA2_7B | changes)
+    assert expected in str(caught.value)
+
+
+def test_reading_config_json(tmp_path: Path) -> None:
+    folder = tmp_path / "my-llama"
+    folder.mkdir()
+    path = folder / "config.json"
+    path.write_text(json.dumps(LLAMA2_7B))
+    config = load_hf_config(path)
+    assert (config.name, config.kv_heads, config.head_dim, config.dtype) == ("my-llama", 32, 128, "fp16")
+    path.write_text('{"model_type": "llama",\n  nonsense}')
+    with pytest.raises(InputError, match=r"config\.json:2:3: error: not valid JSON"):
+        load_hf_config(path)
+    path.write_text("[1]")
+    with pytest.raises(InputError, match="expected a JSON object"):
+        load_hf_config(path)

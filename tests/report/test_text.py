@@ -1,0 +1,79 @@
+"""The report as people read it."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+from test_report import layer, report_of
+
+from sim.report.report import Report
+from sim.report.text import render_text, top_operators
+
+
+def _text(report: Report, width: int = 200, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    render_text(report, Console(file=stream, width=width))
+    return raw.getvalue().decode(encoding)
+
+
+def test_the_first_screen_answers_the_three_questions() -> None:
+    text = _text(report_of(layer()))
+    for expected in (
+        r"gemm on pair",
+        r"latency +2\.47 ns",
+        r"bound +1 ns, set by the arrays at their peak",
+        r"2\.47 x the bound",
+        r"array utilisation +40\.5 %",
+        r"compute alone +2\.3 ns +93\.1 %",
+        r"exposed transfers +170 ps +6\.9 %",
+        r"array compute +2 ns +81\.0 %",
+        r"dram bandwidth +150 ps +6\.1 %",
+        r"DRAM +100 B +50 B",
+        r"mm +matmul +array +1 +2\.11 ns +85\.4 %",
+        r"note: mm: 1 of 2 cores used",
+    ):
+        assert re.search(expected, text), expected
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_no_line_is_wider_than_the_terminal_or_100_columns(width: int) -> None:
+    text = _text(report_of(layer()), width)
+    assert max(map(len, text.splitlines())) <= min(width, 100)
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    assert "####" in _text(report_of(layer()), encoding="ascii")
+
+
+def test_back_to_back_inputs_are_one_row_per_operator() -> None:
+    report = report_of(layer(inputs=3))
+    rows = top_operators(report.tables["ops"])
+    assert [row["name"] for row in rows] == ["mm", "relu", "view"]
+    assert sum(row["share"] for row in rows) == pytest.approx(1)
+    assert rows[0]["tasks"] == 6
+    # Reading must not change the report.
+    assert report.ops["tasks"].tolist() == [2, 2, 0] * 3
+
+
+def test_facts_of_the_mapping_are_shown_with_their_units() -> None:
+    rows = [
+        {"part": "core 0", "ops": 12_345, "time_s": 2e-6, "loaded_bytes": 2048, "of_one_core": 0.25},
+        {"part": "core 1", "ops": 2, "time_s": 1e-6, "loaded_bytes": 0, "of_one_core": 0.5},
+    ]
+    facts = {
+        "scratchpad": {"peak_bytes": 3 << 20, "fragmentation": 0.125},
+        "partition": {"mode": "auto", "balance": 0.75, "parts": rows},
+    }
+    text = _text(report_of(layer(), facts=facts))
+    for expected in (
+        r"fullest scratchpad peak: 3 MiB, of which 12\.5 % fragmentation",
+        r"Parts of the partition \(auto\), balance 75\.0 %",
+        r"part +ops +time +loaded +of one core",
+        r"core 0 +12\.3 k +2 us +2 KiB +25\.0 %",
+        r"core 1 +2 +1 us +0 B +50\.0 %",
+    ):
+        assert re.search(expected, text), expected
