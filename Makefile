@@ -12,7 +12,7 @@ demo: $(VENV)/core.stamp
 
 # One run first, so that the parallel tests find the engine compiled.
 test: $(VENV)/dev.stamp
-	$(BIN)/lepton simulate gemm:64x64x64 --chip tiny --format csv > /dev/null
+	$(BIN)/lepton simulate gemm:64x64x64 --chip tiny --dtype int8 --format csv > /dev/null
 	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/dev.stamp

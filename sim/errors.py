@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class LeptonError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One complaint about an input: where it stands and what to do. Absent places are left out when printed."""
+    """One complaint about an input: where it stands and what to do. What is absent is not printed."""
 
     message: str
     file: Path | str | None = None
@@ -125,7 +126,7 @@ def _rebuild_violation(law: str, task: int | None, detail: str) -> InvariantViol
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """"did you mean 'x'?" for the closest candidate, or "" when none is close."""
+    """The closest candidate as "did you mean 'x'?", or "" when none is close."""
     names = list(candidates)
     folded = {name.lower(): name for name in names}
     close = difflib.get_close_matches(word.lower(), folded, n=1, cutoff=0.6)
@@ -144,9 +145,5 @@ def _amount(value: float, unit: str) -> str:
     """1572864 B as "1.5 MiB (1572864 B)"; other units as they are."""
     if unit != "B" or abs(value) < 1024:
         return f"{value:,.6g} {unit}" if isinstance(value, float) else f"{value:,} {unit}"
-    scaled, prefix = float(value), ""
-    for prefix in ("Ki", "Mi", "Gi", "Ti"):
-        scaled /= 1024
-        if abs(scaled) < 1024:
-            break
-    return f"{scaled:.4g} {prefix}B ({int(value):,} B)"
+    power = min(int(math.log2(abs(value))) // 10, 4)
+    return f"{value / 1024**power:.4g} {'KMGT'[power - 1]}iB ({int(value):,} B)"

@@ -120,25 +120,43 @@ class Segment:
         return sum(c.nbytes for c in (*columns, self.pptr, self.pidx, self.op))
 
 
+class Space(IntEnum):
+    """Which memory an access goes to. KEPT is the scratchpad too: a result that lies there box by box, where a slot
+    of SCRATCHPAD holds one box at a time."""
+
+    DRAM = 0
+    SCRATCHPAD = 1
+    ACCUMULATOR = 2
+    KEPT = 3
+
+
+RESULT, PARTIAL = -1, -2
+"""Operand numbers of a finished result and of a sum (or a part of one) on its way there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Functional:
-    """Columns for the functional executor, built only when asked for.
+    """What every task reads and writes, for the functional executor and the happens-before check; built only when
+    asked for.
 
-    `optr`/`oregion`/`oslot`: compressed rows of (region, slot) per task, output first. `regions`: which box
-    of which tensor (`tensor` indexes `tensors`; `start`/`extent` are [regions, max rank], padded with 0 and 1).
-    `slots`: core, address_bytes and size_bytes of each scratchpad slot; slot -1 is DRAM.
+    Accesses of task t are rows `aptr[t]:aptr[t + 1]` of the other columns: `write`, `operand` (of the loop nest;
+    RESULT and PARTIAL for what it makes), `tensor` (row of `tensors`) with the box `start`/`stop` [accesses, max rank]
+    (padded with 0 and 1), and where: `space`, `core` (-1 DRAM), `address_bytes`, `size_bytes`. `semantics[op]` is
+    the operator and loop nest of a row of `ops`, opaque to this module (None for rows without tasks to compute).
     """
 
     tensors: tuple[str, ...]
-    region_tensor: Int32
-    region_start: Int64
-    region_extent: Int64
-    optr: Int32
-    oregion: Int32
-    oslot: Int32
-    slot_core: Int32
-    slot_address_bytes: Int64
-    slot_size_bytes: Int64
+    semantics: tuple[Any, ...]
+    aptr: Int64
+    write: npt.NDArray[np.bool_]
+    operand: Int8
+    tensor: Int32
+    start: Int64
+    stop: Int64
+    space: Int8
+    core: Int32
+    address_bytes: Int64
+    size_bytes: Int64
 
 
 @dataclass(frozen=True, slots=True)

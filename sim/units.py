@@ -29,7 +29,7 @@ class UnitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One kind of quantity: its units as exact multiples of the base unit, and whether it is a whole number."""
+    """One kind of quantity: its units as exact multiples of the base unit, and whether it is whole."""
 
     name: str
     base: str
@@ -123,8 +123,10 @@ def parse(text: object, dimension: str) -> int | float:
 
 
 def format_quantity(value: float, dimension: str, *, exact: bool = False) -> str:
-    """`value` in the base unit of `dimension` as text: for reading ("34.1 us"), or exact, so that parse() gives
-    the same number back."""
+    """`value`, in the base unit of `dimension`, as text: for reading ("34.1 us") or exact.
+
+    parse(format_quantity(value, dimension, exact=True), dimension) == value.
+    """
     wanted = DIMENSIONS[dimension]
     unit = _display_unit(value, wanted, exact)
     scaled = Fraction(value) / wanted.scales[unit]
@@ -147,11 +149,13 @@ def ps_to_seconds(ps: int) -> float:
 
 
 def _display_unit(value: float, wanted: Dimension, exact: bool) -> str:
-    """The largest unit that is not larger than the value; an exact size keeps a binary prefix only if whole."""
+    """The largest unit below the value; an exact size takes a binary prefix only if it stays whole."""
     candidates = wanted.shown
     if exact and wanted.name == "size" and value % 1024:
         candidates = ("B",)
-    fitting = [unit for unit in candidates if wanted.scales[unit] <= abs(Fraction(value))]
+    # Read by people, the float next below 1e-6 s is 1 us and not 1000 ns.
+    size = abs(Fraction(value)) if exact else abs(Fraction(value)) * (1 + Fraction(1, 10**9))
+    fitting = [unit for unit in candidates if wanted.scales[unit] <= size]
     if fitting:
         return fitting[-1]
     return wanted.base if value == 0 and wanted.base in candidates else candidates[0]
@@ -181,7 +185,8 @@ def _explain_unit(unit: str, wanted: Dimension) -> str:
     if wanted.name in ("size", "bandwidth"):
         tail = "/s" if wanted.name == "bandwidth" else ""
         letter = unit[:1].lower()
-        if letter in "kmgt" and unit[1:].lower() in ("", "b", "b/s", "/s"):
+        missing_second = f"{unit}{tail}" in wanted.scales
+        if not missing_second and letter in "kmgt" and unit[1:].lower() in ("", "b", "b/s", "/s"):
             decimal, upper = ("k" if letter == "k" else letter.upper()), letter.upper()
             power = 3 * ("kmgt".index(letter) + 1)
             bits = f", or '{decimal}bit/s'" if unit.endswith("b/s") else ""
@@ -189,7 +194,7 @@ def _explain_unit(unit: str, wanted: Dimension) -> str:
                 f"'{unit}' is ambiguous; write '{decimal}B{tail}' (10^{power} bytes) "
                 f"or '{upper}iB{tail}' (2^{power // 3 * 10} bytes){bits}"
             )
-    close = [u for u in wanted.scales if u.lower() == unit.lower()]
+    close = [u for u in wanted.scales if u.lower() in (unit.lower(), f"{unit.lower()}/s")]
     close += difflib.get_close_matches(unit, wanted.scales, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"'{unit[:40]}' is not a unit of {wanted.name.replace('_', ' ')} (units: {_units(wanted)}){hint}"

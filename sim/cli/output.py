@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+UNFOLDED = 12  # a column of texts up to this long is not narrowed, whatever the width of the terminal
+
 
 def print_json(value: Any) -> None:
     """One JSON document; a NaN is a bug and raises ValueError."""
@@ -52,20 +54,23 @@ def print_rows(rows: Sequence[Row], output_format: Format | ListFormat, title: s
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:
+    from textwrap import fill
+
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
-        heading = Text(name.replace("_", " "))  # wraps between words
-        whole = [*name.split("_"), *(_cell(row[name]) for row in rows if numeric)]
-        width = max(map(len, whole))
-        table.add_column(heading, justify="right" if numeric else "left", min_width=width, overflow="fold")
+        cells = [_cell(row[name]) for row in rows]
+        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        solid = numeric or name == columns[0] or max(map(len, cells)) <= UNFOLDED
+        width = max(map(len, [*name.split("_"), *(cells if solid else ())]))
+        heading = Text(fill(name.replace("_", " "), width))
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=solid, overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row.values()))
-    console().print(table)
+    console().print(Text(f"{title}\n"), table)
 
 
 def _cell(value: object) -> str:

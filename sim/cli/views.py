@@ -18,16 +18,16 @@ def chip_rows() -> list[Row]:
 
     rows: list[Row] = []
     for chip in (load_chip(name) for name in list_chips()):
-        arrays = [k.array for k in chip.cores if k.array is not None]
+        arrays = [(kind.count * kind.array.count, kind.array) for kind in chip.cores if kind.array]
         rows.append(
             {
                 "chip": chip.name,
                 "technology": chip.technology,
                 "clock_mhz": chip.clock_hz / 1e6,
                 "cores": chip.core_count,
-                "array": ", ".join(f"{a.count} x {a.rows} x {a.cols}" for a in arrays),
-                "dtypes": ", ".join(sorted({dtype for a in arrays for dtype in a.rates})),
-                "sram_per_core_bytes": max(kind.sram.size_bytes for kind in chip.cores),
+                "arrays": ", ".join(f"{count} x {a.rows}x{a.cols}" for count, a in arrays),
+                "dtypes": " ".join(sorted({dtype for _, a in arrays for dtype in a.rates})),
+                "sram_mib": sum(kind.count * kind.sram.size_bytes for kind in chip.cores) / 2**20,
                 "dram": chip.dram.device,
                 "dram_gb_per_s": chip.dram.bandwidth_bytes_per_s / 1e9,
             }

@@ -37,7 +37,7 @@ class _Located:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Merged data of a file and its parents, without `version` and `extends`, and where each value was written."""
+    """Merged data of a file and its parents, without `version` and `extends`, and where each was written."""
 
     name: Path | str
     data: dict[str, Any]
@@ -67,7 +67,7 @@ class Document:
 
 
 def document_from_data(data: Mapping[str, Any], name: Path | str = "<data>") -> Document:
-    """A Document from plain Python data, such as an expanded configuration. Raises InputError on odd types."""
+    """A Document from plain data, such as an expanded configuration. Raises InputError on odd types."""
     if not isinstance(data, Mapping):
         raise InputError(Diagnostic(f"found {type(data).__name__}; expected a mapping", name))
     plain = {key: _plain(value, (key,), name) for key, value in data.items()}
@@ -79,7 +79,7 @@ def document_from_data(data: Mapping[str, Any], name: Path | str = "<data>") -> 
 def load_yaml(path: Path, search: Path | None = None) -> Document:
     """Read `path` and its parents.
 
-    `extends:` names a path relative to the file, or (without a slash or suffix) a file of the folder `search`.
+    `extends:` is a path relative to the file, or (without a slash or suffix) a name in the folder `search`.
     Mappings merge deeply, lists replace, except that a `cores:` list merges by `name`.
     Raises InputError on a file that is unreadable, not UTF-8, not YAML, empty, not a mapping, of another
     version, or part of a cycle.
@@ -110,7 +110,9 @@ def _load_tree(path: Path, search: Path | None, children: tuple[Path, ...]) -> _
 def _parent_path(extends: _Located, path: Path, search: Path | None) -> Path:
     name = extends.value
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise InputError(_diagnostic("expected the path or the name of one parent file", extends.at, "extends"))
+        raise InputError(
+            _diagnostic("expected the path or the name of one parent file", extends.at, "extends")
+        )
     if search is not None and "/" not in name and not name.endswith((".yaml", ".yml")):
         return search / f"{name}.yaml"
     return path.parent / name
@@ -120,7 +122,9 @@ def _check_version(tree: _Located, path: Path) -> None:
     version = tree.value.pop("version", None)
     if version is None:
         raise InputError(
-            Diagnostic("required key 'version' is missing", path, 1, 1, hint=f"write 'version: {VERSION}' first")
+            Diagnostic(
+                "required key 'version' is missing", path, 1, 1, hint=f"write 'version: {VERSION}' first"
+            )
         )
     if version.value != VERSION or isinstance(version.value, bool):
         message = f"found version {version.value!r}; this program reads version {VERSION}"
@@ -185,7 +189,9 @@ def _read(path: Path) -> _Located:
     complaints: list[Diagnostic] = []
     tree = _build(node, path, (), complaints)
     if not complaints and not isinstance(tree.value, dict):
-        complaints.append(_diagnostic("found a list or a single value at the top; expected a mapping", tree.at))
+        complaints.append(
+            _diagnostic("found a list or a single value at the top; expected a mapping", tree.at)
+        )
     if complaints:
         raise InputError(complaints)
     return tree
@@ -213,9 +219,7 @@ def _build(node: Any, file: Path, path: KeyPath, complaints: list[Diagnostic]) -
     return _Located(_scalar(node, at, path, complaints), at)
 
 
-def _build_mapping(
-    node: Any, file: Path, path: KeyPath, complaints: list[Diagnostic]
-) -> dict[str, _Located]:
+def _build_mapping(node: Any, file: Path, path: KeyPath, complaints: list[Diagnostic]) -> dict[str, _Located]:
     entries: dict[str, _Located] = {}
     for key_node, value_node in node.value:
         at = _mark(key_node, file)

@@ -13,10 +13,17 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic import Field as Field
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 
@@ -26,6 +33,17 @@ from sim.errors import Diagnostic, FieldError, InputError, KeyPath, did_you_mean
 
 T = TypeVar("T")
 
+_PLAIN_WORDS = {
+    "Input should be ": "expected ",
+    "an object": "a mapping",
+    "a valid array": "a list",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "Tuple": "the list",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -33,7 +51,9 @@ class Unit:
 
     dimension: str
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
         return core_schema.no_info_before_validator_function(
             lambda text: units.parse(text, self.dimension), handler(source)
         )
@@ -111,22 +131,21 @@ def known_keys(model: Any, path: KeyPath) -> tuple[str, ...]:
 def validate(document: Document, model: type[T], complaints: Iterable[Diagnostic] = ()) -> T:
     """The document's data as `model`. Raises InputError with every complaint, each where it was written.
 
-    `complaints` are those that the caller found already; a path that they name is not complained of again.
+    `complaints` are those that the caller found already; what only follows from them is left out.
     """
     earlier = list(complaints)
     try:
         # JSON mode is the strict mode that still takes lists for tuples and mappings for dataclasses.
-        value = _adapter(model).validate_json(json.dumps(document.data))
+        value: T = _adapter(typing.cast(type, model)).validate_json(json.dumps(document.data))
     except ValidationError as error:
         later = _complaints(error.errors(include_url=False), document, model)
-        named = {complaint.path for complaint in earlier}
-        raise InputError(earlier + [c for c in later if c.path not in named]) from None
+        raise InputError(earlier + [c for c in later if not _follows(c, earlier)]) from None
     if earlier:
         raise InputError(earlier)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
-@lru_cache(maxsize=64)
+@cache
 def _adapter(model: type) -> TypeAdapter[Any]:
     return TypeAdapter(model)
 
@@ -151,7 +170,7 @@ def dump(value: Any, *, unit: str | None = None) -> Any:
 
 
 def json_schema(model: type, title: str = "") -> dict[str, Any]:
-    """JSON Schema of a file of this model, for editors: quantities are strings with a pattern and an example."""
+    """JSON Schema of a file of this model, for editors; quantities are strings with a pattern."""
     schema = TypeAdapter(model).json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = title or model.__name__
@@ -162,6 +181,15 @@ def json_schema(model: type, title: str = "") -> dict[str, Any]:
     schema["required"] = ["version"]
     schema["anyOf"] = [{"required": ["extends"]}, {"required": required}]
     return schema
+
+
+def _follows(complaint: Diagnostic, earlier: list[Diagnostic]) -> bool:
+    """Whether it is about the same key, or misses a key beside it that the right value would have brought."""
+    if any(complaint.path == other.path for other in earlier):
+        return True
+    beside = complaint.path.rpartition(".")[0]
+    missing = complaint.message.startswith("required key")
+    return missing and any(beside and beside == other.path.rpartition(".")[0] for other in earlier)
 
 
 def _complaints(errors: Any, document: Document, model: type) -> Iterator[Diagnostic]:
@@ -194,9 +222,11 @@ def _explain(error: Any, path: KeyPath, model: type) -> tuple[str, str]:
     found = _short(error["input"])
     if kind == "literal_error":
         expected = str(ctx["expected"])
-        return f"found {found}; expected {expected}", did_you_mean(str(error["input"]), re.findall(r"'(.*?)'", expected))
-    expected = str(error["msg"]).replace("Input should be ", "expected ").replace("an object", "a mapping")
-    expected = expected.replace("a valid array", "a list").replace("Tuple", "the list")
+        hint = did_you_mean(str(error["input"]), re.findall(r"'(.*?)'", expected))
+        return f"found {found}; expected {expected}", hint
+    expected = str(error["msg"])
+    for word, plain in _PLAIN_WORDS.items():
+        expected = expected.replace(word, plain)
     return f"found {found}; {expected[:1].lower()}{expected[1:]}", ""
 
 

@@ -93,7 +93,7 @@ def link_work(program: Program, segment: Segment) -> LinkWork:
     bytes_of_pair = np.bincount(place, weights=segment.nbytes[moves], minlength=len(pairs))
     pair_op, pair_route = pairs // routes, pairs % routes
     lengths = np.diff(program.route_ptr)[pair_route]
-    entry = _ranges(program.route_ptr[pair_route].astype(np.int64), lengths.astype(np.int64))
+    entry = ranges(program.route_ptr[pair_route].astype(np.int64), lengths.astype(np.int64))
     cell = np.repeat(pair_op, lengths) * links + program.route_link[entry]
     payload = np.repeat(bytes_of_pair, lengths)
     weighted = payload * program.route_weight[entry] / PAYLOAD_WEIGHT
@@ -104,7 +104,7 @@ def link_work(program: Program, segment: Segment) -> LinkWork:
     )
 
 
-def _ranges(starts: Int64, lengths: Int64) -> Int64:
+def ranges(starts: Int64, lengths: Int64) -> Int64:
     """starts[0], starts[0] + 1, ... for every range, one after another."""
     offsets = np.cumsum(lengths) - lengths
     place: Int64 = np.arange(int(lengths.sum()), dtype=np.int64)

@@ -133,7 +133,7 @@ def _limits(config: TransformerConfig, phase: str, lengths: Mapping[str, int]) -
 def _decoder(step: Step, source: Source | None) -> str:
     """Embedding, decoder layers, logits of the last token: [batch, vocabulary]."""
     builder, config = step.builder, step.config
-    x, table = _embed(step, f"{step.prefix}tokens", "embedding")
+    x, table = _embed(step)
     bias = _score_bias(step)
     for index in range(config.layers):
         with builder.block(config.encoder_layers + index):
@@ -177,7 +177,7 @@ def _encode(step: Step) -> str:
     """Embedding and encoder layers: [batch * tokens, hidden]."""
     config = step.config
     layers = config.encoder_layers or config.layers
-    x, _ = _embed(step, f"{step.prefix}tokens", "embedding")
+    x, _ = _embed(step)
     bias = _score_bias(step)
     for index in range(layers):
         with step.builder.block(index):
@@ -205,13 +205,13 @@ def _vision(builder: GraphBuilder, config: TransformerConfig, batch: int) -> Gra
     return builder.build([builder.linear(x, config.classes, name="classifier")], items=batch, source="vit")
 
 
-def _embed(step: Step, tokens: str, table_name: str) -> tuple[str, str]:
+def _embed(step: Step) -> tuple[str, str]:
     """Token (and position) embeddings [batch * tokens, hidden], and the name of the token table."""
     builder, config = step.builder, step.config
-    table = f"{table_name}.weight"
-    if table not in builder.tensors:
-        table = builder.weight((config.vocabulary, config.hidden), table)
-    ids = builder.input(tokens, (step.batch, step.tokens), "int32")
+    table = "embedding.weight"
+    if table not in builder.tensors:  # encoder and decoder share it
+        builder.weight((config.vocabulary, config.hidden), table)
+    ids = builder.input(f"{step.prefix}tokens", (step.batch, step.tokens), "int32")
     x = builder.gather(table, ids, 0, f"{step.prefix}embedding")
     if config.scaled_embedding:
         x = builder.mul(x, scalar(builder, config.hidden**0.5), f"{step.prefix}embedding.scaled")

@@ -20,15 +20,17 @@ def check_chip(chip: Chip) -> list[str]:
 
 
 def streamed_bytes_per_s(array: Array, clock_hz: int) -> float:
-    """What the arrays of a core take from the scratchpad in steady state, for the hungriest dtype: `rows` operands
-    a cycle and array when weights or inputs stay, `rows + cols` when outputs stay."""
+    """What the arrays of a core take from the scratchpad in steady state, for the hungriest dtype.
+
+    `rows` operands a cycle and array when weights or inputs stay, `rows + cols` when outputs stay.
+    """
     edge = array.rows + (array.cols if array.dataflow == "output_stationary" else 0)
     operand_bytes = max(DTYPE_BITS[dtype] / 8 * min(rate, 1.0) for dtype, rate in array.rates.items())
     return array.count * edge * operand_bytes * clock_hz
 
 
 def partial_sum_bytes_per_s(array: Array, clock_hz: int) -> float:
-    """What the arrays exchange with the accumulator: one partial sum per column and cycle, read and written."""
+    """What the arrays and the accumulator exchange: a partial sum per column and cycle, read and written."""
     return 2.0 * ACCUMULATOR_BYTES * array.cols * array.count * clock_hz
 
 
@@ -59,13 +61,13 @@ def _core_warnings(kind: CoreKind) -> Iterator[str]:
         return
     need = streamed_bytes_per_s(kind.array, kind.clock_hz)
     if need > sram:
-        yield f"the arrays of core '{kind.name}' stream {_rate(need)}, more than its SRAM gives ({_rate(sram)})"
+        yield f"the arrays of core '{kind.name}' stream {_rate(need)}; its SRAM gives {_rate(sram)}"
     if kind.accumulator is None:
         yield f"core '{kind.name}' has no accumulator: partial sums go through its SRAM"
         return
     have, sums = kind.accumulator.bandwidth_bytes_per_s, partial_sum_bytes_per_s(kind.array, kind.clock_hz)
     if 2 * have < sums:
-        yield f"the accumulator of core '{kind.name}' ({_rate(have)}) is far below its partial sums ({_rate(sums)})"
+        yield f"the accumulator of core '{kind.name}' ({_rate(have)}) is far below its sums ({_rate(sums)})"
 
 
 def _rate(value: float) -> str:

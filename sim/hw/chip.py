@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,6 +79,8 @@ class Chip(Part):
     document: Document | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        filled_in = (replace(kind, clock_hz=kind.clock_hz or self.clock_hz) for kind in self.cores)
+        object.__setattr__(self, "cores", tuple(filled_in))
         complaints: list[tuple[KeyPath, str]] = []
         names = [kind.name for kind in self.cores]
         for i, name in enumerate(names):
@@ -169,7 +171,8 @@ class Chip(Part):
 
     def _peaks(self) -> Iterator[str]:
         for dtype in sorted({d for kind in self.cores if kind.array for d in kind.array.rates}):
-            yield f"{2 * self.peak_macs_per_s(dtype) / 1e12:.4g} T{'OP' if 'int' in dtype else 'FLOP'}/s {dtype}"
+            unit = "TOP/s" if dtype.startswith("int") else "TFLOP/s"
+            yield f"{2 * self.peak_macs_per_s(dtype) / 1e12:.4g} {unit} {dtype}"
 
 
 def load_chip(name_or_path: str | Path, overrides: Mapping[str, object] | Iterable[str] = ()) -> Chip:
@@ -193,23 +196,23 @@ def chip_from_dict(data: Mapping[str, Any]) -> Chip:
 
 
 def chip_from_document(document: Document) -> Chip:
-    """A chip from a loaded document: defaults that depend on other blocks are filled in, then all is validated.
+    """A chip from a loaded document; defaults that depend on other blocks are filled in first.
 
     Raises InputError with all complaints.
     """
-    data, complaints = dict(document.data), []
+    data = dict(document.data)
+    complaints: list[Diagnostic] = []
     try:
         if isinstance(data.get("dram"), dict):
             data["dram"] = resolve_dram(document)
     except InputError as error:
         complaints += error.diagnostics
+        data["dram"] = {key: value for key, value in data["dram"].items() if key != "stacks"}
     if isinstance(data.get("technology"), str):
         complaints += _technology_complaints(document, data["technology"])
-    if isinstance(data.get("cores"), list):
-        clock = {"clock": data["clock"]} if "clock" in data else {}
-        data["cores"] = [clock | core if isinstance(core, dict) else core for core in data["cores"]]
-        if "interconnect" not in data and [_count(core) for core in data["cores"]] == [1]:
-            data["interconnect"] = _NO_INTERCONNECT
+    cores = data.get("cores")
+    if "interconnect" not in data and isinstance(cores, list) and [_count(core) for core in cores] == [1]:
+        data["interconnect"] = _NO_INTERCONNECT
     chip = validate(document.with_data(data), Chip, complaints)
     object.__setattr__(chip, "document", document)
     return chip
@@ -249,4 +252,3 @@ def _technology_complaints(document: Document, name: str) -> list[Diagnostic]:
 
 def _count(core: object) -> object:
     return core.get("count") if isinstance(core, dict) else None
-

@@ -23,7 +23,7 @@ Rate = Annotated[float, Field(gt=0, le=64)]
 
 @dataclass(frozen=True, slots=True)
 class Array(Part):
-    """Systolic array. `rates[dtype]` is multiply-accumulates per PE and cycle; a dtype not listed cannot be used."""
+    """Systolic array. It computes in the dtypes of `rates`: multiply-accumulates per PE and cycle."""
 
     rows: Annotated[int, Field(ge=1, le=1 << 16, description="PE rows of one array")]
     cols: Annotated[int, Field(ge=1, le=1 << 16, description="PE columns of one array")]
@@ -39,7 +39,7 @@ class Array(Part):
 
     def rate(self, dtype: str) -> Fraction:
         """Multiply-accumulates per PE and cycle. Raises InputError on a dtype the array does not have."""
-        known: Mapping[str, float] = self.rates
+        known: Mapping[str, float] = dict(self.rates.items())
         if dtype not in known:
             hint = did_you_mean(dtype, known) or f"the array has {', '.join(known)}"
             raise InputError(f"the array has no rate for '{dtype}'; {hint}")
@@ -63,7 +63,7 @@ class Accumulator(Part):
 
 @dataclass(frozen=True, slots=True)
 class Dma(Part):
-    """DMA engine of one core. Each channel is a queue of transfers, `outstanding` of them in flight at once."""
+    """DMA engine of one core. A channel is a queue of transfers, `outstanding` of them in flight at once."""
 
     channels: Annotated[int, Field(ge=1, le=256, description="independent queues")]
     bandwidth_bytes_per_s: Annotated[
@@ -83,7 +83,7 @@ class CoreKind(Part):
     count: Annotated[int, Field(ge=1, le=1 << 14, description="cores of this kind")]
     clock_hz: Annotated[
         int, Unit("frequency"), Field(alias="clock", gt=0, le=10**12, description="default: the chip's clock")
-    ]
+    ] = 0
     array: Annotated[Array | None, Field(description="systolic array, if any")] = None
     accumulator: Annotated[Accumulator | None, Field(description="partial-sum memory, if any")] = None
     vector: Annotated[VectorUnit, Field(description="vector unit")]

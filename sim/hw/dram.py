@@ -31,7 +31,7 @@ class Dram(Part):
         int, Unit("size"), Field(alias="capacity", gt=0, description="all channels together")
     ]
     latency_ps: Annotated[
-        int, Unit("time_ps"), Field(alias="latency", gt=0, description="read latency with nothing else going on")
+        int, Unit("time_ps"), Field(alias="latency", gt=0, description="unloaded read latency")
     ]
     row_bytes: Annotated[int, Unit("size"), Field(alias="row", gt=0, description="row (page) of one bank")]
     burst_bytes: Annotated[int, Unit("size"), Field(alias="burst", gt=0, description="smallest transfer")]
@@ -40,7 +40,7 @@ class Dram(Part):
     ]
     efficiency_random: Annotated[Efficiency, Field(description="share of the peak that random bursts reach")]
     read_energy_j_per_byte: Annotated[
-        float, Unit("energy_per_byte"), Field(alias="read_energy", gt=0, description="device, I/O and activation")
+        float, Unit("energy_per_byte"), Field(alias="read_energy", gt=0, description="device and I/O")
     ]
     write_energy_j_per_byte: Annotated[
         float, Unit("energy_per_byte"), Field(alias="write_energy", gt=0, description="as read_energy")
@@ -73,11 +73,11 @@ class Dram(Part):
 
 
 def pattern_efficiency(dram: Dram, run_bytes: ArrayLike) -> NDArray[np.float64]:
-    """Share of the peak bandwidth that transfers made of contiguous runs of `run_bytes` reach.
+    """Share of the peak bandwidth that transfers made of contiguous runs of `run_bytes` reach. Any shape.
 
     Every run pays once what a random burst pays beyond a sequential one (activation and turn-round that
-    banks could not hide):  1/e = 1/e_seq + (1/e_rand - 1/e_seq) x burst / run. Shorter runs than a burst waste
-    the rest of it: e = e_rand x run / burst. Monotone, e_rand at one burst, e_seq for long runs; any shape.
+    banks could not hide):  1/e = 1/e_seq + (1/e_rand - 1/e_seq) x burst / run. Runs shorter than a burst
+    waste the rest of it: e = e_rand x run / burst. Monotone from 0 over e_rand at one burst to e_seq.
 
     512 B runs on DDR4-3200 (e_seq 0.950, e_rand 0.435, 64 B bursts): 1/e = 1.053 + 1.246/8, e = 0.827; the
     cycle-level run (tile_512x64) gives 0.807. It knows nothing of bank conflicts: regular strides of a
@@ -103,9 +103,7 @@ def resolve_dram(document: Document) -> dict[str, Any]:
         path = find_resource("hw_configs/dram", device, what="DRAM device")
     except InputError as error:
         problem = error.diagnostics[0]
-        raise InputError(
-            document.complaint(("dram", "device"), problem.message, problem.hint)
-        ) from error
+        raise InputError(document.complaint(("dram", "device"), problem.message, problem.hint)) from error
     base = load_yaml(path).data
     per_stack = base.pop("channels_per_stack", None)
     if "stacks" in block:
@@ -125,4 +123,3 @@ def _channels(document: Document, block: dict[str, Any], per_stack: int | None) 
     if problem:
         raise InputError(document.complaint(("dram", "stacks"), problem))
     return int(stacks) * int(per_stack or 0)
-

@@ -1,4 +1,4 @@
-"""A chip drawn in text: the nodes of the interconnect with their cores and ports, and the inside of a core."""
+"""A chip drawn in text: the nodes of the interconnect with their cores, and the inside of a core."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def drawing(chip: Chip) -> str:
 
 def _outside(chip: Chip) -> str:
     dram, net = chip.dram, chip.interconnect
-    memory = f"{dram.channels} x {dram.device}, {_size(dram.capacity_bytes)}, {_rate(dram.bandwidth_bytes_per_s)}"
+    total = f"{_size(dram.capacity_bytes)}, {_rate(dram.bandwidth_bytes_per_s)}"
     lines = [f"{chip.name}: {chip.technology}, {format_quantity(chip.clock_hz, 'frequency')}", ""]
-    lines.append(f"  DRAM   {memory}")
+    lines.append(f"  DRAM   {dram.device} on {dram.channels} channel{'s' * (dram.channels > 1)}, {total}")
     if chip.cache is not None:
         cache = chip.cache
         text = f"{_size(cache.size_bytes)}, {cache.ways} ways, {_rate(cache.bandwidth_bytes_per_s)}"
@@ -80,7 +80,7 @@ def _core_box(kind: CoreKind) -> list[str]:
     """The inside of a core, from the network to the array."""
     dma, sram, vector = kind.dma, kind.sram, kind.vector
     rows = [
-        ("DMA", f"{dma.channels} channels of {_rate(dma.bandwidth_bytes_per_s)}, {dma.outstanding} outstanding"),
+        ("DMA", f"{dma.channels} x {_rate(dma.bandwidth_bytes_per_s)}, {dma.outstanding} outstanding"),
         ("SRAM", f"{_size(sram.size_bytes)}, {sram.banks} banks, {_rate(sram.bandwidth_bytes_per_s)}"),
         ("vector", f"{vector.lanes} lanes"),
     ]

@@ -1,7 +1,7 @@
 """Interconnect on the chip: crossbar, ring, mesh or torus, as links that flows share.
 
-Nodes are numbered row-major over `shape`. Messages follow dimension-ordered routes, last coordinate first (XY);
-a ring or torus goes the shorter way round, and the way of rising coordinates when both are equal.
+Nodes are numbered row-major over `shape`. Routes are dimension-ordered, last coordinate first (XY); a ring or
+torus goes the shorter way round, and the way of rising coordinates when both are equal.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
@@ -40,7 +40,9 @@ class Interconnect(Part):
     """The network that joins the cores, the memory ports and the host. Raises FieldError on ports that repeat
     or lie outside, or a shape that does not suit the topology."""
 
-    topology: Annotated[Literal["crossbar", "ring", "mesh", "torus"], Field(description="how nodes are joined")]
+    topology: Annotated[
+        Literal["crossbar", "ring", "mesh", "torus"], Field(description="how nodes are joined")
+    ]
     shape: Annotated[
         tuple[Annotated[int, Field(ge=1)], ...],
         Field(min_length=1, max_length=2, description="[rows, cols] of a mesh or torus, [nodes] of others"),
@@ -61,7 +63,8 @@ class Interconnect(Part):
         Field(alias="memory_port_bandwidth", gt=0, description="of one port; default: link_bandwidth"),
     ] = None
     host_port_coordinate: Annotated[
-        CoordinateInput | None, Field(alias="host_port", description="node where the host joins; default: first")
+        CoordinateInput | None,
+        Field(alias="host_port", description="where the host joins; default: first node"),
     ] = None
 
     def __post_init__(self) -> None:
@@ -69,7 +72,8 @@ class Interconnect(Part):
         wanted = 2 if self.topology in ("mesh", "torus") else 1
         if len(self.shape) != wanted:
             kind = "[rows, cols]" if wanted == 2 else "[nodes]"
-            complaints.append((("shape",), f"found {list(self.shape)}; a {self.topology} has the shape {kind}"))
+            message = f"found {list(self.shape)}; a {self.topology} has the shape {kind}"
+            complaints.append((("shape",), message))
         elif self.node_count > MAX_NODES:
             complaints.append((("shape",), f"{self.node_count} nodes; at most {MAX_NODES} are allowed"))
         else:
@@ -99,7 +103,7 @@ class Interconnect(Part):
 
     @property
     def memory_ports(self) -> tuple[int, ...]:
-        """Node ids of the memory ports. Default: the first row of a mesh or torus, every node of the others."""
+        """Nodes of the memory ports. Default: the first row of a mesh or torus, every node of the others."""
         if self.memory_port_coordinates is None:
             return tuple(range(self.shape[-1]))
         return tuple(self.node_id(port) for port in self.memory_port_coordinates)
@@ -166,7 +170,7 @@ class Network:
             names = (_name("inject", net, source), _name("eject", net, destination))
             return Route(tuple(self.ids[name] for name in names), 1)
         path = list(_walk(net, source, destination))
-        links = tuple(self.ids[_link_name(net, a, b)] for a, b in zip(path, path[1:], strict=False))
+        links = tuple(self.ids[_link_name(net, a, b)] for a, b in pairwise(path))
         return Route(links, len(links))
 
     def multicast_tree(self, source: int, destinations: Iterable[int]) -> tuple[int, ...]:
@@ -192,7 +196,7 @@ class Network:
 
 @lru_cache(maxsize=256)
 def build_network(interconnect: Interconnect, shared_ends: tuple[tuple[str, int], ...] = ()) -> Network:
-    """Number the links: network links first, then memory ports, then `shared_ends` (name, bytes per second)."""
+    """Number the links: the network's, the memory ports, then `shared_ends` (name, bytes per second)."""
     named = dict.fromkeys(_link_names(interconnect), interconnect.link_bandwidth_bytes_per_s)
     for node in interconnect.memory_ports:
         named[_name("port", interconnect, node)] = interconnect.port_bandwidth_bytes_per_s
@@ -211,7 +215,7 @@ def hop_count(interconnect: Interconnect, source: int, destination: int) -> int:
 
 
 def _nearest_ports(net: Interconnect) -> tuple[int, ...]:
-    """For each node in order: among the ports with fewest hops, the one given out least so far, then the first."""
+    """Node by node: of the ports with fewest hops the one given out least so far, then the first."""
     given = [0] * len(net.memory_ports)
     chosen = []
     for node in range(net.node_count):

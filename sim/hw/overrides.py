@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sim.config import Document, Position, known_keys
-from sim.errors import Diagnostic, InputError, KeyPath, did_you_mean
+from sim.errors import Diagnostic, InputError, KeyPath, did_you_mean, key_path_text
 
 # Keys that a file may write and that loading turns into others.
 _EXTRA_KEYS: Mapping[KeyPath, tuple[str, ...]] = {("dram",): ("stacks",)}
@@ -57,7 +57,8 @@ def _hidden_by_total(document: Document, values: Mapping[str, object]) -> list[D
     if not isinstance(dram, dict) or "bandwidth" not in dram or "dram.bandwidth" in values:
         return []
     message = "the chip states its total bandwidth, which this would not change; set dram.bandwidth as well"
-    return [Diagnostic(message, path=p) for p in ("dram.channels", "dram.stacks", "dram.device") if p in values]
+    counts = ("dram.channels", "dram.stacks", "dram.device")
+    return [Diagnostic(message, path=path) for path in counts if path in values]
 
 
 def _resolve(data: Mapping[str, Any], text: str, model: type) -> KeyPath:
@@ -69,7 +70,7 @@ def _resolve(data: Mapping[str, Any], text: str, model: type) -> KeyPath:
     for word in words:
         keys = (*known_keys(model, path), *_EXTRA_KEYS.get(path, ()))
         if word not in keys:
-            known = f"known: {', '.join(keys)}" if keys else f"'{'.'.join(map(str, path))}' has no parts"
+            known = f"known: {', '.join(keys)}" if keys else f"'{key_path_text(path)}' has no parts"
             hint = did_you_mean(word, (*keys, "core")) or known
             raise InputError(Diagnostic(f"unknown path; there is no '{word}'", path=text, hint=hint))
         path = (*path, word)

@@ -14,9 +14,7 @@ from sim.units import DIMENSIONS, format_quantity
 _DOCUMENTATION = ("source", "notes")
 
 
-def parameter_rows(
-    model: type, filled_in: Mapping[str, str], prefix: str = ""
-) -> Iterator[dict[str, str]]:
+def parameter_rows(model: type, filled_in: Mapping[str, str], prefix: str = "") -> Iterator[dict[str, str]]:
     """One row per value of a model and its parts: path, unit, default ("required" or ""), meaning.
 
     Paths are those of `--set`: "core.array.rows". `filled_in` tells the defaults of paths that the model

@@ -6,7 +6,6 @@ the file is read, never a silent zero.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,7 +25,7 @@ DTYPES: tuple[str, ...] = get_args(Dtype)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A number with its source. `published` was printed by the source for this node; all else is `estimate`."""
+    """A number with its source. `published`: printed by the source for this node; else `estimate`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -97,7 +96,9 @@ class Technology(Part):
 
     name: Annotated[str, Field(min_length=1, description="name of the node")]
     node_nm: Annotated[float, Field(gt=0, description="nominal feature size")]
-    add: Annotated[Mapping[Dtype, Energy], Field(description="one addition, by element type")] = field(hash=False)
+    add: Annotated[Mapping[Dtype, Energy], Field(description="one addition, by element type")] = field(
+        hash=False
+    )
     mul: Annotated[Mapping[Dtype, Energy], Field(description="one multiplication")] = field(hash=False)
     register: Annotated[EnergyPerByte, Field(description="one read or write of a pipeline register")]
     sram_read: Annotated[
@@ -108,7 +109,9 @@ class Technology(Part):
     hop_length: Annotated[Length, Field(description="wire of one hop when the floorplan is not known")]
     router: Annotated[EnergyPerByte, Field(description="switch and buffer of one hop")]
     static_power: Annotated[PowerDensity, Field(description="leakage and idle clocks")]
-    pe_area: Annotated[Mapping[Dtype, Area], Field(description="one PE with its registers")] = field(hash=False)
+    pe_area: Annotated[Mapping[Dtype, Area], Field(description="one PE with its registers")] = field(
+        hash=False
+    )
     sram_area: Annotated[AreaPerSize, Field(description="memory macros with their periphery")]
     logic_transistors_per_mm2: Annotated[Cost, Field(description="density of random logic")]
 
@@ -132,7 +135,7 @@ class Technology(Part):
         return self._of("mul", dtype) + self._of("add", accumulator_dtype(dtype))
 
     def vector_energy_j(self, function_class: FunctionClass, dtype: str) -> float:
-        """One pass of one lane. A comparison is charged as an addition, a move as one register read and write.
+        """One pass of one lane. A comparison costs an addition, a move one register read and write.
 
         Raises InputError on an unknown class or dtype.
         """
@@ -149,8 +152,10 @@ class Technology(Part):
         return self.register.value
 
     def sram_read_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
-        """Read energy of a bank of `size_bytes` (any shape): a power law between the published sizes, continued
-        beyond them with the slope of the nearest pair."""
+        """Read energy of a bank of `size_bytes` (any shape).
+
+        A power law between the stated sizes, continued beyond them with the slope of the nearest pair.
+        """
         sizes = np.log([point.size_bytes for point in self.sram_read])
         energies = np.log([point.value for point in self.sram_read])
         wanted = np.log(np.maximum(np.asarray(size_bytes, dtype=np.float64), 1.0))
@@ -176,10 +181,13 @@ class Technology(Part):
         """Idle power of a die of this area."""
         return self.static_power.value * area_mm2
 
-    def pe_area_mm2(self, rates: Mapping[str, float]) -> float:
-        """One PE that computes every dtype of `rates`: the types share one data path, which is as large as the
-        most demanding of them (area x rate; a rate of 1/4 needs a quarter of the unit)."""
-        return max(self._of("pe_area", dtype) * rate for dtype, rate in rates.items())
+    def pe_area_mm2(self, rates: Mapping[Dtype, float]) -> float:
+        """One PE that computes every dtype of `rates`.
+
+        The types share one data path as large as the most demanding of them needs: area x rate, so that a
+        rate of 1/4 needs a quarter of the unit.
+        """
+        return max(self.pe_area[dtype].value * rate for dtype, rate in rates.items())
 
     def sram_area_mm2(self, size_bytes: int) -> float:
         """Area of memory macros."""
@@ -193,7 +201,7 @@ class Technology(Part):
         costs: Mapping[str, Cost] = getattr(self, table)
         if dtype not in costs:
             raise InputError(f"unknown dtype '{dtype}'; {did_you_mean(dtype, costs) or ', '.join(costs)}")
-        return costs[dtype].value
+        return float(costs[dtype].value)
 
 
 def accumulator_dtype(dtype: str) -> str:
@@ -212,10 +220,3 @@ def load_technology(name: str) -> Technology:
 def list_technologies() -> tuple[str, ...]:
     """Names of the nodes that come with the package."""
     return list_resources("hw_configs/technology")
-
-
-def interpolate_log_node(node_nm: float, at: tuple[float, float], values: tuple[float, float]) -> float:
-    """A cost at `node_nm` from two known nodes, linear in log(cost) over log(node). Used for the nodes between
-    the published ones: 28 nm from 45 and 7 nm, int8 multiply 0.2 and 0.07 pJ, gives 0.153 pJ."""
-    share = math.log(at[0] / node_nm) / math.log(at[0] / at[1])
-    return values[0] * (values[1] / values[0]) ** share

@@ -58,7 +58,8 @@ FUNCTIONS: Mapping[str, Function] = {
 
 FunctionName = Literal[
     "copy", "convert", "select", "add", "sub", "mul", "multiply_add", "max", "min", "compare", "abs", "neg",
-    "relu", "floor", "exp", "log", "reciprocal", "rsqrt", "div", "sqrt", "sigmoid", "tanh", "erf", "sin", "cos",
+    "relu", "floor", "exp", "log", "reciprocal", "rsqrt", "div", "sqrt", "sigmoid", "tanh", "erf",
+    "sin", "cos",
 ]  # fmt: skip
 assert set(get_args(FunctionName)) == set(FUNCTIONS), "the type and the table list the same functions"
 
@@ -81,16 +82,14 @@ class VectorUnit(Part):
 
     def passes_of(self, function: str) -> int:
         """Passes per element of `function`. Raises InputError on an unknown name: nothing is free."""
-        known: Mapping[str, int] = self.passes
+        known: Mapping[str, int] = dict(self.passes.items())
         if function not in known:
             hint = did_you_mean(function, known)
             raise InputError(f"unknown element function '{function}'" + (f"; {hint}" if hint else ""))
         return known[function]
 
 
-def vector_cycles(
-    elements: ArrayLike, passes_per_element: ArrayLike, lanes: ArrayLike
-) -> NDArray[np.int64]:
+def vector_cycles(elements: ArrayLike, passes_per_element: ArrayLike, lanes: ArrayLike) -> NDArray[np.int64]:
     """Cycles = ceil(elements / lanes) x passes. Broadcasts its arguments.
 
     1000 elements of exp (4 passes) on 256 lanes: 4 x 4 = 16 cycles.

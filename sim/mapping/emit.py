@@ -59,11 +59,27 @@ class Surroundings(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of a split sum: positions of senders, of their receivers and of the leaves among the senders, and
+    the tasks, one row per position: copies out of the leaves' accumulators, sends, additions. `fresh` says which
+    receivers add to their accumulator rather than to their part so far."""
+
+    senders: Int64
+    receivers: Int64
+    leaves: Int64
+    copies: Int64 | None
+    sends: Int64
+    adds: Int64
+    fresh: npt.NDArray[np.bool_]
+
+
 @dataclass
 class Emitter:
     """Emits the tasks of one step. After `run`: `main` [cores, iterations] and `drain` [cores, result tiles] are
     the computing tasks, `stores` [owners, result tiles] or None, `empties` [cores, 1 or 2] the last that emptied the
-    accumulator, `users` the last tasks [cores, any] that touch each buffer; all local ids. Arrays are over positions in `step.cores`, not chip cores."""
+    accumulator (used as `halves` parts in turn), `users` the last tasks [cores, any] that touch each buffer, `loads` the tasks [groups, fills] of
+    every operand not read in place, `rounds` those of a split sum; all local ids. Arrays are over positions in `step.cores`, not chip cores."""
 
     chip: Chip
     fabric: Fabric
@@ -75,6 +91,9 @@ class Emitter:
     users: dict[str, Int64] = field(default_factory=dict)
     stores: Int64 | None = None
     empties: Int64 | None = None
+    halves: int = 0
+    loads: dict[int, tuple[Int64, Fills]] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
 
     def run(self) -> None:
         self.slots = {buffer.name: buffer.slots for buffer in buffers(self.step)}
@@ -161,6 +180,7 @@ class Emitter:
         accumulator = self.kind.accumulator
         size = accumulator.size_bytes if accumulator is not None else 0
         halves = 2 if tiling.accumulator_bytes * 2 <= size else 1
+        self.halves = halves
         self.empties = np.repeat(empties[:, -1:], 2, axis=1) if halves == 1 else empties[:, -2:]
         before = self.around.emptied()[loops.cores]
         starts = self.main[:, first]
@@ -185,18 +205,20 @@ class Emitter:
             senders = np.flatnonzero(place % (2 * step) == step)
             receivers = self._partner(senders, step)
             leaves = senders[ready[senders, 0] < 0]
+            copies = None
             if len(leaves):
                 copy = vector_tile_cycles(elements[leaves], {"copy": 1.0}, self.kind, sums[leaves], sums[leaves])
-                ready[leaves] = empties[leaves] = self._vector(copy, phase, last, leaves)
+                copies = ready[leaves] = empties[leaves] = self._vector(copy, phase, last, leaves)
             sends = self._sends(senders, receivers, sums, phase)
             self.batch.edge(sends, ready[senders])
             add = vector_tile_cycles(elements[receivers], {"add": 1.0}, self.kind, 2 * sums[receivers], sums[receivers])
             adds = self._vector(add, phase + 1, last, receivers)
             self.batch.edge(adds, sends)
-            fresh = receivers[ready[receivers, 0] < 0]
+            fresh = ready[receivers, 0] < 0
             # The first addition takes this core's own sums out of the accumulator.
-            empties[fresh] = adds[np.isin(receivers, fresh)]
+            empties[receivers[fresh]] = adds[fresh]
             ready[receivers] = adds
+            self.rounds.append(Round(senders, receivers, leaves, copies, sends, adds, fresh))
             for row, receiver in enumerate(receivers.tolist()):
                 message.setdefault(receiver, []).append(np.stack([sends[row], adds[row]]))
             for row, sender in enumerate(senders.tolist()):
@@ -291,6 +313,7 @@ class Emitter:
             nbytes=nbytes,
             route=route,
         )
+        self.loads[index] = (tasks, fills)
         consumers = self._consumers(operand)
         slots = self.slots[name]
         claims = self.around.claim(self.step, name)[self.loops.cores]

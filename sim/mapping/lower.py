@@ -16,6 +16,7 @@ import numpy.typing as npt
 from sim.errors import DoesNotFit
 from sim.graph.nest import Operand
 from sim.hw.chip import Chip
+from sim.mapping.accesses import AccessLog, record_step
 from sim.mapping.allocate import Occupancy
 from sim.mapping.describe import describe_step, host_row, view_row
 from sim.mapping.emit import LOAD, Emitter
@@ -80,11 +81,13 @@ class Lowering:
     rows: list[OpRow] = field(default_factory=list)
     written: dict[str, Written] = field(default_factory=dict)
     readers: dict[str, list[Int64]] = field(default_factory=dict)
+    log: AccessLog | None = None
     position: int = 0
     parity: int = 0
 
     def __post_init__(self) -> None:
         cores = self.chip.core_count
+        self.half = np.zeros(cores, np.int64)
         self.scratchpads = [Occupancy(cores) for _ in self.chip.cores]
         # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads.
         self.drams = [Occupancy(cores), Occupancy(cores)]
@@ -185,6 +188,12 @@ class Lowering:
             key = f"{position}:{name}"
             where = layout.address_bytes[key], layout.size_bytes[key]
             self.scratchpads[step.kind].release(*where, self._per_core(step, final[users]))
+        if self.log is not None:
+            self.log.semantics += [None] * (len(self.rows) - 1 - len(self.log.semantics))
+            self.log.semantics.append((self.plan.graph.ops[step.op], step.nest))
+            record_step(self.log, emitter, final, position, self.half)
+        if emitter.halves == 2:
+            self.half[loops.cores] = (self.half[loops.cores] + len(loops.result_last)) % 2
         if emitter.empties is not None:
             recent = final[emitter.empties]
             self.sums[loops.cores] = np.concatenate([self.sums[loops.cores], recent], axis=1)[:, -2:]
@@ -262,6 +271,8 @@ class Lowering:
             final = self.table.flush(batch, len(self.rows))
             self.rows.append(host_row(self.plan.graph, name, "in", number))
             whole = np.array([tensor.shape], np.int64)
+            if self.log is not None:
+                self.log.dram_access(final, True, -1, name, (np.zeros_like(whole), whole))
             none = np.full(1, -1, np.int64)
             self.written[name] = Written(tensor.shape, np.zeros_like(whole), whole, none, none, final)
 
@@ -277,6 +288,9 @@ class Lowering:
             batch.after(task, stores)
             final = self.table.flush(batch, len(self.rows))
             self.rows.append(host_row(self.plan.graph, name, "out", number))
+            if self.log is not None:
+                whole = np.array([self.plan.graph.tensors[name].shape], np.int64)
+                self.log.dram_access(final, False, -1, name, (np.zeros_like(whole), whole))
             users = np.full((self.chip.core_count, 1), -1, np.int64)
             users[0] = final[0]
             self.readers.setdefault(root, []).append(users)
@@ -315,11 +329,15 @@ class Lowering:
             before,
             op.astype(np.int32),
             tuple(self.rows),
+            self.log.columns(len(kind), len(self.rows)) if self.log is not None else None,
         )
 
 
-def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1) -> Program:
-    """The program of `inputs` back-to-back inputs. Raises DoesNotFit if it would have too many tasks."""
+def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional: bool = False) -> Program:
+    """The program of `inputs` back-to-back inputs, with the columns of the functional executor if asked for.
+
+    Raises DoesNotFit if it would have too many tasks.
+    """
     bound = count_tasks(plan) * inputs
     if bound > MAX_TASKS:
         raise DoesNotFit(
@@ -334,7 +352,7 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1) -> Program
     last = len(plan.segments.names) - 1
     for number, name in enumerate(plan.segments.names):
         steps = [(at, step) for at, step in enumerate(plan.steps) if plan.segments.of_op[step.op] == number]
-        lowering = Lowering(plan, chip, fabric)
+        lowering = Lowering(plan, chip, fabric, log=AccessLog(plan) if functional else None)
         lowering.run(number, steps, inputs, from_host=number == 0, to_host=number == last)
         found.append(lowering.segment(name))
     pointers, links, weights, hops = fabric.route_tables()

@@ -33,10 +33,11 @@ def map_graph(
     dataflow: str | None = None,
     inputs: int = 1,
     unroll: bool = False,
+    functional: bool = False,
     memo: SearchMemo | None = None,
 ) -> Program:
     """Lower a model onto a chip. Repeated blocks are lowered once, unless `unroll`, or several inputs or the stages
-    of a pipeline overlap across them.
+    of a pipeline overlap across them. `functional` adds what the functional executor needs.
 
     `partition` is one of MODES or the path of a partition file; `dataflow` overrides the arrays' own; `inputs`
     back-to-back inputs overlap. `memo` keeps tile searches for later calls. Raises DoesNotFit, InputError.
@@ -47,7 +48,7 @@ def map_graph(
     single = inputs > 1 or bool(assignment.stages)
     segments = one_segment(graph) if single else find_segments(graph, unroll=unroll)
     plan = make_plan(graph, chip, fabric, assignment, dataflow=dataflow, segments=segments, memo=memo)
-    program = lower(plan, chip, fabric, inputs=inputs)
+    program = lower(plan, chip, fabric, inputs=inputs, functional=functional)
     return replace(program, facts=_facts(plan, chip, assignment, program))
 
 

@@ -1,0 +1,21 @@
+"""Graph to Graph: what any compiler does to a model before it is mapped. Every pass keeps its meaning."""
+
+from __future__ import annotations
+
+from sim.graph.graph import Graph
+from sim.passes.constants import fold_constants
+from sim.passes.dead import remove_dead
+from sim.passes.fold import fold_channel_scales
+from sim.passes.fuse import fuse_epilogues
+
+__all__ = ["default_passes", "fold_channel_scales", "fold_constants", "fuse_epilogues", "remove_dead"]
+
+
+def default_passes(graph: Graph) -> Graph:
+    """The passes of every simulation, in the order in which each helps the next.
+
+    Dead operators go first, so that they do not count as consumers and block a fusion.
+    """
+    for run in (remove_dead, fold_constants, fold_channel_scales, fuse_epilogues):
+        graph = run(graph)
+    return graph

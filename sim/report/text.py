@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 WIDTH = 100
 TOP_OPERATORS = 10
 TOP_STEPS = 8
+TOP_PARTS = 16
 BAR = 24
+NAME_WIDTH, KIND_WIDTH, TILE_WIDTH = 22, 13, 19
 
 _RESOURCE_WORDS = {
     "array": "the arrays at their peak",
@@ -56,6 +58,21 @@ _ENERGY_WORDS = {
     "host": "host link",
     "static": "leakage and idle clocks",
 }
+_LATENCY_WORDS = {
+    "load": "load",
+    "store": "store",
+    "send": "send",
+    "port": "multicast",
+    "host": "host transfer",
+}
+_LINK_WORDS = {
+    "dram": "DRAM",
+    "port": "memory port",
+    "noc": "on-chip link",
+    "dma": "DMA",
+    "cache": "cache",
+    "host": "host link",
+}
 _MEMORY_WORDS = {"scratchpad": "fullest scratchpad", "dram": "DRAM"}
 _TRAFFIC_ROWS = (
     ("DRAM", "dram_read_bytes", "dram_write_bytes"),
@@ -83,8 +100,8 @@ def render_text(report: Report, console: Console) -> None:
     show(_traffic_table(report))
     show(f"\n[bold]Operators[/bold] by their part of the critical path (top {TOP_OPERATORS})")
     rows = top_operators(report.tables["ops"])
-    show(_operators_table(rows))
-    for line in _notes(report, rows):
+    show(_operators_table(rows, width))
+    for line in (*_others(rows), *_notes(report, rows)):
         show(line)
     if report.tables["parts"]:
         show(f"\n[bold]Parts[/bold] of the partition{_balance(report.facts)}")
@@ -184,7 +201,8 @@ def _critical_table(report: Report, block: str) -> RichTable:
     steps = sorted(total.items(), key=lambda item: -item[1])
     for (kind, cause), duration in steps[:TOP_STEPS]:
         share = duration / whole
-        table.add_row(f"{kind} {cause}", _ps(duration), _percent(share), _bar(share, block))
+        words = (_LATENCY_WORDS if cause == "latency" else _LINK_WORDS).get(kind, kind)
+        table.add_row(f"{words} {cause}", _ps(duration), _percent(share), _bar(share, block))
     rest = sum(duration for _, duration in steps[TOP_STEPS:])
     if rest:
         table.add_row("everything else", _ps(rest), _percent(rest / whole), _bar(rest / whole, block))
@@ -208,50 +226,51 @@ def _energy_table(report: Report, block: str) -> RichTable:
 
 def _traffic_table(report: Report) -> RichTable:
     ops, elapsed_s = report.tables["ops"], sum(report.overlap_ps.values()) / PS_PER_S
-    table = _table(("level", ">read", ">written", ">average rate"))
+    table = _table(("level", ">read or sent", ">written", ">average rate", None))
+
+    def add(level: str, inward: float, outward: float | None, remark: str = "") -> None:
+        rate = format_quantity((inward + (outward or 0.0)) / elapsed_s, "bandwidth")
+        table.add_row(level, _size(inward), "" if outward is None else _size(outward), rate, remark)
+
     for level, read, written in _TRAFFIC_ROWS:
-        inward, outward = sum(ops[read]), sum(ops[written])
-        rate = format_quantity((inward + outward) / elapsed_s, "bandwidth")
-        table.add_row(level, _size(inward), _size(outward), rate)
+        add(level, sum(ops[read]), sum(ops[written]))
     injected, hops = sum(ops["noc_injected_bytes"]), sum(ops["noc_bytes"])
-    mean = f", {hops / injected:.2f} hops on average" if injected else ""
-    rate = format_quantity(injected / elapsed_s, "bandwidth")
-    table.add_row("interconnect", f"{_size(injected)} sent{mean}", "", rate)
+    add("interconnect", injected, None, f"{hops / injected:.2f} hops on average" if injected else "")
     if sum(ops["host_bytes"]):
-        host = sum(ops["host_bytes"])
-        table.add_row(
-            "host link", f"{_size(host)} both ways", "", format_quantity(host / elapsed_s, "bandwidth")
-        )
+        add("host link", sum(ops["host_bytes"]), None, "both ways")
     return table
 
 
-def _operators_table(rows: Sequence[Mapping[str, Any]]) -> RichTable:
-    table = _table(
-        ("operator", "kind", "unit", ">cores", ">time", ">share", ">of bound", ">PEs used", "tile"),
-        shorten=(0, 8),
-    )
+def _operators_table(rows: Sequence[Mapping[str, Any]], width: int) -> RichTable:
+    """The longest operators; on a narrow terminal without their kind and tile."""
+    wide = width >= WIDTH
+    headers = ("operator", "kind", "unit", ">cores", ">time", ">share", ">of bound", ">PEs used", "tile")
+    table = _table([header for header in headers if wide or header not in ("kind", "tile")])
     for row in rows[:TOP_OPERATORS]:
         bound = row["bound_s"] / row["active_s"] if row["active_s"] else None
-        table.add_row(
-            row["name"],
-            row["kind"],
+        used = row["utilization"] if row["unit"] == "array" else None
+        numbers = (
             row["unit"],
             str(row["cores"]),
             _time(row["time_s"]),
-            _percent(row["share"]),
-            "" if bound is None else _percent(bound),
-            "" if row["unit"] != "array" or row["utilization"] is None else _percent(row["utilization"]),
-            row["tile"],
+            *("" if share is None else _percent(share) for share in (row["share"], bound, used)),
         )
-    rest = rows[TOP_OPERATORS:]
-    if rest:
-        views = sum(row["unit"] == "view" for row in rest)
-        label = f"{len(rest)} more" + (
-            f", {views} of them view{_s(views)} that move nothing" if views else ""
-        )
-        time_s, share = sum(row["time_s"] for row in rest), sum(row["share"] for row in rest)
-        table.add_row(label, "", "", "", _time(time_s), _percent(share), "", "", "")
+        # A tile is shown by its sizes alone: the table of operators names their dimensions.
+        sizes = "x".join(part.split("=")[1] for part in row["tile"].split())
+        name, kind = _cut(row["name"], NAME_WIDTH), _cut(row["kind"], KIND_WIDTH)
+        table.add_row(name, *((kind, *numbers, _cut(sizes, TILE_WIDTH)) if wide else numbers))
     return table
+
+
+def _others(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """What the table left out."""
+    rest = rows[TOP_OPERATORS:]
+    views = sum(row["unit"] == "view" for row in rows)
+    if rest:
+        time_s, share = sum(row["time_s"] for row in rest), sum(row["share"] for row in rest)
+        yield f"  and {len(rest)} more: {_time(time_s)}, {_percent(share)}"
+    if views:
+        yield f"  {views} of the {len(rows)} move nothing: views of memory in another shape"
 
 
 def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
@@ -277,18 +296,21 @@ def _balance(facts: Mapping[str, Any]) -> str:
 
 def _parts_table(parts: Mapping[str, Sequence[Any]]) -> RichTable:
     """Columns as the mapper names them; the unit at the end of a name says how its numbers are shown."""
-    words = [index for index, values in enumerate(parts.values()) if isinstance(values[0], str)]
+    words = {index for index, values in enumerate(parts.values()) if isinstance(values[0], str)}
     names = [name.removesuffix("_s").removesuffix("_bytes").replace("_", " ") for name in parts]
     headers = [name if index in words else f">{name}" for index, name in enumerate(names)]
-    table = _table(headers, shorten=words[-1:])
-    for row in zip(*parts.values(), strict=True):
+    table = _table(headers)
+    rows = list(zip(*parts.values(), strict=True))
+    for row in rows[:TOP_PARTS]:
         table.add_row(*(_shown(name, value) for name, value in zip(parts, row, strict=True)))
+    if len(rows) > TOP_PARTS:
+        table.add_row(f"{len(rows) - TOP_PARTS} more")
     return table
 
 
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return _cut(value, NAME_WIDTH)
     if name.endswith("_s"):
         return _time(value)
     if name.endswith("_bytes"):
@@ -296,22 +318,15 @@ def _shown(name: str, value: Any) -> str:
     return _percent(value) if isinstance(value, float) else _count(value)
 
 
-def _table(headers: Iterable[str | None], shorten: Sequence[int] = ()) -> RichTable:
-    """A table without lines; ">" before a header aligns right, "bar" has no header; `shorten` columns may
-    be cut."""
+def _table(headers: Iterable[str | None]) -> RichTable:
+    """A table without lines; ">" before a header aligns right, "bar" is not shown."""
     from rich.table import Table as RichTable
 
-    table = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="dim", show_header=True)
-    for index, header in enumerate(headers):
+    table = RichTable(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    for header in headers:
         text = "" if header in (None, "bar") else str(header)
         right = text.startswith(">")
-        table.add_column(
-            text.removeprefix(">"),
-            justify="right" if right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if index in shorten else None,
-        )
+        table.add_column(text.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
     return table
 
 
@@ -322,6 +337,14 @@ def _average_share(stalls: Mapping[str, Sequence[Any]], column: str, unit: str) 
 
 def _bar(share: float, block: str) -> str:
     return block * round(share * BAR)
+
+
+def _cut(text: str, width: int) -> str:
+    """Text of at most `width` characters, the middle left out: both ends of a name tell operators apart."""
+    if len(text) <= width:
+        return text
+    head = (width - 2) // 2
+    return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
 
 
 def _time(seconds: float) -> str:

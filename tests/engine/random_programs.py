@@ -72,13 +72,15 @@ def build_program(
     return program
 
 
-def random_program(seed: int) -> Program:
-    """The program of a seed: up to 3 segments of up to 40 tasks on up to 8 queues, 6 links and 8 routes."""
+def random_program(seed: int, large: bool = False) -> Program:
+    """The program of a seed: 1 to 3 segments of up to 40 tasks on up to 8 queues, 6 links and 8 routes;
+    a large one has up to 4 times as many of each."""
     rng = random.Random(seed)
-    capacities = _capacities(rng)
-    routes = [_route(rng, len(capacities)) for _ in range(rng.randint(1, 8))]
-    outstanding = [rng.choice((0, 1, 2, 3)) for _ in range(rng.randint(1, 8))]
-    segments = [_tasks(rng, outstanding, len(routes)) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
+    scale = 4 if large else 1
+    capacities = _capacities(rng, 6 * scale)
+    routes = [_route(rng, len(capacities)) for _ in range(rng.randint(1, 8 * scale))]
+    outstanding = [rng.choice((0, 1, 2, 3)) for _ in range(rng.randint(1, 8 * scale))]
+    segments = [_tasks(rng, outstanding, len(routes), 40 * scale) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
     repeats = tuple(rng.randint(1, 3) for _ in segments)
     return build_program(segments, outstanding, capacities, routes, repeats)
 
@@ -144,11 +146,11 @@ def _another_order(segment: Segment, rng: np.random.Generator) -> np.ndarray:
     return place
 
 
-def _capacities(rng: random.Random) -> list[int]:
-    count = rng.randint(1, 6)
-    style = rng.choice(("equal", "near", "wide"))
+def _capacities(rng: random.Random, most: int) -> list[int]:
+    count = rng.randint(1, most)
+    style = rng.choice(("equal", "equal", "near", "wide"))
     if style == "equal":
-        return [rng.choice((MIN_LINK_CAPACITY, TERABYTE_PER_S))] * count
+        return [rng.choice((MIN_LINK_CAPACITY, TERABYTE_PER_S, rng.randint(10**4, 10**8)))] * count
     if style == "near":
         return [TERABYTE_PER_S + rng.randint(-3, 3) for _ in range(count)]
     return [MIN_LINK_CAPACITY << rng.randint(0, 24) for _ in range(count)]
@@ -160,12 +162,12 @@ def _route(rng: random.Random, links: int) -> list[tuple[int, int]]:
     return [(link, rng.randint(256, 2000) if weighted and rng.random() < 0.5 else 256) for link in hops]
 
 
-def _tasks(rng: random.Random, outstanding: list[int], routes: int) -> list[Task]:
+def _tasks(rng: random.Random, outstanding: list[int], routes: int, most: int) -> list[Task]:
     times = rng.choice((SMALL_TIMES, ROUND_TIMES, tuple(rng.randint(1, 10**6) for _ in range(5))))
     sizes = rng.choice(((1,), (64, 128), (1, 64, 4096, 10**6), (10**9, MAX_TASK_BYTES - 1)))
     edges = rng.choice((0, 1, 3))
     tasks: list[Task] = []
-    for i in range(rng.randint(1, 40)):
+    for i in range(rng.randint(1, most)):
         queue = rng.randrange(len(outstanding))
         dur = rng.choice(times)
         after = tuple(rng.sample(range(i), min(i, rng.randint(0, edges))))

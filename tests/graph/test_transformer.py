@@ -240,6 +240,28 @@ def test_the_first_decode_step_repeats_the_start_token_of_the_prefill(data: dict
     np.testing.assert_allclose(evaluate(step, values | caches)["logits"], first["logits"], rtol=1e-9)
 
 
+def test_t5_rescales_the_state_where_it_shares_the_embedding() -> None:
+    """modeling_t5.py: sequence_output * d_model^-0.5 if the embeddings are tied, and only then."""
+    graph = graph_of(T5_SMALL | {"num_layers": 1, "vocab_size": 40}, seq=3)
+    values = random_values(graph, seed=6)
+    computed = evaluate(graph, values)
+    expected = computed["decoder.norm"] @ values["embedding.weight"].T / math.sqrt(512)
+    np.testing.assert_allclose(computed["logits"], expected, rtol=1e-6)
+    apart = graph_of(T5_SMALL | {"num_layers": 1, "vocab_size": 40, "tie_word_embeddings": False}, seq=3)
+    assert "decoder.norm.scaled" not in apart.tensors
+
+
+@pytest.mark.parametrize(("model", "row"), [("shifted positions", 2), ("learned positions", 0)])
+def test_position_zero_of_a_learned_table(model: str, row: int) -> None:
+    """OPT keeps two rows before that of position 0; a decode step after five tokens reads the next one."""
+    prefill, step = graph_of(DECODERS[model], seq=4), graph_of(DECODERS[model], phase="decode", kv=5)
+    assert prefill.tensors["positions.weight"].shape == (16 + row, 24)
+    starts = [
+        next(op for op in graph.ops if op.name == "positions.rows")["starts"][0] for graph in (prefill, step)
+    ]
+    assert starts == [row, row + 5]
+
+
 def test_relative_buckets() -> None:
     """Both directions: 16 buckets each, exact to distance 7; decoder: 32, exact to 15 (modeling_t5.py)."""
     both = relative_indices(0, 300, 32, 128, bidirectional=True)

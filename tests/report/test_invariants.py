@@ -25,8 +25,8 @@ from sim.graph.graph import Graph
 from sim.graph.op import Op
 from sim.graph.tensor import Tensor
 from sim.program import Kind, Program
-from sim.report.invariants import check, check_energy
-from sim.timeline import Timeline
+from sim.report.invariants import _check_queues, check, check_energy
+from sim.timeline import SegmentTimeline, Timeline
 
 FIRST, SECOND, THIRD, OTHER, COMPUTE, NEXT, STORE = range(7)
 
@@ -116,6 +116,32 @@ def test_a_program_that_is_not_the_timelines_is_refused(
     program, timeline = _run()
     with pytest.raises(InvariantViolation, match=law):
         check(spoil(program), timeline, small_chip())
+
+
+def test_what_tasks_move_is_what_the_drams_links_carry() -> None:
+    program, timeline = _run()
+    twice = tuple(replace(link, kind="dram") if link.kind == "port" else link for link in program.links)
+    with pytest.raises(InvariantViolation, match="operator op: DRAM traffic = loads"):
+        check(replace(program, links=twice), timeline, small_chip())
+
+
+def test_no_queue_is_busy_for_longer_than_the_run() -> None:
+    build = Builder([operator()])
+    for _ in range(2):
+        build.compute(ARRAY, 200)
+    for _ in range(3):
+        build.move(Kind.LOAD, LOAD_QUEUE, 1, TO_CORE0)
+    program, _ = simulate_by_hand(build.segment())
+
+    def times(compute: int, transfer: int) -> SegmentTimeline:
+        return SegmentTimeline(np.zeros(5, np.int64), np.array([compute] * 2 + [transfer] * 3), 0)
+
+    _check_queues(program, program.segments[0], times(400, 100))
+    with pytest.raises(InvariantViolation, match="queue core0.array is busy"):
+        _check_queues(program, program.segments[0], times(399, 100))
+    # Three transfers of 400 ticks with room for two at once cannot be over in less than 600.
+    with pytest.raises(InvariantViolation, match="queue core0.load is busy"):
+        _check_queues(program, program.segments[0], times(400, 400))
 
 
 def test_tasks_need_an_operator_and_a_time() -> None:

@@ -28,6 +28,7 @@ from sim.graph.tensor import Tensor
 from sim.hw.area import chip_area
 from sim.hw.technology import load_technology
 from sim.program import Kind, Segment
+from sim.report import manifest
 from sim.report.manifest import MANIFEST_TIME_KEYS
 from sim.report.report import Report, build_report, throughput_per_s
 
@@ -137,6 +138,10 @@ def test_repeats_are_expanded_everywhere() -> None:
         assert thrice[key] == pytest.approx(3 * once[key]), key  # type: ignore[operator]
     assert thrice.critical_path["duration_ps"].sum() == 3 * once.critical_path["duration_ps"].sum()
     assert thrice.ops["macs"].sum() == 24
+    for column in ("time_s", "active_s", "energy_j", "tasks", "sram_read_bytes"):
+        assert thrice.ops[column].sum() == pytest.approx(3 * once.ops[column].sum()), column
+    assert thrice.resources["busy_s"].tolist() == pytest.approx([3 * s for s in once.resources["busy_s"]])
+    assert thrice.stalls["busy_ps"].tolist() == [3 * ps for ps in once.stalls["busy_ps"]]
     unrolled = report_of(layer("first"), layer("second"), layer("third"), layers=3)
     assert unrolled["energy_j"] == pytest.approx(thrice["energy_j"])
     assert unrolled["latency_s"] == thrice["latency_s"]
@@ -176,6 +181,8 @@ def test_operators_and_resources_say_how_far_from_the_bound() -> None:
     assert resources.loc["dram", "utilization"] == pytest.approx(150 / 2470)
     assert resources.loc["dram", "bytes_per_s"] == 1e12
     assert resources.loc["core0.load", "bytes"] == 100
+    # One of the two transfers that may be in flight, for the whole of the load.
+    assert resources.loc["core0.load", "busy_s"] == pytest.approx(LOAD / 2 * 1e-12)
 
 
 def test_several_inputs_have_the_latency_of_one_and_the_rate_of_the_slowest_stage() -> None:
@@ -219,11 +226,29 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_the_manifest_can_be_run_again(tmp_path: Path) -> None:
     from sim.hw.chip import chip_from_dict
 
-    manifest = json.loads((report_of(layer()).save(tmp_path / "run") / "manifest.json").read_text())
-    assert chip_from_dict(manifest["configuration"]) == small_chip()
-    assert manifest["options"] == {"batch": 1, "engine": "reference", "fidelity": "event"}
-    assert set(manifest["input_hashes"]) == {"chip", "graph"}
-    assert manifest["seed"] == 0
+    found = json.loads((report_of(layer()).save(tmp_path / "run") / "manifest.json").read_text())
+    assert chip_from_dict(found["configuration"]) == small_chip()
+    assert found["options"] == {"batch": 1, "engine": "reference", "fidelity": "event"}
+    assert set(found["input_hashes"]) == {"chip", "graph"}
+    assert found["seed"] == 0
+
+
+def test_the_commit_is_found_loose_packed_and_detached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "sim" / "report" / "manifest.py"))
+    assert manifest.git_commit() is None
+    git = tmp_path / ".git"
+    git.mkdir()
+    (git / "HEAD").write_text("ref: refs/heads/main\n")
+    assert manifest.git_commit() is None
+    (git / "packed-refs").write_text("# pack-refs with: peeled\n" + "a" * 40 + " refs/heads/main\n")
+    assert manifest.git_commit() == "a" * 40
+    (git / "refs" / "heads").mkdir(parents=True)
+    (git / "refs" / "heads" / "main").write_text("b" * 40 + "\n")
+    assert manifest.git_commit() == "b" * 40
+    (git / "HEAD").write_text("c" * 40 + "\n")
+    assert manifest.git_commit() == "c" * 40
 
 
 def test_saving_into_an_existing_folder_leaves_the_rest_alone(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_first_screen_answers_the_three_questions() -> None:
         r"compute alone +2\.3 ns +93\.1 %",
         r"exposed transfers +170 ps +6\.9 %",
         r"array compute +2 ns +81\.0 %",
-        r"dram bandwidth +150 ps +6\.1 %",
+        r"DRAM bandwidth +150 ps +6\.1 %",
         r"DRAM +100 B +50 B",
         r"mm +matmul +array +1 +2\.11 ns +85\.4 %",
         r"note: mm: 1 of 2 cores used",

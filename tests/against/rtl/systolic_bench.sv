@@ -15,7 +15,7 @@ module systolic_bench
 );
     localparam bit OS = DATAFLOW == 1;
     localparam bit IS = DATAFLOW == 2;
-    localparam int MAX_GEMMS = 16, MAX_FOLDS = 1 << 14, MAX_WORDS = 1 << 18, TIMEOUT_CYCLES = 1 << 20;
+    localparam int MAX_GEMMS = 16, MAX_FOLDS = 1 << 14, MAX_WORDS = 1 << 18, TIMEOUT_CYCLES = 1 << 16;
 
     int gemms, folds, mismatches;
     int m[MAX_GEMMS], n[MAX_GEMMS], k[MAX_GEMMS], gemm_release[MAX_GEMMS];

@@ -1,0 +1,153 @@
+"""Does the program itself order every pair of conflicting accesses? A static happens-before check.
+
+An engine run shows one timing; here no timing is assumed. Task u is known to have finished when task t starts if
+a chain of these leads from u to t: u is a predecessor of t; a task started before t in t's queue knew it; u is in a
+compute queue (which completes in order) behind which a later task is known to have finished. Every write to a
+memory must know all earlier accesses that it overlaps, every read all earlier writes. A missing edge shows up as a
+race even if today's durations hide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sim.errors import InputError, InvariantViolation
+from sim.program import Functional, Kind, Program, Segment, Space
+
+MAX_TASKS = 60_000
+"""Tasks of a segment up to which the check is offered: its memory grows with their square (450 MB here)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Two accesses that nothing orders: `task` comes later in the table, `other` is not known to have finished."""
+
+    kind: str
+    task: int
+    other: int
+    space: str
+    core: int
+    address_bytes: int
+    tensor: str
+
+    def __str__(self) -> str:
+        where = self.space if self.core < 0 else f"{self.space} of core {self.core}"
+        return (
+            f"{self.kind}: task {self.task} does not wait for task {self.other} "
+            f"({where}, address {self.address_bytes}, {self.tensor})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    task: int
+    write: bool
+    tensor: int
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    low: int
+    high: int
+
+    def conflicts(self, other: _Access) -> bool:
+        """Do the two touch the same bytes? Boxes of one tensor may lie side by side in a range."""
+        if self.high <= other.low or other.high <= self.low:
+            return False
+        if self.tensor != other.tensor:
+            return True
+        return all(a < d and c < b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+
+    def covers(self, other: _Access) -> bool:
+        """Once this write is done, is nothing of the other access left to wait for?"""
+        if not (self.low <= other.low and other.high <= self.high):
+            return False
+        if self.tensor != other.tensor:
+            return True
+        return all(a <= c and d <= b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+
+
+def find_races(program: Program) -> list[Race]:
+    """All races of a program that was lowered with functional columns.
+
+    Raises InputError when it is too large to check.
+    """
+    found: list[Race] = []
+    for segment in program.segments:
+        if segment.functional is None:
+            raise InvariantViolation(f"segment {segment.name} was lowered without functional columns")
+        if segment.tasks > MAX_TASKS:
+            raise InputError(
+                f"segment {segment.name} has {segment.tasks:,} tasks; the ordering of at most {MAX_TASKS:,} can be checked"
+            )
+        found += _segment_races(program, segment, segment.functional, finished_before(program, segment))
+    return found
+
+
+def finished_before(program: Program, segment: Segment) -> list[int]:
+    """For every task, as the bits of an integer, the tasks known to have finished when it starts."""
+    compute = [queue.outstanding == 0 for queue in program.queues]
+    at_start: list[int] = []
+    at_finish: list[int] = []
+    last_in_queue: dict[int, int] = {}
+    pointers, predecessors = segment.pptr.tolist(), segment.pidx.tolist()
+    for task, queue in enumerate(segment.queue.tolist()):
+        known = 0
+        for before in predecessors[pointers[task] : pointers[task + 1]]:
+            known |= at_finish[before]
+        previous = last_in_queue.get(queue)
+        if previous is not None:
+            known |= at_start[previous]
+        done = known | 1 << task
+        if compute[queue] and previous is not None:
+            done |= at_finish[previous]
+        at_start.append(known)
+        at_finish.append(done)
+        last_in_queue[queue] = task
+    return at_start
+
+
+def _segment_races(program: Program, segment: Segment, columns: Functional, known: list[int]) -> list[Race]:
+    found: list[Race] = []
+    kinds, queues = segment.kind.tolist(), segment.queue.tolist()
+    live: dict[tuple[int, int], list[_Access]] = {}
+    written = set(columns.tensor[columns.write].tolist())
+    for space, core, access in _accesses(columns):
+        if space == Space.DRAM and access.tensor not in written:
+            continue
+        memory = live.setdefault((Space.SCRATCHPAD if space == Space.KEPT else space, core), [])
+        kept = []
+        for other in memory:
+            if other.task != access.task and (access.write or other.write) and access.conflicts(other):
+                accumulates = (
+                    space == Space.ACCUMULATOR
+                    and kinds[other.task] == kinds[access.task] == Kind.MATMUL
+                    and queues[other.task] == queues[access.task]
+                )
+                if not (known[access.task] >> other.task & 1 or accumulates):
+                    kind = ("read" if not access.write else "write") + (
+                        " after write" if other.write else " after read"
+                    )
+                    name = columns.tensors[access.tensor]
+                    where = Space(space).name.lower()
+                    found.append(Race(kind, access.task, other.task, where, core, access.low, name))
+            if not (access.write and access.covers(other)) or other.task == access.task:
+                kept.append(other)
+        kept.append(access)
+        live[Space.SCRATCHPAD if space == Space.KEPT else space, core] = kept
+    return found
+
+
+def _accesses(columns: Functional) -> Iterator[tuple[int, int, _Access]]:
+    """(space, core, access) in program order; a task's reads before its writes."""
+    task = 0
+    pointers = columns.aptr.tolist()
+    write, tensor = columns.write.tolist(), columns.tensor.tolist()
+    space, core = columns.space.tolist(), columns.core.tolist()
+    low, size = columns.address_bytes.tolist(), columns.size_bytes.tolist()
+    start, stop = [tuple(b) for b in columns.start.tolist()], [tuple(b) for b in columns.stop.tolist()]
+    for task in range(len(pointers) - 1):
+        for row in reversed(range(pointers[task], pointers[task + 1])):
+            access = _Access(
+                task, write[row], tensor[row], start[row], stop[row], low[row], low[row] + size[row]
+            )
+            yield space[row], core[row], access

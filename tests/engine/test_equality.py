@@ -1,0 +1,87 @@
+"""The two engines agree to the tick: start and finish of every task of every random program."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from random_programs import random_program, relabelled
+
+from sim.engine import compiled, reference
+from sim.timeline import Timeline
+
+BLOCK = 100
+CI_PROGRAMS = 2_500
+NIGHTLY_PROGRAMS = 50_000
+LARGE_PROGRAMS = 40
+
+
+def assert_same(a: Timeline, b: Timeline, what: str) -> None:
+    for number, (one, other) in enumerate(zip(a.segments, b.segments, strict=True)):
+        wrong = np.flatnonzero((one.start != other.start) | (one.finish != other.finish))
+        assert wrong.size == 0, f"{what}, segment {number}, tasks {wrong.tolist()}"
+        assert one.drained == other.drained
+
+
+def check(seeds: range, large: bool = False) -> None:
+    for seed in seeds:
+        program = random_program(seed, large)
+        assert_same(compiled.run(program), reference.run(program), f"seed {seed}")
+
+
+@pytest.mark.parametrize("first", range(0, CI_PROGRAMS, BLOCK))
+def test_random_programs(first: int) -> None:
+    check(range(first, first + BLOCK))
+
+
+@pytest.mark.parametrize("first", range(0, LARGE_PROGRAMS, 10))
+def test_large_random_programs(first: int) -> None:
+    check(range(first, first + 10), large=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(CI_PROGRAMS, CI_PROGRAMS + NIGHTLY_PROGRAMS, 10 * BLOCK))
+def test_many_random_programs(first: int) -> None:
+    check(range(first, first + 10 * BLOCK))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(LARGE_PROGRAMS, LARGE_PROGRAMS + 1000, 50))
+def test_many_large_random_programs(first: int) -> None:
+    check(range(first, first + 50), large=True)
+
+
+@pytest.mark.parametrize("first", range(0, 300, BLOCK))
+def test_the_order_of_links_queues_flows_and_tasks_does_not_matter(first: int) -> None:
+    for seed in range(first, first + BLOCK):
+        program = random_program(seed)
+        other, places = relabelled(program, seed)
+        for run in (compiled.run, reference.run):
+            pairs = zip(run(program).segments, run(other).segments, places, strict=True)
+            for one, two, place in pairs:
+                assert np.array_equal(one.start, two.start[place]), f"seed {seed}"
+                assert np.array_equal(one.finish, two.finish[place]), f"seed {seed}"
+
+
+def test_the_random_programs_are_awkward_enough() -> None:
+    """They hold what the engines could get wrong, and in numbers: the suite above does not pass for want of it."""
+    programs = [random_program(seed) for seed in range(300)]
+    segments = [segment for program in programs for segment in program.segments]
+    overlaps = sum(bool((segment.hold < segment.dur).any()) for segment in segments)
+    released = sum(bool(segment.release.any()) for segment in segments)
+    weighted = sum(bool((program.route_weight > 256).any()) for program in programs)
+    timelines = [compiled.run(program) for program in programs]
+    ends = [part.finish for timeline in timelines for part in timeline.segments]
+    ties = sum(len(np.unique(finish)) < len(finish) for finish in ends)
+    shared = sum(
+        _transfers_overlap(program, timeline) for program, timeline in zip(programs, timelines, strict=True)
+    )
+    assert min(overlaps, released, weighted, ties, shared) > 100
+
+
+def _transfers_overlap(program: object, timeline: Timeline) -> bool:
+    """Whether at some time two transfers were in flight."""
+    segment, part = program.segments[0], timeline.segments[0]  # type: ignore[attr-defined]
+    moves = segment.route >= 0
+    order = np.argsort(part.start[moves])
+    start, finish = part.start[moves][order], part.finish[moves][order]
+    return bool((start[1:] < np.maximum.accumulate(finish)[:-1]).any())
