@@ -143,9 +143,12 @@ class Functional:
     RESULT and PARTIAL for what it makes), `tensor` (row of `tensors`) with the box `start`/`stop` [accesses, max rank]
     (padded with 0 and 1), and where: `space`, `core` (-1 DRAM), `address_bytes`, `size_bytes`. `semantics[op]` is
     the operator and loop nest of a row of `ops`, opaque to this module (None for rows without tasks to compute).
+    `roots` names the tensor whose memory each tensor is: itself, unless it is a view or an update in place.
     """
 
     tensors: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    roots: tuple[str, ...]
     semantics: tuple[Any, ...]
     aptr: Int64
     write: npt.NDArray[np.bool_]

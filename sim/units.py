@@ -20,7 +20,7 @@ _SMALL = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}
 
 # At most two digits of exponent: "1e99 B" is absurd already, and longer ones cost memory to write out.
-_QUANTITY = re.compile(r"([+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,2})?)\s*(\S.*)?")
+_QUANTITY = re.compile(r"([+-]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][+-]?\d{1,2})?)\s*([^\s\d].*)?")
 
 
 class UnitError(ValueError):
@@ -132,10 +132,10 @@ def format_quantity(value: float, dimension: str, *, exact: bool = False) -> str
     scaled = Fraction(value) / wanted.scales[unit]
     if not exact:
         return f"{_three_digits(float(scaled))} {unit}"
-    text = f"{_decimal_text(scaled)} {unit}"
-    if parse(text, dimension) == value:
-        return text
-    return f"{value!r} {wanted.base}"
+    text = _decimal_text(scaled)
+    read_back = Fraction(text) * wanted.scales[unit]
+    same = read_back == value if wanted.integral else float(read_back) == value
+    return f"{text} {unit}" if same else f"{value!r} {wanted.base}"
 
 
 def seconds_to_ps(seconds: float) -> int:
@@ -151,8 +151,8 @@ def ps_to_seconds(ps: int) -> float:
 def _display_unit(value: float, wanted: Dimension, exact: bool) -> str:
     """The largest unit below the value; an exact size takes a binary prefix only if it stays whole."""
     candidates = wanted.shown
-    if exact and wanted.name == "size" and value % 1024:
-        candidates = ("B",)
+    if exact and wanted.name == "size":
+        candidates = tuple(unit for unit in candidates if value % wanted.scales[unit] == 0)
     # Read by people, the float next below 1e-6 s is 1 us and not 1000 ns.
     size = abs(Fraction(value)) if exact else abs(Fraction(value)) * (1 + Fraction(1, 10**9))
     fitting = [unit for unit in candidates if wanted.scales[unit] <= size]

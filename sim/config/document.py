@@ -16,6 +16,7 @@ VERSION = 1
 MAX_DEPTH = 40  # far above any configuration; keeps hostile input from exhausting the stack
 
 _TAG = "tag:yaml.org,2002:"
+_TAGS = frozenset({"null", "bool", "int", "float", "str", "map", "seq", "timestamp", "value", "merge"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ def _build(node: Any, file: Path, path: KeyPath, complaints: list[Diagnostic]) -
     problem = ""
     if node.anchor is not None:
         problem = "anchors and aliases are not allowed"
-    elif not tag.startswith(_TAG):
+    elif not tag.startswith(_TAG) or tag.removeprefix(_TAG) not in _TAGS:
         problem = f"the tag '{tag}' is not allowed"
     elif len(path) > MAX_DEPTH:
         problem = "nested too deeply"

@@ -23,6 +23,8 @@ def run(
     `on_compile` gets one message if the engine has to be compiled first, which takes some seconds; without it
     the message goes to the log. Raises InvariantViolation if the program is not valid.
     """
+    if engine not in get_args(Engine):
+        raise unknown_choice("engine", engine, get_args(Engine))
     program.validate()
     if engine == "reference":
         from sim.engine import reference

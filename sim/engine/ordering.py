@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from sim.errors import InputError, InvariantViolation
 from sim.program import Functional, Kind, Program, Segment, Space
 
@@ -23,6 +25,7 @@ MAX_TASKS = 60_000
 class Race:
     """Two accesses that nothing orders: `task` comes later in the table, `other` is not known to have finished."""
 
+    segment: str
     kind: str
     task: int
     other: int
@@ -34,16 +37,19 @@ class Race:
     def __str__(self) -> str:
         where = self.space if self.core < 0 else f"{self.space} of core {self.core}"
         return (
-            f"{self.kind}: task {self.task} does not wait for task {self.other} "
+            f"{self.segment}: {self.kind}: task {self.task} does not wait for task {self.other} "
             f"({where}, address {self.address_bytes}, {self.tensor})"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Access:
+    """`box` is (start, stop); `shape` and `root` those of its tensor."""
+
     task: int
     write: bool
-    tensor: int
+    root: str
+    shape: tuple[int, ...]
     start: tuple[int, ...]
     stop: tuple[int, ...]
     low: int
@@ -53,17 +59,29 @@ class _Access:
         """Do the two touch the same bytes? Boxes of one tensor may lie side by side in a range."""
         if self.high <= other.low or other.high <= self.low:
             return False
-        if self.tensor != other.tensor:
+        if self.root != other.root:
             return True
+        if self.shape != other.shape:
+            (a, b), (c, d) = self.hull(), other.hull()
+            return a < d and c < b
         return all(a < d and c < b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
 
     def covers(self, other: _Access) -> bool:
         """Once this write is done, is nothing of the other access left to wait for?"""
         if not (self.low <= other.low and other.high <= self.high):
             return False
-        if self.tensor != other.tensor:
+        if self.root != other.root:
             return True
+        if self.shape != other.shape:
+            return False
         return all(a <= c and d <= b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+
+    def hull(self) -> tuple[int, int]:
+        """First element and one past the last in row-major order: how boxes compare across a reshape."""
+        first = last = 0
+        for size, start, stop in zip(self.shape, self.start, self.stop, strict=False):
+            first, last = first * size + start, last * size + stop - 1
+        return first, last + 1
 
 
 def find_races(program: Program) -> list[Race]:
@@ -110,9 +128,9 @@ def _segment_races(program: Program, segment: Segment, columns: Functional, know
     found: list[Race] = []
     kinds, queues = segment.kind.tolist(), segment.queue.tolist()
     live: dict[tuple[int, int], list[_Access]] = {}
-    written = set(columns.tensor[columns.write].tolist())
+    written = {columns.roots[number] for number in np.unique(columns.tensor[columns.write]).tolist()}
     for space, core, access in _accesses(columns):
-        if space == Space.DRAM and access.tensor not in written:
+        if space == Space.DRAM and access.root not in written:
             continue
         memory = live.setdefault((Space.SCRATCHPAD if space == Space.KEPT else space, core), [])
         kept = []
@@ -127,9 +145,8 @@ def _segment_races(program: Program, segment: Segment, columns: Functional, know
                     kind = ("read" if not access.write else "write") + (
                         " after write" if other.write else " after read"
                     )
-                    name = columns.tensors[access.tensor]
                     where = Space(space).name.lower()
-                    found.append(Race(kind, access.task, other.task, where, core, access.low, name))
+                    found.append(Race(segment.name, kind, access.task, other.task, where, core, access.low, access.root))
             if not (access.write and access.covers(other)) or other.task == access.task:
                 kept.append(other)
         kept.append(access)
@@ -139,7 +156,6 @@ def _segment_races(program: Program, segment: Segment, columns: Functional, know
 
 def _accesses(columns: Functional) -> Iterator[tuple[int, int, _Access]]:
     """(space, core, access) in program order; a task's reads before its writes."""
-    task = 0
     pointers = columns.aptr.tolist()
     write, tensor = columns.write.tolist(), columns.tensor.tolist()
     space, core = columns.space.tolist(), columns.core.tolist()
@@ -147,7 +163,6 @@ def _accesses(columns: Functional) -> Iterator[tuple[int, int, _Access]]:
     start, stop = [tuple(b) for b in columns.start.tolist()], [tuple(b) for b in columns.stop.tolist()]
     for task in range(len(pointers) - 1):
         for row in reversed(range(pointers[task], pointers[task + 1])):
-            access = _Access(
-                task, write[row], tensor[row], start[row], stop[row], low[row], low[row] + size[row]
-            )
-            yield space[row], core[row], access
+            root, shape = columns.roots[tensor[row]], columns.shapes[tensor[row]]
+            box = start[row], stop[row]
+            yield space[row], core[row], _Access(task, write[row], root, shape, *box, low[row], low[row] + size[row])

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sim.graph.element_functions import FUNCTIONS
 from sim.graph.graph import Graph
-from sim.graph.op import Op
+from sim.graph.interpolation import interpolate, resize_taps
+from sim.graph.op import CONTRACTIONS, Op
 from sim.graph.tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -52,7 +54,15 @@ def evaluate(
 
 def evaluate_op(op: Op, inputs: Sequence[Array]) -> Array:
     """The operator's own result, before its epilogue."""
+    if op.kind in CONTRACTIONS and len(inputs) > 2:
+        return add_bias(op, _RULES[op.kind](op, inputs[:2]), inputs[2])
     return _RULES[op.kind](op, inputs)
+
+
+def add_bias(op: Op, result: Array, bias: Array) -> Array:
+    """The result of a contraction plus a vector over its channels: axis 1, of a matmul the last."""
+    axis = result.ndim - 1 if op.kind == "matmul" else 1
+    return np.asarray(result + bias.reshape(-1, *(1,) * (result.ndim - 1 - axis)))
 
 
 def apply_epilogue(op: Op, result: Array, extras: Sequence[Array]) -> Array:
@@ -127,11 +137,10 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _matmul(op: Op, inputs: Sequence[Array]) -> Array:
-    a, b = inputs[:2]
+    a, b = inputs
     a = a.swapaxes(-1, -2) if op["transpose_a"] else a
     b = b.swapaxes(-1, -2) if op["transpose_b"] else b
-    result = _product(a, b)
-    return result + inputs[2] if len(inputs) > 2 else result
+    return _product(a, b)
 
 
 def _windows(op: Op, x: Array, fill: Any) -> Array:
@@ -146,7 +155,7 @@ def _windows(op: Op, x: Array, fill: Any) -> Array:
 
 
 def _conv(op: Op, inputs: Sequence[Array]) -> Array:
-    x, weight = inputs[:2]
+    x, weight = inputs
     groups, rank = op["groups"], x.ndim - 2
     windows = _windows(op, x, 0)
     space = windows.shape[2 : 2 + rank]
@@ -157,13 +166,12 @@ def _conv(op: Op, inputs: Sequence[Array]) -> Array:
     columns = windows.transpose(order).reshape(groups, -1, depth)
     filters = weight.reshape(groups, -1, depth).swapaxes(1, 2)
     result = _product(columns, filters).reshape(groups, x.shape[0], *space, -1)
-    result = np.moveaxis(result, -1, 1).reshape(weight.shape[0], x.shape[0], *space).swapaxes(0, 1)
-    return _add_channel_bias(result, inputs)
+    return np.moveaxis(result, -1, 1).reshape(weight.shape[0], x.shape[0], *space).swapaxes(0, 1)
 
 
 def _conv_transpose(op: Op, inputs: Sequence[Array]) -> Array:
     """Every input element adds weight times itself to a window of the output; the padding is cut off."""
-    x, weight = inputs[:2]
+    x, weight = inputs
     groups, rank, kernel = op["groups"], x.ndim - 2, op["kernel"]
     batch, channels, *extents = x.shape
     rows = x.reshape(batch, groups, channels // groups, -1).swapaxes(2, 3)
@@ -187,13 +195,7 @@ def _conv_transpose(op: Op, inputs: Sequence[Array]) -> Array:
         slice(begin, extent - end)
         for begin, extent, end in zip(op["pad_begin"], full, op["pad_end"], strict=True)
     )
-    return _add_channel_bias(result[:, :, *kept], inputs)
-
-
-def _add_channel_bias(result: Array, inputs: Sequence[Array]) -> Array:
-    if len(inputs) < 3:
-        return result
-    return result + inputs[2].reshape(-1, *(1,) * (result.ndim - 2))
+    return np.asarray(result[:, :, *kept])
 
 
 # Pools, reductions, normalisation.
@@ -316,122 +318,17 @@ def _cache_update(op: Op, inputs: Sequence[Array]) -> Array:
     return result
 
 
-_ROUNDINGS: Mapping[str, Callable[[Array], Array]] = {
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
-    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
-}
-
-
 def _resize(op: Op, inputs: Sequence[Array]) -> Array:
-    """Axis by axis, for nearest and linear interpolation are separable; edges are clamped."""
+    """Axis by axis, for nearest and linear interpolation are separable."""
     (result,) = inputs
-    for axis, (extent, scale) in enumerate(zip(op["shape"], op["scales"], strict=True), start=2):
-        last = result.shape[axis] - 1
-        place = _coordinates(op["coordinates"], last + 1, extent, scale)
-        if op["mode"] == "nearest":
-            nearest = _ROUNDINGS[op["rounding"]](place)
-            result = result.take(np.clip(nearest, 0, last).astype(np.int64), axis=axis)
-            continue
-        place = np.clip(place, 0, last)
-        low = np.floor(place).astype(np.int64)
-        share = (place - low).reshape(-1, *(1,) * (result.ndim - 1 - axis))
-        high = np.minimum(low + 1, last)
-        result = result.take(low, axis=axis) * (1.0 - share) + result.take(high, axis=axis) * share
+    for axis in range(2, result.ndim):
+        result = interpolate(result, axis, resize_taps(op, axis, result.shape[axis]))
     return result
 
 
-def _coordinates(rule: str, source: int, target: int, scale: float) -> Array:
-    index = np.arange(target, dtype=np.float64)
-    if rule == "asymmetric":
-        return index / scale
-    if rule == "align_corners":
-        return index * ((source - 1) / (target - 1) if target > 1 else 0.0)
-    if rule == "pytorch_half_pixel" and target == 1:
-        return np.zeros(1)
-    return (index + 0.5) / scale - 0.5
-
-
-# Element by element.
-
-
 def _elementwise(op: Op, inputs: Sequence[Array]) -> Array:
-    return np.asarray(_FUNCTIONS[op["function"]](*inputs, *op["parameters"]))
+    return np.asarray(FUNCTIONS[op["function"]](*inputs, *op["parameters"]))
 
-
-def _sigmoid(x: Array) -> Array:
-    # in this form nothing overflows
-    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)))
-
-
-def _erf(x: Array) -> Array:
-    values = np.fromiter(map(math.erf, x.ravel().tolist()), np.float64, x.size)
-    return values.reshape(x.shape)
-
-
-def _gelu_tanh(x: Array) -> Array:
-    """Hendrycks and Gimpel 2016, the tanh approximation."""
-    return np.asarray(0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x))))
-
-
-def _softplus(x: Array) -> Array:
-    return np.logaddexp(0.0, x)
-
-
-def _cast(x: Array, low: float | None = None, high: float | None = None) -> Array:
-    if low is not None:
-        return np.asarray(np.clip(np.trunc(x), low, high))
-    return x.astype(np.float64) if x.dtype == bool else x
-
-
-_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "div": np.divide,
-    "max": np.maximum,
-    "min": np.minimum,
-    "pow": np.float_power,
-    "square": np.square,
-    "abs": np.abs,
-    "neg": np.negative,
-    "sqrt": np.sqrt,
-    "reciprocal": lambda x: 1.0 / x,
-    "exp": np.exp,
-    "log": np.log,
-    "erf": _erf,
-    "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "relu": lambda x: np.maximum(x, 0),
-    "leaky_relu": lambda x, slope: np.where(x < 0, x * slope, x),
-    "prelu": lambda x, slope: np.where(x < 0, x * slope, x),
-    "elu": lambda x, alpha: np.where(x < 0, alpha * np.expm1(np.minimum(x, 0)), x),
-    "softplus": _softplus,
-    "clip": np.clip,
-    "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0),
-    "hard_swish": lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0),
-    "gelu": lambda x: 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))),
-    "gelu_tanh": _gelu_tanh,
-    "silu": lambda x: x * _sigmoid(x),
-    "mish": lambda x: x * np.tanh(_softplus(x)),
-    "sin": np.sin,
-    "cos": np.cos,
-    "floor": np.floor,
-    "ceil": np.ceil,
-    "round": np.round,
-    "cast": _cast,
-    "quantize": lambda x, scale, zero, low, high: np.clip(np.round(x / scale) + zero, low, high),
-    "dequantize": lambda x, scale, zero: (x - zero) * scale,
-    "copy": lambda x: x,
-    "where": lambda choice, x, y: np.where(choice.astype(bool), x, y),
-    "equal": np.equal,
-    "less": np.less,
-    "greater": np.greater,
-    "not": np.logical_not,
-    "and": np.logical_and,
-    "or": np.logical_or,
-}
 
 _RULES: Mapping[str, Rule] = {
     "conv": _conv,

@@ -75,6 +75,8 @@ class AccessLog:
         order = np.lexsort((-write, task))
         return Functional(
             tuple(self.names),
+            tuple(self.plan.graph.tensors[name].shape for name in self.names),
+            tuple(self.plan.root(name) for name in self.names),
             tuple(self.semantics),
             np.searchsorted(task[order], np.arange(tasks + 1)).astype(np.int64),
             write[order].astype(np.bool_),

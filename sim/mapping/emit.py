@@ -36,8 +36,9 @@ LOAD, COMPUTE, REDUCE, DRAIN, STORE = 0, 1, 2, 60, 61
 class Surroundings(Protocol):
     """What a step needs to know of the steps before it. Task ids are final; [cores of the chip, any], -1 none."""
 
-    def claim(self, step: Step, buffer: str) -> Int64:
-        """Tasks that must finish before the buffer's memory is written."""
+    def claim(self, step: Step, buffer: str, cores: Int64) -> Int64:
+        """Tasks [these cores, any] that must finish before the cores write to the buffer. Cores that do not use
+        it leave what they had there to the next claim."""
         ...
 
     def emptied(self) -> Int64:
@@ -263,20 +264,22 @@ class Emitter:
         """Slots of the parts: a send waits for a free message slot at its receiver, a core's own part for the
         send of the one before."""
         cores = self.loops.cores
-        part_claims, message_claims = self.around.claim(self.step, "part"), self.around.claim(self.step, "message")
+        receivers = np.array(sorted(message), np.int64)
+        message_claims = self.around.claim(self.step, "message", cores[receivers])
         self.users["part"] = self.main[:, -1:]
         self.users["message"] = self.main[:, -1:]
-        for receiver, rounds in message.items():
+        for receiver, claims in zip(receivers.tolist(), message_claims, strict=True):
+            rounds = message[receiver]
             sends = np.stack([pair[0] for pair in rounds], axis=1).reshape(-1)
             adds = np.stack([pair[1] for pair in rounds], axis=1).reshape(-1)
             self.batch.edge(sends[BUFFER_SLOTS:], adds[:-BUFFER_SLOTS])
-            self.batch.after(sends[:BUFFER_SLOTS, None], message_claims[cores[receiver]][None, :])
+            self.batch.after(sends[:BUFFER_SLOTS, None], claims[None, :])
             self.users["message"] = self._replace_users("message", receiver, adds[-1])
             self.users["part"] = self._replace_users("part", receiver, adds[-1])
         for sender, sends in sent.items():
             self.batch.edge(empties[sender, 1:], sends[:-1])
             self.users["part"] = self._replace_users("part", sender, sends[-1])
-        self.batch.after(empties[:, :1], part_claims[cores])
+        self.batch.after(empties[:, :1], self.around.claim(self.step, "part", cores))
 
     def _replace_users(self, name: str, position: int, task: Int64) -> Int64:
         users = self.users[name].copy()
@@ -316,7 +319,9 @@ class Emitter:
         self.loads[index] = (tasks, fills)
         consumers = self._consumers(operand)
         slots = self.slots[name]
-        claims = self.around.claim(self.step, name)[self.loops.cores]
+        mine = self.around.claim(self.step, name, self.loops.cores[positions])
+        claims = np.full((len(self.loops.cores), mine.shape[1]), -1, np.int64)
+        claims[positions] = mine
         for sharer in range(fills.members.shape[1]):
             members = fills.members[:, sharer]
             self.batch.edge(consumers[members][:, fills.first], tasks)
@@ -361,11 +366,10 @@ class Emitter:
         cores = loops.cores[self.owners]
         drains = self.drain[self.owners]
         if step.keep:
-            claims = self.around.claim(step, "kept")[cores]
-            self.batch.after(drains[:, :1], claims)
+            self.batch.after(drains[:, :1], self.around.claim(step, "kept", cores))
         else:
             slots = self.slots["out"]
-            claims = self.around.claim(step, "out")[cores]
+            claims = self.around.claim(step, "out", cores)
             for slot in range(min(slots, drains.shape[1])):
                 self.batch.after(drains[:, slot : slot + 1], claims)
             self.users["out"] = self.drain[:, -1:]

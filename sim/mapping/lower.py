@@ -88,6 +88,7 @@ class Lowering:
     def __post_init__(self) -> None:
         cores = self.chip.core_count
         self.half = np.zeros(cores, np.int64)
+        self.inherited: dict[str, Int64] = {}
         self.scratchpads = [Occupancy(cores) for _ in self.chip.cores]
         # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads.
         self.drams = [Occupancy(cores), Occupancy(cores)]
@@ -95,11 +96,15 @@ class Lowering:
 
     # ---- what a step asks of the steps before it (see emit.Surroundings) --------------------------------------
 
-    def claim(self, step: Step, buffer: str) -> Int64:
+    def claim(self, step: Step, buffer: str, cores: Int64) -> Int64:
         root = self.plan.root(step.nest.out.tensor.name)
         key = f"kept:{root}" if buffer == "kept" else f"{self.position}:{buffer}"
         layout = self.plan.scratchpads[step.kind]
-        return self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
+        users = self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
+        idle = users.copy()
+        idle[cores] = -1
+        self.inherited[key] = idle[:, (idle >= 0).any(axis=0)]
+        return users[cores]
 
     def emptied(self) -> Int64:
         return self.sums
@@ -187,7 +192,8 @@ class Lowering:
         for name, users in emitter.users.items():
             key = f"{position}:{name}"
             where = layout.address_bytes[key], layout.size_bytes[key]
-            self.scratchpads[step.kind].release(*where, self._per_core(step, final[users]))
+            mine = np.concatenate([self._per_core(step, final[users]), self.inherited.pop(key)], axis=1)
+            self.scratchpads[step.kind].release(*where, mine)
         if self.log is not None:
             self.log.semantics += [None] * (len(self.rows) - 1 - len(self.log.semantics))
             self.log.semantics.append((self.plan.graph.ops[step.op], step.nest))
@@ -245,11 +251,11 @@ class Lowering:
                 # Stores of a core may finish in any order: all of them count.
                 stores = np.full((self.chip.core_count, len(writers.store)), -1, np.int64)
                 stores[writers.core, np.arange(len(writers.store))] = writers.store
-                users = np.concatenate([*self.readers[root], stores], axis=1)
                 key = f"kept:{root}"
+                users = np.concatenate([*self.readers[root], stores, self.inherited.pop(key)], axis=1)
                 self.scratchpads[kept.kind].release(layout.address_bytes[key], layout.size_bytes[key], users)
         for root, last in self.plan.last_read.items():
-            if last == position and root in self.written and self.readers.get(root):
+            if last == position and self.readers.get(root):
                 layout = self.plan.dram
                 users = np.concatenate(self.readers[root], axis=1)
                 self.drams[self.parity].release(layout.address_bytes[root], layout.size_bytes[root], users)

@@ -46,7 +46,7 @@ def map_graph(
     fabric = Fabric(chip)
     assignment = _assignment(graph, chip, fabric, partition, dataflow, memo)
     single = inputs > 1 or bool(assignment.stages)
-    segments = one_segment(graph) if single else find_segments(graph, unroll=unroll)
+    segments = one_segment(graph) if single else find_segments(graph, unroll=unroll or functional)
     plan = make_plan(graph, chip, fabric, assignment, dataflow=dataflow, segments=segments, memo=memo)
     program = lower(plan, chip, fabric, inputs=inputs, functional=functional)
     return replace(program, facts=_facts(plan, chip, assignment, program))

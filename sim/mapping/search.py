@@ -109,7 +109,7 @@ def split_candidates(nest: Nest, site: Site, roles: frozenset[str]) -> Iterator[
     for index, dim in enumerate(nest.dims):
         if dim.role not in roles or (dim.role == "k" and not nest.contraction):
             continue
-        limit = min(dim.extent, MAX_REDUCTION_CORES if dim.role == "k" else cores)
+        limit = min(dim.extent, cores, MAX_REDUCTION_CORES if dim.role == "k" else cores)
         options[index] = [p for p in {*parts, limit} if 1 < p <= limit]
     one = [1] * len(nest.dims)
     found: set[tuple[int, ...]] = {tuple(one)}

@@ -17,6 +17,7 @@ from sim.hw.chip import Chip
 from sim.hw.technology import Technology
 from sim.program import Int64, Program, Segment
 from sim.report.causes import Starts
+from sim.report.contention import limiting_links
 from sim.report.critical_path import Pieces, critical_path
 from sim.report.invariants import check, check_energy
 from sim.report.roofline import Bound, Floors, network_bound, segment_floors
@@ -103,7 +104,8 @@ def _segment(
     idle_w: float,
 ) -> SegmentAccount:
     traffic = operator_traffic(program, segment, routes)
-    pieces = critical_path(program, segment, times, starts, routes)
+    limiting = limiting_links(program, segment, times)
+    pieces = critical_path(program, segment, times, starts, routes, limiting)
     critical = np.bincount(pieces.op, weights=pieces.duration, minlength=len(segment.ops)).astype(np.int64)
     # Idle power goes to the operators by their share of the critical path, which adds up to the latency.
     static_j = idle_w * critical / PS_PER_S
@@ -115,7 +117,7 @@ def _segment(
         links=link_work(program, segment),
         floors=segment_floors(program, segment, chip),
         pieces=pieces,
-        stalls=queue_stalls(program, segment, times, starts, routes),
+        stalls=queue_stalls(program, segment, times, starts, limiting),
         overlap=segment_overlap(segment, times),
         time=operator_time(segment, times),
         critical=critical,

@@ -10,11 +10,13 @@ from sim.timeline import SegmentTimeline
 
 
 def limiting_links(program: Program, segment: Segment, times: SegmentTimeline) -> Int64:
-    """For every task the link of its route that was busiest while its payload flowed; -1 for tasks that move nothing.
+    """For every task the link of its route that was busiest while its payload flowed; -1 for tasks that
+    move nothing.
 
-    A fair share is limited by a saturated link, so the busiest link of the route is the one that a transfer waited
-    for: its own slowest link if it had that for itself, else where it met others. Between the start and the end of its
-    flow each transfer is taken to run at its average rate. Of equally busy links the first of the route is named.
+    A fair share is limited by a saturated link, so the busiest link of the route is the one that a transfer
+    waited for: its own slowest link if it had that for itself, else where it met others. Between the start
+    and the end of its flow each transfer is taken to run at its average rate. Of equally busy links the
+    first of the route is named.
     """
     limiting = np.full(segment.tasks, -1, np.int64)
     moves = np.flatnonzero(is_transfer(segment))

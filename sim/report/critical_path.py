@@ -34,12 +34,18 @@ class Pieces:
 
 
 def critical_path(
-    program: Program, segment: Segment, times: SegmentTimeline, starts: Starts, routes: Routes
+    program: Program,
+    segment: Segment,
+    times: SegmentTimeline,
+    starts: Starts,
+    routes: Routes,
+    limiting: Int64,
 ) -> Pieces:
     """Walk back from the last finish along the causes of the starts, then split every transfer.
 
     A transfer on the path becomes its head latency, the time its payload needs alone at the full rate of
-    its slowest link, and contention (the rest). Time: the number of tasks on the path.
+    its slowest link, and contention (the rest) on the link that limited it (`limiting_links`). Time: the
+    number of tasks on the path.
     """
     task, until, released = _walk(times, starts)
     length = until - times.start[task]
@@ -48,14 +54,14 @@ def critical_path(
     moved = is_transfer(segment)[task] & (length > 0)
     latency = np.where(moved, segment.dur[task], 0)
     alone = np.where(moved, ticks_alone(segment, routes)[task], 0)
-    link = queues + routes.bottleneck[np.maximum(segment.route[task], 0)] if len(routes.rate) else queue
+    own = queues + routes.bottleneck[np.maximum(segment.route[task], 0)] if len(routes.rate) else queue
     first = np.zeros(len(task), np.int64)
     first[0] = released
     columns = (
         (RELEASE, queue, first),
         (LATENCY, queue, latency),
-        (BANDWIDTH, link, alone),
-        (CONTENTION, link, np.where(moved, length - latency - alone, 0)),
+        (BANDWIDTH, own, alone),
+        (CONTENTION, queues + limiting[task], np.where(moved, length - latency - alone, 0)),
         (COMPUTE, queue, np.where(moved, 0, length)),
     )
     duration = np.stack([d for _, _, d in columns], axis=1).ravel()

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from sim.cost.transfers import is_transfer
 from sim.program import Int64, Program, Segment
 from sim.report.causes import Cause, Starts, previous_in_queue
-from sim.report.contention import limiting_links
 from sim.timeline import SegmentTimeline
 
 COMPUTE_UNITS = ("array", "vector")
@@ -47,7 +46,7 @@ def compute_queues(program: Program) -> Int64:
 
 
 def queue_stalls(
-    program: Program, segment: Segment, times: SegmentTimeline, starts: Starts
+    program: Program, segment: Segment, times: SegmentTimeline, starts: Starts, limiting: Int64
 ) -> Int64:
     """Ticks of each compute queue (rows, as `compute_queues`) by STALLS (columns); every row adds up to the
     end.
@@ -74,20 +73,15 @@ def queue_stalls(
     ticks[:, FILL_DRAIN] = first + end - last
     previous = previous_in_queue(segment)[mine]
     idle_from = np.where(previous >= 0, free[previous], first)
-    _follow(
-        ticks, row[mine], mine, idle_from, segment, times, starts, _payload_stall(program, segment, times)
-    )
+    _follow(ticks, row[mine], mine, idle_from, segment, times, starts, _payload_stall(program, limiting))
     return ticks
 
 
-def _payload_stall(program: Program, segment: Segment, times: SegmentTimeline) -> Int64:
-    """The stall that waiting for each task's payload is: by the kind of link that limited it, or DEPENDENCY."""
-    stall = np.full(segment.tasks, DEPENDENCY, np.int64)
-    moves = is_transfer(segment)
-    if moves.any():
-        of_link = np.array([_OF_LINK_KIND[link.kind] for link in program.links], np.int64)
-        stall[moves] = of_link[limiting_links(program, segment, times)[moves]]
-    return stall
+def _payload_stall(program: Program, limiting: Int64) -> Int64:
+    """The stall that waiting for each task's payload is: by the kind of link that limited it, or
+    DEPENDENCY."""
+    of_link = [_OF_LINK_KIND[link.kind] for link in program.links]
+    return np.array([*of_link, DEPENDENCY], np.int64)[limiting]
 
 
 def _follow(

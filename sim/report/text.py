@@ -87,24 +87,32 @@ def render_text(report: Report, console: Console) -> None:
     block = "#" if console.options.ascii_only else "█"
 
     def show(item: RichTable | str) -> None:
-        console.print(item, width=width, highlight=False, soft_wrap=False)
+        # No markup: brackets in the names of operators and links are only brackets.
+        console.print(item, width=width, highlight=False, markup=False)
 
-    _headline(report, show)
-    show("\n[bold]Where did the time go[/bold]")
+    def title(text: str, more: str = "") -> None:
+        from rich.text import Text
+
+        console.print(Text.assemble((text, "bold"), more), width=width)
+
+    title(*_title(report))
+    show("")
+    show(_headline(report))
+    title("\nWhere did the time go")
     show(_overlap_table(report, block))
     show(_units_table(report))
     show(_critical_table(report, block))
-    show("\n[bold]Where did the energy go[/bold]")
+    title("\nWhere did the energy go")
     show(_energy_table(report, block))
-    show("\n[bold]Memory traffic[/bold]")
+    title("\nMemory traffic", "" if _inputs(report) == 1 else " of all inputs")
     show(_traffic_table(report))
-    show(f"\n[bold]Operators[/bold] by their part of the critical path (top {TOP_OPERATORS})")
+    title("\nOperators", f" by their part of the critical path (top {TOP_OPERATORS})")
     rows = top_operators(report.tables["ops"])
     show(_operators_table(rows, width))
     for line in (*_others(rows), *_notes(report, rows)):
         show(line)
     if report.tables["parts"]:
-        show(f"\n[bold]Parts[/bold] of the partition{_balance(report.facts)}")
+        title("\nParts", f" of the partition{_balance(report.facts)}")
         show(_parts_table(report.tables["parts"]))
 
 
@@ -120,52 +128,54 @@ def top_operators(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return sorted(merged.values(), key=lambda row: -row["time_s"])
 
 
-def _headline(report: Report, show: Any) -> None:
+def _inputs(report: Report) -> int:
+    return 1 + int(max(report.tables["ops"]["input"]))
+
+
+def _title(report: Report) -> tuple[str, str]:
+    v, inputs = report.values, _inputs(report)
+    several = "" if inputs == 1 else f", {inputs} back-to-back inputs"
+    return f"{v['workload']} on {v['chip']}", f"  ({v['fidelity']}, {v['engine']} engine{several})"
+
+
+def _headline(report: Report) -> RichTable:
     v: Mapping[str, Any] = report.values
-    unit = v["throughput_unit"]
-    above = v["latency_s"] / v["bound_latency_s"] if v["bound_latency_s"] else None
-    limit = _RESOURCE_WORDS.get(str(v["bottleneck"]), "no resource")
-    inputs = 1 + max(report.tables["ops"]["input"])
-    how = f"{v['fidelity']}, {v['engine']} engine"
-    how += "" if inputs == 1 else f", {inputs} back-to-back inputs"
-    show(f"[bold]{v['workload']}[/bold] on [bold]{v['chip']}[/bold]  ({how})\n")
+    unit, bound_s, cost_usd = v["throughput_unit"], v["bound_latency_s"], v["cost_usd"]
+    limit = _RESOURCE_WORDS.get(v["bottleneck"], "no resource")
+    power = format_quantity(v["power_w"], "power")
     grid = _table((None, None, None, None))
     grid.show_header = False
-    rows = [
-        (
-            "latency" if inputs == 1 else "latency of one",
-            _time(v["latency_s"]),
-            "throughput",
-            f"{_count(v['throughput_per_s'])} {unit}/s",
-        ),
-        (
-            "bound",
-            f"{_time(v['bound_latency_s'])}, set by {limit}",
-            "distance",
-            "" if above is None else f"{above:.2f} x the bound",
-        ),
-        (
-            "array utilisation",
-            _percent(v["array_utilization"]),
-            "work",
-            f"{_count(v['macs'])} MAC, {_count(v['tasks'])} tasks",
-        ),
-        (
-            f"energy per {_singular(unit)}",
-            format_quantity(v["energy_per_input_j"], "energy"),
-            "power",
-            f"{format_quantity(v['power_w'], 'power')}, {_plain(v['tops_per_w'])} TOPS/W",
-        ),
-        (
-            "die area",
-            f"{v['area_mm2']:.1f} mm2",
-            "cost",
-            "not modelled" if v["cost_usd"] is None else f"{v['cost_usd']:.0f} USD",
-        ),
-    ]
-    for row in rows:
-        grid.add_row(*row)
-    show(grid)
+    grid.add_row(
+        "latency" if _inputs(report) == 1 else "latency of one",
+        _time(v["latency_s"]),
+        "throughput",
+        f"{_count(v['throughput_per_s'])} {unit}/s",
+    )
+    grid.add_row(
+        "bound",
+        f"{_time(bound_s)}, set by {limit}",
+        "distance",
+        f"{v['latency_s'] / bound_s:.2f} x the bound" if bound_s else "",
+    )
+    grid.add_row(
+        "array utilisation",
+        _percent(v["array_utilization"]),
+        "work",
+        f"{_count(v['macs'])} MAC, {_count(v['tasks'])} tasks",
+    )
+    grid.add_row(
+        f"energy per {_singular(unit)}",
+        format_quantity(v["energy_per_input_j"], "energy"),
+        "power",
+        f"{power}, {_plain(v['tops_per_w'])} TOPS/W",
+    )
+    grid.add_row(
+        "die area",
+        f"{v['area_mm2']:.1f} mm2",
+        "cost",
+        "not modelled" if cost_usd is None else f"{cost_usd:.0f} USD",
+    )
+    return grid
 
 
 def _overlap_table(report: Report, block: str) -> RichTable:
@@ -257,7 +267,9 @@ def _operators_table(rows: Sequence[Mapping[str, Any]], width: int) -> RichTable
         )
         # A tile is shown by its sizes alone: the table of operators names their dimensions.
         sizes = "x".join(part.split("=")[1] for part in row["tile"].split())
-        name, kind = _cut(row["name"], NAME_WIDTH), _cut(row["kind"], KIND_WIDTH)
+        times = f" x{row['repeats']}" if row["repeats"] > 1 else ""
+        name = _cut(row["name"], NAME_WIDTH - len(times)) + times
+        kind = _cut(row["kind"], KIND_WIDTH)
         table.add_row(name, *((kind, *numbers, _cut(sizes, TILE_WIDTH)) if wide else numbers))
     return table
 

@@ -17,7 +17,7 @@ from sim.engine import compiled, reference
 from sim.program import Program
 from sim.timeline import Timeline
 
-PROGRAMS = 150
+PROGRAMS = 300
 LEAST_CAUGHT = 3
 FREEZE = "any(share[link] == lowest for link, _ in routes[flow])"
 MUTATIONS = {

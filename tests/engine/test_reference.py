@@ -98,6 +98,22 @@ def test_max_min_of_three_flows_on_two_links(run: Run) -> None:
     assert times(run, program) == [(0, LATENCY + 1000), (0, LATENCY + 1500), (0, LATENCY + 1000)]
 
 
+def test_a_link_that_is_full_but_for_rounding_binds(run: Run) -> None:
+    """Links of 2^20 and 2^20 + 1 units per tick lead into one of 2^21 + 1: half of that, rounded down, is 2^20."""
+    routes = [[(0, PLAIN), (2, PLAIN)], [(1, PLAIN), (2, PLAIN)]]
+    capacities = [1 << 20, (1 << 20) + 1, (2 << 20) + 1]
+    assert reference.max_min_rates([tuple(route) for route in routes], capacities) == [1 << 20, 1 << 20]
+    program = build_program([[load(0, 10**7, 0), load(1, 10**7, 1)]], [1, 1], capacities, routes)
+    assert times(run, program) == [(0, LATENCY + 16 * 10**7)] * 2
+
+
+def test_no_flow_stands_still(run: Run) -> None:
+    """Five flows at 1/256 efficiency would each get 0.8 units per tick; the least rate is one unit per tick."""
+    tasks = [load(queue, 1) for queue in range(5)]
+    program = build_program([tasks], [1] * 5, [1 << 10], [[(0, 256 * PLAIN)]])
+    assert times(run, program) == [(0, LATENCY + 2**24)] * 5
+
+
 @pytest.mark.parametrize(("weight", "rate"), [(256, 1705), (257, 1699)])
 def test_what_a_weighted_flow_leaves_is_counted_in_fractions_of_a_unit(weight: int, rate: int) -> None:
     """Link 1 binds the first flow at 341 units per tick, which takes 342.33 of link 0 and leaves 1705.67.

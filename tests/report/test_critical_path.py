@@ -26,6 +26,7 @@ from programs import (
 from sim.cost.transfers import program_routes
 from sim.program import Kind
 from sim.report.causes import explain
+from sim.report.contention import limiting_links
 from sim.report.critical_path import CAUSES, critical_path
 
 
@@ -33,7 +34,8 @@ def _pieces(build: Builder) -> tuple[list[tuple[int, int, str, int]], int]:
     """(task, resource, cause, ticks) of every piece, and the end of the run."""
     program, timeline = simulate(build.segment())
     segment, times = program.segments[0], timeline.segments[0]
-    found = critical_path(program, segment, times, explain(program, segment, times), program_routes(program))
+    starts, limiting = explain(program, segment, times), limiting_links(program, segment, times)
+    found = critical_path(program, segment, times, starts, program_routes(program), limiting)
     columns = (found.task, found.resource, found.cause, found.duration)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return [(task, resource, CAUSES[cause], ticks) for task, resource, cause, ticks in rows], times.end

@@ -137,10 +137,10 @@ def test_no_queue_is_busy_for_longer_than_the_run() -> None:
         return SegmentTimeline(np.zeros(5, np.int64), np.array([compute] * 2 + [transfer] * 3), 0)
 
     _check_queues(program, program.segments[0], times(400, 100))
-    with pytest.raises(InvariantViolation, match="queue core0.array is busy"):
+    with pytest.raises(InvariantViolation, match=r"queue core0\.array is busy"):
         _check_queues(program, program.segments[0], times(399, 100))
     # Three transfers of 400 ticks with room for two at once cannot be over in less than 600.
-    with pytest.raises(InvariantViolation, match="queue core0.load is busy"):
+    with pytest.raises(InvariantViolation, match=r"queue core0\.load is busy"):
         _check_queues(program, program.segments[0], times(400, 400))
 
 

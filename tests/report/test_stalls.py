@@ -20,9 +20,9 @@ from programs import (
     simulate,
 )
 
-from sim.cost.transfers import program_routes
 from sim.program import Kind
 from sim.report.causes import explain
+from sim.report.contention import limiting_links
 from sim.report.stalls import STALLS, compute_queues, operator_time, queue_stalls, segment_overlap
 
 
@@ -31,7 +31,7 @@ def _stalls(build: Builder) -> dict[int, dict[str, int]]:
     program, timeline = simulate(build.segment())
     segment, times = program.segments[0], timeline.segments[0]
     starts = explain(program, segment, times)
-    table = queue_stalls(program, segment, times, starts, program_routes(program))
+    table = queue_stalls(program, segment, times, starts, limiting_links(program, segment, times))
     assert (table.sum(axis=1) == times.end).all()
     rows = (dict(zip(STALLS, row, strict=True)) for row in table.tolist())
     named = zip(compute_queues(program).tolist(), rows, strict=True)
@@ -64,6 +64,17 @@ def test_a_gap_is_followed_through_a_chain_of_causes() -> None:
     assert found[ARRAY] == {"busy": 15, "dependency": 50, "transfer_latency": 6, "interconnect": 20}
     # The other core waited for the first, and had nothing to do at the end.
     assert found[ARRAY1] == {"busy": 50, "dependency": 10, "no_work": 31}
+
+
+def test_a_transfer_that_meets_others_on_the_dram_waits_for_the_dram() -> None:
+    build = Builder([operator()])
+    first = build.compute(ARRAY, 10)
+    build.move(Kind.LOAD, LOAD_QUEUE1, 1000, TO_CORE1)
+    load = build.move(Kind.LOAD, LOAD_QUEUE, 100, TO_CORE0, after=[first])
+    build.compute(ARRAY, 5, after=[load])
+    # 10 to 20 latency, then half of the DRAM's byte per tick: 200 ticks.
+    found = _stalls(build)
+    assert found[ARRAY] == {"busy": 15, "transfer_latency": 10, "dram": 200, "fill_drain": 1010 + 100 - 225}
 
 
 def test_before_the_first_and_after_the_last_compute_is_fill_and_drain() -> None:

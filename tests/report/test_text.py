@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -77,3 +78,18 @@ def test_facts_of_the_mapping_are_shown_with_their_units() -> None:
         r"core 1 +2 +1 us +0 B +50\.0 %",
     ):
         assert re.search(expected, text), expected
+
+
+def test_repeats_and_long_names_are_shown_in_short() -> None:
+    name = "encoder.layers.11.feed_forward.down_projection"
+    segment = layer()
+    long = replace(segment.ops[0], name=name, mapping={**segment.ops[0].mapping, "tile": {"row": 7, "k": 64}})
+    text = _text(report_of(replace(segment, ops=(long, *segment.ops[1:])), repeats=(12,), layers=12))
+    assert re.search(r"encoder\.\.\.ojection x12 +matmul .* 7x64", text)
+    assert "relu x12" in text
+
+
+def test_brackets_in_names_are_not_markup() -> None:
+    segment = layer()
+    odd = replace(segment.ops[0], name="gate[bold][0]")
+    assert "gate[bold][0]  matmul" in _text(report_of(replace(segment, ops=(odd, *segment.ops[1:]))))

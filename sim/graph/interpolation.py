@@ -1,0 +1,71 @@
+"""Resizing along one axis: which elements of the source every output element reads, and in which mix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.graph.op import Op
+
+Array = npt.NDArray[Any]
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Per output element [Y]: the source elements `low` <= `high` next to its coordinate, and the `share` of
+    `high` in the mix. Nearest interpolation has no share: `low` alone counts. Both indices never fall with y."""
+
+    low: Int64
+    high: Int64
+    share: npt.NDArray[np.float64] | None
+
+    def part(self, start: int, stop: int, origin: int) -> Taps:
+        """Those of output elements [start, stop), in a source that begins at its element `origin`."""
+        share = None if self.share is None else self.share[start:stop]
+        return Taps(self.low[start:stop] - origin, self.high[start:stop] - origin, share)
+
+
+def resize_taps(op: Op, axis: int, source: int) -> Taps:
+    """Taps of the resize `op` along one axis (2 or more) of [N, C, *S], `source` elements long.
+
+    Coordinates are clamped to the source. Formulas: onnx.ai/onnx/operators/onnx__Resize.html.
+    """
+    place = _coordinates(op["coordinates"], source, op["shape"][axis - 2], op["scales"][axis - 2])
+    if op["mode"] == "nearest":
+        nearest = np.clip(_ROUNDINGS[op["rounding"]](place), 0, source - 1).astype(np.int64)
+        return Taps(nearest, nearest, None)
+    place = np.clip(place, 0, source - 1)
+    low = np.floor(place)
+    return Taps(low.astype(np.int64), np.ceil(place).astype(np.int64), place - low)
+
+
+def interpolate(x: Array, axis: int, taps: Taps) -> Array:
+    """`x` with `axis` replaced by the outputs of `taps`."""
+    if taps.share is None:
+        return x.take(taps.low, axis=axis)
+    share = taps.share.reshape(-1, *(1,) * (x.ndim - 1 - axis))
+    return np.asarray(x.take(taps.low, axis=axis) * (1.0 - share) + x.take(taps.high, axis=axis) * share)
+
+
+_ROUNDINGS: Mapping[str, Callable[[Array], Array]] = {
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+}
+
+
+def _coordinates(rule: str, source: int, target: int, scale: float) -> Array:
+    index = np.arange(target, dtype=np.float64)
+    if rule == "asymmetric":
+        return index / scale
+    if rule == "align_corners":
+        return index * ((source - 1) / (target - 1) if target > 1 else 0.0)
+    if rule == "pytorch_half_pixel" and target == 1:
+        return np.zeros(1)
+    return (index + 0.5) / scale - 0.5

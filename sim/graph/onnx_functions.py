@@ -1,0 +1,238 @@
+"""ONNX operators that work element by element, and reductions: handlers by operator type.
+
+Semantics: the ONNX operator definitions, onnx.ai/onnx/operators, of the opset of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported, normal_axis
+
+_UNARY: Mapping[str, str] = {
+    "Abs": "abs",
+    "Ceil": "ceil",
+    "Cos": "cos",
+    "Erf": "erf",
+    "Exp": "exp",
+    "Floor": "floor",
+    "HardSwish": "hard_swish",
+    "Log": "log",
+    "Mish": "mish",
+    "Neg": "neg",
+    "Not": "not",
+    "Reciprocal": "reciprocal",
+    "Relu": "relu",
+    "Round": "round",
+    "Sigmoid": "sigmoid",
+    "Sin": "sin",
+    "Softplus": "softplus",
+    "Sqrt": "sqrt",
+    "Tanh": "tanh",
+}
+
+_WITH_PARAMETERS: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
+    "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
+    "Elu": ("elu", (("alpha", 1.0),)),
+    "HardSigmoid": ("hard_sigmoid", (("alpha", 0.2), ("beta", 0.5))),
+}
+
+_BINARY: Mapping[str, str] = {
+    "Add": "add",
+    "And": "and",
+    "Div": "div",
+    "Equal": "equal",
+    "Greater": "greater",
+    "Less": "less",
+    "Mul": "mul",
+    "Or": "or",
+    "PRelu": "prelu",
+    "Sub": "sub",
+}
+
+_NEGATED: Mapping[str, str] = {"GreaterOrEqual": "less", "LessOrEqual": "greater"}
+
+_CHAINED: Mapping[str, str] = {"Sum": "add", "Mean": "add", "Max": "max", "Min": "min"}
+
+_REDUCTIONS: Mapping[str, tuple[str | None, str, str | None]] = {
+    # what is applied before, the reduction, what is applied after
+    "ReduceSum": (None, "sum", None),
+    "ReduceMean": (None, "mean", None),
+    "ReduceMax": (None, "max", None),
+    "ReduceMin": (None, "min", None),
+    "ReduceProd": (None, "prod", None),
+    "ReduceL1": ("abs", "sum", None),
+    "ReduceL2": ("square", "sum", "sqrt"),
+    "ReduceSumSquare": ("square", "sum", None),
+    "ReduceLogSum": (None, "sum", "log"),
+    "ReduceLogSumExp": ("exp", "sum", "log"),
+}
+
+_INTEGER_RANGES: Mapping[str, tuple[float, float]] = {
+    f"{sign}int{bits}": (-(2.0 ** (bits - 1)) if not sign else 0.0, 2.0 ** (bits - (not sign)) - 1.0)
+    for bits in (4, 8, 16, 32, 64)
+    for sign in ("", "u")
+}
+
+
+def _unary(model: Importer, node: Node) -> list[str]:
+    return [model.function(node, _UNARY[node.op_type], model.tensor(node, 0))]
+
+
+def _with_parameters(model: Importer, node: Node) -> list[str]:
+    function, defaults = _WITH_PARAMETERS[node.op_type]
+    parameters = [node.get(name, default) for name, default in defaults]
+    return [model.function(node, function, model.tensor(node, 0), parameters=parameters)]
+
+
+def _gelu(model: Importer, node: Node) -> list[str]:
+    node.expect("approximate", "none", "tanh")
+    function = "gelu" if node.get("approximate", "none") == "none" else "gelu_tanh"
+    return [model.function(node, function, model.tensor(node, 0))]
+
+
+def _clip(model: Importer, node: Node) -> list[str]:
+    """Bounds are attributes before opset 11, inputs after; an absent one is no bound."""
+    limits = []
+    for index, (attribute, default) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
+        given = node.get(attribute, None)
+        found = model.value(node, index) if given is None else np.asarray(given)
+        limits.append(default if found is None else float(found.reshape(-1)[0]))
+    return [model.function(node, "clip", model.tensor(node, 0), parameters=limits)]
+
+
+def _binary(model: Importer, node: Node) -> list[str]:
+    node.expect("broadcast", 0)
+    a, b = model.tensor(node, 0), model.tensor(node, 1)
+    if node.op_type == "Div" and "int" in model.dtype(a):
+        raise Unsupported("a division of integers that the model computes")
+    return [model.function(node, _BINARY[node.op_type], a, b)]
+
+
+def _negated(model: Importer, node: Node) -> list[str]:
+    opposite = model.function(node, _NEGATED[node.op_type], model.tensor(node, 0), model.tensor(node, 1))
+    return [model.function(node, "not", opposite)]
+
+
+def _power(model: Importer, node: Node) -> list[str]:
+    """Squares and square roots, which are what exponents mostly are, cost less than a power."""
+    node.expect("broadcast", 0)
+    base = model.tensor(node, 0)
+    exponent = model.constants.get(node.inputs[1])
+    if exponent is not None and exponent.size == 1 and exponent.ndim <= len(model.shape(base)):
+        plain = {2.0: "square", 0.5: "sqrt"}.get(float(exponent.reshape(-1)[0]))
+        if plain:
+            return [model.function(node, plain, base)]
+    return [model.function(node, "pow", base, model.tensor(node, 1))]
+
+
+def _chained(model: Importer, node: Node) -> list[str]:
+    """A sum (maximum, ...) of any number of tensors: one operator for each after the first."""
+    tensors = model.tensors(node)
+    result = tensors[0]
+    for other in tensors[1:]:
+        result = model.function(node, _CHAINED[node.op_type], result, other)
+    if node.op_type == "Mean":
+        result = model.function(node, "mul", result, model.scalar(node, 1.0 / len(tensors), result))
+    return [result]
+
+
+def _where(model: Importer, node: Node) -> list[str]:
+    return [model.function(node, "where", *model.tensors(node))]
+
+
+def _cast(model: Importer, node: Node) -> list[str]:
+    x = model.tensor(node, 0)
+    if node.op_type == "CastLike":
+        return [_convert(model, node, x, model.dtype(model.tensor(node, 1)))]
+    import onnx
+
+    found = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(node.attributes["to"])).name
+    if found not in DTYPES:
+        raise Unsupported(f"a cast to {found}")
+    return [_convert(model, node, x, DTYPES[found], _INTEGER_RANGES.get(found))]
+
+
+def _convert(
+    model: Importer, node: Node, x: str, dtype: str, limits: tuple[float, float] | None = None
+) -> str:
+    source = model.dtype(x)
+    if source == dtype:
+        return x
+    if dtype == "bool":
+        zero = model.builder.weight((), f"{node.name}.zero", source, np.array(0.0, np.float32))
+        return model.function(node, "not", model.function(node, "equal", x, zero))
+    truncates = source != "bool" and "int" not in source and "int" in dtype
+    parameters = (limits or _INTEGER_RANGES[dtype]) if truncates else ()
+    return model.function(node, "cast", x, parameters=parameters, dtype=dtype)
+
+
+def _quantize(model: Importer, node: Node) -> list[str]:
+    x, scale, zero = model.tensor(node, 0), model.value(node, 1), model.value(node, 2)
+    if scale is None or scale.size != 1:
+        raise Unsupported("a scale per channel or block of a tensor that the model computes")
+    target = "uint8" if zero is None else zero.dtype.name
+    if target not in _INTEGER_RANGES:
+        raise Unsupported(f"quantisation to {target}")
+    origin = 0.0 if zero is None else float(zero.reshape(-1)[0])
+    parameters = (float(scale.reshape(-1)[0]), origin, *_INTEGER_RANGES[target])
+    return [model.function(node, "quantize", x, parameters=parameters, dtype=DTYPES[target])]
+
+
+def _dequantize(model: Importer, node: Node) -> list[str]:
+    """(x - zero) * scale; with one scale per channel, as a cast, a subtraction and a product."""
+    x, scale, zero = model.tensor(node, 0), model.value(node, 1), model.value(node, 2)
+    if scale is None:
+        raise ValueError("the scale is missing")
+    dtype = DTYPES[scale.dtype.name]
+    if scale.size == 1:
+        origin = 0.0 if zero is None else float(zero.reshape(-1)[0])
+        parameters = (float(scale.reshape(-1)[0]), origin)
+        return [model.function(node, "dequantize", x, parameters=parameters, dtype=dtype)]
+    if scale.ndim != 1 or node.get("block_size", 0):
+        raise Unsupported("a scale per block")
+    shape = [1] * len(model.shape(x))
+    shape[normal_axis(node.get("axis", 1), len(shape))] = scale.size
+    result = model.function(node, "cast", x, dtype=dtype)
+    if zero is not None and zero.any():
+        origin_weight = model.weight(zero.astype(scale.dtype).reshape(shape), f"{node.name}.zero")
+        result = model.function(node, "sub", result, origin_weight)
+    factor = model.weight(scale.reshape(shape), f"{node.name}.scale")
+    return [model.function(node, "mul", result, factor)]
+
+
+def _reduce(model: Importer, node: Node) -> list[str]:
+    x = model.tensor(node, 0)
+    rank = len(model.shape(x))
+    before, function, after = _REDUCTIONS[node.op_type]
+    given = model.ints(node, "axes", 1)
+    if not given and node.get("noop_with_empty_axes", 0):
+        axes: tuple[int, ...] = ()
+    else:
+        axes = tuple(sorted(normal_axis(axis, rank) for axis in given or range(rank)))
+    if before:
+        x = model.function(node, before, x)
+    if axes:
+        attributes = {"function": function, "axes": axes, "keepdims": bool(node.get("keepdims", 1))}
+        x = model.op("reduce", [x], attributes, node)
+    return [model.function(node, after, x) if after else x]
+
+
+FUNCTIONS: Mapping[str, Handler] = {
+    **dict.fromkeys(_UNARY, _unary),
+    **dict.fromkeys(_WITH_PARAMETERS, _with_parameters),
+    **dict.fromkeys(_BINARY, _binary),
+    **dict.fromkeys(_NEGATED, _negated),
+    **dict.fromkeys(_CHAINED, _chained),
+    **dict.fromkeys(_REDUCTIONS, _reduce),
+    "Gelu": _gelu,
+    "Clip": _clip,
+    "Pow": _power,
+    "Where": _where,
+    "Cast": _cast,
+    "CastLike": _cast,
+    "QuantizeLinear": _quantize,
+    "DequantizeLinear": _dequantize,
+}
