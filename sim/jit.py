@@ -21,7 +21,7 @@ CACHE_VARIABLE = "NUMBA_CACHE_DIR"
 def jit(function: F) -> F:
     """Compile to machine code on first call, and keep the code on disk for the next process.
 
-    Integer division by zero is undefined inside, as in C: a divisor must be known to be positive.
+    Division by zero goes unnoticed inside: a divisor must be known to be positive.
     """
     choose_cache_folder()
     import numba

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 from sim.errors import InputError
-from sim.graph.graph import Graph
+from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip, load_chip
 from sim.hw.core import Dataflow
 from sim.program import Program
@@ -105,10 +105,10 @@ def plan(
     dims: Mapping[str, int] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     progress: Progress | None = None,
-) -> tuple[Graph, Chip, Program]:
+) -> tuple[Graph | Passes, Chip, Program]:
     """Everything before the clock starts: the model after its passes, the chip, the program. Options and errors as
     `simulate`."""
-    from sim.graph.load import load_model
+    from sim.graph.load import load_plan
     from sim.mapping.mapper import map_graph
     from sim.passes import default_passes
 
@@ -118,17 +118,26 @@ def plan(
     on = load_chip(chip, overrides) if isinstance(chip, str) else chip.replace_many(_pairs(overrides))
     say("reading the model")
     if isinstance(model, Graph):
-        graph = model.with_dtype(dtype) if dtype else model
+        parts = [(model.with_dtype(dtype) if dtype else model, 1)]
     else:
-        graph = load_model(
+        parts = load_plan(
             model, batch=batch, dtype=dtype, phase=phase, seq=seq, kv=kv, new_tokens=new_tokens, dims=dims
         )
-    graph = default_passes(graph)
-    say(f"mapping {len(graph.ops)} operators")
+    graph = _passes([(default_passes(part), count) for part, count in parts])
+    say("mapping operators to cores and tiles")
     program = map_graph(
         graph, on, partition=partition, dataflow=dataflow, inputs=inputs, memo=_SEARCHES
     )
     return graph, on, program
+
+
+def _passes(parts: list[tuple[Graph, int]]) -> Graph | Passes:
+    """One graph, or text generation: a prefill, which gives the first token, and decode steps for the others."""
+    if len(parts) == 1:
+        return parts[0][0]
+    steps = sum(part.items * count for part, count in parts[1:])
+    batch = parts[1][0].items
+    return Passes(parts[0][0].name.removesuffix(" prefill"), tuple(parts), parts[1][0].unit, steps + batch)
 
 
 def _pairs(overrides: Mapping[str, object] | Iterable[str]) -> Mapping[str, object]:

@@ -19,7 +19,9 @@ from sim.errors import (
 
 
 def test_a_diagnostic_prints_place_path_message_and_hint() -> None:
-    full = Diagnostic("unknown key 'dataflw'", "chip.yaml", 6, 12, "array.dataflw", "did you mean 'dataflow'?")
+    full = Diagnostic(
+        "unknown key 'dataflw'", "chip.yaml", 6, 12, "array.dataflw", "did you mean 'dataflow'?"
+    )
     assert str(full) == (
         "chip.yaml:6:12: error: array.dataflw: unknown key 'dataflw'; did you mean 'dataflow'?"
     )
@@ -39,7 +41,9 @@ def test_exit_codes() -> None:
 
 
 def test_what_does_not_fit_is_told_with_units_and_levers() -> None:
-    error = DoesNotFit("tile of op 'fc1'", 3 * 2**20, 2**20 + 2**19, "SRAM of core 0", ["raise core.sram.size"])
+    error = DoesNotFit(
+        "tile of op 'fc1'", 3 * 2**20, 2**20 + 2**19, "SRAM of core 0", ["raise core.sram.size"]
+    )
     assert str(error).splitlines() == [
         "error: tile of op 'fc1' does not fit in SRAM of core 0",
         "  needed:    3 MiB (3,145,728 B)",

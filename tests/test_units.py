@@ -23,7 +23,14 @@ def test_byte_prefixes(unit: str, factor: int) -> None:
 
 @pytest.mark.parametrize(
     ("unit", "bits"),
-    {"bit/s": 1, "kbit/s": 10**3, "Mbit/s": 10**6, "Gbit/s": 10**9, "Tbit/s": 10**12, "Pbit/s": 10**15}.items(),
+    {
+        "bit/s": 1,
+        "kbit/s": 10**3,
+        "Mbit/s": 10**6,
+        "Gbit/s": 10**9,
+        "Tbit/s": 10**12,
+        "Pbit/s": 10**15,
+    }.items(),
 )
 def test_bits_per_second_only_when_written_out(unit: str, bits: int) -> None:
     assert parse(f"16 {unit}", "bandwidth") == 2 * bits
@@ -92,7 +99,7 @@ def test_values(text: str, dimension: str, value: float) -> None:
         ("5 mhz", "frequency", "did you mean 'MHz'?"),
         ("5 GB", "bandwidth", "did you mean 'GB/s'?"),
         ("fast", "bandwidth", "such as '1.2 TB/s'"),
-        ("1e999 B", "size", "expected a size"),
+        ("1e999 B", "size", "is not a unit of size"),
         ("", "size", "expected a size"),
     ],
 )
@@ -137,9 +144,11 @@ def test_exact_text_of_real_numbers_round_trips(dimension: object, value: float)
 @given(st.text(max_size=40))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        assert parse(text, "size") >= 0
-    except UnitError as error:
-        assert len(str(error)) > 20
+        value = parse(text, "size")
+    except UnitError:
+        return
+    assert value >= 0
+    assert text.strip()[0] in "+.0123456789"
 
 
 def test_picoseconds() -> None:

@@ -7,8 +7,9 @@ before it is asked for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
+from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.program import Program
 from sim.timeline import Timeline
 
@@ -21,10 +22,12 @@ def run(
     """Start and finish of every task, in ticks of 1 ps.
 
     `on_compile` gets one message if the engine has to be compiled first, which takes some seconds; without it
-    the message goes to the log. Raises InvariantViolation if the program is not valid.
+    the message goes to the log. Raises InvariantViolation if the program is not valid, InputError for an
+    unknown engine.
     """
     if engine not in get_args(Engine):
-        raise unknown_choice("engine", engine, get_args(Engine))
+        hint = did_you_mean(engine, get_args(Engine)) or "there are " + " and ".join(get_args(Engine))
+        raise InputError(Diagnostic(f"unknown engine '{engine}'", hint=hint))
     program.validate()
     if engine == "reference":
         from sim.engine import reference

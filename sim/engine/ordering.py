@@ -64,7 +64,9 @@ class _Access:
         if self.shape != other.shape:
             (a, b), (c, d) = self.hull(), other.hull()
             return a < d and c < b
-        return all(a < d and c < b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+        return all(
+            a < d and c < b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
+        )
 
     def covers(self, other: _Access) -> bool:
         """Once this write is done, is nothing of the other access left to wait for?"""
@@ -74,7 +76,10 @@ class _Access:
             return True
         if self.shape != other.shape:
             return False
-        return all(a <= c and d <= b for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True))
+        return all(
+            a <= c and d <= b
+            for a, b, c, d in zip(self.start, self.stop, other.start, other.stop, strict=True)
+        )
 
     def hull(self) -> tuple[int, int]:
         """First element and one past the last in row-major order: how boxes compare across a reshape."""
@@ -146,7 +151,11 @@ def _segment_races(program: Program, segment: Segment, columns: Functional, know
                         " after write" if other.write else " after read"
                     )
                     where = Space(space).name.lower()
-                    found.append(Race(segment.name, kind, access.task, other.task, where, core, access.low, access.root))
+                    found.append(
+                        Race(
+                            segment.name, kind, access.task, other.task, where, core, access.low, access.root
+                        )
+                    )
             if not (access.write and access.covers(other)) or other.task == access.task:
                 kept.append(other)
         kept.append(access)
@@ -165,4 +174,8 @@ def _accesses(columns: Functional) -> Iterator[tuple[int, int, _Access]]:
         for row in reversed(range(pointers[task], pointers[task + 1])):
             root, shape = columns.roots[tensor[row]], columns.shapes[tensor[row]]
             box = start[row], stop[row]
-            yield space[row], core[row], _Access(task, write[row], root, shape, *box, low[row], low[row] + size[row])
+            yield (
+                space[row],
+                core[row],
+                _Access(task, write[row], root, shape, *box, low[row], low[row] + size[row]),
+            )

@@ -115,6 +115,40 @@ class Graph:
         return digraph
 
 
+@dataclass(frozen=True)
+class Passes:
+    """Several graphs run one after another, each a number of times: a prefill, then decode steps.
+
+    Read like one graph where sums are wanted (`macs`, `items`); `items` counts what all passes yield together.
+    """
+
+    name: str
+    parts: tuple[tuple[Graph, int], ...]
+    unit: str
+    items: int
+
+    @property
+    def source(self) -> str:
+        return self.parts[0][0].source
+
+    @property
+    def macs(self) -> int:
+        return sum(graph.macs * count for graph, count in self.parts)
+
+    @property
+    def parameter_count(self) -> int:
+        return max(graph.parameter_count for graph, _ in self.parts)
+
+    @property
+    def weight_bytes(self) -> int:
+        return max(graph.weight_bytes for graph, _ in self.parts)
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The operators of every graph once, in order."""
+        return tuple(op for graph, _ in self.parts for op in graph.ops)
+
+
 def op_macs(op: Op, tensors: Mapping[str, Tensor]) -> int:
     """Multiply-accumulates of one operator; 0 for kinds that are not contractions."""
     if op.kind == "conv":

@@ -77,7 +77,6 @@ def _conv_transpose(model: Importer, node: Node) -> list[str]:
 
 
 def _pool(model: Importer, node: Node) -> list[str]:
-    node.expect_outputs(1)
     x = model.tensor(node, 0)
     space = model.shape(x)[2:]
     attributes = _window(node, space, node.attributes["kernel_shape"])
@@ -176,7 +175,6 @@ def _softmax(model: Importer, node: Node) -> list[str]:
 
 def _layer_norm(model: Importer, node: Node) -> list[str]:
     """LayerNormalization, and RMSNormalization under its two names."""
-    node.expect_outputs(1)
     kind = "layer_norm" if node.op_type == "LayerNormalization" else "rms_norm"
     x = model.tensor(node, 0)
     shape = model.shape(x)
@@ -201,7 +199,6 @@ def _broadcast_constant(model: Importer, node: Node, index: int, shape: Shape) -
 def _batch_norm(model: Importer, node: Node) -> list[str]:
     node.expect("training_mode", 0)
     node.expect("spatial", 1)
-    node.expect_outputs(1)
     return [model.op("batch_norm", model.tensors(node), {"epsilon": node.get("epsilon", 1e-5)}, node)]
 
 

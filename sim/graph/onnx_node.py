@@ -69,11 +69,6 @@ class Node:
         if found not in allowed:
             raise Unsupported(f"{attribute} = {found!r}; supported: {', '.join(map(repr, allowed))}")
 
-    def expect_outputs(self, count: int) -> None:
-        """Raise Unsupported where somebody may read an output beyond the first `count`."""
-        if any(self.outputs[count:]):
-            raise Unsupported(f"output {count + 1} ({next(filter(None, self.outputs[count:]))})")
-
 
 class Importer:
     """The graph under construction, the constants known so far, and which tensor each ONNX name stands for."""

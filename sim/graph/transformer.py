@@ -69,17 +69,18 @@ def transformer_graph(
 def generate_plan(
     config: TransformerConfig, *, seq: int, new_tokens: int, batch: int = 1, dtype: str, samples: int = 4
 ) -> list[tuple[Graph, int]]:
-    """The passes that generate text, as (graph, repetitions): a prefill, then `new_tokens` decode steps.
+    """The passes that generate `new_tokens` tokens, as (graph, repetitions): a prefill, which gives the first of
+    them, then a decode step for each of the others.
 
-    The first decode step reads the token that the prefill gave. A step is close to linear in its context, so
-    the steps are cut into `samples` runs, each stood for by its middle step: the repetitions of the decode
-    graphs add up to `new_tokens`, and their mean context is exact to half a token.
+    A step is close to linear in its context, so the steps are cut into `samples` runs, each stood for by its middle
+    step: the repetitions of the decode graphs add up to `new_tokens - 1`, and their mean context is exact to half
+    a token.
     """
     check_lengths(config, "generate", {"seq": seq, "new_tokens": new_tokens})
     # A decoder goes on after the prompt; an encoder-decoder starts a sequence of its own beside the source.
     source, first = (seq, 1) if config.architecture == "encoder_decoder" else (None, seq)
     plan = [(transformer_graph(config, phase="prefill", batch=batch, seq=seq, dtype=dtype), 1)]
-    bounds = [new_tokens * index // samples for index in range(samples + 1)]
+    bounds = [(new_tokens - 1) * index // samples for index in range(samples + 1)]
     for start, stop in itertools.pairwise(bounds):
         if stop > start:
             kv = first + (start + stop - 1) // 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sim.graph.graph import Graph
+from sim.errors import InputError
+from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.mapping.allocate import Layout
 from sim.mapping.fabric import Fabric
@@ -26,7 +28,7 @@ SearchMemo = dict[object, Tiling]
 
 
 def map_graph(
-    graph: Graph,
+    graph: Graph | Passes,
     chip: Chip,
     *,
     partition: str = "auto",
@@ -36,20 +38,47 @@ def map_graph(
     functional: bool = False,
     memo: SearchMemo | None = None,
 ) -> Program:
-    """Lower a model onto a chip. Repeated blocks are lowered once, unless `unroll`, or several inputs or the stages
-    of a pipeline overlap across them. `functional` adds what the functional executor needs.
+    """Lower a model, or several passes of one, onto a chip. Repeated blocks are lowered once, unless `unroll`, or
+    several inputs or the stages of a pipeline overlap across them. `functional` adds what the functional executor
+    needs.
 
     `partition` is one of MODES or the path of a partition file; `dataflow` overrides the arrays' own; `inputs`
     back-to-back inputs overlap. `memo` keeps tile searches for later calls. Raises DoesNotFit, InputError.
     """
     memo = {} if memo is None else memo
+    parts = graph.parts if isinstance(graph, Passes) else ((graph, 1),)
+    if len(parts) > 1 and inputs > 1:
+        raise InputError(f"inputs: {graph.name} is {len(parts)} passes that follow each other; they cannot overlap")
     fabric = Fabric(chip)
-    assignment = _assignment(graph, chip, fabric, partition, dataflow, memo)
-    single = inputs > 1 or bool(assignment.stages)
-    segments = one_segment(graph) if single else find_segments(graph, unroll=unroll or functional)
-    plan = make_plan(graph, chip, fabric, assignment, dataflow=dataflow, segments=segments, memo=memo)
-    program = lower(plan, chip, fabric, inputs=inputs, functional=functional)
-    return replace(program, facts=_facts(plan, chip, assignment, program))
+    programs, plans = [], []
+    for part, _ in parts:
+        assignment = _assignment(part, chip, fabric, partition, dataflow, memo)
+        single = inputs > 1 or bool(assignment.stages)
+        segments = one_segment(part) if single else find_segments(part, unroll=unroll or functional)
+        plan = make_plan(part, chip, fabric, assignment, dataflow=dataflow, segments=segments, memo=memo)
+        plans.append((plan, assignment))
+        programs.append(lower(plan, chip, fabric, inputs=inputs, functional=functional))
+    program = _chain(graph.name, programs, [count for _, count in parts])
+    facts = _facts(*plans[0], chip, program)
+    if len(parts) > 1:
+        sizes = [len(one.segments) for one in programs]
+        facts["passes"] = [
+            {"name": part.name, "segments": size, "repeat": count, "items": part.items}
+            for (part, count), size in zip(parts, sizes, strict=True)
+        ]
+    return replace(program, facts=facts)
+
+
+def _chain(name: str, programs: Sequence[Program], counts: Sequence[int]) -> Program:
+    """Programs of one fabric, run one after another; the tables of the last one have the routes of all."""
+    last = programs[-1]
+    if len(programs) == 1:
+        return last
+    segments = [
+        replace(segment, name=f"{one.name}: {segment.name}") for one in programs for segment in one.segments
+    ]
+    repeats = [repeat * count for one, count in zip(programs, counts, strict=True) for repeat in one.repeats]
+    return replace(last, name=name, segments=tuple(segments), repeats=tuple(repeats))
 
 
 def _assignment(
@@ -91,7 +120,7 @@ def one_core_seconds(
     return seconds
 
 
-def _facts(plan: Plan, chip: Chip, assignment: Assignment, program: Program) -> dict[str, Any]:
+def _facts(plan: Plan, assignment: Assignment, chip: Chip, program: Program) -> dict[str, Any]:
     """What the report passes on: scratchpad and DRAM use, the partition's parts, the estimate."""
     return {
         "estimate_s": sum(step.tiling.latency_s for step in plan.steps),

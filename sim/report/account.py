@@ -11,7 +11,7 @@ import numpy as np
 from sim.cost.energy import COMPONENTS, operator_energy
 from sim.cost.traffic import Traffic, operator_traffic
 from sim.cost.transfers import Float64, LinkWork, Routes, link_work, program_routes
-from sim.graph.graph import Graph
+from sim.graph.graph import Graph, Passes
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
 from sim.hw.technology import Technology
@@ -66,7 +66,7 @@ class Account:
 
 
 def account(
-    program: Program, timeline: Timeline, chip: Chip, technology: Technology, graph: Graph | None
+    program: Program, timeline: Timeline, chip: Chip, technology: Technology, graph: Graph | Passes | None
 ) -> Account:
     """Check the run, then read off it where time, bytes and energy went.
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sim.cost.traffic import operator_traffic
 from sim.cost.transfers import Routes, is_transfer, link_work, program_routes, ticks_alone
 from sim.errors import InvariantViolation
-from sim.graph.graph import Graph
+from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Program, Segment
 from sim.report.causes import Starts, explain, previous_in_queue
@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 """Relative slack of laws about sums of floating-point numbers."""
 
 
-def check(program: Program, timeline: Timeline, chip: Chip, graph: Graph | None = None) -> tuple[Starts, ...]:
+def check(program: Program, timeline: Timeline, chip: Chip, graph: Graph | Passes | None = None) -> tuple[Starts, ...]:
     """Check every law of a run; with `graph`, also that the program does the graph's work.
 
     Returns, per segment, why each task started when it did. Raises InvariantViolation at the first broken
@@ -109,7 +109,7 @@ def _check_links(program: Program, segment: Segment, times: SegmentTimeline, rou
         )
 
 
-def _check_work(program: Program, timeline: Timeline, chip: Chip, graph: Graph | None) -> None:
+def _check_work(program: Program, timeline: Timeline, chip: Chip, graph: Graph | Passes | None) -> None:
     """MACs of the graph, in no less than the arrays' time at peak, and in more than no time."""
     if timeline.latency_ps <= 0:
         raise InvariantViolation("no run takes zero time")

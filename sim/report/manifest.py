@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sim import __version__
-from sim.graph.graph import Graph
+from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 
 MANIFEST_TIME_KEYS = ("wall_s", "created")
 """The keys in which two runs of the same input differ."""
 
 
-def build_manifest(graph: Graph, chip: Chip, options: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
+def build_manifest(graph: Graph | Passes, chip: Chip, options: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
     """Version, git commit (None outside a checkout), options, expanded chip, hashes of the inputs, seed,
     times.
 
@@ -54,8 +54,10 @@ def git_commit() -> str | None:
         return None
 
 
-def _graph_text(graph: Graph) -> str:
+def _graph_text(graph: Graph | Passes) -> str:
     """Everything that timing depends on: tensors and operators, not the weights' values."""
+    if isinstance(graph, Passes):
+        return "\n".join(f"{count} x {_graph_text(part)}" for part, count in graph.parts)
     tensors = [f"{t.name} {t.shape} {t.dtype} {t.role}" for t in graph.tensors.values()]
     ops = [
         f"{op.name} {op.kind} {op.inputs} {op.output} {sorted(op.attributes.items())} {step_names}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.cost.energy import COMPONENTS
-from sim.graph.graph import Graph
+from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.hw.technology import Technology
 from sim.program import Program
@@ -119,7 +119,7 @@ class Report:
 
 
 def build_report(
-    graph: Graph,
+    graph: Graph | Passes,
     chip: Chip,
     technology: Technology,
     program: Program,
@@ -151,7 +151,7 @@ def build_report(
 
 
 def _summary(
-    run: Account, graph: Graph, timeline: Timeline, options: Mapping[str, Any], wall_s: float
+    run: Account, graph: Graph | Passes, timeline: Timeline, options: Mapping[str, Any], wall_s: float
 ) -> dict[str, Value]:
     latency_s = run.input_ends[0] / PS_PER_S
     elapsed_s = run.latency_ps / PS_PER_S
@@ -184,7 +184,28 @@ def _summary(
         "noc_bytes": round(run.total("noc_bytes")),
         "noc_injected_bytes": round(run.total("noc_injected_bytes")),
         "tasks": run.program.tasks,
+        **_token_times(run),
         "wall_s": wall_s,
+    }
+
+
+def _token_times(run: Account) -> dict[str, Value]:
+    """Of text generation: time to the first token (the prefill) and per further token (the mean decode step).
+
+    A pass's segments stand in the program one after another; their repeats count those of the pass.
+    """
+    passes = run.program.facts.get("passes", ())
+    if not passes:
+        return {}
+    seconds, at = [], 0
+    for one in passes:
+        mine = run.segments[at : at + one["segments"]]
+        seconds.append(sum(s.times.end * s.repeats for s in mine) / PS_PER_S)
+        at += one["segments"]
+    steps = sum(one["repeat"] for one in passes[1:])
+    return {
+        "time_to_first_token_s": seconds[0],
+        "time_per_output_token_s": sum(seconds[1:]) / steps if steps else None,
     }
 
 

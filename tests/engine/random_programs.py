@@ -150,7 +150,9 @@ def _capacities(rng: random.Random, most: int) -> list[int]:
     count = rng.randint(1, most)
     style = rng.choice(("equal", "equal", "near", "wide"))
     if style == "equal":
-        return [rng.choice((MIN_LINK_CAPACITY, MIN_LINK_CAPACITY + rng.randint(1, 999), TERABYTE_PER_S))] * count
+        return [
+            rng.choice((MIN_LINK_CAPACITY, MIN_LINK_CAPACITY + rng.randint(1, 999), TERABYTE_PER_S))
+        ] * count
     if style == "near":
         return [TERABYTE_PER_S + rng.randint(-3, 3) for _ in range(count)]
     return [MIN_LINK_CAPACITY << rng.randint(0, 24) for _ in range(count)]

@@ -1,0 +1,49 @@
+"""Vector unit: passes and cycles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.errors import InputError
+from sim.hw.vector import FUNCTIONS, VectorUnit, vector_cycles
+
+
+def test_cycles() -> None:
+    assert vector_cycles(1000, 4, 256) == 16
+    assert vector_cycles(1024, 4, 256) == 16
+    assert vector_cycles(1025, 4, 256) == 20
+    assert vector_cycles(0, 4, 256) == 0
+    assert vector_cycles(1, 1, 256) == 1
+    assert vector_cycles([[1, 256], [257, 2**40]], [1, 2], 256).tolist() == [[1, 2], [2, 2**33]]
+
+
+@given(st.integers(0, 10**12), st.integers(1, 100), st.integers(1, 10**4))
+def test_cycles_cover_the_work_and_no_more_than_one_row_beyond(
+    elements: int, passes: int, lanes: int
+) -> None:
+    cycles = int(vector_cycles(elements, passes, lanes))
+    assert cycles % passes == 0
+    assert elements * passes <= cycles * lanes < (elements + lanes) * passes
+
+
+def test_no_function_is_free() -> None:
+    assert all(f.passes >= 1 and f.reason for f in FUNCTIONS.values())
+    with pytest.raises(InputError, match="unknown element function 'tanhh'; did you mean 'tanh'"):
+        VectorUnit(8).passes_of("tanhh")
+
+
+def test_composed_functions_add_up() -> None:
+    cost = {name: f.passes for name, f in FUNCTIONS.items()}
+    assert cost["sigmoid"] == cost["exp"] + cost["add"] + cost["reciprocal"]
+    assert cost["tanh"] == cost["sigmoid"] + cost["multiply_add"]
+    assert cost["div"] == cost["reciprocal"] + cost["mul"]
+    assert cost["sqrt"] == cost["rsqrt"] + cost["mul"]
+
+
+def test_a_chip_may_be_better_than_the_defaults() -> None:
+    unit = VectorUnit(128, {"exp": 1})
+    assert (unit.passes_of("exp"), unit.passes_of("tanh")) == (1, FUNCTIONS["tanh"].passes)
+    assert np.array_equal(vector_cycles(512, unit.passes_of("exp"), unit.lanes), 4)
