@@ -125,9 +125,7 @@ def plan(
         )
     graph = _passes([(default_passes(part), count) for part, count in parts])
     say("mapping operators to cores and tiles")
-    program = map_graph(
-        graph, on, partition=partition, dataflow=dataflow, inputs=inputs, memo=_SEARCHES
-    )
+    program = map_graph(graph, on, partition=partition, dataflow=dataflow, inputs=inputs, memo=_SEARCHES)
     return graph, on, program
 
 

@@ -229,7 +229,7 @@ def _onnx(nodes: list[tuple[str, list[str], list[str]]], external: bool = False)
         (lambda: _onnx([]), []),
         (lambda: _onnx([("Add", ["x", "w"], ["y"])], external=True), ["absent.bin"]),
         (lambda: _onnx([("Add", ["x", "b"], ["a"]), ("Add", ["a", "w"], ["b"]), ("Relu", ["b"], ["y"])]), []),
-        (lambda: _onnx([("Det", ["x"], ["a"]), ("NonZero", ["a"], ["y"])]), ["Det_0", "NonZero_1"]),
+        (lambda: _onnx([("Det", ["x"], ["a"]), ("Bernoulli", ["a"], ["y"])]), ["Det_0", "Bernoulli_1"]),
     ],
     ids=["truncated", "wrong magic", "no bytes", "empty graph", "external data", "cycle", "unsupported"],
 )  # fmt: skip

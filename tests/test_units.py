@@ -46,13 +46,13 @@ def test_frequency_prefixes(unit: str, hz: int) -> None:
 
 @pytest.mark.parametrize(("prefix", "factor"), SMALL.items())
 def test_small_prefixes(prefix: str, factor: float) -> None:
-    assert parse(f"7 {prefix}s", "time") == pytest.approx(7 * factor, rel=1e-15)
-    assert parse(f"7 {prefix}J", "energy") == pytest.approx(7 * factor, rel=1e-15)
-    assert parse(f"7 {prefix}W", "power") == pytest.approx(7 * factor, rel=1e-15)
-    assert parse(f"7 {prefix}J/B", "energy_per_byte") == pytest.approx(7 * factor, rel=1e-15)
-    assert parse(f"7 {prefix}J/bit", "energy_per_byte") == pytest.approx(56 * factor, rel=1e-15)
-    assert parse(f"7 {prefix}J/bit/mm", "energy_per_bit_mm") == pytest.approx(7 * factor, rel=1e-15)
-    assert parse(f"7 {prefix}W/mm2", "power_density") == pytest.approx(7 * factor, rel=1e-15)
+    assert parse(f"7 {prefix}s", "time") == pytest.approx(7 * factor, rel=1e-15, abs=0)
+    assert parse(f"7 {prefix}J", "energy") == pytest.approx(7 * factor, rel=1e-15, abs=0)
+    assert parse(f"7 {prefix}W", "power") == pytest.approx(7 * factor, rel=1e-15, abs=0)
+    assert parse(f"7 {prefix}J/B", "energy_per_byte") == pytest.approx(7 * factor, rel=1e-15, abs=0)
+    assert parse(f"7 {prefix}J/bit", "energy_per_byte") == pytest.approx(56 * factor, rel=1e-15, abs=0)
+    assert parse(f"7 {prefix}J/bit/mm", "energy_per_bit_mm") == pytest.approx(7 * factor, rel=1e-15, abs=0)
+    assert parse(f"7 {prefix}W/mm2", "power_density") == pytest.approx(7 * factor, rel=1e-15, abs=0)
 
 
 @pytest.mark.parametrize(

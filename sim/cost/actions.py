@@ -37,12 +37,14 @@ def array_actions(
     reads, writes = accumulator_accesses(gemm, array, dataflow)
     one = accumulator_bytes(dtype)
     out_bytes = results * DTYPE_BITS[nest.out.tensor.dtype] / 8
-    extra_bytes = sum(results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if _per_element(nest, o.axes))
+    extra_bytes = sum(
+        results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if _per_element(nest, o.axes)
+    )
     cycles = float(hold.sum())
     found = {
         "macs": float(nest.macs),
         "array_cycles": cycles,
-        "array_peak_macs": cycles * array.pe_count * float(array.rates[dtype]),
+        "array_peak_macs": cycles * array.pe_count * float(array.rate(dtype)),
         "sram_read_bytes": float((left * bits[0] + right * bits[1]).sum()) / 8 + extra_bytes,
         "sram_write_bytes": out_bytes,
         "accumulator_read_bytes": float(reads.sum() + results * parts) * one,

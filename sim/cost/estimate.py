@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,11 @@ class Estimate:
     accumulator_bytes: Int64
 
 
-def aligned(size_bytes: Int64) -> Int64:
+@overload
+def aligned(size_bytes: int) -> int: ...
+@overload
+def aligned(size_bytes: Int64) -> Int64: ...
+def aligned(size_bytes: int | Int64) -> int | Int64:
     """Rounded up to the alignment of buffers."""
     return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
@@ -92,7 +97,10 @@ def tile_gemm(nest: Nest, tile: Sequence[Int64]) -> GemmShape:
         return total
 
     return GemmShape(
-        product(nest.role("g")), product(nest.role("m")), product(nest.role("n")), product(nest.role("k")) * nest.taps
+        product(nest.role("g")),
+        product(nest.role("m")),
+        product(nest.role("n")),
+        product(nest.role("k")) * nest.taps,
     )
 
 
@@ -167,7 +175,9 @@ def estimate(
         core_bytes += moved
         dram_bytes += unique
         dram_s += unique / (site.dram.bandwidth_bytes_per_s * _efficiency(site, operand, tile))
-        first_s += np.where(here, 0.0, size / np.minimum(core_bandwidth, site.dram.bandwidth_bytes_per_s / used))
+        first_s += np.where(
+            here, 0.0, size / np.minimum(core_bandwidth, site.dram.bandwidth_bytes_per_s / used)
+        )
         waits = (compute_s + loads * site.head_latency_s + moved / channel) / BUFFER_SLOTS
         waiting_s = np.maximum(waiting_s, np.where(loads > 1, waits, 0.0))
     if keep_output:
@@ -178,7 +188,9 @@ def estimate(
         transfers += out_tiles * used // summed
         core_bytes += stored
         dram_bytes += stored * (used / summed)
-        dram_s += stored * (used / summed) / (site.dram.bandwidth_bytes_per_s * _efficiency(site, nest.out, tile))
+        dram_s += (
+            stored * (used / summed) / (site.dram.bandwidth_bytes_per_s * _efficiency(site, nest.out, tile))
+        )
     issue_s = transfers / used * site.head_latency_s / (kind.dma.outstanding * kind.dma.channels)
     port_s = dram_bytes / site.port_bandwidth_bytes_per_s
     reduce_s, reduce_bytes = _reduction(site, nest, summed, elements, out_tiles, drain_s)
@@ -263,6 +275,10 @@ def _reduction(
         return np.zeros(len(summed)), np.zeros_like(summed)
     part = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
     rounds = np.ceil(np.log2(summed))
-    send_s = site.send_latency_s + part / min(site.hop_bandwidth_bytes_per_s, site.kind.dma.bandwidth_bytes_per_s)
+    send_s = site.send_latency_s + part / min(
+        site.hop_bandwidth_bytes_per_s, site.kind.dma.bandwidth_bytes_per_s
+    )
     slots = np.where(summed > 1, 1 + BUFFER_SLOTS, 0)
-    return rounds * (out_tiles * part / site.hop_bandwidth_bytes_per_s + send_s + drain_s), slots * aligned(part)
+    return rounds * (out_tiles * part / site.hop_bandwidth_bytes_per_s + send_s + drain_s), slots * aligned(
+        part
+    )

@@ -66,15 +66,11 @@ def array_cycles(
     array = kind.array
     assert array is not None
     mine = _ganged(shape, array)
-    law = {
-        "rows": array.rows,
-        "cols": array.cols,
-        "dataflow": dataflow,
-        "overlap_folds": array.double_buffered_weights,
-    }
-    one = np.asarray(gemm_cycles(mine.m, mine.n, mine.k, **law), np.int64)
-    held = np.asarray(gemm_hold_cycles(mine.m, mine.n, mine.k, **law), np.int64)
-    rate = float(array.rates[dtype])
+    rows, cols, overlap = array.rows, array.cols, array.double_buffered_weights
+    sizes = (mine.m, mine.n, mine.k)
+    one = gemm_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
+    held = gemm_hold_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
+    rate = float(array.rate(dtype))
     hold = np.ceil(mine.count * held / rate).astype(np.int64)
     drain = np.ceil((one - held) / rate).astype(np.int64)
     left, right = array_reads(shape, array, dataflow)
@@ -128,9 +124,9 @@ def vector_tile_cycles(
     if kind.accumulator is not None:
         drained = np.asarray(accumulator_read_bytes) * kind.clock_hz / kind.accumulator.bandwidth_bytes_per_s
         busy = np.maximum(busy, np.ceil(drained).astype(np.int64))
-    return np.maximum(1, busy)
+    return np.asarray(np.maximum(1, busy), np.int64)
 
 
 def vector_cost(passes: Mapping[str, float], kind: CoreKind) -> float:
     """Cycles per element and lane of a mix of primitive passes."""
-    return math.fsum(count * kind.vector.passes[name] for name, count in passes.items())
+    return math.fsum(count * kind.vector.passes_of(name) for name, count in passes.items())

@@ -100,7 +100,8 @@ def find_races(program: Program) -> list[Race]:
             raise InvariantViolation(f"segment {segment.name} was lowered without functional columns")
         if segment.tasks > MAX_TASKS:
             raise InputError(
-                f"segment {segment.name} has {segment.tasks:,} tasks; the ordering of at most {MAX_TASKS:,} can be checked"
+                f"segment {segment.name} has {segment.tasks:,} tasks; "
+                f"the ordering of at most {MAX_TASKS:,} can be checked"
             )
         found += _segment_races(program, segment, segment.functional, finished_before(program, segment))
     return found

@@ -129,7 +129,12 @@ class GraphBuilder:
         return self.tensors[inputs[1 if function == "where" else 0]].dtype
 
     def build(
-        self, outputs: Sequence[str], unit: str = "inferences", items: int = 1, source: str = ""
+        self,
+        outputs: Sequence[str],
+        unit: str = "inferences",
+        items: int = 1,
+        source: str = "",
+        kernel: bool = False,
     ) -> Graph:
         return Graph(
             self.name,
@@ -141,6 +146,7 @@ class GraphBuilder:
             unit,
             items,
             source,
+            kernel,
         )
 
     # Contractions.

@@ -22,7 +22,8 @@ class Graph:
 
     `values` holds the numbers of weights where the source file had them; timing never needs them.
     `unit` names what one pass through the graph yields for one item of the batch (inference, token, step),
-    `items` how many of them one pass makes.
+    `items` how many of them one pass makes. A `kernel` is a single operator rather than a model: its operands lie in
+    DRAM before and after, and no host is involved.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Graph:
     unit: str = "inferences"
     items: int = 1
     source: str = ""
+    kernel: bool = False
 
     def __post_init__(self) -> None:
         known = {name for name, tensor in self.tensors.items() if tensor.role != "activation"}

@@ -16,16 +16,24 @@ if TYPE_CHECKING:
 _MOST_ELEMENTS = 1 << 22
 """Larger results are left to operators on weights, which a later pass folds without a copy too many."""
 
+# fmt: off
 _FOLDED = frozenset(
-    """Abs Add And ArgMax ArgMin Cast CastLike Ceil Clip Concat Cos CumSum Div Equal Exp Floor Gather
-    GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Log Max Mean Min Mod Mul Neg NonZero
-    Not Or Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Round ScatterElements
-    ScatterND Sigmoid Sign Sin Slice Split Sqrt Squeeze Sub Sum Tanh Transpose Trilu Unsqueeze Where Xor
-    """.split()
+    {
+        "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "CastLike", "Ceil", "Clip", "Concat",
+        "Cos", "CumSum", "Div", "Equal", "Exp", "Floor", "Gather", "GatherElements", "GatherND",
+        "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min",
+        "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Pow", "Reciprocal", "ReduceMax", "ReduceMean",
+        "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Round", "ScatterElements",
+        "ScatterND", "Sigmoid", "Sign", "Sin", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Sum",
+        "Tanh", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+    }
 )
+# fmt: on
 """Operators whose result has at most the elements of their broadcast (or, for lookups, multiplied) inputs."""
 
 _LOOKUPS = frozenset({"Gather", "GatherElements", "GatherND"})
+
+_VIEWS = frozenset({"Identity", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def fold(model: Importer, node: Node, proto: onnx.NodeProto) -> list[Array] | None:
@@ -43,7 +51,7 @@ def fold(model: Importer, node: Node, proto: onnx.NodeProto) -> list[Array] | No
         return _repeat(node, inputs)
     if node.op_type not in _FOLDED or _bound(node.op_type, inputs) > _MOST_ELEMENTS:
         return None
-    return _compute(node, proto, inputs)
+    return _compute(model, node, proto)
 
 
 def can_fold(op_type: str) -> bool:
@@ -64,11 +72,8 @@ def _constant(node: Node) -> Array:
 
 
 def _shape(model: Importer, node: Node) -> Array:
-    name = node.inputs[0]
-    if name in model.constants:
-        shape = model.constants[name].shape
-    else:
-        shape = model.shape(model.names[name])
+    known = model.constants.get(node.inputs[0])
+    shape = model.shape(model.tensor(node, 0)) if known is None else known.shape
     if node.op_type == "Size":
         return np.asarray(math.prod(shape), np.int64)
     return np.asarray(shape[node.get("start", 0) : node.get("end", None)], np.int64)
@@ -115,8 +120,10 @@ def _repeat(node: Node, inputs: Sequence[Array]) -> list[Array]:
 
 
 def _bound(op_type: str, inputs: Sequence[Array]) -> int:
-    """No more elements than this come out."""
+    """No more new elements than this come out."""
     sizes = [value.size for value in inputs]
+    if op_type in _VIEWS:
+        return 0  # no new elements: NumPy gives another look at the old ones
     if op_type in _LOOKUPS:
         return math.prod(sizes)
     if op_type == "Concat":
@@ -126,12 +133,18 @@ def _bound(op_type: str, inputs: Sequence[Array]) -> int:
     return math.prod(max(extents) for extents in zip(*shapes, strict=True))
 
 
-def _compute(node: Node, proto: onnx.NodeProto, inputs: Sequence[Array]) -> list[Array]:
+def _compute(model: Importer, node: Node, proto: onnx.NodeProto) -> list[Array]:
     """By the reference implementation that the ONNX package brings."""
+    from onnx.helper import make_function, make_opsetid
     from onnx.reference import ReferenceEvaluator
 
-    names = [name for name in node.inputs if name]
-    evaluator = ReferenceEvaluator(proto, opsets={"": node.opset})
-    with np.errstate(all="ignore"):
-        results = evaluator.run(None, dict(zip(names, inputs, strict=True)))
+    names = list(dict.fromkeys(name for name in node.inputs if name))
+    try:
+        opset = [make_opsetid("", node.opset)]
+        outputs = [name for name in node.outputs if name]
+        evaluator = ReferenceEvaluator(make_function("", "fold", names, outputs, [proto], opset))
+        with np.errstate(all="ignore"):
+            results = evaluator.run(None, {name: model.constants[name] for name in names}, attributes={})
+    except Exception as error:  # foreign code, which raises what it likes where inputs do not fit
+        raise ValueError(f"cannot be computed: {error}") from error
     return [np.asarray(result) for result in results]

@@ -39,8 +39,8 @@ def _recurrent(model: Importer, node: Node) -> list[str]:
     run = lstm_pass if node.op_type == "LSTM" else gru_pass
     states = []
     for index, (cell, reverse) in enumerate(zip(_cells(model, node, reverses), reverses, strict=True)):
-        starts = [_initial(model, node, place, index, batch, cell.hidden) for place in (5, 6)]
-        states.append(run(model.builder, x, cell, reverse, *starts, f"{node.name}.{index}"))
+        hidden, memory = (_initial(model, node, place, index, batch, cell.hidden) for place in (5, 6))
+        states.append(run(model.builder, x, cell, reverse, hidden, memory, f"{node.name}.{index}"))
     outputs = [
         _sequence(model, node, states, batch_first) if node.outputs[0] else "",
         _last(model, node, [state.last for state in states], batch_first),

@@ -58,7 +58,7 @@ def load_scalesim_csv(path: Path, *, batch: int = 1, dtype: str = "int8") -> Gra
         raise InputError(complaints)
     builder = GraphBuilder(path.stem, dtype)
     return builder.build(
-        [_add(builder, layer, batch) for layer in layers], items=batch, source=str(path.name)
+        [_add(builder, layer, batch) for layer in layers], items=batch, source=str(path.name), kernel=True
     )
 
 

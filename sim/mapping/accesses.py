@@ -18,6 +18,7 @@ from sim.program import PARTIAL, RESULT, Functional, Space
 
 Int64 = npt.NDArray[np.int64]
 
+
 @dataclass
 class AccessLog:
     """Accesses as they are found, over all steps of a segment."""
@@ -52,7 +53,9 @@ class AccessLog:
             tuple(np.broadcast_to(b, shape).reshape(-1, shape[-1]) for b in (start, stop))  # type: ignore[arg-type]
         )
 
-    def dram_access(self, tasks: Int64, write: bool, operand: int, tensor: str, boxes: tuple[Int64, Int64]) -> None:
+    def dram_access(
+        self, tasks: Int64, write: bool, operand: int, tensor: str, boxes: tuple[Int64, Int64]
+    ) -> None:
         """An access to where the tensor lies in DRAM."""
         root = self.plan.root(tensor)
         layout = self.plan.dram
@@ -62,7 +65,11 @@ class AccessLog:
     def columns(self, tasks: int, ops: int) -> Functional:
         """Everything logged, by task, writes first."""
         self.semantics += [None] * (ops - len(self.semantics))
-        joined = [np.concatenate(c) for c in zip(*self.rows, strict=True)] if self.rows else [np.zeros(0, np.int64)] * 8
+        joined = (
+            [np.concatenate(c) for c in zip(*self.rows, strict=True)]
+            if self.rows
+            else [np.zeros(0, np.int64)] * 8
+        )
         task, write, operand, tensor, space, core, address, size = joined
         rank = max((box[0].shape[1] for box in self.boxes), default=0)
         start = np.zeros((len(task), rank), np.int64)
@@ -155,12 +162,22 @@ class _StepRecorder:
         fill = np.searchsorted(fills.first, iterations, side="right") - 1
         address = self._slot(f"in{index}", fill)
         self.log.add(
-            tasks, False, index, name, boxes, Space.SCRATCHPAD, core, address, self.slots[f"in{index}"].size_bytes
+            tasks,
+            False,
+            index,
+            name,
+            boxes,
+            Space.SCRATCHPAD,
+            core,
+            address,
+            self.slots[f"in{index}"].size_bytes,
         )
 
     def _slot(self, buffer: str, ordinal: Int64) -> Int64:
         found = self.slots[buffer]
-        return self.layout.address_bytes[f"{self.position}:{buffer}"] + ordinal % found.slots * found.size_bytes
+        return (
+            self.layout.address_bytes[f"{self.position}:{buffer}"] + ordinal % found.slots * found.size_bytes
+        )
 
     def _kept(self, root: str) -> tuple[int, int]:
         key = f"kept:{root}"
@@ -176,7 +193,15 @@ class _StepRecorder:
         address, size = self._halves(tile, slice(None))
         core = self.cores[:, None]
         self.log.add(
-            self.final[emitter.main], True, PARTIAL, self.result, boxes, Space.ACCUMULATOR, core, address, size  # type: ignore[arg-type]
+            self.final[emitter.main],
+            True,
+            PARTIAL,
+            self.result,
+            boxes,
+            Space.ACCUMULATOR,
+            core,
+            address,
+            size,  # type: ignore[arg-type]
         )
         if not emitter.rounds:
             self._accumulator_read(emitter.drain, slice(None), out_boxes)
@@ -197,7 +222,9 @@ class _StepRecorder:
         half = whole // 2
         return (tile[None, :] + self.half[positions][:, None]) % 2 * half, half
 
-    def _accumulator_read(self, tasks: Int64, positions: Int64 | slice, out_boxes: tuple[Int64, Int64]) -> None:
+    def _accumulator_read(
+        self, tasks: Int64, positions: Int64 | slice, out_boxes: tuple[Int64, Int64]
+    ) -> None:
         address, size = self._halves(np.arange(tasks.shape[1]), positions)
         boxes = (out_boxes[0][positions], out_boxes[1][positions])
         core = self.cores[positions][:, None]

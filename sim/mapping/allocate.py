@@ -12,6 +12,7 @@ from sim.cost.estimate import ALIGNMENT_BYTES, aligned
 
 Ids = npt.NDArray[np.int64]
 
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A buffer that is live from step `first` to step `last`, both included."""
@@ -51,8 +52,10 @@ def place(
     order = sorted(spans, key=lambda s: (s.last == s.first, s.first, -s.size_bytes, s.name))
     failed: str | None = None
     for span in order:
-        taken = sorted((bottom, top) for first, last, bottom, top in placed if first <= span.last and span.first <= last)
-        size = int(aligned(np.int64(span.size_bytes)))
+        taken = sorted(
+            (bottom, top) for first, last, bottom, top in placed if first <= span.last and span.first <= last
+        )
+        size = aligned(span.size_bytes)
         downward = alternate and span.first == span.last and span.first % 2 == 1
         spot = _gap(taken, size, base_bytes, capacity_bytes, downward)
         if spot is None:
@@ -64,7 +67,9 @@ def place(
     return Layout(address, {span.name: span.size_bytes for span in spans}, peak, live), failed
 
 
-def _peaks(placed: Sequence[tuple[int, int, int, int]], base: int, capacity: int, alternate: bool) -> tuple[int, int]:
+def _peaks(
+    placed: Sequence[tuple[int, int, int, int]], base: int, capacity: int, alternate: bool
+) -> tuple[int, int]:
     """(peak, live) bytes. Where spans are placed from both ends, the peak of a step is what lies outside its
     widest hole."""
     by_step: dict[int, list[tuple[int, int]]] = {}

@@ -44,7 +44,9 @@ def tile_sizes(nest: Nest, tiling: Tiling) -> tuple[Int64, ...]:
     """Largest tile of every dimension, as arrays of one element."""
     return tuple(
         np.atleast_1d(largest_part(dim.extent, np.array([parts * steps]), quantum))
-        for dim, parts, steps, quantum in zip(nest.dims, tiling.splits, tiling.steps, tiling.quanta, strict=True)
+        for dim, parts, steps, quantum in zip(
+            nest.dims, tiling.splits, tiling.steps, tiling.quanta, strict=True
+        )
     )
 
 

@@ -22,7 +22,9 @@ LOW_UTILIZATION = 0.05
 """Below this share of an array's multipliers a mapping deserves a remark."""
 
 
-def describe_step(graph: Graph, step: Step, loops: Loops, kind: CoreKind, available: int, number: int) -> OpRow:
+def describe_step(
+    graph: Graph, step: Step, loops: Loops, kind: CoreKind, available: int, number: int
+) -> OpRow:
     """The row of one mapped nest; `available` cores could have worked on it, `number` is the input's."""
     nest, tiling, op = step.nest, step.tiling, graph.ops[step.op]
     owners = result_owners(loops)
@@ -47,7 +49,9 @@ def describe_step(graph: Graph, step: Step, loops: Loops, kind: CoreKind, availa
         "utilization": counts["macs"] / counts["array_peak_macs"] if tiling.unit == "array" else 0.0,
         "notes": _notes(op, step, kind, counts, available),
     }
-    return OpRow(nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), nest.macs, counts, mapping, number)
+    return OpRow(
+        nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), nest.macs, counts, mapping, number
+    )
 
 
 MOVES = frozenset({"transpose", "concat", "slice", "pad", "gather", "cache_update"})
@@ -89,11 +93,22 @@ def _read_bytes(loops: Loops) -> int:
 def view_row(graph: Graph, op: Op, number: int) -> OpRow:
     """A reshape: a view of memory, free and shown as such."""
     dtype = graph.tensors[op.output].dtype
-    return OpRow(op.name, op.kind, dtype, accumulator_dtype(dtype), 0, {}, {"unit": "view", "cores": 0}, number)
+    return OpRow(
+        op.name, op.kind, dtype, accumulator_dtype(dtype), 0, {}, {"unit": "view", "cores": 0}, number
+    )
 
 
 def host_row(graph: Graph, tensor: str, direction: str, number: int) -> OpRow:
     """A transfer of a model input or output between host and DRAM."""
     dtype = graph.tensors[tensor].dtype
     mapping = {"unit": "host", "cores": 0}
-    return OpRow(f"host {direction}: {tensor}", "host transfer", dtype, accumulator_dtype(dtype), 0, {}, mapping, number)
+    return OpRow(
+        f"host {direction}: {tensor}",
+        "host transfer",
+        dtype,
+        accumulator_dtype(dtype),
+        0,
+        {},
+        mapping,
+        number,
+    )

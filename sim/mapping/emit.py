@@ -77,10 +77,13 @@ class Round:
 
 @dataclass
 class Emitter:
-    """Emits the tasks of one step. After `run`: `main` [cores, iterations] and `drain` [cores, result tiles] are
-    the computing tasks, `stores` [owners, result tiles] or None, `empties` [cores, 1 or 2] the last that emptied the
-    accumulator (used as `halves` parts in turn), `users` the last tasks [cores, any] that touch each buffer, `loads` the tasks [groups, fills] of
-    every operand not read in place, `rounds` those of a split sum; all local ids. Arrays are over positions in `step.cores`, not chip cores."""
+    """Emits the tasks of one step. After `run`, as local ids and over positions in `step.cores`, not chip cores:
+
+    `main` [cores, iterations] and `drain` [cores, result tiles], the computing tasks; `stores` [owners, result
+    tiles] or None; `empties` [cores, 1 or 2], the last that emptied the accumulator (used as `halves` parts in
+    turn); `users`, the last tasks [cores, any] that touch each buffer; `loads`, the tasks [groups, fills] of every
+    operand not read in place; `rounds`, those of a split sum.
+    """
 
     chip: Chip
     fabric: Fabric
@@ -187,7 +190,9 @@ class Emitter:
         starts = self.main[:, first]
         self.batch.edge(starts[:, halves:], empties[:, : starts.shape[1] - halves])
         for tile in range(min(halves, starts.shape[1])):
-            self.batch.after(starts[:, tile : tile + 1], before[:, tile : tile + 1] if halves == 2 else before)
+            self.batch.after(
+                starts[:, tile : tile + 1], before[:, tile : tile + 1] if halves == 2 else before
+            )
 
     # ---- sums split over cores ------------------------------------------------------------------------------
 
@@ -208,11 +213,15 @@ class Emitter:
             leaves = senders[ready[senders, 0] < 0]
             copies = None
             if len(leaves):
-                copy = vector_tile_cycles(elements[leaves], {"copy": 1.0}, self.kind, sums[leaves], sums[leaves])
+                copy = vector_tile_cycles(
+                    elements[leaves], {"copy": 1.0}, self.kind, sums[leaves], sums[leaves]
+                )
                 copies = ready[leaves] = empties[leaves] = self._vector(copy, phase, last, leaves)
             sends = self._sends(senders, receivers, sums, phase)
             self.batch.edge(sends, ready[senders])
-            add = vector_tile_cycles(elements[receivers], {"add": 1.0}, self.kind, 2 * sums[receivers], sums[receivers])
+            add = vector_tile_cycles(
+                elements[receivers], {"add": 1.0}, self.kind, 2 * sums[receivers], sums[receivers]
+            )
             adds = self._vector(add, phase + 1, last, receivers)
             self.batch.edge(adds, sends)
             fresh = ready[receivers, 0] < 0
@@ -260,7 +269,9 @@ class Emitter:
             route=np.array([path.row for path in paths])[:, None],
         )
 
-    def _reduction_buffers(self, message: dict[int, list[Int64]], sent: dict[int, Int64], empties: Int64) -> None:
+    def _reduction_buffers(
+        self, message: dict[int, list[Int64]], sent: dict[int, Int64], empties: Int64
+    ) -> None:
         """Slots of the parts: a send waits for a free message slot at its receiver, a core's own part for the
         send of the one before."""
         cores = self.loops.cores
@@ -332,7 +343,9 @@ class Emitter:
                 self.batch.after(tasks[:, slot : slot + 1], claims[members])
         self.around.after_stores(self.batch, operand, tasks, start, stop)
         self.users[name] = np.where(
-            np.isin(np.arange(len(self.loops.cores)), positions)[:, None], consumers[:, -1:], self.main[:, -1:]
+            np.isin(np.arange(len(self.loops.cores)), positions)[:, None],
+            consumers[:, -1:],
+            self.main[:, -1:],
         )
 
     def _load_paths(

@@ -89,7 +89,9 @@ class Fabric:
         if key not in self._paths:
             route = self.network.memory_read_route(self.node(core))
             links = (self._end("dram"), *route.links, self._dma_links[core, channel])
-            self._paths[key] = self._path(links, weight, route.hops, self._setup(core) + self.chip.dram.latency_ps)
+            self._paths[key] = self._path(
+                links, weight, route.hops, self._setup(core) + self.chip.dram.latency_ps
+            )
         return self._paths[key]
 
     def store(self, core: int, channel: int, weight: int) -> Path:
@@ -145,7 +147,9 @@ class Fabric:
             node = self.chip.interconnect.host_port
             route = self.network.memory_write_route(node) if inward else self.network.memory_read_route(node)
             ends = (self._end("dram"), self._end("host"))
-            self._paths[key] = self._path((*ends, *route.links), PAYLOAD_WEIGHT, route.hops, self.chip.host.latency_ps)
+            self._paths[key] = self._path(
+                (*ends, *route.links), PAYLOAD_WEIGHT, route.hops, self.chip.host.latency_ps
+            )
         return self._paths[key]
 
     def route_tables(self) -> tuple[Int32, Int32, Int32, Int32]:
@@ -163,7 +167,12 @@ class Fabric:
         return self.chip.kind_of_core(core).dma.setup_latency_ps
 
     def _path(
-        self, links: tuple[int, ...], dram_weight: int, hops: int, latency_ps: int, latency_hops: int | None = None
+        self,
+        links: tuple[int, ...],
+        dram_weight: int,
+        hops: int,
+        latency_ps: int,
+        latency_hops: int | None = None,
     ) -> Path:
         """The first link carries `dram_weight` if it is the DRAM's, all others plain payload."""
         first = dram_weight if self.links[links[0]].kind == "dram" else PAYLOAD_WEIGHT

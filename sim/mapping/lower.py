@@ -164,12 +164,13 @@ class Lowering:
     ) -> None:
         """Lower the steps of a segment once per input."""
         graph = self.plan.graph
+        host = self.chip.host is not None and not graph.kernel
         steps_of: dict[int, list[tuple[int, Step]]] = {}
         for position, step in steps:
             steps_of.setdefault(step.op, []).append((position, step))
         for number in range(inputs):
             self.parity = number % 2
-            if from_host and self.chip.host is not None:
+            if from_host and host:
                 self._inputs_from_host(number)
             for index, op in enumerate(graph.ops):
                 if self.plan.segments.of_op[index] == segment and op.kind == "reshape":
@@ -177,7 +178,7 @@ class Lowering:
                     self.rows.append(view_row(graph, op, number))
                 for position, step in steps_of.get(index, ()):
                     self._step(position, step, number)
-            if to_host and self.chip.host is not None:
+            if to_host and host:
                 self._outputs_to_host(number)
 
     def _step(self, position: int, step: Step, number: int) -> None:
@@ -206,7 +207,9 @@ class Lowering:
         for operand in step.nest.operands:
             late = operand.part == "epilogue" or step.tiling.unit == "vector"
             users = final[emitter.drain[:, -1:] if late else emitter.main[:, -1:]]
-            self.readers.setdefault(self.plan.root(operand.tensor.name), []).append(self._per_core(step, users))
+            self.readers.setdefault(self.plan.root(operand.tensor.name), []).append(
+                self._per_core(step, users)
+            )
         self._remember_result(step, loops, emitter, final)
         self._expire(position)
 
@@ -220,7 +223,9 @@ class Lowering:
         nest, owners = step.nest, emitter.owners
         start, stop = loops.boxes(nest.out, owners, loops.result_last)
         tiles, rank = start.shape[0] * start.shape[1], start.shape[2]
-        store = final[emitter.stores].reshape(-1) if emitter.stores is not None else np.full(tiles, -1, np.int64)
+        store = (
+            final[emitter.stores].reshape(-1) if emitter.stores is not None else np.full(tiles, -1, np.int64)
+        )
         new = Written(
             nest.out.tensor.shape,
             start.reshape(tiles, rank),

@@ -48,7 +48,9 @@ def map_graph(
     memo = {} if memo is None else memo
     parts = graph.parts if isinstance(graph, Passes) else ((graph, 1),)
     if len(parts) > 1 and inputs > 1:
-        raise InputError(f"inputs: {graph.name} is {len(parts)} passes that follow each other; they cannot overlap")
+        raise InputError(
+            f"inputs: {graph.name} is {len(parts)} passes that follow each other; they cannot overlap"
+        )
     fabric = Fabric(chip)
     programs, plans = [], []
     for part, _ in parts:
@@ -124,6 +126,7 @@ def _facts(plan: Plan, assignment: Assignment, chip: Chip, program: Program) -> 
     """What the report passes on: scratchpad and DRAM use, the partition's parts, the estimate."""
     return {
         "estimate_s": sum(step.tiling.latency_s for step in plan.steps),
+        "op_estimate_s": [(step.nest.name, step.tiling.latency_s) for step in plan.steps],
         "scratchpad": _layout_facts(max(plan.scratchpads, key=lambda layout: layout.peak_bytes)),
         "dram": _layout_facts(plan.dram),
         "partition": {"mode": assignment.mode, **_parts(plan, chip, assignment, program)},

@@ -96,14 +96,18 @@ def _forced(name: str, split: Mapping[str, int], nest: Nest, site: Site) -> tupl
             raise InputError(f"partition of operator {name}: no dimension '{dim}'; {hint}")
         extent = nest.dims[known.index(dim)].extent
         if parts > extent:
-            raise InputError(f"partition of operator {name}: {dim} has {extent} indices, not enough for {parts} parts")
+            raise InputError(
+                f"partition of operator {name}: {dim} has {extent} indices, not enough for {parts} parts"
+            )
     total = math.prod(split.values())
     if total > site.cores:
         raise InputError(f"partition of operator {name}: {total} parts, but {site.cores} cores")
     return tuple(split.get(dim, 1) for dim in known)
 
 
-def cut_stages(seconds: Sequence[float], cut_bytes: Sequence[int], stages: int, method: str = "balanced") -> list[int]:
+def cut_stages(
+    seconds: Sequence[float], cut_bytes: Sequence[int], stages: int, method: str = "balanced"
+) -> list[int]:
     """Where to cut a chain of operators into `stages` contiguous parts: the index of each part's first operator.
 
     `cut_bytes[i]` is what crosses a cut before operator i. Dynamic programming: `balanced` minimises the slowest

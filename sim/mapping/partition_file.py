@@ -1,12 +1,12 @@
 """Partition files: how a user says which operator is split how, or where a pipeline is cut.
 
-    version: 1
-    default: data                  # auto, data, channel or reduction
-    operators:
-      conv1: {split: {row: 4}}     # parts along a dimension of the operator's loop nest
-      fc:    {mode: channel}
-    # or, instead of the two above:
-    pipeline: {stages: 4, cut: min_cut}
+version: 1
+default: data                  # auto, data, channel or reduction
+operators:
+  conv1: {split: {row: 4}}     # parts along a dimension of the operator's loop nest
+  fc:    {mode: channel}
+# or, instead of the two above:
+pipeline: {stages: 4, cut: min_cut}
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class PipelineBlock(Part):
 
     stages: Annotated[int | None, Field(ge=1, description="number of stages; default: one per core")] = None
     cut: Annotated[
-        Literal["balanced", "min_cut"], Field(description="least slowest stage, or least bytes between stages")
+        Literal["balanced", "min_cut"],
+        Field(description="least slowest stage, or least bytes between stages"),
     ] = "balanced"
 
 
@@ -62,7 +63,9 @@ class PartitionFile(Part):
 
     def __post_init__(self) -> None:
         if self.pipeline is not None and self.operators:
-            raise FieldError([(("operators",), "a pipeline chooses splits by itself; leave one of the two out")])
+            raise FieldError(
+                [(("operators",), "a pipeline chooses splits by itself; leave one of the two out")]
+            )
 
 
 def load_partition(path: str, graph: Graph, chip: Chip, cutter: StageCutter) -> Assignment:

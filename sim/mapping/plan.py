@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from sim.cost.estimate import Site, aligned
 from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph
@@ -24,8 +22,8 @@ from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.partition import Assignment
 from sim.mapping.residency import Boxes, Residency, core_boxes
-from sim.mapping.segments import Segments, one_segment
 from sim.mapping.search import Limits, Tiling, cut_quanta, search
+from sim.mapping.segments import Segments, one_segment
 
 PREFERRED_SHARE = 0.5
 """Share of the free scratchpad one operator's buffers should keep to, so that the next one's can fill meanwhile."""
@@ -99,7 +97,9 @@ def make_plan(
     check_dtypes(graph, chip)
     banned: frozenset[str] = frozenset()
     for _ in range(PLACEMENT_ATTEMPTS):
-        planner = _Planner(graph, chip, fabric, assignment, dataflow, segments, {} if memo is None else memo, banned)
+        planner = _Planner(
+            graph, chip, fabric, assignment, dataflow, segments, {} if memo is None else memo, banned
+        )
         planner.run()
         steps = planner.decided()
         spans, layouts, homeless = _scratchpads(chip, steps, planner.residency)
@@ -115,7 +115,9 @@ def make_plan(
         if not crowding:
             break
         banned |= {max(crowding, key=lambda span: span.size_bytes).name.removeprefix("kept:")}
-    raise DoesNotFit("the buffers of one operator", planner.streaming_peak, chip.cores[0].sram.size_bytes, "scratchpad")
+    raise DoesNotFit(
+        "the buffers of one operator", planner.streaming_peak, chip.cores[0].sram.size_bytes, "scratchpad"
+    )
 
 
 @dataclass
@@ -220,7 +222,9 @@ class _Planner:
             )
             for split in splits
         }
-        roots = frozenset(self.root(o.tensor.name) for o, kept in zip(nest.operands, candidates, strict=True) if kept)
+        roots = frozenset(
+            self.root(o.tensor.name) for o, kept in zip(nest.operands, candidates, strict=True) if kept
+        )
         held = self.residency.held_bytes(len(self.steps), kind_index, roots)
         held += sum(self.residency.results[root].size_bytes for root in roots)
         free = kind.sram.size_bytes - held
@@ -233,7 +237,12 @@ class _Planner:
         return Step(index, nest, tiling, kind_index, cores[: tiling.cores], local[tiling.splits], len(cores))
 
     def _boxes(
-        self, operand: Operand, nest: Nest, splits: tuple[int, ...], quanta: tuple[int, ...], cores: tuple[int, ...]
+        self,
+        operand: Operand,
+        nest: Nest,
+        splits: tuple[int, ...],
+        quanta: tuple[int, ...],
+        cores: tuple[int, ...],
     ) -> Boxes:
         return core_boxes(operand, nest, splits, quanta, cores, self.chip.core_count)
 
@@ -272,7 +281,15 @@ def signature(nest: Nest) -> tuple[object, ...]:
 
     dims = tuple((dim.extent, dim.role) for dim in nest.dims)
     passes = (tuple(nest.own.items()), tuple(nest.drain.items()))
-    return (nest.kind, dims, tuple(map(shape, nest.operands)), shape(nest.out), nest.taps, passes, nest.nested)
+    return (
+        nest.kind,
+        dims,
+        tuple(map(shape, nest.operands)),
+        shape(nest.out),
+        nest.taps,
+        passes,
+        nest.nested,
+    )
 
 
 def check_dtypes(graph: Graph, chip: Chip) -> None:
@@ -303,7 +320,10 @@ def _scratchpads(
         ]
         for position, step in enumerate(steps):
             if step.kind == kind_index:
-                spans += [Span(f"{position}:{b.name}", b.slots * b.size_bytes, position, position) for b in buffers(step)]
+                spans += [
+                    Span(f"{position}:{b.name}", b.slots * b.size_bytes, position, position)
+                    for b in buffers(step)
+                ]
         layout, failed = place(spans, kind.sram.size_bytes, alternate=True)
         homeless = homeless or failed
         layouts.append(layout)
@@ -322,7 +342,7 @@ def _dram(
     for name, tensor in graph.tensors.items():
         if tensor.role != "activation":
             address[name] = base
-            base += int(aligned(np.int64(tensor.size_bytes)))
+            base += aligned(tensor.size_bytes)
     spans: dict[str, Span] = {}
     for position, step in enumerate(steps):
         root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
@@ -352,6 +372,6 @@ def _exceeds_dram(graph: Graph, chip: Chip, total: int) -> DoesNotFit:
     levers = ["a larger dram.capacity", "a narrower --dtype", "a smaller --batch"]
     if states:
         levers.append("a shorter --seq or --kv")
-    return DoesNotFit(f"model '{graph.name}' ({parts})", total, chip.dram.capacity_bytes, f"DRAM of '{chip.name}'", levers)
-
-
+    return DoesNotFit(
+        f"model '{graph.name}' ({parts})", total, chip.dram.capacity_bytes, f"DRAM of '{chip.name}'", levers
+    )

@@ -50,13 +50,20 @@ class Boxes:
 
 def linear_hull(start: Int64, stop: Int64, shape: tuple[int, ...]) -> tuple[Int64, Int64]:
     """First element and one past the last, in row-major order, of boxes [..., rank]."""
-    strides = np.cumprod([1, *shape[:0:-1]], dtype=np.int64)[::-1][: len(shape)] if shape else np.zeros(0, np.int64)
+    strides = (
+        np.cumprod([1, *shape[:0:-1]], dtype=np.int64)[::-1][: len(shape)] if shape else np.zeros(0, np.int64)
+    )
     first = (start * strides).sum(axis=-1)
     return first, ((stop - 1) * strides).sum(axis=-1) + 1
 
 
 def core_boxes(
-    operand: Operand, nest: Nest, splits: tuple[int, ...], quanta: tuple[int, ...], cores: tuple[int, ...], total: int
+    operand: Operand,
+    nest: Nest,
+    splits: tuple[int, ...],
+    quanta: tuple[int, ...],
+    cores: tuple[int, ...],
+    total: int,
 ) -> Boxes:
     """The box of an operand that each core touches when the nest is split like this over `cores` (in grid order)."""
     used = int(np.prod(splits, dtype=np.int64))
@@ -102,7 +109,7 @@ class Residency:
         if root in self.banned:
             return
         elements = int((boxes.stop - boxes.start).prod(axis=1)[boxes.held].max())
-        size = int(aligned(np.int64(-(-elements * DTYPE_BITS[dtype] // 8))))
+        size = aligned(-(-elements * DTYPE_BITS[dtype] // 8))
         self.results[root] = Kept(boxes, kind, segment, len(self.streaming) - 1, size)
 
     def held_bytes(self, step: int, kind: int, without: frozenset[str] = frozenset()) -> int:

@@ -54,7 +54,9 @@ class Tiling:
         """Cut points of every dimension over all cores."""
         return tuple(
             bounds(dim.extent, parts * steps, quantum)
-            for dim, parts, steps, quantum in zip(nest.dims, self.splits, self.steps, self.quanta, strict=True)
+            for dim, parts, steps, quantum in zip(
+                nest.dims, self.splits, self.steps, self.quanta, strict=True
+            )
         )
 
 
@@ -114,7 +116,7 @@ def split_candidates(nest: Nest, site: Site, roles: frozenset[str]) -> Iterator[
     one = [1] * len(nest.dims)
     found: set[tuple[int, ...]] = {tuple(one)}
     for index, sizes in options.items():
-        found |= {tuple(one[:index] + [p] + one[index + 1 :]) for p in sizes}
+        found |= {(*one[:index], p, *one[index + 1 :]) for p in sizes}
     for (a, many), (b, few) in itertools.combinations(options.items(), 2):
         for p, q in itertools.product(many, few):
             if p * q <= cores:
@@ -125,7 +127,9 @@ def split_candidates(nest: Nest, site: Site, roles: frozenset[str]) -> Iterator[
     legal = [
         split
         for split in found
-        if all(split[inner] == 1 or split[outer] == nest.dims[outer].extent for inner, outer in nested.items())
+        if all(
+            split[inner] == 1 or split[outer] == nest.dims[outer].extent for inner, outer in nested.items()
+        )
     ]
     legal.sort(key=lambda split: (-int(np.prod(split, dtype=np.int64)), max(split) * -1, split))
     most = int(np.prod(legal[0], dtype=np.int64))
@@ -179,7 +183,9 @@ def _candidates(
     resident = np.concatenate(resident_rows)
     # Both loop orders only where they differ: more than one tile in rows and in columns.
     rows_cut = steps[:, nest.role("m")].prod(axis=1) > 1
-    columns_cut = steps[:, nest.role("n")].prod(axis=1) > 1 if nest.role("n") else np.zeros(len(steps), np.bool_)
+    columns_cut = (
+        steps[:, nest.role("n")].prod(axis=1) > 1 if nest.role("n") else np.zeros(len(steps), np.bool_)
+    )
     both = np.flatnonzero(rows_cut & columns_cut)
     columns_first = np.concatenate([np.zeros(len(steps), np.bool_), np.ones(len(both), np.bool_)])
     steps, chosen = np.concatenate([steps, steps[both]]), np.concatenate([chosen, chosen[both]])
@@ -200,7 +206,9 @@ def _step_candidates(nest: Nest, split: tuple[int, ...], unit: str, coarse: bool
         if not dims:
             continue
         chunks = [nest.dims[dim].extent // split[dim] for dim in dims]
-        cuts = [[1] * len(dims)] if role == "k" and unit == "vector" else list(_cut_table(tuple(chunks), coarse))
+        cuts = (
+            [[1] * len(dims)] if role == "k" and unit == "vector" else list(_cut_table(tuple(chunks), coarse))
+        )
         tables.append(np.array(cuts, np.int64))
     index = np.indices([len(table) for table in tables]).reshape(len(tables), -1)
     steps = np.empty((index.shape[1], len(nest.dims)), np.int64)
@@ -219,9 +227,12 @@ def _cut_table(chunks: tuple[int, ...], coarse: bool) -> tuple[tuple[int, ...], 
     found = [(1,) * len(chunks)]
     for position, extent in enumerate(chunks):
         innermost = position == len(chunks) - 1
-        for parts in counts(extent, 4096):
-            if parts > 1 and not (coarse and innermost and extent > 16 and extent // parts < 4):
-                found.append((*chunks[:position], parts, *(1,) * (len(chunks) - position - 1)))
+        inside = (1,) * (len(chunks) - position - 1)
+        found += [
+            (*chunks[:position], parts, *inside)
+            for parts in counts(extent, 4096)
+            if parts > 1 and not (coarse and innermost and extent > 16 and extent // parts < 4)
+        ]
     return tuple(found)
 
 

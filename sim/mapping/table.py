@@ -42,10 +42,10 @@ class Batch:
         """Add an array of tasks; every column broadcasts to `shape`. Returns their local ids in that shape."""
         ids = np.arange(self.size, self.size + int(np.prod(shape)), dtype=np.int64).reshape(shape)
         self.size += ids.size
-        row = [np.full(ids.size, int(kind), np.int64), np.full(ids.size, phase, np.int64)]
-        for values in (iteration, queue, hold, dur, nbytes, route):
-            row.append(np.broadcast_to(np.asarray(values, np.int64), shape).reshape(-1))
-        self.columns.append(tuple(row))
+        given = (int(kind), phase, iteration, queue, hold, dur, nbytes, route)
+        self.columns.append(
+            tuple(np.broadcast_to(np.asarray(values, np.int64), shape).reshape(-1) for values in given)
+        )
         return ids
 
     def edge(self, task: Ids, waits_for: Ids) -> None:

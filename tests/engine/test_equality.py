@@ -7,6 +7,7 @@ import pytest
 from random_programs import random_program, relabelled
 
 from sim.engine import compiled, reference
+from sim.program import Program
 from sim.timeline import Timeline
 
 BLOCK = 100
@@ -78,9 +79,9 @@ def test_the_random_programs_are_awkward_enough() -> None:
     assert min(overlaps, released, weighted, ties, shared) > 100
 
 
-def _transfers_overlap(program: object, timeline: Timeline) -> bool:
+def _transfers_overlap(program: Program, timeline: Timeline) -> bool:
     """Whether at some time two transfers were in flight."""
-    segment, part = program.segments[0], timeline.segments[0]  # type: ignore[attr-defined]
+    segment, part = program.segments[0], timeline.segments[0]
     moves = segment.route >= 0
     order = np.argsort(part.start[moves])
     start, finish = part.start[moves][order], part.finish[moves][order]

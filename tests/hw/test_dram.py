@@ -46,7 +46,7 @@ def test_bandwidth_and_energy_of_a_channel(
 ) -> None:
     found = dram(device)
     assert found.bandwidth_bytes_per_s == bandwidth_bytes_per_s
-    assert found.read_energy_j_per_byte == pytest.approx(8e-12 * pj_per_bit)
+    assert 1e12 * found.read_energy_j_per_byte == pytest.approx(8 * pj_per_bit)
 
 
 @pytest.mark.parametrize("device", DEVICES)

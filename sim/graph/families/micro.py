@@ -14,7 +14,7 @@ def gemm(
     groups = () if count == 1 else (count,)
     x = builder.input("a", (*groups, batch * m, k))
     product = builder.matmul(x, builder.weight((*groups, k, n), "b"), name="gemm")
-    return builder.build([product], items=batch)
+    return builder.build([product], items=batch, kernel=True)
 
 
 def conv2d(
@@ -33,16 +33,16 @@ def conv2d(
     builder = GraphBuilder(name, dtype)
     x = builder.input("image", (batch, channels, image, image))
     x = builder.conv(x, filters, kernel, stride, kernel // 2, groups=groups, bias=False, name="conv")
-    return builder.build([x], items=batch)
+    return builder.build([x], items=batch, kernel=True)
 
 
 def softmax(*, name: str, dtype: str, batch: int, rows: int = 4096, width: int = 1024) -> Graph:
     """Over the last axis of [batch * rows, width]."""
     builder = GraphBuilder(name, dtype)
-    return builder.build([builder.softmax(builder.input("x", (batch * rows, width)))], items=batch)
+    return builder.build([builder.softmax(builder.input("x", (batch * rows, width)))], items=batch, kernel=True)
 
 
 def layer_norm(*, name: str, dtype: str, batch: int, rows: int = 4096, width: int = 1024) -> Graph:
     """Over the last axis of [batch * rows, width]."""
     builder = GraphBuilder(name, dtype)
-    return builder.build([builder.layer_norm(builder.input("x", (batch * rows, width)))], items=batch)
+    return builder.build([builder.layer_norm(builder.input("x", (batch * rows, width)))], items=batch, kernel=True)
