@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from sim.errors import InputError
+from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip, load_chip
 from sim.hw.core import Dataflow
 from sim.program import Program
 from sim.report.report import Report
+from sim.timeline import Timeline
 
 Progress = Callable[[str], None]
+Fidelity = Literal["event", "bound"]
+Engine = Literal["compiled", "reference"]
 
 _SEARCHES: dict[object, Any] = {}
 """Tile searches of this process: the same layer on the same cores is searched once."""
@@ -34,20 +37,21 @@ def simulate(
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
-    fidelity: Literal["event", "bound"] = "event",
-    engine: Literal["compiled", "reference"] = "compiled",
+    fidelity: Fidelity = "event",
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Simulate a model on a chip.
 
     `model` and `chip` are names, paths or objects; `overrides` are chip parameters ("core.array.rows=256");
     `inputs` back-to-back inputs overlap; the other options are those of the command line, in the same words.
-    Raises InputError (bad input) and DoesNotFit.
+    Fidelity `bound` is the closed form: no engine runs. `engine` is compiled unless said. Raises InputError (bad
+    input) and DoesNotFit.
     """
-    from sim.engine import run
     from sim.hw.technology import load_technology
     from sim.report.report import build_report
 
+    _check_fidelity(fidelity, engine)
     began = time.perf_counter()
     say = progress or _silent
     graph, on, program = plan(
@@ -66,8 +70,7 @@ def simulate(
         overrides=overrides,
         progress=progress,
     )
-    say(f"simulating {program.tasks:,} tasks")
-    timeline = run(program, engine, say)
+    timeline = None if fidelity == "bound" else _run(program, engine or "compiled", say)
     say("accounting for time and energy")
     options = {
         "model": model if isinstance(model, str) else model.name,
@@ -82,7 +85,7 @@ def simulate(
         "new_tokens": new_tokens,
         "dims": dict(dims or {}),
         "fidelity": fidelity,
-        "engine": engine,
+        "engine": None if timeline is None else timeline.engine,
     }
     technology = load_technology(on.technology)
     wall_s = time.perf_counter() - began
@@ -104,10 +107,11 @@ def plan(
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
+    baseline: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Graph | Passes, Chip, Program]:
     """Everything before the clock starts: the model after its passes, the chip, the program. Options and errors as
-    `simulate`."""
+    `simulate`; with `baseline`, `program.facts["partition"]` compares the partition with one core."""
     from sim.graph.load import load_plan
     from sim.mapping.mapper import map_graph
     from sim.passes import default_passes
@@ -117,16 +121,42 @@ def plan(
         raise InputError(f"inputs: found {inputs}; expected a positive number of back-to-back inputs")
     on = load_chip(chip, overrides) if isinstance(chip, str) else chip.replace_many(_pairs(overrides))
     say("reading the model")
+    variant: dict[str, Any] = {
+        "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
+    }  # fmt: skip
     if isinstance(model, Graph):
+        _refuse_for_graph(variant)
         parts = [(model.with_dtype(dtype) if dtype else model, 1)]
     else:
-        parts = load_plan(
-            model, batch=batch, dtype=dtype, phase=phase, seq=seq, kv=kv, new_tokens=new_tokens, dims=dims
-        )
+        parts = load_plan(model, dtype=dtype, **variant)
     graph = _passes([(default_passes(part), count) for part, count in parts])
     say("mapping operators to cores and tiles")
-    program = map_graph(graph, on, partition=partition, dataflow=dataflow, inputs=inputs, memo=_SEARCHES)
+    program = map_graph(
+        graph, on, partition=partition, dataflow=dataflow, inputs=inputs, baseline=baseline, memo=_SEARCHES
+    )
     return graph, on, program
+
+
+def _check_fidelity(fidelity: str, engine: str | None) -> None:
+    if fidelity not in get_args(Fidelity):
+        hint = did_you_mean(fidelity, get_args(Fidelity)) or "there are " + " and ".join(get_args(Fidelity))
+        raise InputError(Diagnostic(f"unknown fidelity '{fidelity}'", hint=hint))
+    if fidelity == "bound" and engine is not None:
+        raise InputError("engine chooses how events are simulated; fidelity bound simulates none")
+
+
+def _run(program: Program, engine: Engine, say: Progress) -> Timeline:
+    from sim.engine import run
+
+    say(f"simulating {program.tasks:,} tasks")
+    return run(program, engine, say)
+
+
+def _refuse_for_graph(variant: Mapping[str, object]) -> None:
+    """A graph is one variant of a model already."""
+    given = [name for name, value in variant.items() if value]
+    if given:
+        raise InputError(f"{', '.join(given)}: chosen when a model is loaded; a Graph is simulated as it is")
 
 
 def _passes(parts: list[tuple[Graph, int]]) -> Graph | Passes:

@@ -80,8 +80,6 @@ def simulate(
     """Simulate MODEL on a chip and report time, energy and distance from the bound."""
     from sim.pipeline import simulate as run_simulation
 
-    if fidelity is Fidelity.bound and engine is not None:
-        raise InputError("--engine chooses how events are simulated; --fidelity bound simulates none")
     with Progress() as progress:
         report = run_simulation(
             model,
@@ -89,7 +87,7 @@ def simulate(
             **variant.keywords(),
             **mapping.keywords(),
             fidelity=fidelity.value,
-            engine=(engine or Engine.compiled).value,
+            engine=None if engine is None else engine.value,
             progress=progress,
         )
         if out is not None:
@@ -187,12 +185,14 @@ def show_partition(
     mapping: MappingOptions,
     output_format: FormatOption = Format.table,
 ) -> None:
-    """Print how a model is divided over the cores: work, memory and cut of every part."""
+    """Print how a model is divided over the cores: work, memory and cut of every part, and one core beside it."""
     from sim.cli.views import partition_rows, partition_title
     from sim.pipeline import plan
 
     with Progress() as progress:
-        _, _, program = plan(model, chip, **variant.keywords(), **mapping.keywords(), progress=progress)
+        _, _, program = plan(
+            model, chip, **variant.keywords(), **mapping.keywords(), baseline=True, progress=progress
+        )
     print_rows(partition_rows(program), output_format, partition_title(program))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sim.units import format_quantity
+
 if TYPE_CHECKING:
     from sim.graph.graph import Graph
     from sim.program import Program
@@ -112,7 +114,11 @@ def program_rows(program: Program) -> list[Row]:
 def partition_title(program: Program) -> str:
     """What the parts have in common."""
     facts = program.facts["partition"]
-    return f"{program.name}: partition " + ", ".join(f"{k} {v}" for k, v in facts.items() if k != "parts")
+    text = f"{program.name}: partition {facts['mode']}, balance {facts['balance']:.1%} (mean / longest part)"
+    if "speedup" in facts:
+        alone = format_quantity(facts["one_core_s"], "time")
+        text += f", {facts['speedup']:.2f} x as fast as one core ({alone} per input, closed form)"
+    return text
 
 
 def partition_rows(program: Program) -> list[Row]:

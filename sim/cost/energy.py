@@ -11,6 +11,7 @@ from sim.cost.traffic import Traffic
 from sim.cost.transfers import Float64
 from sim.errors import InputError
 from sim.graph.tensor import DTYPE_BITS
+from sim.hw.area import hop_length_mm
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.technology import Technology
@@ -61,7 +62,7 @@ def operator_energy(
             traffic.sram_read_bytes,
             traffic.sram_write_bytes,
         ),
-        "noc": traffic.noc_bytes * technology.noc_energy_j_per_byte_hop(),
+        "noc": traffic.noc_bytes * technology.noc_energy_j_per_byte_hop(hop_length_mm(chip, technology)),
         "dram": traffic.dram_read_bytes * chip.dram.read_energy_j_per_byte
         + traffic.dram_write_bytes * chip.dram.write_energy_j_per_byte,
         "host": _host(traffic, chip),

@@ -153,13 +153,15 @@ class _Executor:
         c = self.columns
         found = []
         for row in range(int(c.aptr[task]), int(c.aptr[task + 1])):
-            number = int(c.tensor[row])
-            rank = len(c.shapes[number])
+            number, operand = int(c.tensor[row]), int(c.operand[row])
+            # The box of a gathered operand is in the shape of the result.
+            meaning = c.semantics[int(self.segment.op[task])] if operand >= 0 else None
+            rank = len(meaning[1].operands[operand].axes) if meaning else len(c.shapes[number])
             box = tuple(c.start[row, :rank].tolist()), tuple(c.stop[row, :rank].tolist())
             found.append(
                 Access(
                     bool(c.write[row]),
-                    int(c.operand[row]),
+                    operand,
                     c.tensors[number],
                     c.roots[number],
                     c.shapes[number],
@@ -264,7 +266,7 @@ class _Executor:
     def _body(self, op: Op, nest: Nest, out: Access, operands: dict[int, tuple[Box, Array]]) -> Array:
         main = [i for i, o in enumerate(nest.operands) if o.part != "epilogue"]
         boxes = [operands[i][0] for i in main]
-        return tile_result(op, nest, out.box, boxes, [operands[i][1] for i in main], self.graph.tensors)
+        return tile_result(op, nest, out.box, boxes, [operands[i][1] for i in main])
 
     # ---- finish ---------------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ class Race:
 
 @dataclass(frozen=True, slots=True)
 class _Access:
-    """`box` is (start, stop); `shape` and `root` those of its tensor."""
+    """The box is that of a tensor of this `shape` and `root`; `slot`: it has the range of addresses to itself."""
 
     task: int
     write: bool
@@ -54,12 +54,13 @@ class _Access:
     stop: tuple[int, ...]
     low: int
     high: int
+    slot: bool
 
     def conflicts(self, other: _Access) -> bool:
-        """Do the two touch the same bytes? Boxes of one tensor may lie side by side in a range."""
+        """Do the two touch the same bytes? Boxes of one tensor may lie side by side in a range that is no slot."""
         if self.high <= other.low or other.high <= self.low:
             return False
-        if self.root != other.root:
+        if self.root != other.root or self.slot or other.slot:
             return True
         if self.shape != other.shape:
             (a, b), (c, d) = self.hull(), other.hull()
@@ -72,7 +73,7 @@ class _Access:
         """Once this write is done, is nothing of the other access left to wait for?"""
         if not (self.low <= other.low and other.high <= self.high):
             return False
-        if self.root != other.root:
+        if self.root != other.root or self.slot or other.slot:
             return True
         if self.shape != other.shape:
             return False
@@ -174,9 +175,6 @@ def _accesses(columns: Functional) -> Iterator[tuple[int, int, _Access]]:
     for task in range(len(pointers) - 1):
         for row in reversed(range(pointers[task], pointers[task + 1])):
             root, shape = columns.roots[tensor[row]], columns.shapes[tensor[row]]
-            box = start[row], stop[row]
-            yield (
-                space[row],
-                core[row],
-                _Access(task, write[row], root, shape, *box, low[row], low[row] + size[row]),
-            )
+            where = low[row], low[row] + size[row], space[row] in (Space.SCRATCHPAD, Space.ACCUMULATOR)
+            access = _Access(task, write[row], root, shape, start[row], stop[row], *where)
+            yield space[row], core[row], access

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,10 +63,12 @@ _ROUNDINGS: Mapping[str, Callable[[Array], Array]] = {
 
 def _coordinates(rule: str, source: int, target: int, scale: float) -> Array:
     index = np.arange(target, dtype=np.float64)
-    if rule == "asymmetric":
-        return index / scale
     if rule == "align_corners":
-        return index * ((source - 1) / (target - 1) if target > 1 else 0.0)
+        return index * (source - 1) / max(target - 1, 1)
     if rule == "pytorch_half_pixel" and target == 1:
         return np.zeros(1)
-    return (index + 0.5) / scale - 0.5
+    half = 0.0 if rule == "asymmetric" else 0.5
+    # A ratio of extents is divided last, so that a coordinate that is an integer comes out as one.
+    if math.isclose(scale, target / source, rel_tol=1e-6):
+        return (index + half) * source / target - half
+    return (index + half) / scale - half

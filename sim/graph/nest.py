@@ -124,7 +124,7 @@ class Operand:
         gathered operand ends with its row at the latest."""
         bits = DTYPE_BITS[self.tensor.dtype]
         if self.tensor.role == "weight" and not self.gathered:
-            return np.maximum(1, extents.prod(axis=-1) * bits // 8)
+            return np.asarray(np.maximum(1, extents.prod(axis=-1) * bits // 8))
         run = np.ones(extents.shape[:-1], np.int64)
         whole = np.ones(extents.shape[:-1], np.bool_)
         order = self.memory_order()

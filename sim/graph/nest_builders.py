@@ -60,7 +60,9 @@ class _Context:
         for step in op.epilogue:
             if step.kind != "elementwise":
                 # Anything else needs more of the result than one tile holds, or aligns its operands otherwise.
-                raise ValueError(f"operator {op.name}: {step.name} of kind {step.kind} cannot be fused into its drain")
+                raise ValueError(
+                    f"operator {op.name}: {step.name} ({step.kind}) cannot be fused into its drain"
+                )
             for primitive, count in op_passes(step, self.tensors).items():
                 drain[primitive] = drain.get(primitive, 0.0) + count
             fused += [
@@ -173,9 +175,7 @@ def _matmul(c: _Context) -> list[Nest]:
         shape: tuple[int, ...], roles: set[DimRole], pair: tuple[int, int], rank_kept: int
     ) -> list[Axis]:
         batch = [
-            Axis(shape[axis], ((axis, 1),))
-            if dims[axis].role in roles and shape[axis] > 1
-            else Axis(shape[axis])
+            Axis(shape[axis], ((axis, 1),)) if dims[axis].role in roles else Axis(shape[axis])
             for axis in range(rank - 2)
         ]
         return [*batch, *(Axis(dims[dim].extent, ((dim, 1),)) for dim in pair)][-rank_kept:]
@@ -260,9 +260,9 @@ def _rope(c: _Context) -> list[Nest]:
     shape = c.result.shape
     dims, axes = _parallel((*shape[:-1], 1), False)
     axes[-1] = Axis(shape[-1])
+    angles = (axes[-2], Axis(shape[-1] // 2))
     operands = [c.operand(c.op.inputs[0], "main", axes)]
-    for name in c.op.inputs[1:]:
-        operands.append(c.operand(name, "main", (axes[-2], Axis(c.tensors[name].shape[-1]))))
+    operands += [c.operand(name, "main", angles) for name in c.op.inputs[1:]]
     return [c.finish(dims, operands, axes)]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.graph.onnx_node import Array, Importer, Node, Unsupported
+from sim.graph.onnx_node import DTYPES, Array, Importer, Node, Unsupported
 
 if TYPE_CHECKING:
     import onnx
@@ -147,4 +147,8 @@ def _compute(model: Importer, node: Node, proto: onnx.NodeProto) -> list[Array]:
             results = evaluator.run(None, {name: model.constants[name] for name in names}, attributes={})
     except Exception as error:  # foreign code, which raises what it likes where inputs do not fit
         raise ValueError(f"cannot be computed: {error}") from error
-    return [np.asarray(result) for result in results]
+    arrays = [np.asarray(result) for result in results]
+    strange = [array.dtype.name for array in arrays if array.dtype.name not in DTYPES]
+    if strange:
+        raise Unsupported(f"elements of type {strange[0]}")
+    return arrays

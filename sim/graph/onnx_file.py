@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from sim.errors import Diagnostic, InputError
-from sim.graph.onnx_node import Array, Node
+from sim.graph.onnx_node import DTYPES, Array, Node
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -96,7 +96,10 @@ def read_constants(graph: onnx.GraphProto, path: Path) -> dict[str, Array]:
 
 def _array(tensor: onnx.TensorProto, folder: Path) -> Array:
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return np.asarray(onnx.numpy_helper.to_array(tensor))
+        value = np.asarray(onnx.numpy_helper.to_array(tensor))
+        if value.dtype.name not in DTYPES:
+            raise ValueError(f"elements of type {value.dtype.name}")
+        return value
     entries = {entry.key: entry.value for entry in tensor.external_data}
     place = PurePosixPath(entries["location"])
     if place.is_absolute() or ".." in place.parts:

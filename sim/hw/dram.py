@@ -79,9 +79,12 @@ def pattern_efficiency(dram: Dram, run_bytes: ArrayLike) -> NDArray[np.float64]:
     banks could not hide):  1/e = 1/e_seq + (1/e_rand - 1/e_seq) x burst / run. Runs shorter than a burst
     waste the rest of it: e = e_rand x run / burst. Monotone from 0 over e_rand at one burst to e_seq.
 
-    512 B runs on DDR4-3200 (e_seq 0.950, e_rand 0.435, 64 B bursts): 1/e = 1.053 + 1.246/8, e = 0.827; the
-    cycle-level run (tile_512x64) gives 0.807. It knows nothing of bank conflicts: regular strides of a
-    power of two and many interleaved streams can be 2-4 times worse (HBM3 stride4096: 0.15).
+    512 B runs on DDR4-3200 (e_seq 0.950, e_rand 0.435, 64 B bursts): 1/e = 1.053 + 1.246/8, e = 0.827.
+
+    Against cycle-level runs (Ramulator 2.1, the better of two address mappers, six devices) the mean error
+    is 6 % on random bursts, 10 % on sequential ones, 34 % on tiles of 128 and 512 B rows, 28 % on up to 16
+    streams of 256 B. It knows nothing of bank conflicts: tiles of 128 B rows at a power-of-two pitch on HBM
+    and LPDDR5 really reach 0.25-0.40 where it says 0.6-0.7, and long strides can be several times worse.
     """
     run = np.asarray(run_bytes, dtype=np.float64)
     bursts = np.maximum(run / dram.burst_bytes, 1.0)

@@ -21,9 +21,11 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass
 class AccessLog:
-    """Accesses as they are found, over all steps of a segment."""
+    """Accesses as they are found, over all steps of a segment. `copy` says which of two areas of DRAM the present
+    input and its results use."""
 
     plan: Plan
+    copy: int = 0
     names: dict[str, int] = field(default_factory=dict)
     rows: list[tuple[Int64, ...]] = field(default_factory=list)
     boxes: list[tuple[Int64, Int64]] = field(default_factory=list)
@@ -59,8 +61,11 @@ class AccessLog:
         """An access to where the tensor lies in DRAM."""
         root = self.plan.root(tensor)
         layout = self.plan.dram
-        where = layout.address_bytes[root], layout.size_bytes[root]
-        self.add(tasks, write, operand, tensor, boxes, Space.DRAM, -1, *where)
+        own = self.plan.graph.tensors[root].role in ("input", "activation")
+        address = layout.address_bytes[root] + (self.copy * layout.peak_bytes if own else 0)
+        self.add(
+            tasks, write, operand, tensor, boxes, Space.DRAM, -1, address, layout.size_bytes[root]
+        )
 
     def columns(self, tasks: int, ops: int) -> Functional:
         """Everything logged, by task, writes first."""

@@ -48,10 +48,22 @@ def describe_step(
         "resident": [o.tensor.name for o, here in zip(nest.operands, step.resident, strict=True) if here],
         "utilization": counts["macs"] / counts["array_peak_macs"] if tiling.unit == "array" else 0.0,
         "notes": _notes(op, step, kind, counts, available),
+        "core_macs": _core_macs(loops),
+        "estimate_s": tiling.latency_s,
     }
     return OpRow(
         nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), nest.macs, counts, mapping, number
     )
+
+
+def _core_macs(loops: Loops) -> dict[int, int]:
+    """Multiply-accumulates of each core; a transposed convolution's nominal ones in proportion to its tiles."""
+    if not loops.nest.contraction:
+        return {}
+    gemm = loops.gemm
+    work = (gemm.count * gemm.m * gemm.n * gemm.k).sum(axis=1)
+    share = loops.nest.macs / int(work.sum())
+    return {core: round(macs * share) for core, macs in zip(loops.cores.tolist(), work.tolist(), strict=True)}
 
 
 MOVES = frozenset({"transpose", "concat", "slice", "pad", "gather", "cache_update"})

@@ -225,6 +225,7 @@ class Emitter:
             adds = self._vector(add, phase + 1, last, receivers)
             self.batch.edge(adds, sends)
             fresh = ready[receivers, 0] < 0
+            self.batch.edge(adds[~fresh], ready[receivers[~fresh]])
             # The first addition takes this core's own sums out of the accumulator.
             empties[receivers[fresh]] = adds[fresh]
             ready[receivers] = adds

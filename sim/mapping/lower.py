@@ -36,6 +36,10 @@ DENSE_EDGES = 8
 """Edges per task above which a group of tasks waits for another group through one barrier task."""
 
 
+DENSE_PAIRS = 20_000_000
+"""Pairs of tiles above which who overlaps whom is not worked out: all loads wait for all stores."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """Who wrote a tensor: boxes [tasks, rank] in the shape `shape`; `core` and the vector task that put each in
@@ -93,6 +97,7 @@ class Lowering:
         # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads.
         self.drams = [Occupancy(cores), Occupancy(cores)]
         self.sums = np.full((cores, 2), -1, np.int64)
+        self.overwritten = np.zeros(0, np.int64)
 
     # ---- what a step asks of the steps before it (see emit.Surroundings) --------------------------------------
 
@@ -112,6 +117,9 @@ class Lowering:
     def after_stores(self, batch: Batch, operand: Operand, tasks: Int64, start: Int64, stop: Int64) -> None:
         written = self.written.get(self.plan.root(operand.tensor.name))
         if written is None:
+            return
+        if tasks.size * len(written.store) > DENSE_PAIRS:
+            batch.edge(tasks, self._barrier(batch, written.store))
             return
         rank = start.shape[-1]
         if operand.gathered:
@@ -139,15 +147,22 @@ class Lowering:
 
     def before_dram_write(self, batch: Batch, step: Step, first_stores: Int64) -> None:
         root = self.plan.root(step.nest.out.tensor.name)
-        if root not in self.plan.last_read:
-            return
-        layout = self.plan.dram
-        users = self.drams[self.parity].claim(layout.address_bytes[root], layout.size_bytes[root])
-        users = np.unique(users[users >= 0])
-        if users.size * first_stores.size > DENSE_EDGES * (users.size + first_stores.size):
-            batch.edge(first_stores, self._barrier(batch, users))
-        elif users.size:
-            batch.after(first_stores.reshape(-1, 1), users[None, :])
+        if root in self.plan.last_read:
+            layout = self.plan.dram
+            users = self.drams[self.parity].claim(layout.address_bytes[root], layout.size_bytes[root])
+            # The first loop nest of an operator claims the memory for all of them.
+            waits_for = np.union1d(users, self.overwritten) if self._same_op(step) else np.unique(users)
+            self.overwritten = waits_for = waits_for[waits_for >= 0]
+        else:
+            # A state, updated in place: after everything that read or wrote it.
+            before = [users.reshape(-1) for users in self.readers.pop(root, [])]
+            before += [self.written[root].store] if root in self.written else []
+            waits_for = np.unique(np.concatenate([np.zeros(0, np.int64), *before]))
+            waits_for = waits_for[waits_for >= 0]
+        if waits_for.size * first_stores.size > DENSE_EDGES * (waits_for.size + first_stores.size):
+            batch.edge(first_stores, self._barrier(batch, waits_for))
+        elif waits_for.size:
+            batch.after(first_stores.reshape(-1, 1), waits_for[None, :])
 
     def _barrier(self, batch: Batch, tasks: Int64) -> Int64:
         """One task that waits for many, so that many more can wait for it."""
@@ -170,6 +185,8 @@ class Lowering:
             steps_of.setdefault(step.op, []).append((position, step))
         for number in range(inputs):
             self.parity = number % 2
+            if self.log is not None:
+                self.log.copy = self.parity
             if from_host and host:
                 self._inputs_from_host(number)
             for index, op in enumerate(graph.ops):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +20,7 @@ from sim.mapping.partition_file import load_partition
 from sim.mapping.plan import Plan, make_plan
 from sim.mapping.search import Tiling
 from sim.mapping.segments import find_segments, one_segment
-from sim.program import Program
+from sim.program import Kind, Program
 
 MODES = ("auto", "data", "channel", "reduction", "pipeline")
 
@@ -36,6 +37,7 @@ def map_graph(
     inputs: int = 1,
     unroll: bool = False,
     functional: bool = False,
+    baseline: bool = False,
     memo: SearchMemo | None = None,
 ) -> Program:
     """Lower a model, or several passes of one, onto a chip. Repeated blocks are lowered once, unless `unroll`, or
@@ -43,7 +45,8 @@ def map_graph(
     needs.
 
     `partition` is one of MODES or the path of a partition file; `dataflow` overrides the arrays' own; `inputs`
-    back-to-back inputs overlap. `memo` keeps tile searches for later calls. Raises DoesNotFit, InputError.
+    back-to-back inputs overlap. `baseline` compares the partition with one core (a pipeline always is). `memo`
+    keeps tile searches for later calls. Raises DoesNotFit, InputError.
     """
     memo = {} if memo is None else memo
     parts = graph.parts if isinstance(graph, Passes) else ((graph, 1),)
@@ -60,8 +63,11 @@ def map_graph(
         plan = make_plan(part, chip, fabric, assignment, dataflow=dataflow, segments=segments, memo=memo)
         plans.append((plan, assignment))
         programs.append(lower(plan, chip, fabric, inputs=inputs, functional=functional))
-    program = _chain(graph.name, programs, [count for _, count in parts])
+    counts = [count for _, count in parts]
+    program = _chain(graph.name, programs, counts)
     facts = _facts(*plans[0], chip, program)
+    if baseline or plans[0][1].stages:
+        facts["partition"] |= _against_one_core(plans, counts, chip, fabric, dataflow, memo)
     if len(parts) > 1:
         sizes = [len(one.segments) for one in programs]
         facts["passes"] = [
@@ -122,14 +128,41 @@ def one_core_seconds(
     return seconds
 
 
+def _against_one_core(
+    plans: Sequence[tuple[Plan, Assignment]],
+    counts: Sequence[int],
+    chip: Chip,
+    fabric: Fabric,
+    dataflow: str | None,
+    memo: SearchMemo,
+) -> dict[str, float]:
+    """Seconds of the whole model on one core, and how many times as fast the partition is at the steady rate; both
+    by the closed form."""
+    alone_s = spent_s = 0.0
+    for (plan, assignment), count in zip(plans, counts, strict=True):
+        stages = [stage.seconds for stage in assignment.stages]
+        alone_s += count * sum(stages or one_core_seconds(plan.graph, chip, fabric, dataflow, memo))
+        spent_s += count * _seconds_per_input(plan, assignment)
+    return {"one_core_s": alone_s, "speedup": alone_s / spent_s if spent_s else 1.0}
+
+
+def _seconds_per_input(plan: Plan, assignment: Assignment) -> float:
+    """Closed form of one input at the steady rate: the slowest stage of a pipeline, else all operators one after
+    another."""
+    stage_of = {op: index for index, stage in enumerate(assignment.stages) for op in stage.ops}
+    seconds = [0.0] * max(1, len(assignment.stages))
+    for step in plan.steps:
+        repeats = plan.segments.repeats[plan.segments.of_op[step.op]]
+        seconds[stage_of.get(step.op, 0)] += step.tiling.latency_s * repeats
+    return max(seconds)
+
+
 def _facts(plan: Plan, assignment: Assignment, chip: Chip, program: Program) -> dict[str, Any]:
-    """What the report passes on: scratchpad and DRAM use, the partition's parts, the estimate."""
+    """What the report passes on: scratchpad and DRAM use, the partition's parts."""
     return {
-        "estimate_s": sum(step.tiling.latency_s for step in plan.steps),
-        "op_estimate_s": [(step.nest.name, step.tiling.latency_s) for step in plan.steps],
         "scratchpad": _layout_facts(max(plan.scratchpads, key=lambda layout: layout.peak_bytes)),
         "dram": _layout_facts(plan.dram),
-        "partition": {"mode": assignment.mode, **_parts(plan, chip, assignment, program)},
+        "partition": {"mode": "pipeline" if assignment.stages else assignment.mode, **_parts(plan, chip, assignment, program)},
     }
 
 
@@ -168,30 +201,48 @@ def _stage_rows(graph: Graph, assignment: Assignment) -> list[dict[str, Any]]:
 
 
 def _core_rows(program: Program, chip: Chip) -> list[dict[str, Any]]:
-    """Busy time and bytes of every core, from the tasks of one input."""
+    """Work of every core: multiply-accumulates, busy time of its units, bytes through its DMA."""
     core_of_queue = np.array([queue.core for queue in program.queues])
     unit = np.array([queue.unit for queue in program.queues])
+    macs, ops = [0] * chip.core_count, [set[str]() for _ in range(chip.core_count)]
     busy = np.zeros(chip.core_count)
-    moved = {name: np.zeros(chip.core_count) for name in ("load", "store", "send")}
-    used = [set[str]() for _ in range(chip.core_count)]
+    loaded, stored, sent = (np.zeros(chip.core_count) for _ in range(3))
+    ends = _dma_ends(program)
     for segment, repeat in zip(program.segments, program.repeats, strict=True):
-        core, kind = core_of_queue[segment.queue], unit[segment.queue]
-        computes = np.isin(kind, ("array", "vector"))
+        core = core_of_queue[segment.queue]
+        computes = np.isin(unit[segment.queue], ("array", "vector"))
         busy += np.bincount(core[computes], segment.hold[computes] * repeat, chip.core_count)
-        for name, total in moved.items():
-            here = kind == name
-            total += np.bincount(core[here], segment.nbytes[here] * repeat, chip.core_count)
-        pairs = np.unique(core[computes].astype(np.int64) * len(segment.ops) + segment.op[computes])
-        for pair in pairs.tolist():
-            used[pair // len(segment.ops)].add(segment.ops[pair % len(segment.ops)].name)
+        for pair in np.unique(np.stack([core[computes], segment.op[computes]]), axis=1).T.tolist():
+            ops[pair[0]].add(segment.ops[pair[1]].name)
+        for row in segment.ops:
+            for index, count in row.mapping.get("core_macs", {}).items():
+                macs[index] += count * repeat
+        moves = np.flatnonzero(segment.route >= 0)
+        for kind, total in ((Kind.LOAD, loaded), (Kind.STORE, stored), (Kind.SEND, sent)):
+            mine = moves[segment.kind[moves] == kind]
+            by_route = np.bincount(segment.route[mine], segment.nbytes[mine] * repeat, len(ends))
+            for route in np.flatnonzero(by_route).tolist():
+                receivers = ends[route] if kind == Kind.LOAD else ends[route][:1]
+                total[receivers] += by_route[route]
     return [
         {
             "part": f"core {index}",
-            "ops": len(used[index]),
+            "ops": len(ops[index]),
+            "macs": macs[index],
             "time_s": float(busy[index]) * 1e-12,
-            "loaded_bytes": int(moved["load"][index]),
-            "stored_bytes": int(moved["store"][index]),
-            "sent_bytes": int(moved["send"][index]),
+            "loaded_bytes": int(loaded[index]),
+            "stored_bytes": int(stored[index]),
+            "sent_bytes": int(sent[index]),
         }
         for index in range(chip.core_count)
+    ]
+
+
+def _dma_ends(program: Program) -> list[list[int]]:
+    """The cores whose DMA each route crosses, in its order (a multicast has several)."""
+    core = [int(link.name[4:].split(".")[0]) if link.kind == "dma" else -1 for link in program.links]
+    pointers = program.route_ptr.tolist()
+    return [
+        [core[link] for link in program.route_link[start:stop].tolist() if core[link] >= 0]
+        for start, stop in itertools.pairwise(pointers)
     ]

@@ -277,7 +277,7 @@ def signature(nest: Nest) -> tuple[object, ...]:
     """What the search depends on: the nest without names."""
 
     def shape(o: Operand) -> tuple[object, ...]:
-        return (o.part, o.axes, o.channels_last, o.gathered, o.tensor.dtype, o.tensor.role == "weight")
+        return (o.part, o.axes, o.channels_last, o.row_axes, o.tensor.dtype, o.tensor.role == "weight")
 
     dims = tuple((dim.extent, dim.role) for dim in nest.dims)
     passes = (tuple(nest.own.items()), tuple(nest.drain.items()))

@@ -38,7 +38,7 @@ def fold_constants(graph: Graph) -> Graph:
             values[op.result] = _fold(op, values)
     if len(kept) == len(graph.ops):
         return graph
-    return replace(graph, tensors=tensors, values=values).with_ops(kept)
+    return replace(graph, tensors=tensors, values=values, ops=tuple(kept)).with_ops(kept)
 
 
 def _foldable(op: Op, tensors: dict[str, Tensor], values: dict[str, npt.NDArray[Any]]) -> bool:

@@ -3,7 +3,7 @@ tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,15 +11,17 @@ import numpy as np
 from sim.cost.energy import COMPONENTS, operator_energy
 from sim.cost.traffic import Traffic, operator_traffic
 from sim.cost.transfers import Float64, LinkWork, Routes, link_work, program_routes
+from sim.errors import InvariantViolation
 from sim.graph.graph import Graph, Passes
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
 from sim.hw.technology import Technology
 from sim.program import Int64, Program, Segment
 from sim.report.causes import Starts
+from sim.report.closed_form import input_ends, operator_ticks
 from sim.report.contention import limiting_links
 from sim.report.critical_path import Pieces, critical_path
-from sim.report.invariants import check, check_energy
+from sim.report.invariants import check, check_energy, check_macs
 from sim.report.roofline import Bound, Floors, network_bound, segment_floors
 from sim.report.stalls import OperatorTime, Overlap, operator_time, queue_stalls, segment_overlap
 from sim.timeline import SegmentTimeline, Timeline
@@ -27,34 +29,52 @@ from sim.units import PS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
-class SegmentAccount:
-    """One segment, one run of it. Rows of `energy_j` values, traffic, floors and times are its operators."""
+class Observed:
+    """What only a timeline shows of one run of a segment."""
 
-    segment: Segment
     times: SegmentTimeline
-    repeats: int
-    traffic: Traffic
-    links: LinkWork
-    floors: Floors
     pieces: Pieces
     stalls: Int64
     overlap: Overlap
     time: OperatorTime
-    critical: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAccount:
+    """One segment, one run of it. Rows of `energy_j` values, traffic, floors and ticks are its operators.
+
+    `ticks` are the operators' parts of the latency: of the critical path, or of the closed form where nothing was
+    `observed`.
+    """
+
+    segment: Segment
+    repeats: int
+    traffic: Traffic
+    links: LinkWork
+    floors: Floors
+    ticks: Int64
     energy_j: dict[str, Float64]
+    observed: Observed | None
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A whole run. `input_ends` are the ticks at which the back-to-back inputs finish, ascending."""
+    """A whole run. `input_ends` are the ticks at which the back-to-back inputs finish, ascending;
+    `closed_form_ps` is the latency of one input by the closed form."""
 
     program: Program
     chip: Chip
     segments: tuple[SegmentAccount, ...]
     latency_ps: int
     input_ends: tuple[int, ...]
+    closed_form_ps: int
     area_mm2: float
     bound: Bound
+
+    @property
+    def observed(self) -> list[tuple[Observed, SegmentAccount]]:
+        """The segments that a timeline was seen of: all, or none of a closed form."""
+        return [(s.observed, s) for s in self.segments if s.observed is not None]
 
     def total(self, column: str) -> float:
         """A column of the traffic over all operators and repeats, in bytes."""
@@ -66,74 +86,96 @@ class Account:
 
 
 def account(
-    program: Program, timeline: Timeline, chip: Chip, technology: Technology, graph: Graph | Passes | None
+    program: Program,
+    timeline: Timeline | None,
+    chip: Chip,
+    technology: Technology,
+    graph: Graph | Passes | None,
 ) -> Account:
-    """Check the run, then read off it where time, bytes and energy went.
+    """Check the run, then read off it where time, bytes and energy went; without a timeline, by the closed form.
 
     Raises InvariantViolation where a law is broken, InputError where the technology lacks a cost.
     """
-    starts = check(program, timeline, chip, graph)
-    area_mm2 = sum(chip_area(chip, technology).values())
-    idle_w = technology.static_power_w(area_mm2)
     routes = program_routes(program)
-    segments = tuple(
-        _segment(program, routes, segment, times, repeats, why, chip, technology, idle_w)
-        for segment, times, repeats, why in zip(
-            program.segments, timeline.segments, program.repeats, starts, strict=True
+    floors = [segment_floors(program, segment, chip) for segment in program.segments]
+    bound = network_bound(floors, program.segments, program.repeats)
+    ticks = [operator_ticks(program, s, f, routes) for s, f in zip(program.segments, floors, strict=True)]
+    ends = closed_form_ends = input_ends(program, ticks, bound)
+    observed: list[Observed | None] = [None] * len(program.segments)
+    if timeline is not None:
+        seen = _observe(program, timeline, routes, check(program, timeline, chip, graph))
+        ticks = [_critical_ticks(s, o) for s, o in zip(program.segments, seen, strict=True)]
+        ends, observed = tuple(_observed_ends(program, timeline)), [*seen]
+    elif graph is not None:
+        check_macs(program, graph)
+    latency_ps = ends[-1] if timeline is None else timeline.latency_ps
+    if latency_ps <= 0:
+        raise InvariantViolation("no run takes zero time")
+    area_mm2 = sum(chip_area(chip, technology).values())
+    # Idle power goes to the operators by their share of the latency.
+    worked = sum(int(t.sum()) * n for t, n in zip(ticks, program.repeats, strict=True))
+    idle_j = technology.static_power_w(area_mm2) * latency_ps / PS_PER_S
+    segments = []
+    for row, segment in enumerate(program.segments):
+        traffic = operator_traffic(program, segment, routes)
+        static_j = idle_j * ticks[row] / worked
+        segments.append(
+            SegmentAccount(
+                segment=segment,
+                repeats=program.repeats[row],
+                traffic=traffic,
+                links=link_work(program, segment),
+                floors=floors[row],
+                ticks=ticks[row],
+                energy_j=operator_energy(program, segment, traffic, chip, technology, static_j),
+                observed=observed[row],
+            )
         )
-    )
-    bound = network_bound([s.floors for s in segments], program.segments, program.repeats)
-    done = Account(
-        program, chip, segments, timeline.latency_ps, tuple(_input_ends(segments)), area_mm2, bound
-    )
-    components = {name: done.energy_j(name) for name in COMPONENTS}
-    by_operator = [float(sum(s.energy_j.values()).sum()) * s.repeats for s in segments]  # type: ignore[union-attr]
-    check_energy(components, by_operator, sum(components.values()))
+    done = Account(program, chip, tuple(segments), latency_ps, ends, closed_form_ends[0], area_mm2, bound)
+    _check_energy_of(done)
     return done
 
 
-def _segment(
-    program: Program,
-    routes: Routes,
-    segment: Segment,
-    times: SegmentTimeline,
-    repeats: int,
-    starts: Starts,
-    chip: Chip,
-    technology: Technology,
-    idle_w: float,
-) -> SegmentAccount:
-    traffic = operator_traffic(program, segment, routes)
-    limiting = limiting_links(program, segment, times)
-    pieces = critical_path(program, segment, times, starts, routes, limiting)
-    critical = np.bincount(pieces.op, weights=pieces.duration, minlength=len(segment.ops)).astype(np.int64)
-    # Idle power goes to the operators by their share of the critical path, which adds up to the latency.
-    static_j = idle_w * critical / PS_PER_S
-    return SegmentAccount(
-        segment=segment,
-        times=times,
-        repeats=repeats,
-        traffic=traffic,
-        links=link_work(program, segment),
-        floors=segment_floors(program, segment, chip),
-        pieces=pieces,
-        stalls=queue_stalls(program, segment, times, starts, limiting),
-        overlap=segment_overlap(segment, times),
-        time=operator_time(segment, times),
-        critical=critical,
-        energy_j=operator_energy(program, segment, traffic, chip, technology, static_j),
-    )
+def _check_energy_of(done: Account) -> None:
+    components = {name: done.energy_j(name) for name in COMPONENTS}
+    by_operator = [float(sum(s.energy_j.values()).sum()) * s.repeats for s in done.segments]  # type: ignore[union-attr]
+    check_energy(components, by_operator, sum(components.values()))
 
 
-def _input_ends(segments: tuple[SegmentAccount, ...]) -> Iterator[int]:
+def _observe(
+    program: Program, timeline: Timeline, routes: Routes, starts: Sequence[Starts]
+) -> list[Observed]:
+    """Why the run took its time, by segment; `starts` says why each task started when it did."""
+    found = []
+    for segment, times, why in zip(program.segments, timeline.segments, starts, strict=True):
+        limiting = limiting_links(program, segment, times)
+        found.append(
+            Observed(
+                times=times,
+                pieces=critical_path(program, segment, times, why, routes, limiting),
+                stalls=queue_stalls(program, segment, times, why, limiting),
+                overlap=segment_overlap(segment, times),
+                time=operator_time(segment, times),
+            )
+        )
+    return found
+
+
+def _critical_ticks(segment: Segment, observed: Observed) -> Int64:
+    """Every operator's part of the critical path."""
+    pieces = observed.pieces
+    return np.bincount(pieces.op, weights=pieces.duration, minlength=len(segment.ops)).astype(np.int64)
+
+
+def _observed_ends(program: Program, timeline: Timeline) -> Iterator[int]:
     """When each input's last task finishes, in the last repeat of the last segment that works on it."""
     ends: dict[int, int] = {}
     offset = 0
-    for s in segments:
-        input_of_op = np.array([op.input_index for op in s.segment.ops], np.int64)
-        input_of_task = input_of_op[s.segment.op]
-        offset += s.times.end * (s.repeats - 1)
+    for segment, times, repeats in zip(program.segments, timeline.segments, program.repeats, strict=True):
+        input_of_op = np.array([op.input_index for op in segment.ops], np.int64)
+        input_of_task = input_of_op[segment.op]
+        offset += times.end * (repeats - 1)
         for index in np.unique(input_of_task).tolist():
-            ends[index] = offset + int(s.times.finish[input_of_task == index].max())
-        offset += s.times.end
+            ends[index] = offset + int(times.finish[input_of_task == index].max())
+        offset += times.end
     yield from sorted(ends.values())

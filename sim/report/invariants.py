@@ -44,6 +44,17 @@ def check(program: Program, timeline: Timeline, chip: Chip, graph: Graph | Passe
     return tuple(starts)
 
 
+def check_macs(program: Program, graph: Graph | Passes) -> None:
+    """The program does the graph's work, once for each input. Raises InvariantViolation."""
+    rows = [(op, n) for s, n in zip(program.segments, program.repeats, strict=True) for op in s.ops]
+    inputs = 1 + max(op.input_index for op, _ in rows)
+    macs = sum(op.macs * n for op, n in rows)
+    if macs != graph.macs * inputs:
+        raise InvariantViolation(
+            "MACs of the program = MACs of the graph", detail=f"{macs} != {inputs} x {graph.macs}"
+        )
+
+
 def check_energy(components: Mapping[str, float], by_operator_j: Sequence[float], total_j: float) -> None:
     """Components, and operators, add up to the total; nothing is negative. Raises InvariantViolation."""
     for name, value in components.items():
@@ -115,12 +126,7 @@ def _check_work(program: Program, timeline: Timeline, chip: Chip, graph: Graph |
         raise InvariantViolation("no run takes zero time")
     rows = [(op, n) for s, n in zip(program.segments, program.repeats, strict=True) for op in s.ops]
     if graph is not None:
-        inputs = 1 + max(op.input_index for op, _ in rows)
-        macs = sum(op.macs * n for op, n in rows)
-        if macs != graph.macs * inputs:
-            raise InvariantViolation(
-                "MACs of the program = MACs of the graph", detail=f"{macs} != {inputs} x {graph.macs}"
-            )
+        check_macs(program, graph)
     floor_s = sum(array_seconds(op, chip) * n for op, n in rows)
     if timeline.latency_ps * 1e-12 < floor_s * (1 - ROUNDING):
         raise InvariantViolation("latency >= MACs / peak of all arrays", detail=f"needs {floor_s} s")

@@ -38,12 +38,16 @@ class Report:
     `values` is the summary by its JSON keys, with units in the names. `latency_s`, `macs`,
     `array_utilization`, `bound_latency_s` and `bottleneck` are of one input; bytes, `energy_j` and `tasks`
     of the whole run; `energy_per_input_j` is per `throughput_unit` item (inference, token, step). None: not
-    modelled.
+    modelled. `elapsed_s` is the time of the whole run, all inputs.
+
+    Of fidelity `bound`, the closed form (sim/report/closed_form.py), there is no engine, no `stalls`, no
+    `critical_path` and no `overlap_ps`.
     """
 
     values: Mapping[str, Value]
     tables: Mapping[str, Table] = field(repr=False)
     overlap_ps: Mapping[str, int]
+    elapsed_s: float
     facts: Mapping[str, Any] = field(repr=False)
     manifest: Mapping[str, Any] = field(repr=False)
 
@@ -123,14 +127,14 @@ def build_report(
     chip: Chip,
     technology: Technology,
     program: Program,
-    timeline: Timeline,
+    timeline: Timeline | None,
     *,
     options: Mapping[str, Any],
     wall_s: float,
 ) -> Report:
-    """Check the laws of the run and account for its time, bytes and energy.
+    """Check the laws of the run and account for its time, bytes and energy; without a timeline, by the closed form.
 
-    `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. Raises
+    `facts` are the program's and `closed_form_latency_s`, of one input. `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. Raises
     InvariantViolation where the run breaks a law, InputError where the technology lacks a cost.
     """
     run = account(program, timeline, chip, technology, graph)
@@ -145,13 +149,14 @@ def build_report(
             "parts": tables.parts(program.facts),
         },
         overlap_ps=tables.overlap_ps(run),
-        facts=program.facts,
+        elapsed_s=run.latency_ps / PS_PER_S,
+        facts={**program.facts, "closed_form_latency_s": run.closed_form_ps / PS_PER_S},
         manifest=build_manifest(graph, chip, options, wall_s),
     )
 
 
 def _summary(
-    run: Account, graph: Graph | Passes, timeline: Timeline, options: Mapping[str, Any], wall_s: float
+    run: Account, graph: Graph | Passes, timeline: Timeline | None, options: Mapping[str, Any], wall_s: float
 ) -> dict[str, Value]:
     latency_s = run.input_ends[0] / PS_PER_S
     elapsed_s = run.latency_ps / PS_PER_S
@@ -160,8 +165,8 @@ def _summary(
     return {
         "workload": graph.name,
         "chip": run.chip.name,
-        "engine": timeline.engine,
-        "fidelity": str(options.get("fidelity", "event")),
+        "engine": None if timeline is None else timeline.engine,
+        "fidelity": "bound" if timeline is None else "event",
         "latency_s": latency_s,
         "throughput_per_s": throughput_per_s(run.input_ends, graph.items),
         "throughput_unit": graph.unit,
@@ -200,7 +205,7 @@ def _token_times(run: Account) -> dict[str, Value]:
     seconds, at = [], 0
     for one in passes:
         mine = run.segments[at : at + one["segments"]]
-        seconds.append(sum(s.times.end * s.repeats for s in mine) / PS_PER_S)
+        seconds.append(sum(int(s.ticks.sum()) * s.repeats for s in mine) / PS_PER_S)
         at += one["segments"]
     steps = sum(one["repeat"] for one in passes[1:])
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,13 @@ def operators(account: Account) -> Table:
 
     `time_s` is the operator's part of the critical path; the column sums to the run's latency. `active_s`
     is time with any of its tasks under way, never below `bound_s`, the most that one resource needs for its
-    work.
+    work. In a closed form both are its estimate, and only a timeline shows when it starts, computes and transfers:
+    None.
     """
     tables = [_segment_operators(s) for s in account.segments]
     columns: dict[str, list[Any]] = {name: [v for t in tables for v in t[name]] for name in tables[0]}
-    latency_s = account.latency_ps / PS_PER_S
-    columns["share"] = [time_s / latency_s for time_s in columns["time_s"]]
+    total_s = sum(columns["time_s"])
+    columns["share"] = [time_s / total_s for time_s in columns["time_s"]]
     return columns
 
 
@@ -39,7 +40,7 @@ def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
     ops, n = s.segment.ops, s.repeats
     bound_s, bound_by = operator_bounds(s.floors)
     macs = np.array([op.macs for op in ops], np.float64)
-    active_s = s.time.active / PS_PER_S
+    active_s = (s.ticks if s.observed is None else s.observed.time.active) / PS_PER_S
     dram = s.traffic.dram_read_bytes + s.traffic.dram_write_bytes
     energy = sum((s.energy_j[name] for name in COMPONENTS), np.zeros(len(ops)))
     tasks = np.bincount(s.segment.op, minlength=len(ops))
@@ -55,12 +56,10 @@ def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
         "tasks": (tasks * n).tolist(),
         "macs": [op.macs * n for op in ops],
         "start_s": _first_start(s),
-        "time_s": (s.critical * n / PS_PER_S).tolist(),
+        "time_s": (s.ticks * n / PS_PER_S).tolist(),
         "share": [],
         "active_s": (active_s * n).tolist(),
-        "compute_s": (s.time.compute * n / PS_PER_S).tolist(),
-        "transfer_s": (s.time.transfer * n / PS_PER_S).tolist(),
-        "exposed_transfer_s": (s.time.exposed_transfer * n / PS_PER_S).tolist(),
+        **{f"{name}_s": _observed_s(s, name) for name in ("compute", "transfer", "exposed_transfer")},
         "bound_s": (bound_s * n).tolist(),
         "bound_by": bound_by,
         "bound_ratio": _ratio(bound_s, active_s),
@@ -78,8 +77,8 @@ def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
 
 
 def resources(account: Account) -> Table:
-    """One row per queue and link. `busy_s`: held (compute) or with a transfer under way, per place (DMA);
-    for a link, its work at full bandwidth. `utilization` is busy / latency; `bytes` is payload."""
+    """One row per queue and link. `busy_s`: held (compute) or with a transfer under way, per place (DMA; None in a
+    closed form); for a link, its work at full bandwidth. `utilization` is busy / latency; `bytes` is payload."""
     rows = [
         *_queue_rows(account),
         *(_link_row(account, number) for number in range(len(account.program.links))),
@@ -92,8 +91,10 @@ def _queue_rows(account: Account) -> Iterator[tuple[Any, ...]]:
     queues, room = account.program.queues, np.maximum(1, account.program.outstanding)
     busy, tasks, nbytes = (np.zeros(len(queues)) for _ in range(3))
     for s in account.segments:
-        dma = account.program.outstanding[s.segment.queue] > 0
-        occupied = np.where(dma, s.times.finish - s.times.start, s.segment.hold)
+        occupied = s.segment.hold
+        if s.observed is not None:
+            dma = account.program.outstanding[s.segment.queue] > 0
+            occupied = np.where(dma, s.observed.times.finish - s.observed.times.start, occupied)
         for total, values in (
             (busy, occupied),
             (tasks, np.ones(s.segment.tasks)),
@@ -102,10 +103,10 @@ def _queue_rows(account: Account) -> Iterator[tuple[Any, ...]]:
             total += np.bincount(s.segment.queue, weights=values, minlength=len(queues)) * s.repeats
     busy /= room
     for number, queue in enumerate(queues):
-        busy_ps = float(busy[number])
-        share = busy_ps / account.latency_ps
-        moved = int(nbytes[number])
-        yield queue.name, queue.unit, queue.core, busy_ps / PS_PER_S, share, int(tasks[number]), moved, None
+        known = account.observed or queue.outstanding == 0
+        busy_s = float(busy[number]) / PS_PER_S if known else None
+        share = float(busy[number]) / account.latency_ps if known else None
+        yield queue.name, queue.unit, queue.core, busy_s, share, int(tasks[number]), int(nbytes[number]), None
 
 
 def _link_row(account: Account, number: int) -> tuple[Any, ...]:
@@ -132,10 +133,13 @@ def energy(account: Account) -> Table:
 
 def stalls(account: Account) -> Table:
     """One row per array and vector unit: picoseconds by what it did or waited for; each row sums to
-    `latency_ps`."""
+    `latency_ps`. A closed form has none."""
+    if not account.observed:
+        return {}
     queues = [account.program.queues[i] for i in compute_queues(account.program)]
     ticks = sum(
-        (s.stalls * s.repeats for s in account.segments), np.zeros((len(queues), len(STALLS)), np.int64)
+        (seen.stalls * s.repeats for seen, s in account.observed),
+        np.zeros((len(queues), len(STALLS)), np.int64),
     )
     return {
         "resource": [queue.name for queue in queues],
@@ -148,16 +152,18 @@ def stalls(account: Account) -> Table:
 
 def critical_path_table(account: Account) -> Table:
     """The critical path summed by operator, resource and cause; `duration_ps` adds up to the latency
-    exactly."""
+    exactly. A closed form has none."""
+    if not account.observed:
+        return {}
     queues, links = account.program.queues, account.program.links
     names = [*(q.name for q in queues), *(link.name for link in links)]
     kinds = [*(q.unit for q in queues), *(link.kind for link in links)]
     rows: list[tuple[Any, ...]] = []
-    for s in account.segments:
-        keys = np.column_stack([s.pieces.op, s.pieces.resource, s.pieces.cause])
+    for seen, s in account.observed:
+        keys = np.column_stack([seen.pieces.op, seen.pieces.resource, seen.pieces.cause])
         cells, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         total = np.zeros(len(cells), np.int64)
-        np.add.at(total, place.ravel(), s.pieces.duration)
+        np.add.at(total, place.ravel(), seen.pieces.duration)
         for row in np.argsort(first):
             op, resource, cause = cells[row].tolist()
             duration = int(total[row]) * s.repeats
@@ -176,25 +182,29 @@ def parts(facts: Mapping[str, Any]) -> Table:
 
 def overlap_ps(account: Account) -> dict[str, int]:
     """Picoseconds of only compute, only transfers (exposed), both (overlapped) and neither; they sum to the
-    latency."""
-
-    def total(of: Callable[[SegmentAccount], int]) -> int:
-        return sum(of(s) * s.repeats for s in account.segments)
-
+    latency. A closed form has none."""
+    names = ("compute", "overlapped", "exposed_transfer", "idle") if account.observed else ()
     return {
-        "compute": total(lambda s: s.overlap.compute),
-        "overlapped": total(lambda s: s.overlap.overlapped),
-        "exposed_transfer": total(lambda s: s.overlap.exposed_transfer),
-        "idle": total(lambda s: s.overlap.idle),
+        name: sum(getattr(seen.overlap, name) * s.repeats for seen, s in account.observed) for name in names
     }
 
 
 def _first_start(s: SegmentAccount) -> list[float | None]:
     """Seconds from the start of the segment to the operator's first task; None without tasks (a view)."""
+    if s.observed is None:
+        return [None] * len(s.segment.ops)
     never = np.iinfo(np.int64).max
     first = np.full(len(s.segment.ops), never, np.int64)
-    np.minimum.at(first, s.segment.op, s.times.start)
+    np.minimum.at(first, s.segment.op, s.observed.times.start)
     return [None if t == never else t / PS_PER_S for t in first.tolist()]
+
+
+def _observed_s(s: SegmentAccount, name: str) -> list[float | None]:
+    """A column of OperatorTime in seconds, repeats counted."""
+    if s.observed is None:
+        return [None] * len(s.segment.ops)
+    seconds: list[float | None] = (getattr(s.observed.time, name) * s.repeats / PS_PER_S).tolist()
+    return seconds
 
 
 def _fact(ops: Sequence[OpRow], name: str, missing: object) -> list[Any]:

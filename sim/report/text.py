@@ -20,6 +20,10 @@ TOP_PARTS = 16
 BAR = 24
 NAME_WIDTH, KIND_WIDTH, TILE_WIDTH = 22, 13, 19
 
+_CLOSED_FORM = (
+    "This is the closed form: the planner's estimate of every operator, one after another, without\n"
+    "contention, stalls or overlap between operators. Fidelity event simulates those."
+)
 _RESOURCE_WORDS = {
     "array": "the arrays at their peak",
     "vector": "the vector units",
@@ -98,15 +102,19 @@ def render_text(report: Report, console: Console) -> None:
     title(*_title(report))
     show("")
     show(_headline(report))
-    title("\nWhere did the time go")
-    show(_overlap_table(report, block))
-    show(_units_table(report))
-    show(_critical_table(report, block))
+    if report.overlap_ps:
+        title("\nWhere did the time go")
+        show(_overlap_table(report, block))
+        show(_units_table(report))
+        show(_critical_table(report, block))
+    else:
+        show(f"\n{_CLOSED_FORM}")
     title("\nWhere did the energy go")
     show(_energy_table(report, block))
     title("\nMemory traffic", "" if _inputs(report) == 1 else " of all inputs")
     show(_traffic_table(report))
-    title("\nOperators", f" by their part of the critical path (top {TOP_OPERATORS})")
+    measure = "part of the critical path" if report.overlap_ps else "estimate"
+    title("\nOperators", f" by their {measure} (top {TOP_OPERATORS})")
     rows = top_operators(report.tables["ops"])
     show(_operators_table(rows, width))
     for line in (*_others(rows), *_notes(report, rows)):
@@ -135,7 +143,8 @@ def _inputs(report: Report) -> int:
 def _title(report: Report) -> tuple[str, str]:
     v, inputs = report.values, _inputs(report)
     several = "" if inputs == 1 else f", {inputs} back-to-back inputs"
-    return f"{v['workload']} on {v['chip']}", f"  ({v['fidelity']}, {v['engine']} engine{several})"
+    how = f"{v['fidelity']}, {v['engine']} engine" if v["engine"] else "closed form"
+    return f"{v['workload']} on {v['chip']}", f"  ({how}{several})"
 
 
 def _headline(report: Report) -> RichTable:
@@ -157,6 +166,9 @@ def _headline(report: Report) -> RichTable:
         "distance",
         f"{v['latency_s'] / bound_s:.2f} x the bound" if bound_s else "",
     )
+    closed_s = report.facts["closed_form_latency_s"]
+    if v["engine"]:
+        grid.add_row("closed form", f"{_time(closed_s)} ({closed_s / v['latency_s']:.2f} x)")
     grid.add_row(
         "array utilisation",
         _percent(v["array_utilization"]),
@@ -235,7 +247,7 @@ def _energy_table(report: Report, block: str) -> RichTable:
 
 
 def _traffic_table(report: Report) -> RichTable:
-    ops, elapsed_s = report.tables["ops"], sum(report.overlap_ps.values()) / PS_PER_S
+    ops, elapsed_s = report.tables["ops"], report.elapsed_s
     table = _table(("level", ">read or sent", ">written", ">average rate", None))
 
     def add(level: str, inward: float, outward: float | None, remark: str = "") -> None:
@@ -303,7 +315,8 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
 
 def _balance(facts: Mapping[str, Any]) -> str:
     partition = facts["partition"]
-    return f" ({partition['mode']}), balance {_percent(partition['balance'])} (mean / longest)"
+    against = f", {partition['speedup']:.2f} x one core" if "speedup" in partition else ""
+    return f" ({partition['mode']}), balance {_percent(partition['balance'])} (mean / longest){against}"
 
 
 def _parts_table(parts: Mapping[str, Sequence[Any]]) -> RichTable:

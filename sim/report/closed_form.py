@@ -1,0 +1,70 @@
+"""The closed form: how long a program takes by the planner's estimates alone, without a timeline.
+
+Operators follow one another, each alone on the chip: no contention between operators, no stalls, no overlap of one
+operator with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sim.cost.transfers import Float64, Routes, is_transfer, ticks_alone
+from sim.program import Int64, Program, Segment
+from sim.report.roofline import Bound, Floors, operator_bounds
+from sim.report.stalls import compute_queues
+from sim.units import PS_PER_S
+
+
+def operator_ticks(program: Program, segment: Segment, floors: Floors, routes: Routes) -> Int64:
+    """Ticks of every operator (rows of `segment.ops`) in one run of the segment, rounded up.
+
+    The estimate that its tiling was chosen by (`estimate_s`, see sim/cost/estimate.py); of an operator that has none
+    (a host transfer), its transfers one after another. Never less than its work on any one resource, nor than its
+    busiest unit is held: so no sum of them is below the bound, and no unit is busy for longer than the run.
+    """
+    alone = np.where(is_transfer(segment), segment.dur + ticks_alone(segment, routes), 0)
+    transfers = np.bincount(segment.op, weights=alone, minlength=len(segment.ops))
+    planned = [op.mapping.get("estimate_s") for op in segment.ops]
+    estimate = [t if s is None else s * PS_PER_S for s, t in zip(planned, transfers, strict=True)]
+    floor_s, _ = operator_bounds(floors)
+    held = _held_ticks(program, segment)
+    slowest = np.maximum.reduce([np.array(estimate), floor_s * PS_PER_S, held])
+    return np.asarray(np.ceil(slowest), np.int64)
+
+
+def input_ends(program: Program, ticks: Sequence[Int64], bound: Bound) -> tuple[int, ...]:
+    """Ticks at which the back-to-back inputs finish, ascending; `ticks` as from `operator_ticks`, by segment.
+
+    A core works on one input at a time, so inputs follow each other at the pace of the busiest core: all of an
+    input's operators where they share the cores, the slowest stage of a pipeline. Nor can they come faster than
+    the bound of one input.
+    """
+    latency = 0
+    on_core = np.zeros(1 + max(queue.core for queue in program.queues))
+    for segment, mine, repeats in zip(program.segments, ticks, program.repeats, strict=True):
+        first = np.array([op.input_index == 0 for op in segment.ops], np.bool_)
+        latency += int(mine[first].sum()) * repeats
+        core, op = _cores_of_operators(program, segment)
+        np.add.at(on_core, core, np.where(first, mine, 0)[op] * repeats)
+    interval = max(int(on_core.max()), int(np.ceil(bound.seconds * PS_PER_S)))
+    inputs = 1 + max(op.input_index for segment in program.segments for op in segment.ops)
+    return tuple(latency + index * interval for index in range(inputs))
+
+
+def _held_ticks(program: Program, segment: Segment) -> Float64:
+    """Ticks that each operator holds the array or vector unit it works longest on."""
+    compute = np.isin(segment.queue, compute_queues(program))
+    cells = segment.op[compute].astype(np.int64) * len(program.queues) + segment.queue[compute]
+    size = len(segment.ops) * len(program.queues)
+    held = np.bincount(cells, weights=segment.hold[compute], minlength=size)
+    return np.asarray(held.reshape(len(segment.ops), -1).max(axis=1), np.float64)
+
+
+def _cores_of_operators(program: Program, segment: Segment) -> tuple[Int64, Int64]:
+    """Every (core, operator) such that a unit of the core computes for the operator."""
+    core = np.array([queue.core for queue in program.queues], np.int64)[segment.queue]
+    compute = np.isin(segment.queue, compute_queues(program))
+    pairs = np.unique(np.stack([core[compute], segment.op[compute]]), axis=1)
+    return pairs[0], pairs[1]

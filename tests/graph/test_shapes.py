@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sim.graph.op import KINDS
+from sim.graph.shapes import broadcast_shape, infer_shape, same_padding
+
+Shape = tuple[int, ...]
+
+
+def window(rank: int, **changes: Any) -> dict[str, Any]:
+    plain = {"kernel": (3,) * rank, "stride": (1,) * rank, "dilation": (1,) * rank}
+    return {**plain, "pad_begin": (0,) * rank, "pad_end": (0,) * rank, **changes}
+
+
+SHAPES: list[tuple[str, dict[str, Any], list[Shape], Shape]] = [
+    # ResNet's stem: floor((224 + 6 - 7) / 2) + 1 = 112
+    (
+        "conv",
+        window(2, kernel=(7, 7), stride=(2, 2), pad_begin=(3, 3), pad_end=(3, 3)) | {"groups": 1},
+        [(8, 3, 224, 224), (64, 3, 7, 7), (64,)],
+        (8, 64, 112, 112),
+    ),
+    ("conv", window(1, dilation=(4,)) | {"groups": 6}, [(2, 6, 20), (12, 1, 3)], (2, 12, 12)),
+    (
+        "conv",
+        window(3, pad_end=(2, 0, 1)) | {"groups": 1},
+        [(1, 2, 4, 5, 6), (7, 2, 3, 3, 3)],
+        (1, 7, 4, 3, 5),
+    ),
+    # a U-Net's up-convolution doubles: (32 - 1) * 2 + 2 = 64
+    (
+        "conv_transpose",
+        window(2, kernel=(2, 2), stride=(2, 2)) | {"groups": 1, "output_pad": (0, 0)},
+        [(1, 8, 32, 32), (8, 4, 2, 2)],
+        (1, 4, 64, 64),
+    ),
+    (
+        "conv_transpose",
+        window(1, stride=(2,), pad_begin=(1,), pad_end=(1,)) | {"groups": 2, "output_pad": (1,)},
+        [(1, 4, 5), (4, 3, 3)],
+        (1, 6, 10),
+    ),
+    ("matmul", {"transpose_a": False, "transpose_b": True}, [(2, 1, 3, 4), (5, 6, 4)], (2, 5, 3, 6)),
+    ("matmul", {"transpose_a": True, "transpose_b": False}, [(4, 3), (4, 6), (6,)], (3, 6)),
+    ("pool", window(2, stride=(2, 2)) | {"function": "max"}, [(1, 8, 8, 9)], (1, 8, 3, 4)),
+    ("reduce", {"function": "sum", "axes": (0, 2), "keepdims": False}, [(2, 3, 4)], (3,)),
+    ("reduce", {"function": "mean", "axes": (1,), "keepdims": True}, [(2, 3, 4)], (2, 1, 4)),
+    ("elementwise", {"function": "where"}, [(2, 1), (1, 3), (4, 1, 1)], (4, 2, 3)),
+    ("softmax", {"axis": 1}, [(2, 3)], (2, 3)),
+    ("layer_norm", {"axis": 1}, [(2, 3, 4), (3, 4), (3, 4)], (2, 3, 4)),
+    ("rms_norm", {"axis": 2}, [(2, 3, 4), (4,)], (2, 3, 4)),
+    ("group_norm", {"groups": 3}, [(2, 6, 5), (6,), (6,)], (2, 6, 5)),
+    ("batch_norm", {}, [(2, 6, 5), *[(6,)] * 4], (2, 6, 5)),
+    ("lrn", {}, [(2, 6, 5, 5)], (2, 6, 5, 5)),
+    ("rope", {}, [(2, 8, 16, 64), (16, 32), (16, 32)], (2, 8, 16, 64)),
+    ("transpose", {"perm": (2, 0, 1)}, [(2, 3, 4)], (4, 2, 3)),
+    ("reshape", {"shape": (6, 4)}, [(2, 3, 4)], (6, 4)),
+    ("concat", {"axis": 1}, [(2, 3), (2, 1), (2, 5)], (2, 9)),
+    ("slice", {"starts": (1, 5), "steps": (1, -2), "counts": (2, 3)}, [(3, 6)], (2, 3)),
+    ("pad", {"pad_begin": (0, 1), "pad_end": (0, 3)}, [(2, 3)], (2, 7)),
+    ("gather", {"axis": 1}, [(2, 9, 4), (5, 6)], (2, 5, 6, 4)),
+    ("resize", {"mode": "linear", "shape": (7, 9), "scales": (1.5, 2.0)}, [(1, 2, 5, 5)], (1, 2, 7, 9)),
+    ("cache_update", {"axis": 2, "position": 3}, [(1, 2, 8, 4), (1, 2, 5, 4)], (1, 2, 8, 4)),
+]
+
+
+@pytest.mark.parametrize(("kind", "attributes", "inputs", "expected"), SHAPES)
+def test_shapes(kind: str, attributes: dict[str, Any], inputs: list[Shape], expected: Shape) -> None:
+    assert infer_shape(kind, attributes, inputs) == expected
+
+
+def test_every_kind_is_covered() -> None:
+    assert {kind for kind, *_ in SHAPES} == set(KINDS)
+
+
+ERRORS: list[tuple[str, dict[str, Any], list[Shape], str]] = [
+    ("fold", {}, [(2,)], "unknown operator kind 'fold'"),
+    (
+        "conv",
+        window(2) | {"groups": 1},
+        [(1, 3, 8, 8), (4, 2, 3, 3)],
+        r"expected a weight \[O, 3/1.*\(4, 2, 3, 3\)",
+    ),
+    ("conv", window(2) | {"groups": 1}, [(1, 3, 2, 8), (4, 3, 3, 3)], r"give the empty shape \(1, 4, 0, 6\)"),
+    ("conv", window(1) | {"groups": 1}, [(1, 3, 8, 8), (4, 3, 3, 3)], "expected 2 entries in kernel, found"),
+    ("conv", window(2), [(1, 3, 8, 8), (4, 3, 3, 3)], "attribute 'groups' is missing"),
+    ("conv", window(4) | {"groups": 1}, [(1,) * 6, (1,) * 6], "expected 1 to 3 spatial dimensions, found 4"),
+    ("matmul", {"transpose_a": False, "transpose_b": False}, [(3, 4), (5, 6)], "found 4 of .* and 5 of"),
+    ("matmul", {"transpose_a": False, "transpose_b": False}, [(4,), (4, 6)], "rank 2 or more"),
+    ("elementwise", {"function": "add"}, [(2, 3), (4,)], "do not broadcast"),
+    ("elementwise", {"function": "add"}, [(2, 3)], "add: expected 2 inputs, found 1"),
+    ("elementwise", {"function": "relo"}, [(2, 3)], "unknown function 'relo'"),
+    ("pool", window(1) | {"function": "median"}, [(1, 2, 8)], "found 'median'"),
+    ("reduce", {"function": "sum", "axes": (3,), "keepdims": True}, [(2, 3)], "axis 3 is outside"),
+    ("softmax", {"axis": 2}, [(2, 3)], "axis 2 is outside"),
+    ("rope", {}, [(16, 64), (16, 64), (16, 64)], r"expected cos and sin of shape \(16, 32\)"),
+    ("group_norm", {"groups": 4}, [(2, 6, 5)], "6 channels do not divide into 4 groups"),
+    ("reshape", {"shape": (5, 5)}, [(2, 3, 4)], "does not have the elements"),
+    ("transpose", {"perm": (0, 0)}, [(2, 3)], "does not order the axes"),
+    ("slice", {"starts": (1,), "steps": (2,), "counts": (3,)}, [(5,)], "elements 1 to 5 by 2 leave axis 0"),
+    ("pad", {"pad_begin": (-1,), "pad_end": (0,)}, [(5,)], "entries of 0 or more"),
+    ("concat", {"axis": 0}, [(2, 3), (2, 4)], "differ beyond axis 0"),
+    ("cache_update", {"axis": 0, "position": 3}, [(4, 2), (2, 2)], "do not fit a cache of 4"),
+    ("batch_norm", {}, [(2, 6), (6,)], "expected 5 to 5 inputs, found 2"),
+]
+
+
+@pytest.mark.parametrize(("kind", "attributes", "inputs", "message"), ERRORS)
+def test_errors(kind: str, attributes: dict[str, Any], inputs: list[Shape], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        infer_shape(kind, attributes, inputs)
+
+
+def test_same_padding_puts_the_odd_element_last() -> None:
+    # 7 outputs of stride 2 from 13 by a kernel of 4: (7 - 1) * 2 + 4 - 13 = 3
+    assert same_padding((13,), (4,), (2,), (1,)) == ((1,), (2,))
+    assert same_padding((8,), (1,), (2,), (1,)) == ((0,), (0,))
+
+
+def test_broadcast() -> None:
+    assert broadcast_shape([(3, 1), (), (2, 1, 5)]) == (2, 3, 5)
