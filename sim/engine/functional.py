@@ -228,12 +228,13 @@ class _Executor:
         data, indices = (self.memory.dram[self._root(o.tensor.name)] for o in nest.operands)
         if not indices.valid.all():
             raise self._wrong(task, access, "gathers by indices that have not been written")
-        rows = np.take(
-            data.value.reshape(nest.operands[0].tensor.shape),
-            indices.value.reshape(nest.operands[1].tensor.shape).astype(np.int64),
-            axis=op["axis"],
-        )
-        return np.asarray(rows[tuple(slice(a, b) for a, b in zip(*access.box, strict=True))])
+        table, index = (o.tensor.shape for o in nest.operands)
+        where = [slice(a, b) for a, b in zip(*access.box, strict=True)]
+        axis = op["axis"]
+        before, picked, behind = where[:axis], where[axis : axis + len(index)], where[axis + len(index) :]
+        rows = indices.value.reshape(index)[tuple(picked)].astype(np.int64)
+        part = data.value.reshape(table)[(*before, slice(None), *behind)]
+        return np.asarray(np.take(part, rows, axis=axis))
 
     def _root(self, name: str) -> str:
         return self.columns.roots[self.columns.tensors.index(name)] if name in self.columns.tensors else name

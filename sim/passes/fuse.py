@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from sim.graph.graph import Graph
 from sim.graph.op import CONTRACTIONS, Op
-from sim.graph.shapes import broadcast_shape
 
 _HOSTS = CONTRACTIONS | {"elementwise", "batch_norm"}
 """Kinds that can apply an epilogue to each element on its way out."""
@@ -60,14 +59,11 @@ class _Fuser:
         host, graph = self.ops[place], self.graph
         if host is None or host.kind not in _HOSTS or host.block != op.block:
             return False
-        shape = graph.tensors[host.result].shape
-        extras = [graph.tensors[name].shape for name in op.inputs if name != host.result]
         return (
             op.inputs.count(host.result) == 1
             and len(graph.consumers[host.result]) == 1
             and host.result not in graph.outputs
-            and graph.tensors[op.output].shape == shape
-            and broadcast_shape([shape, *extras]) == shape
+            and graph.tensors[op.output].shape == graph.tensors[host.result].shape
             and all(self.written.get(name, -1) < place for name in host.operands)
         )
 

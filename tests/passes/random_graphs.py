@@ -45,7 +45,8 @@ def _image_step(builder: GraphBuilder, images: list[str], rng: np.random.Generat
             x, 4, 3, padding="same", groups=int(rng.choice([1, 2, 4])), bias=rng.random() < 0.5
         )
     if choice == 1:
-        return builder.conv_transpose(x, 4, 3, padding=1, groups=2, bias=rng.random() < 0.5)
+        groups = int(rng.choice([1, 2, 4]))
+        return builder.conv_transpose(x, 4, 3, padding=1, groups=groups, bias=rng.random() < 0.5)
     if choice in (2, 3):
         return builder.batch_norm(x)
     if choice == 4:
