@@ -59,8 +59,11 @@ class Axis:
             return 0, self.size
         first = sum((lo[dim] * factor for dim, factor in self.terms), start=np.int64(self.low))
         last = sum(((hi[dim] - 1) * factor for dim, factor in self.terms), start=np.int64(self.high))
-        start = np.clip(first // self.denominator, 0, self.size - 1)
-        stop = np.clip(last // self.denominator + 1, start + 1, self.size)
+        if self.denominator != 1:
+            first, last = first // self.denominator, last // self.denominator
+        # The nested minimum and maximum are several times faster than np.clip on the small arrays met here.
+        start = np.minimum(np.maximum(first, 0), self.size - 1)
+        stop = np.minimum(np.maximum(last + 1, start + 1), self.size)
         return start, stop
 
     def extent(self, tile: Sequence[Int64]) -> Int64 | int:

@@ -19,13 +19,13 @@ from sim.graph.onnx_node import DTYPES, Array, Node
 
 def read_model(path: Path) -> onnx.ModelProto:
     """The file with its local functions inlined and its nodes in an order in which they can run."""
-    from google.protobuf.message import DecodeError
-
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(Diagnostic(f"cannot be read: {error.strerror}", path)) from error
-    except (DecodeError, ValueError) as error:
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # an error of protobuf, which is onnx's dependency and not ours
         raise InputError(Diagnostic(f"not an ONNX file, or a truncated one: {error}", path)) from error
     if not model.graph.node:
         raise InputError(Diagnostic("not an ONNX model, or one without operators", path))

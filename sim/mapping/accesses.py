@@ -63,9 +63,7 @@ class AccessLog:
         layout = self.plan.dram
         own = self.plan.graph.tensors[root].role in ("input", "activation")
         address = layout.address_bytes[root] + (self.copy * layout.peak_bytes if own else 0)
-        self.add(
-            tasks, write, operand, tensor, boxes, Space.DRAM, -1, address, layout.size_bytes[root]
-        )
+        self.add(tasks, write, operand, tensor, boxes, Space.DRAM, -1, address, layout.size_bytes[root])
 
     def columns(self, tasks: int, ops: int) -> Functional:
         """Everything logged, by task, writes first."""

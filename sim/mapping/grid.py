@@ -6,23 +6,30 @@ cores line up for multicast and lowering stays a dense array computation. Sizes 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
 Int64 = npt.NDArray[np.int64]
 
 
+@lru_cache(maxsize=1 << 14)
 def bounds(extent: int, parts: int, quantum: int = 1) -> Int64:
-    """The parts + 1 cut points of `extent`, at multiples of `quantum` where there are enough of them.
+    """The parts + 1 cut points of `extent` (read-only), at multiples of `quantum` where there are enough of them.
 
     >>> bounds(1000, 3, 128).tolist()
     [0, 256, 640, 1000]
     """
     blocks = -(-extent // quantum)
     steps = np.arange(parts + 1, dtype=np.int64)
-    if blocks >= parts:
-        return np.minimum(extent, quantum * (steps * blocks // parts))
-    return steps * extent // parts
+    cuts: Int64 = (
+        np.minimum(extent, quantum * (steps * blocks // parts))
+        if blocks >= parts
+        else steps * extent // parts
+    )
+    cuts.flags.writeable = False
+    return cuts
 
 
 def largest_part(extent: int, parts: Int64, quantum: int = 1) -> Int64:

@@ -17,15 +17,11 @@ from sim.mapping.fabric import Fabric
 from sim.mapping.lower import lower
 from sim.mapping.partition import Assignment, Stage, pipeline_stages
 from sim.mapping.partition_file import load_partition
-from sim.mapping.plan import Plan, make_plan
-from sim.mapping.search import Tiling
+from sim.mapping.plan import Plan, SearchMemo, make_plan
 from sim.mapping.segments import find_segments, one_segment
 from sim.program import Kind, Program
 
 MODES = ("auto", "data", "channel", "reduction", "pipeline")
-
-SearchMemo = dict[object, Tiling]
-"""Tile searches done so far, by everything they depend on."""
 
 
 def map_graph(
@@ -162,7 +158,10 @@ def _facts(plan: Plan, assignment: Assignment, chip: Chip, program: Program) -> 
     return {
         "scratchpad": _layout_facts(max(plan.scratchpads, key=lambda layout: layout.peak_bytes)),
         "dram": _layout_facts(plan.dram),
-        "partition": {"mode": "pipeline" if assignment.stages else assignment.mode, **_parts(plan, chip, assignment, program)},
+        "partition": {
+            "mode": "pipeline" if assignment.stages else assignment.mode,
+            **_parts(plan, chip, assignment, program),
+        },
     }
 
 

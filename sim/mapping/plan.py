@@ -25,6 +25,9 @@ from sim.mapping.residency import Boxes, Residency, core_boxes
 from sim.mapping.search import Limits, Tiling, cut_quanta, search
 from sim.mapping.segments import Segments, one_segment
 
+SearchMemo = dict[object, tuple[Tiling, tuple[bool, ...]]]
+"""Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
+
 PREFERRED_SHARE = 0.5
 """Share of the free scratchpad one operator's buffers should keep to, so that the next one's can fill meanwhile."""
 
@@ -86,7 +89,7 @@ def make_plan(
     *,
     dataflow: str | None = None,
     segments: Segments | None = None,
-    memo: dict[object, Tiling] | None = None,
+    memo: SearchMemo | None = None,
 ) -> Plan:
     """Map every operator that is not a repeat. `segments` are parts between barriers (results are not kept
     across); default: one. `memo` carries tile searches over from earlier runs.
@@ -128,7 +131,7 @@ class _Planner:
     assignment: Assignment
     dataflow: str | None
     segments: Segments
-    memo: dict[object, Tiling]
+    memo: SearchMemo
     banned: frozenset[str]
 
     def __post_init__(self) -> None:
@@ -213,15 +216,6 @@ class _Planner:
             else None
             for o in nest.operands
         ]
-        quanta = {cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)}
-        local = {
-            split: tuple(
-                kept is not None
-                and all(self._boxes(o, nest, split, q, cores).within(kept.boxes) for q in sorted(quanta))
-                for o, kept in zip(nest.operands, candidates, strict=True)
-            )
-            for split in splits
-        }
         roots = frozenset(
             self.root(o.tensor.name) for o, kept in zip(nest.operands, candidates, strict=True) if kept
         )
@@ -230,11 +224,22 @@ class _Planner:
         free = kind.sram.size_bytes - held
         granule = max(1, kind.sram.size_bytes // 32)
         limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
-        key = (signature(nest), site, limits, dataflow, tuple(local.items()))
+        held_where = tuple(kept.boxes.key if kept else None for kept in candidates)
+        key = (signature(nest), site, cores, limits, dataflow, tuple(splits), held_where)
         if key not in self.memo:
-            self.memo[key] = search(nest, site, limits, dataflow, local)
-        tiling = self.memo[key]
-        return Step(index, nest, tiling, kind_index, cores[: tiling.cores], local[tiling.splits], len(cores))
+            quanta = {cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)}
+            local = {
+                split: tuple(
+                    kept is not None
+                    and all(self._boxes(o, nest, split, q, cores).within(kept.boxes) for q in sorted(quanta))
+                    for o, kept in zip(nest.operands, candidates, strict=True)
+                )
+                for split in splits
+            }
+            tiling = search(nest, site, limits, dataflow, local)
+            self.memo[key] = tiling, local[tiling.splits]
+        tiling, resident = self.memo[key]
+        return Step(index, nest, tiling, kind_index, cores[: tiling.cores], resident, len(cores))
 
     def _boxes(
         self,

@@ -30,6 +30,11 @@ class Boxes:
     held: npt.NDArray[np.bool_]
 
     @cached_property
+    def key(self) -> tuple[object, ...]:
+        """The boxes as a hashable value."""
+        return self.shape, self.start.tobytes(), self.stop.tobytes(), self.held.tobytes()
+
+    @cached_property
     def intervals(self) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
         """(first, one past the last, contiguous?) element of each box in row-major order."""
         first, stop = linear_hull(self.start, self.stop, self.shape)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -103,43 +104,39 @@ def search(
     raise _does_not_fit(nest, site, limits, smallest)
 
 
-def split_candidates(nest: Nest, site: Site, roles: frozenset[str]) -> Iterator[tuple[int, ...]]:
+def split_candidates(nest: Nest, site: Site, roles: frozenset[str]) -> tuple[tuple[int, ...], ...]:
     """Partitions of the nest over the site's cores, at most two dimensions split, those using most cores first."""
-    cores = site.cores
-    parts = sorted({*_divisors(cores), cores})
-    options: dict[int, list[int]] = {}
-    for index, dim in enumerate(nest.dims):
-        if dim.role not in roles or (dim.role == "k" and not nest.contraction):
-            continue
-        limit = min(dim.extent, cores, MAX_REDUCTION_CORES if dim.role == "k" else cores)
-        options[index] = [p for p in {*parts, limit} if 1 < p <= limit]
-    one = [1] * len(nest.dims)
-    found: set[tuple[int, ...]] = {tuple(one)}
-    for index, sizes in options.items():
+    limits = []
+    for dim in nest.dims:
+        allowed = dim.role in roles and (dim.role != "k" or nest.contraction)
+        most = MAX_REDUCTION_CORES if dim.role == "k" else site.cores
+        limits.append(min(dim.extent, site.cores, most) if allowed else 1)
+    return _splits(tuple(limits), site.cores, nest.extents, nest.nested)
+
+
+@lru_cache(maxsize=1 << 12)
+def _splits(
+    limits: tuple[int, ...], cores: int, extents: tuple[int, ...], nested: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, ...], ...]:
+    """Splits with at most `limits` parts per dimension; an inner dimension of a nested pair only where the outer one
+    is split down to single indices."""
+    options = [sorted({p for p in (*_divisors(cores), limit) if 1 < p <= limit}) for limit in limits]
+    one = (1,) * len(limits)
+    found = {one}
+    for index, sizes in enumerate(options):
         found |= {(*one[:index], p, *one[index + 1 :]) for p in sizes}
-    for (a, many), (b, few) in itertools.combinations(options.items(), 2):
-        for p, q in itertools.product(many, few):
+    for a, b in itertools.combinations(range(len(limits)), 2):
+        for p, q in itertools.product(options[a], options[b]):
             if p * q <= cores:
-                both = list(one)
-                both[a], both[b] = p, q
-                found.add(tuple(both))
-    nested = {inner: outer for outer, inner in nest.nested}
-    legal = [
-        split
-        for split in found
-        if all(
-            split[inner] == 1 or split[outer] == nest.dims[outer].extent for inner, outer in nested.items()
-        )
-    ]
-    legal.sort(key=lambda split: (-int(np.prod(split, dtype=np.int64)), max(split) * -1, split))
-    most = int(np.prod(legal[0], dtype=np.int64))
+                found.add(tuple(p if i == a else q if i == b else 1 for i in range(len(limits))))
+    legal = [s for s in found if all(s[inner] == 1 or s[outer] == extents[outer] for outer, inner in nested)]
+    legal.sort(key=lambda split: (-math.prod(split), -max(split), split))
+    most = math.prod(legal[0])
     # Fewer cores only pay where the work is too small for all of them: keep a few to find out.
-    wide = [split for split in legal if int(np.prod(split, dtype=np.int64)) * 2 > most][: MAX_SPLITS - 4]
-    narrow = [split for split in legal if split not in wide]
-    yield from wide
-    yield from narrow[:3]
-    if tuple(one) not in wide and tuple(one) not in narrow[:3]:
-        yield tuple(one)
+    wide = [split for split in legal if math.prod(split) * 2 > most][: MAX_SPLITS - 4]
+    narrow = [split for split in legal if split not in wide][:3]
+    alone = [] if one in wide or one in narrow else [one]
+    return (*wide, *narrow, *alone)
 
 
 def _divisors(number: int) -> list[int]:

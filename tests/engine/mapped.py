@@ -1,0 +1,92 @@
+"""Small graphs on small chips: programs with many tiles, kept results and reused slots, and the check of their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.engine import functional, run
+from sim.engine.ordering import find_races
+from sim.graph.evaluate import evaluate, random_values
+from sim.graph.graph import Graph
+from sim.hw.chip import Chip, load_chip
+from sim.mapping.mapper import map_graph
+from sim.passes import default_passes
+from sim.program import Program
+from sim.timeline import Timeline
+
+Array = npt.NDArray[Any]
+
+PARTITIONS = ("auto", "data", "channel", "reduction", "pipeline")
+DATAFLOWS = ("weight_stationary", "output_stationary", "input_stationary")
+
+_CORE: Mapping[str, Any] = {
+    "core.array.rows": 4,
+    "core.array.cols": 4,
+    "core.accumulator.size": "512 B",
+    "core.sram.size": "8 KiB",
+    "dram.capacity": "1 GiB",
+}
+_CHIPS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "one core": ("tiny", {"core.sram.size": "4 KiB", "core.accumulator.size": "256 B"}),
+    "ring of 2, ganged arrays": (
+        "lepton_m",
+        {
+            **_CORE,
+            "core.count": 2,
+            "core.array.count": 3,
+            "interconnect.topology": "ring",
+            "interconnect.shape": [2],
+            "interconnect.memory_ports": [[0]],
+        },
+    ),
+    "crossbar of 4": (
+        "lepton_m",
+        {
+            **_CORE,
+            "core.count": 4,
+            "core.array.double_buffered_weights": False,
+            "core.dma.channels": 1,
+            "interconnect.topology": "crossbar",
+            "interconnect.shape": [4],
+            "interconnect.memory_ports": [[1]],
+        },
+    ),
+    "mesh of 8": ("lepton_m", {**_CORE, "core.array.rows": 8, "core.dma.outstanding": 1}),
+}
+CHIPS = tuple(_CHIPS)
+
+
+@cache
+def small_chip(name: str) -> Chip:
+    """One of CHIPS."""
+    base, changes = _CHIPS[name]
+    return load_chip(base, changes)
+
+
+def mapped(graph: Graph, chip: str, **options: Any) -> Program:
+    """The program of a graph on one of CHIPS, with its functional columns."""
+    return map_graph(graph, small_chip(chip), functional=True, **options)
+
+
+def expected(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """What NumPy computes: the outputs and the states at the end."""
+    every = evaluate(graph, values)
+    states = {op.output for op in graph.ops if op.kind == "cache_update"}
+    return {name: every[name] for name in {*graph.outputs, *states}}
+
+
+def assert_equal(found: Mapping[str, Array], wanted: Mapping[str, Array]) -> None:
+    """Integers exactly, floats to 1e-9 of the largest magnitude."""
+    assert set(found) == set(wanted)
+    for name, want in wanted.items():
+        assert found[name].shape == want.shape
+        if np.issubdtype(want.dtype, np.floating):
+            scale = float(np.abs(want).max(initial=0.0)) or 1.0
+            np.testing.assert_allclose(found[name], want, rtol=1e-9, atol=1e-9 * scale)
+        else:
+            np.testing.assert_array_equal(found[name], want)
