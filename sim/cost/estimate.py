@@ -263,7 +263,9 @@ def operand_bits(nest: Nest) -> tuple[int, int]:
 
 def _efficiency(site: Site, operand: Operand, tile: Sequence[Int64]) -> Float64:
     """DRAM efficiency of the operand's access pattern under each tile."""
-    extents = np.stack([np.broadcast_to(axis.extent(tile), tile[0].shape) for axis in operand.axes], axis=-1)
+    extents = np.empty((*tile[0].shape, len(operand.axes)), np.int64)
+    for index, axis in enumerate(operand.axes):
+        extents[..., index] = axis.extent(tile)
     return np.asarray(pattern_efficiency(site.dram, operand.run_bytes(extents)), np.float64)
 
 

@@ -72,7 +72,7 @@ class _Context:
         return Nest(
             name or op.name,
             op.kind,
-            tuple(dims),
+            tuple(dims) or (Dim("element", 1, "m"),),  # a single number still takes one pass of a loop
             (*operands, *fused),
             out,
             taps,

@@ -192,7 +192,7 @@ class _StepRecorder:
         """Products accumulate into a half of the accumulator (or all of it); drains, additions and copies read it."""
         emitter, loops = self.emitter, self.emitter.loops
         tile = np.arange(loops.iterations) // loops.sum_steps
-        boxes = tuple(box[:, tile] for box in out_boxes)
+        boxes = (out_boxes[0][:, tile], out_boxes[1][:, tile])
         address, size = self._halves(tile, slice(None))
         core = self.cores[:, None]
         self.log.add(
@@ -204,7 +204,7 @@ class _StepRecorder:
             Space.ACCUMULATOR,
             core,
             address,
-            size,  # type: ignore[arg-type]
+            size,
         )
         if not emitter.rounds:
             self._accumulator_read(emitter.drain, slice(None), out_boxes)
