@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -39,20 +39,17 @@ class GemmShape:
     k: Int64
 
 
-def _ganged(shape: GemmShape, array: Array) -> GemmShape:
-    """The share of the busiest of several arrays that work as one: they divide the repeats if there are enough,
-    else the columns."""
+def _shares(shape: GemmShape, array: Array) -> list[GemmShape]:
+    """Ways in which several arrays that work as one can divide a tile, as the share of the busiest: by repeats, by
+    columns (all take the same rows of the left operand) or by rows (all hold the same columns of the right one)."""
     if array.count == 1:
-        return shape
-    by_repeat = -(-shape.count // array.count)
-    by_column = -(-shape.n // array.count)
-    repeats = shape.count > 1
-    return GemmShape(
-        np.where(repeats, by_repeat, shape.count),
-        shape.m,
-        np.where(repeats, shape.n, by_column),
-        shape.k,
-    )
+        return [shape]
+    parts = array.count
+    return [
+        replace(shape, count=-(-shape.count // parts)),
+        replace(shape, n=-(-shape.n // parts)),
+        replace(shape, m=-(-shape.m // parts)),
+    ]
 
 
 def array_cycles(
@@ -60,24 +57,33 @@ def array_cycles(
 ) -> tuple[Int64, Int64]:
     """(hold, dur) in cycles of the core's clock of tiles on its array.
 
-    The law of sim/hw/systolic.py divided by the precision's rate; back-to-back repeats overlap as the law allows.
-    Never faster than the scratchpad delivers the operands with the DMA's share of its bandwidth reserved.
+    The law of sim/hw/systolic.py divided by the precision's rate; back-to-back repeats overlap as the law allows,
+    several arrays divide each tile in the way that is fastest for it. Never faster than the scratchpad delivers the
+    operands with the DMA's share of its bandwidth reserved.
     """
     array = kind.array
     assert array is not None
-    mine = _ganged(shape, array)
     rows, cols, overlap = array.rows, array.cols, array.double_buffered_weights
-    sizes = (mine.m, mine.n, mine.k)
-    one = gemm_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
-    held = gemm_hold_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
-    rate = float(array.rate(dtype))
-    hold = np.ceil(mine.count * held / rate).astype(np.int64)
-    drain = np.ceil((one - held) / rate).astype(np.int64)
+    best: Int64 | None = None
+    drain: Int64 = np.zeros(1, np.int64)
+    for share in _shares(shape, array):
+        sizes = (share.m, share.n, share.k)
+        one = gemm_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
+        held = gemm_hold_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
+        total = share.count * held
+        if best is None:
+            best, drain = total, one - held
+        else:
+            drain = np.where(total < best, one - held, drain)
+            best = np.minimum(total, best)
+    assert best is not None
+    rate = array.rate(dtype)
+    hold = -(-best * rate.denominator // rate.numerator)
     left, right = array_reads(shape, array, dataflow)
     read_bytes = (left * operand_bits[0] + right * operand_bits[1]) / 8
     fed = np.ceil(read_bytes * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
     hold = np.maximum(hold, fed)
-    return hold, hold + drain
+    return hold, hold + -(-drain * rate.denominator // rate.numerator)
 
 
 def compute_bandwidth(kind: CoreKind) -> float:

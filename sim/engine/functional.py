@@ -91,7 +91,7 @@ class _Memory:
 
 
 def run(program: Program, timeline: Timeline, graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
-    """The numbers a program computes: the outputs of the graph.
+    """The numbers a program computes: the outputs of the graph, and its states as they are at the end.
 
     `values` gives every input, weight and state. Raises InvariantViolation naming the task that reads what was
     never written, or whose operand is overwritten while it reads.
@@ -107,7 +107,9 @@ def run(program: Program, timeline: Timeline, graph: Graph, values: Mapping[str,
         _Executor(segment, segment.functional, times, graph, memory).run()
         memory.slots.clear()
         memory.kept.clear()
-    return {name: _output(memory, program, graph, name) for name in graph.outputs}
+    states = [op.output for op in graph.ops if op.kind == "cache_update"]
+    names = dict.fromkeys([*graph.outputs, *states])
+    return {name: _output(memory, program, graph, name) for name in names}
 
 
 def _output(memory: _Memory, program: Program, graph: Graph, name: str) -> Array:
@@ -132,13 +134,13 @@ class _Executor:
     memory: _Memory
 
     def run(self) -> None:
-        pending: dict[int, tuple[list[Array], list[tuple[Access, int]]]] = {}
+        pending: dict[int, tuple[list[Access], list[Array], list[tuple[Access, int]]]] = {}
         for task, starts in self._events():
-            accesses = self._accesses(task)
             if starts:
-                pending[task] = self._start(task, accesses)
+                accesses = self._accesses(task)
+                pending[task] = accesses, *self._start(task, accesses)
             else:
-                self._finish(task, accesses, *pending.pop(task))
+                self._finish(task, *pending.pop(task))
 
     def _events(self) -> Iterator[tuple[int, bool]]:
         """(task, starts?) in time; at one instant, finishes come before starts."""
@@ -226,8 +228,8 @@ class _Executor:
         """Rows that the indices in DRAM point at; the box is in the shape of the result."""
         op, nest = self.columns.semantics[int(self.segment.op[task])]
         data, indices = (self.memory.dram[self._root(o.tensor.name)] for o in nest.operands)
-        if not indices.valid.all():
-            raise self._wrong(task, access, "gathers by indices that have not been written")
+        if not (indices.valid.all() and data.valid.all()):
+            raise self._wrong(task, access, "gathers rows or indices that have not been written")
         table, index = (o.tensor.shape for o in nest.operands)
         where = [slice(a, b) for a, b in zip(*access.box, strict=True)]
         axis = op["axis"]

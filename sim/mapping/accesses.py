@@ -52,7 +52,7 @@ class AccessLog:
         self.rows.append(tuple(np.ascontiguousarray(c).reshape(-1) for c in columns))
         shape = (*tasks.shape, start.shape[-1])
         self.boxes.append(
-            tuple(np.broadcast_to(b, shape).reshape(-1, shape[-1]) for b in (start, stop))  # type: ignore[arg-type]
+            tuple(np.broadcast_to(b, shape).reshape(tasks.size, shape[-1]) for b in (start, stop))  # type: ignore[arg-type]
         )
 
     def dram_access(

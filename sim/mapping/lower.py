@@ -85,6 +85,7 @@ class Lowering:
     rows: list[OpRow] = field(default_factory=list)
     written: dict[str, Written] = field(default_factory=dict)
     readers: dict[str, list[Int64]] = field(default_factory=dict)
+    unread: dict[str, Int64] = field(default_factory=dict)  # stores of a result that no load waits for yet
     log: AccessLog | None = None
     position: int = 0
     parity: int = 0
@@ -115,18 +116,22 @@ class Lowering:
         return self.sums
 
     def after_stores(self, batch: Batch, operand: Operand, tasks: Int64, start: Int64, stop: Int64) -> None:
-        written = self.written.get(self.plan.root(operand.tensor.name))
+        root = self.plan.root(operand.tensor.name)
+        written = self.written.get(root)
         if written is None:
             return
         if tasks.size * len(written.store) > DENSE_PAIRS:
             batch.edge(tasks, self._barrier(batch, written.store))
+            self.unread.pop(root, None)
             return
-        rank = start.shape[-1]
         if operand.gathered:
             needed = np.ones((tasks.size, len(written.store)), np.bool_)
         else:
-            needed = written.overlaps(start.reshape(-1, rank), stop.reshape(-1, rank), operand.tensor.shape)
+            boxes = (edge.reshape(tasks.size, start.shape[-1]) for edge in (start, stop))
+            needed = written.overlaps(*boxes, operand.tensor.shape)
         load, writer = np.nonzero(needed & (written.store >= 0)[None, :])
+        if root in self.unread:
+            self.unread[root] = np.setdiff1d(self.unread[root], written.store[writer])
         if len(load) > DENSE_EDGES * (tasks.size + len(written.store)):
             batch.edge(tasks, self._barrier(batch, written.store))
         else:
@@ -259,6 +264,7 @@ class Lowering:
         else:
             self.readers[root] = []
         self.written[root] = new
+        self.unread[root] = new.store[new.store >= 0]
 
     def _same_op(self, step: Step) -> bool:
         """Did the step before belong to the same operator (a concatenation has several loop nests)?"""
@@ -277,10 +283,17 @@ class Lowering:
                 users = np.concatenate([*self.readers[root], stores, self.inherited.pop(key)], axis=1)
                 self.scratchpads[kept.kind].release(layout.address_bytes[key], layout.size_bytes[key], users)
         for root, last in self.plan.last_read.items():
-            if last == position and self.readers.get(root):
-                layout = self.plan.dram
-                users = np.concatenate(self.readers[root], axis=1)
-                self.drams[self.parity].release(layout.address_bytes[root], layout.size_bytes[root], users)
+            if last == position:
+                self._release_dram(root)
+
+    def _release_dram(self, root: str) -> None:
+        """Who overwrites a result in DRAM waits for its readers, and for stores that no reader waited for."""
+        layout = self.plan.dram
+        unread = self.unread.pop(root, np.zeros(0, np.int64))
+        alone = np.full((self.chip.core_count, len(unread)), -1, np.int64)
+        alone[0] = unread
+        users = np.concatenate([*self.readers.get(root, []), alone], axis=1)
+        self.drams[self.parity].release(layout.address_bytes[root], layout.size_bytes[root], users)
 
     # ---- host -----------------------------------------------------------------------------------------------
 
@@ -322,10 +335,9 @@ class Lowering:
             users = np.full((self.chip.core_count, 1), -1, np.int64)
             users[0] = final[0]
             self.readers.setdefault(root, []).append(users)
+            self.unread.pop(root, None)
             if root in self.plan.last_read:
-                layout = self.plan.dram
-                users = np.concatenate(self.readers[root], axis=1)
-                self.drams[self.parity].release(layout.address_bytes[root], layout.size_bytes[root], users)
+                self._release_dram(root)
 
     def _host_transfer(self, batch: Batch, kind: Kind, direction: int, nbytes: int) -> Int64:
         path = self.fabric.host(inward=direction == 0)

@@ -21,7 +21,7 @@ from sim.mapping.allocate import Layout, Span, place
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.partition import Assignment
-from sim.mapping.residency import Boxes, Residency, core_boxes
+from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, core_boxes
 from sim.mapping.search import Limits, Tiling, cut_quanta, search
 from sim.mapping.segments import Segments, one_segment
 
@@ -184,7 +184,7 @@ class _Planner:
             except DoesNotFit as error:
                 failure = failure or error
                 continue
-            if step is not None and (best is None or step.tiling.latency_s < best.tiling.latency_s):
+            if best is None or step.tiling.latency_s < best.tiling.latency_s:
                 best = step
         if best is None:
             assert failure is not None
@@ -203,43 +203,83 @@ class _Planner:
             result = self.root(nest.out.tensor.name)
             self.residency.made(result, boxes, nest.out.tensor.dtype, best.kind, self.segments.of_op[index])
 
-    def _best_at(self, index: int, nest: Nest, kind_index: int, cores: tuple[int, ...]) -> Step | None:
-        """The nest on the cores of one kind; None if that kind cannot compute it at all."""
+    def _best_at(self, index: int, nest: Nest, kind_index: int, cores: tuple[int, ...]) -> Step:
+        """The nest on the cores of one kind. Raises DoesNotFit."""
+        candidates = self._candidates(index, nest, kind_index)
+        try:
+            return self._search(index, nest, kind_index, cores, candidates)
+        except DoesNotFit:
+            if not any(candidates):
+                raise
+            # Kept operands leave too little room: load them instead.
+            return self._search(index, nest, kind_index, cores, [None] * len(candidates))
+
+    def _candidates(self, index: int, nest: Nest, kind_index: int) -> list[Kept | None]:
+        """Operands that may be read where their producer left them, as far as their share of the scratchpad
+        goes."""
+        room = self.chip.cores[kind_index].sram.size_bytes * KEPT_SHARE
+        found: list[Kept | None] = []
+        counted: set[str] = set()
+        for operand in nest.operands:
+            root = self.root(operand.tensor.name)
+            kept = self.residency.candidate(root, kind_index, self.segments.of_op[index])
+            if kept is None or operand.gathered or (root not in counted and kept.size_bytes > room):
+                found.append(None)
+                continue
+            room -= 0 if root in counted else kept.size_bytes
+            counted.add(root)
+            found.append(kept)
+        return found
+
+    def _search(
+        self,
+        index: int,
+        nest: Nest,
+        kind_index: int,
+        cores: tuple[int, ...],
+        candidates: list[Kept | None],
+    ) -> Step:
         kind = self.chip.cores[kind_index]
         units = usable_units(nest, kind)
         dataflow = self.dataflow or (kind.array.dataflow if kind.array is not None else "weight_stationary")
         site = make_site(self.chip, self.fabric, kind, cores)
         splits = self.assignment.splits(index, nest, site)
-        candidates = [
-            self.residency.candidate(self.root(o.tensor.name), kind_index, self.segments.of_op[index])
-            if not o.gathered
-            else None
-            for o in nest.operands
-        ]
-        roots = frozenset(
-            self.root(o.tensor.name) for o, kept in zip(nest.operands, candidates, strict=True) if kept
-        )
-        held = self.residency.held_bytes(len(self.steps), kind_index, roots)
-        held += sum(self.residency.results[root].size_bytes for root in roots)
-        free = kind.sram.size_bytes - held
+        sizes = {
+            self.root(o.tensor.name): kept.size_bytes
+            for o, kept in zip(nest.operands, candidates, strict=True)
+            if kept
+        }
+        free = kind.sram.size_bytes - sum(sizes.values())
         granule = max(1, kind.sram.size_bytes // 32)
         limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
         held_where = tuple(kept.boxes.key if kept else None for kept in candidates)
         key = (signature(nest), site, cores, limits, dataflow, tuple(splits), held_where)
         if key not in self.memo:
-            quanta = {cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)}
             local = {
-                split: tuple(
-                    kept is not None
-                    and all(self._boxes(o, nest, split, q, cores).within(kept.boxes) for q in sorted(quanta))
-                    for o, kept in zip(nest.operands, candidates, strict=True)
-                )
-                for split in splits
+                split: self._local(nest, split, site, units, dataflow, cores, candidates) for split in splits
             }
             tiling = search(nest, site, limits, dataflow, local)
             self.memo[key] = tiling, local[tiling.splits]
         tiling, resident = self.memo[key]
         return Step(index, nest, tiling, kind_index, cores[: tiling.cores], resident, len(cores))
+
+    def _local(
+        self,
+        nest: Nest,
+        split: tuple[int, ...],
+        site: Site,
+        units: tuple[str, ...],
+        dataflow: str,
+        cores: tuple[int, ...],
+        candidates: list[Kept | None],
+    ) -> tuple[bool, ...]:
+        """Which operands every core would find in its own scratchpad, wherever the cuts may fall."""
+        quanta = {cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)}
+        return tuple(
+            kept is not None
+            and all(self._boxes(o, nest, split, q, cores).within(kept.boxes) for q in sorted(quanta))
+            for o, kept in zip(nest.operands, candidates, strict=True)
+        )
 
     def _boxes(
         self,
