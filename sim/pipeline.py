@@ -51,7 +51,7 @@ def simulate(
     from sim.hw.technology import load_technology
     from sim.report.report import build_report
 
-    _check_fidelity(fidelity, engine)
+    _check_engine(fidelity, engine)
     began = time.perf_counter()
     say = progress or _silent
     graph, on, program = plan(
@@ -120,6 +120,10 @@ def plan(
     if inputs < 1:
         raise InputError(f"inputs: found {inputs}; expected a positive number of back-to-back inputs")
     on = load_chip(chip, overrides) if isinstance(chip, str) else chip.replace_many(_pairs(overrides))
+    if dataflow is not None:
+        _check_choice("dataflow", dataflow, get_args(Dataflow))
+        if not any(kind.array for kind in on.cores):
+            raise InputError(f"dataflow: chip '{on.name}' has no arrays")
     say("reading the model")
     variant: dict[str, Any] = {
         "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
@@ -137,10 +141,16 @@ def plan(
     return graph, on, program
 
 
-def _check_fidelity(fidelity: str, engine: str | None) -> None:
-    if fidelity not in get_args(Fidelity):
-        hint = did_you_mean(fidelity, get_args(Fidelity)) or "there are " + " and ".join(get_args(Fidelity))
-        raise InputError(Diagnostic(f"unknown fidelity '{fidelity}'", hint=hint))
+def _check_choice(option: str, found: str, known: tuple[str, ...]) -> None:
+    if found not in known:
+        hint = did_you_mean(found, known) or f"one of {', '.join(known)}"
+        raise InputError(Diagnostic(f"unknown {option} '{found}'", hint=hint))
+
+
+def _check_engine(fidelity: str, engine: str | None) -> None:
+    _check_choice("fidelity", fidelity, get_args(Fidelity))
+    if engine is not None:
+        _check_choice("engine", engine, get_args(Engine))
     if fidelity == "bound" and engine is not None:
         raise InputError("engine chooses how events are simulated; fidelity bound simulates none")
 
@@ -154,7 +164,7 @@ def _run(program: Program, engine: Engine, say: Progress) -> Timeline:
 
 def _refuse_for_graph(variant: Mapping[str, object]) -> None:
     """A graph is one variant of a model already."""
-    given = [name for name, value in variant.items() if value]
+    given = [name for name, value in variant.items() if value not in (None, {})]
     if given:
         raise InputError(f"{', '.join(given)}: chosen when a model is loaded; a Graph is simulated as it is")
 

@@ -127,78 +127,88 @@ def fills(nest: Nest, operand: Operand, steps: Int64, columns_first: Bool) -> In
     return np.where(columns_first, totals[1], totals[0])
 
 
-def estimate(
-    nest: Nest,
-    site: Site,
-    cuts: Cuts,
-    *,
-    unit: str,
-    dataflow: str,
-    resident: Bool,
-    keep_output: bool = False,
-) -> Estimate:
-    """Evaluate all candidates. `resident` [candidates, operands] marks operands already in the scratchpad of
-    every core that needs them; with `keep_output` the result stays there too."""
-    kind = site.kind
-    steps, tile = cuts.steps, cuts.tile
+def estimate(nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool) -> Estimate:
+    """Evaluate all candidates. `resident` [candidates, operands] marks operands that every core that needs them
+    already has in its scratchpad; the result goes to DRAM."""
+    kind, steps, tile = site.kind, cuts.steps, cuts.tile
     sums = nest.role("k")
     used = cuts.splits.prod(axis=1)
     summed = cuts.splits[:, sums].prod(axis=1) if sums else np.ones_like(used)
-    sum_steps = steps[:, sums].prod(axis=1) if sums else np.ones_like(used)
     iterations = steps.prod(axis=1)
-    out_tiles = iterations // sum_steps
+    out_tiles = iterations // (steps[:, sums].prod(axis=1) if sums else 1)
     elements = result_elements(nest, tile)
     out_bytes = nest.out.tile_bytes(tile)
-
     compute_s, drain_s, accumulator = _compute_time(
         nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
     )
-
-    channel = kind.dma.bandwidth_bytes_per_s
-    core_bandwidth = kind.dma.channels * channel
-    sram = np.zeros_like(used)
-    transfers = np.zeros_like(used)
-    core_bytes = np.zeros(len(used))
-    dram_bytes = np.zeros(len(used))
-    dram_s = np.zeros(len(used))
-    first_s = np.zeros(len(used))
-    waiting_s = np.zeros(len(used))
+    moved = _Movement(site, used, compute_s)
     for index, operand in enumerate(nest.operands):
-        here = resident[:, index]
-        loads = np.where(here, 0, fills(nest, operand, steps, cuts.columns_first))
+        loads = np.where(resident[:, index], 0, fills(nest, operand, steps, cuts.columns_first))
+        distinct = cuts.splits[:, sorted(operand.dims)].prod(axis=1)
+        moved.load(operand, tile, loads, distinct)
+    moved.store(nest.out, tile, out_tiles, used // summed)
+    reduce_s, reduce_bytes = _reduction(site, nest, summed, elements, out_tiles, drain_s)
+    last_s = drain_s + site.head_latency_s + out_bytes / kind.dma.bandwidth_bytes_per_s
+    latency = (
+        np.maximum(compute_s, moved.busiest_s()) + site.head_latency_s + moved.first_s + last_s + reduce_s
+    )
+    return Estimate(latency, moved.dram_bytes, moved.transfers, moved.sram_bytes + reduce_bytes, accumulator)
+
+
+class _Movement:
+    """Sums over the operands of a nest, per candidate: buffers, transfers, bytes of the busiest core and of the
+    DRAM, the time of the first tiles, and the longest wait for the tiles of one operand."""
+
+    def __init__(self, site: Site, used: Int64, compute_s: Float64) -> None:
+        self.site, self.used, self.compute_s = site, used, compute_s
+        self.sram_bytes = np.zeros_like(used)
+        self.transfers = np.zeros_like(used)
+        self.core_bytes, self.dram_bytes, self.dram_s, self.first_s, self.waiting_s = np.zeros((5, len(used)))
+
+    def load(self, operand: Operand, tile: Sequence[Int64], loads: Int64, distinct: Int64) -> None:
+        """`loads` fills of the operand's buffer on every core; `distinct` groups of cores need different tiles."""
         size = operand.tile_bytes(tile)
         moved = loads * size
-        sharers = used // np.maximum(1, cuts.splits[:, sorted(operand.dims)].prod(axis=1))
-        unique = moved * (used / sharers)
-        sram += np.where(here, 0, np.where(loads > 1, BUFFER_SLOTS, 1) * aligned(size))
-        transfers += loads * (used // sharers)
-        core_bytes += moved
-        dram_bytes += unique
-        dram_s += unique / (site.dram.bandwidth_bytes_per_s * _efficiency(site, operand, tile))
-        first_s += np.where(
-            here, 0.0, size / np.minimum(core_bandwidth, site.dram.bandwidth_bytes_per_s / used)
-        )
-        waits = (compute_s + loads * site.head_latency_s + moved / channel) / BUFFER_SLOTS
-        waiting_s = np.maximum(waiting_s, np.where(loads > 1, waits, 0.0))
-    if keep_output:
-        sram += aligned(out_bytes * out_tiles)
-    else:
-        stored = out_tiles * out_bytes
-        sram += np.where(out_tiles > 1, BUFFER_SLOTS, 1) * aligned(out_bytes)
-        transfers += out_tiles * used // summed
-        core_bytes += stored
-        dram_bytes += stored * (used / summed)
-        dram_s += (
-            stored * (used / summed) / (site.dram.bandwidth_bytes_per_s * _efficiency(site, nest.out, tile))
-        )
-    issue_s = transfers / used * site.head_latency_s / (kind.dma.outstanding * kind.dma.channels)
-    port_s = dram_bytes / site.port_bandwidth_bytes_per_s
-    reduce_s, reduce_bytes = _reduction(site, nest, summed, elements, out_tiles, drain_s)
-    sram += reduce_bytes
-    busiest = np.maximum.reduce([compute_s, core_bytes / core_bandwidth, dram_s, port_s, issue_s, waiting_s])
-    last_s = drain_s + (0.0 if keep_output else site.head_latency_s + out_bytes / channel)
-    latency = busiest + site.head_latency_s + first_s + last_s + reduce_s
-    return Estimate(latency, dram_bytes, transfers, sram, accumulator)
+        share = self.site.dram.bandwidth_bytes_per_s / self.used
+        self.first_s += np.where(loads > 0, size / np.minimum(self._core_bandwidth, share), 0.0)
+        # A slot is free again when the tile before last is used up: with two slots, half of each round trip shows.
+        trips = self.compute_s + loads * self.site.head_latency_s + moved / self._channel
+        self.waiting_s = np.maximum(self.waiting_s, np.where(loads > 1, trips / BUFFER_SLOTS, 0.0))
+        self._move(operand, tile, size, loads, distinct)
+
+    def store(self, out: Operand, tile: Sequence[Int64], tiles: Int64, owners: Int64) -> None:
+        """`tiles` results of each of the `owners` (cores that finish sums)."""
+        self._move(out, tile, out.tile_bytes(tile), tiles, owners)
+
+    def busiest_s(self) -> Float64:
+        """Time of the busiest of DMA, DRAM, memory ports and transfer issue, or the longest wait."""
+        site, dma = self.site, self.site.kind.dma
+        issue_s = self.transfers / self.used * site.head_latency_s / (dma.outstanding * dma.channels)
+        port_s = self.dram_bytes / site.port_bandwidth_bytes_per_s
+        dma_s = self.core_bytes / self._core_bandwidth
+        return np.asarray(np.maximum.reduce([dma_s, self.dram_s, port_s, issue_s, self.waiting_s]))
+
+    @property
+    def _channel(self) -> int:
+        return self.site.kind.dma.bandwidth_bytes_per_s
+
+    @property
+    def _core_bandwidth(self) -> int:
+        return self._channel * self.site.kind.dma.channels
+
+    def _move(
+        self, operand: Operand, tile: Sequence[Int64], size: Int64, count: Int64, distinct: Int64
+    ) -> None:
+        """`count` tiles per core; cores that need the same tile share one access to the DRAM."""
+        accesses = count * distinct
+        from_dram = (accesses * size).astype(np.float64)
+        slots = np.where(count > 1, BUFFER_SLOTS, np.minimum(count, 1))
+        self.sram_bytes += slots * aligned(size)
+        self.transfers += accesses
+        self.core_bytes += count * size
+        self.dram_bytes += from_dram
+        efficiency = _efficiency(self.site, operand, tile)
+        self.dram_s += from_dram / (self.site.dram.bandwidth_bytes_per_s * efficiency)
 
 
 def _compute_time(

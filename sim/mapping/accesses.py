@@ -13,7 +13,7 @@ from sim.mapping.allocate import Layout
 from sim.mapping.buffers import buffers
 from sim.mapping.emit import Emitter
 from sim.mapping.loops import Fills
-from sim.mapping.plan import Plan
+from sim.mapping.step import Plan
 from sim.program import PARTIAL, RESULT, Functional, Space
 
 Int64 = npt.NDArray[np.int64]

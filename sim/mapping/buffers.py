@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,21 +13,9 @@ from sim.cost.work import accumulator_bytes
 from sim.graph.nest import Nest
 from sim.mapping.grid import largest_part
 from sim.mapping.search import Tiling
+from sim.mapping.step import Step
 
 Int64 = npt.NDArray[np.int64]
-
-
-class Mapped(Protocol):
-    """The part of a planned step that its buffers depend on."""
-
-    @property
-    def nest(self) -> Nest: ...
-    @property
-    def tiling(self) -> Tiling: ...
-    @property
-    def resident(self) -> tuple[bool, ...]: ...
-    @property
-    def keep(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +37,7 @@ def tile_sizes(nest: Nest, tiling: Tiling) -> tuple[Int64, ...]:
     )
 
 
-def buffers(step: Mapped) -> tuple[Buffer, ...]:
+def buffers(step: Step) -> tuple[Buffer, ...]:
     """Every buffer of the step; operands read in place and kept results need none."""
     nest, tiling = step.nest, step.tiling
     tile = tile_sizes(nest, tiling)

@@ -13,7 +13,7 @@ from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
 from sim.mapping.emit import result_owners
 from sim.mapping.loops import Loops
-from sim.mapping.plan import Step
+from sim.mapping.step import Step
 from sim.program import OpRow
 
 Int64 = npt.NDArray[np.int64]

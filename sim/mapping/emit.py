@@ -23,7 +23,7 @@ from sim.hw.dram import pattern_efficiency
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric, Path
 from sim.mapping.loops import Fills, Loops
-from sim.mapping.plan import Step
+from sim.mapping.step import Step
 from sim.mapping.table import Batch
 from sim.program import PAYLOAD_WEIGHT, Kind, ticks
 
@@ -205,7 +205,7 @@ class Emitter:
         last = loops.result_last
         ready = np.full(empties.shape, -1, np.int64)  # task that completes each core's part so far
         message: dict[int, list[Int64]] = {}
-        sent: dict[int, Int64] = {}
+        taken: dict[int, Int64] = {}  # tasks that read each core's part last
         step, phase = 1, REDUCE
         while step < parts:
             senders = np.flatnonzero(place % (2 * step) == step)
@@ -233,10 +233,11 @@ class Emitter:
             for row, receiver in enumerate(receivers.tolist()):
                 message.setdefault(receiver, []).append(np.stack([sends[row], adds[row]]))
             for row, sender in enumerate(senders.tolist()):
-                sent[sender] = sends[row]
+                taken[sender] = sends[row]
             step, phase = 2 * step, phase + 2
         self.batch.edge(final, ready[self.owners])
-        self._reduction_buffers(message, sent, empties)
+        taken.update(zip(self.owners.tolist(), final, strict=True))
+        self._reduction_buffers(message, taken, empties)
 
     def _partner(self, senders: Int64, step: int) -> Int64:
         """Positions of the cores `step` places before each sender along the sum."""
@@ -271,10 +272,10 @@ class Emitter:
         )
 
     def _reduction_buffers(
-        self, message: dict[int, list[Int64]], sent: dict[int, Int64], empties: Int64
+        self, message: dict[int, list[Int64]], taken: dict[int, Int64], empties: Int64
     ) -> None:
-        """Slots of the parts: a send waits for a free message slot at its receiver, a core's own part for the
-        send of the one before."""
+        """Slots of the parts: a send waits for a free message slot at its receiver, a core's own part until the one
+        before was sent on or, on the owner, drained."""
         cores = self.loops.cores
         receivers = np.array(sorted(message), np.int64)
         message_claims = self.around.claim(self.step, "message", cores[receivers])
@@ -287,10 +288,9 @@ class Emitter:
             self.batch.edge(sends[BUFFER_SLOTS:], adds[:-BUFFER_SLOTS])
             self.batch.after(sends[:BUFFER_SLOTS, None], claims[None, :])
             self.users["message"] = self._replace_users("message", receiver, adds[-1])
-            self.users["part"] = self._replace_users("part", receiver, adds[-1])
-        for sender, sends in sent.items():
-            self.batch.edge(empties[sender, 1:], sends[:-1])
-            self.users["part"] = self._replace_users("part", sender, sends[-1])
+        for position, readers in taken.items():
+            self.batch.edge(empties[position, 1:], readers[:-1])
+            self.users["part"] = self._replace_users("part", position, readers[-1])
         self.batch.after(empties[:, :1], self.around.claim(self.step, "part", cores))
 
     def _replace_users(self, name: str, position: int, task: Int64) -> Int64:

@@ -22,8 +22,8 @@ from sim.mapping.describe import describe_step, host_row, view_row
 from sim.mapping.emit import LOAD, Emitter
 from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Loops
-from sim.mapping.plan import Plan, Step
 from sim.mapping.residency import linear_hull
+from sim.mapping.step import Plan, Step
 from sim.mapping.table import Batch, Table
 from sim.program import Kind, OpRow, Program, Segment
 
@@ -127,8 +127,8 @@ class Lowering:
         if operand.gathered:
             needed = np.ones((tasks.size, len(written.store)), np.bool_)
         else:
-            boxes = (edge.reshape(tasks.size, start.shape[-1]) for edge in (start, stop))
-            needed = written.overlaps(*boxes, operand.tensor.shape)
+            flat = (tasks.size, start.shape[-1])
+            needed = written.overlaps(start.reshape(flat), stop.reshape(flat), operand.tensor.shape)
         load, writer = np.nonzero(needed & (written.store >= 0)[None, :])
         if root in self.unread:
             self.unread[root] = np.setdiff1d(self.unread[root], written.store[writer])

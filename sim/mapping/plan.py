@@ -7,23 +7,22 @@ otherwise it goes through DRAM.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sim.cost.estimate import Site, aligned
+from sim.cost.estimate import Site
 from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, Operand, channels_last, nests
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
-from sim.mapping.allocate import Layout, Span, place
-from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
+from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.partition import Assignment
 from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, core_boxes
 from sim.mapping.search import Limits, Tiling, cut_quanta, search
 from sim.mapping.segments import Segments, one_segment
+from sim.mapping.step import KeptResult, Plan, Step
 
 SearchMemo = dict[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
@@ -33,52 +32,6 @@ PREFERRED_SHARE = 0.5
 
 PLACEMENT_ATTEMPTS = 64
 """Results sent through DRAM, one by one, when fragmentation leaves no hole for a buffer that would fit by size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One loop nest, mapped. `cores` lists the chip's cores in the order of the tiling's grid; `resident` says
-    which operands are read where their producer left them; `keep` and `store` what becomes of the result;
-    `available` how many cores the operator might have used."""
-
-    op: int
-    nest: Nest
-    tiling: Tiling
-    kind: int
-    cores: tuple[int, ...]
-    resident: tuple[bool, ...]
-    available: int
-    keep: bool = False
-    store: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class KeptResult:
-    """A result that stays in the scratchpads of the cores of `kind`, from step `first` to step `last`."""
-
-    kind: int
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The mapping as a value: steps in program order, the results kept in scratchpads, the scratchpad layout of
-    each core kind, the DRAM layout with the last step that reads each result from there, and for every tensor
-    that is a view or an update in place the tensor whose memory it is (`roots`)."""
-
-    graph: Graph
-    steps: tuple[Step, ...]
-    roots: Mapping[str, str]
-    kept: Mapping[str, KeptResult]
-    scratchpads: tuple[Layout, ...]
-    dram: Layout
-    last_read: Mapping[str, int]
-    segments: Segments
-
-    def root(self, name: str) -> str:
-        """The tensor whose memory `name` is."""
-        return self.roots.get(name, name)
 
 
 def make_plan(
@@ -105,14 +58,14 @@ def make_plan(
         )
         planner.run()
         steps = planner.decided()
-        spans, layouts, homeless = _scratchpads(chip, steps, planner.residency)
+        spans, layouts, homeless = scratchpad_layouts(chip, steps, planner.residency)
         if homeless is None:
             kept = {
                 root: KeptResult(result.kind, result.made, result.until)
                 for root, result in planner.residency.results.items()
                 if result.until >= 0
             }
-            dram, last_read = _dram(graph, chip, steps, planner.roots)
+            dram, last_read = dram_layout(graph, chip, steps, planner.roots)
             return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments)
         crowding = [span for span in spans if span.last > span.first and span.name not in banned]
         if not crowding:
@@ -348,75 +301,3 @@ def check_dtypes(graph: Graph, chip: Chip) -> None:
                 f"the arrays of chip '{chip.name}' cannot multiply in {dtype}, the format of model '{graph.name}'; "
                 f"choose another with --dtype: {offered}"
             )
-
-
-def _scratchpads(
-    chip: Chip, steps: tuple[Step, ...], residency: Residency
-) -> tuple[list[Span], list[Layout], str | None]:
-    """Place kept results and streaming buffers; the third value names a span that found no room."""
-    every: list[Span] = []
-    layouts = []
-    homeless: str | None = None
-    for kind_index, kind in enumerate(chip.cores):
-        spans = [
-            Span(f"kept:{root}", kept.size_bytes, kept.made, kept.until)
-            for root, kept in residency.results.items()
-            if kept.until >= 0 and kept.kind == kind_index
-        ]
-        for position, step in enumerate(steps):
-            if step.kind == kind_index:
-                spans += [
-                    Span(f"{position}:{b.name}", b.slots * b.size_bytes, position, position)
-                    for b in buffers(step)
-                ]
-        layout, failed = place(spans, kind.sram.size_bytes, alternate=True)
-        homeless = homeless or failed
-        layouts.append(layout)
-        every += spans
-    return every, layouts, homeless
-
-
-def _dram(
-    graph: Graph, chip: Chip, steps: tuple[Step, ...], roots: Mapping[str, str]
-) -> tuple[Layout, dict[str, int]]:
-    """Weights, inputs and states for good, results from their first write to their last read; the second value
-    is the last step that reads each of the latter."""
-    last = len(steps)
-    address: dict[str, int] = {}
-    base = 0
-    for name, tensor in graph.tensors.items():
-        if tensor.role != "activation":
-            address[name] = base
-            base += aligned(tensor.size_bytes)
-    spans: dict[str, Span] = {}
-    for position, step in enumerate(steps):
-        root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
-        if step.store and root not in address:
-            first = spans[root].first if root in spans else position
-            spans[root] = Span(root, graph.tensors[root].size_bytes, first, position)
-        for operand, here in zip(step.nest.operands, step.resident, strict=True):
-            read = roots.get(operand.tensor.name, operand.tensor.name)
-            if not here and read in spans:
-                spans[read] = replace(spans[read], last=position)
-    for name in graph.outputs:
-        root = roots.get(name, name)
-        if root in spans:
-            spans[root] = replace(spans[root], last=last)
-    layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
-    if failed is not None or base > chip.dram.capacity_bytes:
-        raise _exceeds_dram(graph, chip, base + sum(span.size_bytes for span in spans.values()))
-    sizes = layout.size_bytes | {name: graph.tensors[name].size_bytes for name in address}
-    whole = Layout(layout.address_bytes | address, sizes, layout.peak_bytes, layout.live_bytes)
-    return whole, {name: span.last for name, span in spans.items()}
-
-
-def _exceeds_dram(graph: Graph, chip: Chip, total: int) -> DoesNotFit:
-    weights = sum(t.size_bytes for t in graph.tensors.values() if t.role == "weight")
-    states = sum(t.size_bytes for t in graph.tensors.values() if t.role == "state")
-    parts = f"{weights / 2**30:.2f} GiB weights, {states / 2**30:.2f} GiB states (key-value cache)"
-    levers = ["a larger dram.capacity", "a narrower --dtype", "a smaller --batch"]
-    if states:
-        levers.append("a shorter --seq or --kv")
-    return DoesNotFit(
-        f"model '{graph.name}' ({parts})", total, chip.dram.capacity_bytes, f"DRAM of '{chip.name}'", levers
-    )

@@ -134,8 +134,9 @@ def build_report(
 ) -> Report:
     """Check the laws of the run and account for its time, bytes and energy; without a timeline, by the closed form.
 
-    `facts` are the program's and `closed_form_latency_s`, of one input. `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. Raises
-    InvariantViolation where the run breaks a law, InputError where the technology lacks a cost.
+    `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. `facts` are the
+    program's and `closed_form_latency_s`, of one input. Raises InvariantViolation where the run breaks a law,
+    InputError where the technology lacks a cost.
     """
     run = account(program, timeline, chip, technology, graph)
     return Report(

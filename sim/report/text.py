@@ -51,7 +51,7 @@ _OVERLAP_WORDS = {
     "exposed_transfer": "exposed transfers",
     "idle": "nothing under way",
 }
-_ENERGY_WORDS = {
+ENERGY_WORDS = {
     "mac": "multiply-accumulates",
     "registers": "array registers",
     "accumulator": "accumulators",
@@ -136,6 +136,15 @@ def top_operators(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return sorted(merged.values(), key=lambda row: -row["time_s"])
 
 
+def critical_steps(path: Mapping[str, Sequence[Any]]) -> list[tuple[str, str, int]]:
+    """The critical path by what it was spent on: (kind of resource, cause, picoseconds), longest first."""
+    total: dict[tuple[str, str], int] = {}
+    for kind, cause, duration in zip(path["kind"], path["cause"], path["duration_ps"], strict=True):
+        words = (_LATENCY_WORDS if cause == "latency" else _LINK_WORDS).get(kind, kind)
+        total[words, cause] = total.get((words, cause), 0) + duration
+    return sorted(((words, cause, t) for (words, cause), t in total.items()), key=lambda step: -step[2])
+
+
 def _inputs(report: Report) -> int:
     return 1 + int(max(report.tables["ops"]["input"]))
 
@@ -214,18 +223,13 @@ def _units_table(report: Report) -> RichTable:
 
 
 def _critical_table(report: Report, block: str) -> RichTable:
-    path = report.tables["critical_path"]
-    total: dict[tuple[str, str], int] = {}
-    for kind, cause, duration in zip(path["kind"], path["cause"], path["duration_ps"], strict=True):
-        total[kind, cause] = total.get((kind, cause), 0) + duration
-    whole = sum(total.values())
+    steps = critical_steps(report.tables["critical_path"])
+    whole = sum(duration for _, _, duration in steps)
     table = _table(("critical path", ">time", ">share", "bar"))
-    steps = sorted(total.items(), key=lambda item: -item[1])
-    for (kind, cause), duration in steps[:TOP_STEPS]:
+    for what, cause, duration in steps[:TOP_STEPS]:
         share = duration / whole
-        words = (_LATENCY_WORDS if cause == "latency" else _LINK_WORDS).get(kind, kind)
-        table.add_row(f"{words} {cause}", _ps(duration), _percent(share), _bar(share, block))
-    rest = sum(duration for _, duration in steps[TOP_STEPS:])
+        table.add_row(f"{what} {cause}", _ps(duration), _percent(share), _bar(share, block))
+    rest = sum(duration for _, _, duration in steps[TOP_STEPS:])
     if rest:
         table.add_row("everything else", _ps(rest), _percent(rest / whole), _bar(rest / whole, block))
     return table
@@ -238,7 +242,7 @@ def _energy_table(report: Report, block: str) -> RichTable:
     for name, joules, watts, share in sorted(rows, key=lambda row: -row[1]):
         if joules:
             shown = (format_quantity(joules, "energy"), format_quantity(watts, "power"), _percent(share))
-            table.add_row(_ENERGY_WORDS[name], *shown, _bar(share, block))
+            table.add_row(ENERGY_WORDS[name], *shown, _bar(share, block))
     total = sum(energy["energy_j"])
     table.add_row(
         "total", format_quantity(total, "energy"), format_quantity(sum(energy["power_w"]), "power"), ""
@@ -306,6 +310,8 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for note, names in about.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"  note: {names[0]}{more}: {note}"
+    if report.manifest["configuration"].get("cache"):
+        yield "  note: the chip's shared cache is not modelled yet: loads and stores bypass it"
     for where in ("scratchpad", "dram"):
         layout = report.facts.get(where)
         if layout:

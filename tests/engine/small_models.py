@@ -55,7 +55,7 @@ def split_and_concat() -> Graph:
     """Branches that part and join along channels and rows."""
     b = GraphBuilder("split_and_concat", "int8")
     x = b.relu(b.conv(b.input("x", (1, 4, 12, 12)), 12, 3, padding=1))
-    low, high, rest = b.split(x, 1, (4, 4, 4))
+    low, high, rest = b.split(x, (4, 4, 4), 1)
     low = b.conv(low, 8, 3, padding=1)
     joined = b.concat([low, b.add(high, rest), x], 1)
     halves = [b.conv(b.slice(joined, 2, first, 6), 5, 3, padding=1) for first in (0, 6)]

@@ -1,0 +1,87 @@
+"""Where buffers, kept results and tensors lie: the layouts of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from sim.cost.estimate import aligned
+from sim.errors import DoesNotFit
+from sim.graph.graph import Graph
+from sim.hw.chip import Chip
+from sim.mapping.allocate import Layout, Span, place
+from sim.mapping.buffers import buffers
+from sim.mapping.residency import Residency
+from sim.mapping.step import Step
+
+
+def scratchpad_layouts(
+    chip: Chip, steps: Sequence[Step], residency: Residency
+) -> tuple[list[Span], list[Layout], str | None]:
+    """Place kept results and streaming buffers; the third value names a span that found no room."""
+    every: list[Span] = []
+    layouts = []
+    homeless: str | None = None
+    for kind_index, kind in enumerate(chip.cores):
+        spans = [
+            Span(f"kept:{root}", kept.size_bytes, kept.made, kept.until)
+            for root, kept in residency.results.items()
+            if kept.until >= 0 and kept.kind == kind_index
+        ]
+        for position, step in enumerate(steps):
+            if step.kind == kind_index:
+                spans += [
+                    Span(f"{position}:{b.name}", b.slots * b.size_bytes, position, position)
+                    for b in buffers(step)
+                ]
+        layout, failed = place(spans, kind.sram.size_bytes, alternate=True)
+        homeless = homeless or failed
+        layouts.append(layout)
+        every += spans
+    return every, layouts, homeless
+
+
+def dram_layout(
+    graph: Graph, chip: Chip, steps: Sequence[Step], roots: Mapping[str, str]
+) -> tuple[Layout, dict[str, int]]:
+    """Weights, inputs and states for good, results from their first write to their last read; the second value
+    is the last step that reads each of the latter."""
+    last = len(steps)
+    address: dict[str, int] = {}
+    base = 0
+    for name, tensor in graph.tensors.items():
+        if tensor.role != "activation":
+            address[name] = base
+            base += aligned(tensor.size_bytes)
+    spans: dict[str, Span] = {}
+    for position, step in enumerate(steps):
+        root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
+        if step.store and root not in address:
+            first = spans[root].first if root in spans else position
+            spans[root] = Span(root, graph.tensors[root].size_bytes, first, position)
+        for operand, here in zip(step.nest.operands, step.resident, strict=True):
+            read = roots.get(operand.tensor.name, operand.tensor.name)
+            if not here and read in spans:
+                spans[read] = replace(spans[read], last=position)
+    for name in graph.outputs:
+        root = roots.get(name, name)
+        if root in spans:
+            spans[root] = replace(spans[root], last=last)
+    layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
+    if failed is not None or base > chip.dram.capacity_bytes:
+        raise _exceeds_dram(graph, chip, base + sum(span.size_bytes for span in spans.values()))
+    sizes = layout.size_bytes | {name: graph.tensors[name].size_bytes for name in address}
+    whole = Layout(layout.address_bytes | address, sizes, layout.peak_bytes, layout.live_bytes)
+    return whole, {name: span.last for name, span in spans.items()}
+
+
+def _exceeds_dram(graph: Graph, chip: Chip, total: int) -> DoesNotFit:
+    weights = sum(t.size_bytes for t in graph.tensors.values() if t.role == "weight")
+    states = sum(t.size_bytes for t in graph.tensors.values() if t.role == "state")
+    parts = f"{weights / 2**30:.2f} GiB weights, {states / 2**30:.2f} GiB states (key-value cache)"
+    levers = ["a larger dram.capacity", "a narrower --dtype", "a smaller --batch"]
+    if states:
+        levers.append("a shorter --seq or --kv")
+    return DoesNotFit(
+        f"model '{graph.name}' ({parts})", total, chip.dram.capacity_bytes, f"DRAM of '{chip.name}'", levers
+    )

@@ -1,0 +1,58 @@
+"""What planning yields: mapped loop nests and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sim.graph.graph import Graph
+from sim.graph.nest import Nest
+from sim.mapping.allocate import Layout
+from sim.mapping.search import Tiling
+from sim.mapping.segments import Segments
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One loop nest, mapped. `cores` lists the chip's cores in the order of the tiling's grid; `resident` says
+    which operands are read where their producer left them; `keep` and `store` what becomes of the result;
+    `available` how many cores the operator might have used."""
+
+    op: int
+    nest: Nest
+    tiling: Tiling
+    kind: int
+    cores: tuple[int, ...]
+    resident: tuple[bool, ...]
+    available: int
+    keep: bool = False
+    store: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class KeptResult:
+    """A result that stays in the scratchpads of the cores of `kind`, from step `first` to step `last`."""
+
+    kind: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The mapping as a value: steps in program order, the results kept in scratchpads, the scratchpad layout of
+    each core kind, the DRAM layout with the last step that reads each result from there, and for every tensor
+    that is a view or an update in place the tensor whose memory it is (`roots`)."""
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    roots: Mapping[str, str]
+    kept: Mapping[str, KeptResult]
+    scratchpads: tuple[Layout, ...]
+    dram: Layout
+    last_read: Mapping[str, int]
+    segments: Segments
+
+    def root(self, name: str) -> str:
+        """The tensor whose memory `name` is."""
+        return self.roots.get(name, name)
