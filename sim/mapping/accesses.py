@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sim.graph.nest import Operand
 from sim.mapping.allocate import Layout
 from sim.mapping.buffers import buffers
-from sim.mapping.emit import Emitter
+from sim.mapping.emit import Emitter, load_reads
 from sim.mapping.loops import Fills
 from sim.mapping.step import Plan
 from sim.program import PARTIAL, RESULT, Functional, Space
@@ -143,7 +143,11 @@ class _StepRecorder:
         loops, name = self.emitter.loops, operand.tensor.name
         boxes = loops.boxes(operand, fills.members[:, 0], fills.first)
         final = self.final[tasks]
-        self.log.dram_access(final, False, index, name, boxes)
+        nest = self.emitter.step.nest
+        for number in load_reads(nest, index):
+            read = nest.operands[number]
+            where = loops.boxes(read, fills.members[:, 0], fills.first)
+            self.log.dram_access(final, False, number, read.tensor.name, where)
         address = self._slot(f"in{index}", np.arange(len(fills.first)))
         for sharer in range(fills.members.shape[1]):
             core = self.cores[fills.members[:, sharer]][:, None]

@@ -128,8 +128,21 @@ class Occupancy:
             else:
                 kept.append((bottom, top, users))
         self.entries = kept
-        return np.concatenate(found, axis=1) if found else np.full((self.cores, 0), -1, np.int64)
+        if not found:
+            return np.full((self.cores, 0), -1, np.int64)
+        return distinct(np.concatenate(found, axis=1))
 
     def release(self, start: int, size: int, users: Ids) -> None:
         """Record the users of a range that the next claim must wait for."""
         self.entries.append((start, start + size, users))
+
+
+def distinct(users: Ids) -> Ids:
+    """The same users of every core, each once, in as few columns as hold them.
+
+    Without it, memory that some cores never touch would collect the same users again with every claim.
+    """
+    ordered = -np.sort(-users, axis=1)
+    ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = -1
+    ordered = -np.sort(-ordered, axis=1)
+    return ordered[:, : int((ordered >= 0).sum(axis=1).max(initial=0))]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sim.cost.estimate import BUFFER_SLOTS, body_passes, operand_bits
 from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
-from sim.graph.nest import Operand
+from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
@@ -342,7 +342,10 @@ class Emitter:
                 self.batch.edge(tasks[:, slots:], done)
             for slot in range(min(slots, tasks.shape[1])):
                 self.batch.after(tasks[:, slot : slot + 1], claims[members])
-        self.around.after_stores(self.batch, operand, tasks, start, stop)
+        for number in load_reads(self.step.nest, index):
+            read = self.step.nest.operands[number]
+            boxes = self.loops.boxes(read, leaders, fills.first)
+            self.around.after_stores(self.batch, read, tasks, *boxes)
         self.users[name] = np.where(
             np.isin(np.arange(len(self.loops.cores)), positions)[:, None],
             consumers[:, -1:],
@@ -425,6 +428,11 @@ class Emitter:
             self.users["out"] = last
         self.around.before_dram_write(self.batch, self.step, stores[:, :channels])
         self.stores = stores
+
+
+def load_reads(nest: Nest, index: int) -> tuple[int, ...]:
+    """Operands that a load of operand `index` reads from DRAM: itself, and the indices that say where its rows lie."""
+    return tuple(range(len(nest.inputs))) if nest.operands[index].gathered else (index,)
 
 
 def result_owners(loops: Loops) -> Int64:

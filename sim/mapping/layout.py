@@ -42,10 +42,14 @@ def scratchpad_layouts(
 
 
 def dram_layout(
-    graph: Graph, chip: Chip, steps: Sequence[Step], roots: Mapping[str, str]
+    graph: Graph, chip: Chip, steps: Sequence[Step], roots: Mapping[str, str], *, reuse: bool
 ) -> tuple[Layout, dict[str, int]]:
     """Weights, inputs and states for good, results from their first write to their last read; the second value
-    is the last step that reads each of the latter."""
+    is the last step that reads each of the latter.
+
+    Without `reuse` every result has memory of its own: in a pipeline, the first stage would otherwise wait until the
+    last one is done with what lies at the same address.
+    """
     last = len(steps)
     address: dict[str, int] = {}
     base = 0
@@ -67,12 +71,15 @@ def dram_layout(
         root = roots.get(name, name)
         if root in spans:
             spans[root] = replace(spans[root], last=last)
+    passing = {name: span.last for name, span in spans.items()}
+    if not reuse:
+        spans = {name: replace(span, first=0, last=last) for name, span in spans.items()}
     layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
     if failed is not None or base > chip.dram.capacity_bytes:
         raise _exceeds_dram(graph, chip, base + sum(span.size_bytes for span in spans.values()))
     sizes = layout.size_bytes | {name: graph.tensors[name].size_bytes for name in address}
     whole = Layout(layout.address_bytes | address, sizes, layout.peak_bytes, layout.live_bytes)
-    return whole, {name: span.last for name, span in spans.items()}
+    return whole, passing
 
 
 def _exceeds_dram(graph: Graph, chip: Chip, total: int) -> DoesNotFit:

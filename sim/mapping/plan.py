@@ -65,7 +65,7 @@ def make_plan(
                 for root, result in planner.residency.results.items()
                 if result.until >= 0
             }
-            dram, last_read = dram_layout(graph, chip, steps, planner.roots)
+            dram, last_read = dram_layout(graph, chip, steps, planner.roots, reuse=not assignment.stages)
             return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments)
         crowding = [span for span in spans if span.last > span.first and span.name not in banned]
         if not crowding:
@@ -173,10 +173,12 @@ class _Planner:
         room = self.chip.cores[kind_index].sram.size_bytes * KEPT_SHARE
         found: list[Kept | None] = []
         counted: set[str] = set()
+        # The DMA engine reads the indices of a gather, and finds them in DRAM.
+        by_dma = nest.inputs if any(operand.gathered for operand in nest.operands) else ()
         for operand in nest.operands:
             root = self.root(operand.tensor.name)
             kept = self.residency.candidate(root, kind_index, self.segments.of_op[index])
-            if kept is None or operand.gathered or (root not in counted and kept.size_bytes > room):
+            if kept is None or operand in by_dma or (root not in counted and kept.size_bytes > room):
                 found.append(None)
                 continue
             room -= 0 if root in counted else kept.size_bytes

@@ -1,0 +1,84 @@
+"""Where the time and the energy of a run went, as two stacked bars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from sim.errors import InputError
+from sim.plot.style import BLUE, GREY, LIGHT_GREY, ORANGE, SKY, VERMILION, axes_or_new
+from sim.report.report import Report
+from sim.report.text import ENERGY_WORDS, critical_steps
+from sim.units import PS_PER_S, format_quantity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEAST_SHARE = 0.04
+"""A smaller part of a bar joins "everything else": its name would not fit."""
+_CAUSE_COLOURS: Mapping[str, str] = {
+    "compute": BLUE,
+    "bandwidth": ORANGE,
+    "contention": VERMILION,
+    "latency": SKY,
+    "release": GREY,
+}
+_COMPONENT_COLOURS: Mapping[str, str] = {
+    **dict.fromkeys(("mac", "registers", "accumulator", "vector"), BLUE),
+    **dict.fromkeys(("sram", "dram"), ORANGE),
+    **dict.fromkeys(("noc", "host"), SKY),
+    "static": GREY,
+}
+Part = tuple[str, float, str]
+"""Name, amount (s or J) and colour."""
+
+
+def plot_time_energy(report: Report, ax: Axes | None = None) -> Axes:
+    """The critical path by cause and the energy by component: two bars of 100 %, parts in falling order.
+
+    Blue computes; the other colours of the upper bar are the bandwidth and latency of transfers and the sharing of
+    links, those of the lower bar memories, links and leakage. Raises InputError for a closed form, which has no
+    critical path.
+    """
+    if not report.overlap_ps:
+        raise InputError("a closed form has no critical path to draw; simulate with fidelity event")
+    ax = axes_or_new(ax, 7.0, 3.0)
+    time = [
+        (f"{what} {cause}", duration / PS_PER_S, _CAUSE_COLOURS[cause])
+        for what, cause, duration in critical_steps(report.tables["critical_path"])
+    ]
+    energy = report.tables["energy"]
+    parts = zip(energy["component"], energy["energy_j"], strict=True)
+    joules = [(ENERGY_WORDS[name], amount, _COMPONENT_COLOURS[name]) for name, amount in parts]
+    _bar(ax, 1.0, time, f"time\n{format_quantity(_sum(time), 'time')}")
+    _bar(ax, 0.0, joules, f"energy\n{format_quantity(_sum(joules), 'energy')}")
+    ax.set(xlim=(0, 100), ylim=(-0.35, 1.95), xlabel="share (%)", yticks=[])
+    ax.set_title(f"{report['workload']} on {report['chip']}: where time and energy went", fontsize=10)
+    ax.spines[["top", "left", "right"]].set_visible(False)
+    return ax
+
+
+def _bar(ax: Axes, y: float, parts: Iterable[Part], name: str) -> None:
+    """One stacked bar, the share in every part and its name aslant above it."""
+    parts = list(parts)
+    total, left = _sum(parts), 0.0
+    for label, amount, colour in _merged(parts, LEAST_SHARE * total):
+        share = 100 * amount / total
+        ax.barh(y, share, 0.42, left, color=colour, edgecolor="white", label=f"_{label}")
+        middle = left + share / 2
+        ax.text(middle, y, f"{share:.0f}", ha="center", va="center", fontsize=8, color="white")
+        ax.text(middle, y + 0.24, label, rotation=28, rotation_mode="anchor", fontsize=8)
+        left += share
+    ax.text(-1.5, y, name, ha="right", va="center", fontsize=9)
+
+
+def _merged(parts: Iterable[Part], least: float) -> list[Part]:
+    """Parts of at least `least`, largest first, then the others together."""
+    falling = sorted(parts, key=lambda part: -part[1])
+    large = [part for part in falling if part[1] >= least]
+    rest = _sum(falling[len(large) :])
+    return [*large, ("everything else", rest, LIGHT_GREY)] if rest else large
+
+
+def _sum(parts: Iterable[Part]) -> float:
+    return sum(amount for _, amount, _ in parts)

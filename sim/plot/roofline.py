@@ -1,0 +1,135 @@
+"""The roofline of a run: every operator between the roofs of the DRAM and of the arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sim.hw.chip import Chip, chip_from_dict
+from sim.plot.style import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_or_new
+from sim.report.report import Report
+from sim.report.roofline import peak_macs_per_s
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+LARGEST_POINT = 260.0
+"""Area of the point of the longest operator, in square points; the others in proportion to their time."""
+NAMED = 3
+"""Operators that are named in the figure, longest first."""
+_GROUPS = {
+    "array": ("arrays", "o", BLUE),
+    "dram": ("DRAM bandwidth", "s", ORANGE),
+    "vector": ("vector units", "^", GREEN),
+}
+_OTHERS = ("DMA or on-chip link", "D", PURPLE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Roofs:
+    """DRAM bytes per second, and MACs per second of all arrays by number format, highest first."""
+
+    bytes_per_s: float
+    macs_per_s: dict[str, float]
+
+    @property
+    def ridge(self) -> float:
+        """MACs per byte where the highest roofs meet."""
+        return max(self.macs_per_s.values()) / self.bytes_per_s
+
+
+def plot_roofline(report: Report, ax: Axes | None = None) -> Axes:
+    """Operators by MACs per DRAM byte and MACs per second while active, on logarithmic axes (Williams et al.,
+    "Roofline", CACM 2009).
+
+    Roofs: the peak bandwidth of the DRAM and the peak of all arrays at each number format that the run uses.
+    Areas of points are proportional to the operators' time on the critical path; colour and shape say which
+    resource sets the operator's bound. An operator without MACs or DRAM traffic has no place on these axes:
+    a line says how much of the time is shown. One point is one row of `report.ops`.
+    """
+    ax = axes_or_new(ax, 6.0, 4.2)
+    ops = report.ops
+    total_s = ops["time_s"].sum()
+    ops = ops[(ops["macs"] > 0) & (ops["macs_per_dram_byte"] > 0)]
+    roofs = _roofs(chip_from_dict(report.manifest["configuration"]), ops)
+    _draw_points(ax, ops)
+    ax.set(xscale="log", yscale="log")
+    _limit(ax, ops, roofs)
+    _draw_roofs(ax, roofs)
+    _name_longest(ax, ops)
+    ax.set_xlabel("arithmetic intensity (MAC per DRAM byte)")
+    ax.set_ylabel("MAC/s while the operator is active")
+    ax.set_title(f"{report['workload']} on {report['chip']}: distance from the roofs", fontsize=10)
+    shown = f"{len(ops)} operators with MACs, {ops['time_s'].sum() / total_s:.0%} of the time\narea: time"
+    ax.text(0.98, 0.03, shown, transform=ax.transAxes, ha="right", fontsize=8, color=GREY)
+    ax.legend(title="bound by", fontsize=8, title_fontsize=8, loc="upper left", framealpha=0.9)
+    ax.grid(which="major", color="#EEEEEE")
+    ax.set_axisbelow(True)
+    return ax
+
+
+def _roofs(chip: Chip, ops: pd.DataFrame) -> _Roofs:
+    peaks = {dtype: peak_macs_per_s(chip, dtype) for dtype in ops["dtype"].unique()}
+    able = {dtype: peak for dtype, peak in peaks.items() if peak}
+    highest_first = dict(sorted(able.items(), key=lambda item: -item[1]))
+    return _Roofs(float(chip.dram.bandwidth_bytes_per_s), highest_first)
+
+
+def _draw_points(ax: Axes, ops: pd.DataFrame) -> None:
+    """One collection per resource that bounds operators, in a fixed order, labelled for the legend."""
+    largest_s = ops["time_s"].max()
+    known = ops["bound_by"].where(ops["bound_by"].isin(list(_GROUPS)), "")
+    for kind, (label, marker, colour) in {**_GROUPS, "": _OTHERS}.items():
+        group: Any = ops[known == kind]
+        if len(group):
+            ax.scatter(
+                group["macs_per_dram_byte"],
+                group["achieved_macs_per_s"],
+                s=LARGEST_POINT * group["time_s"] / largest_s,
+                marker=marker,
+                color=colour,
+                edgecolors="white",
+                linewidths=0.6,
+                alpha=0.8,
+                label=label,
+                zorder=3,
+            )
+
+
+def _limit(ax: Axes, ops: pd.DataFrame, roofs: _Roofs) -> None:
+    """Room for all points, the ridge, and the names above the highest roof."""
+    intensity, speed = ops["macs_per_dram_byte"], ops["achieved_macs_per_s"]
+    ax.set_xlim(min(intensity.min(), roofs.ridge) / 2, max(intensity.max(), roofs.ridge) * 3)
+    ax.set_ylim(speed.min() / 3, max(roofs.macs_per_s.values()) * 4)
+
+
+def _draw_roofs(ax: Axes, roofs: _Roofs) -> None:
+    left, right = ax.get_xlim()
+    for dtype, peak in roofs.macs_per_s.items():
+        ridge = peak / roofs.bytes_per_s
+        ax.plot([max(left, ridge), right], [peak, peak], color="black", linewidth=1.2, label="_arrays")
+        text = f"arrays, {dtype}: {peak / 1e12:.3g} TMAC/s"
+        ax.annotate(text, (right, peak), (-4, 3), textcoords="offset points", ha="right", fontsize=8)
+    diagonal = np.array([left, roofs.ridge])
+    ax.plot(diagonal, diagonal * roofs.bytes_per_s, color="black", linewidth=1.2, label="_dram")
+    middle = float(np.sqrt(diagonal[0] * diagonal[1]))
+    ax.annotate(
+        f"DRAM: {roofs.bytes_per_s / 1e9:.4g} GB/s",
+        (middle, middle * roofs.bytes_per_s),
+        (-3, 3),
+        textcoords="offset points",
+        rotation=45,
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        ha="center",
+        fontsize=8,
+    )
+
+
+def _name_longest(ax: Axes, ops: pd.DataFrame) -> None:
+    for row in ops.nlargest(NAMED, "time_s").itertuples():
+        place: Any = (row.macs_per_dram_byte, row.achieved_macs_per_s)
+        ax.annotate(str(row.name), place, (9, -9), textcoords="offset points", fontsize=7, zorder=4)

@@ -1,0 +1,89 @@
+"""Placement by liveness, and who used an address last."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim.mapping.allocate import Occupancy, Span, place
+
+CAPACITY = 64 * 40
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> list[Span]:
+    found = []
+    for number in range(draw(st.integers(1, 12))):
+        first = draw(st.integers(0, 6))
+        last = first + draw(st.sampled_from([0, 0, 1, 3]))
+        found.append(Span(f"s{number}", draw(st.integers(1, 64 * 12)), first, last))
+    return found
+
+
+@given(spans(), st.booleans(), st.sampled_from([0, 128]))
+def test_spans_that_live_together_do_not_overlap(found: list[Span], alternate: bool, base: int) -> None:
+    layout, failed = place(found, CAPACITY, alternate=alternate, base_bytes=base)
+    assert (failed is None) == (len(layout.address_bytes) == len(found))
+    placed = [span for span in found if span.name in layout.address_bytes]
+    for span in placed:
+        start = layout.address_bytes[span.name]
+        assert start % 64 == 0
+        assert base <= start
+        assert start + span.size_bytes <= CAPACITY
+    for a, b in itertools.combinations(placed, 2):
+        if a.first <= b.last and b.first <= a.last:
+            low, high = layout.address_bytes[a.name], layout.address_bytes[b.name]
+            assert low + a.size_bytes <= high or high + b.size_bytes <= low, (a, b)
+    assert layout.live_bytes <= layout.peak_bytes <= CAPACITY
+    live = [
+        base + sum(-(-s.size_bytes // 64) * 64 for s in placed if s.first <= step <= s.last) for step in range(10)
+    ]
+    assert layout.live_bytes == max(live)
+
+
+def test_peak_live_and_fragmentation_by_hand() -> None:
+    """Freed 128 B at the bottom are too small for 192 B, which go on top: 448 B reached for 320 B live."""
+    steps = [Span("a", 128, 0, 1), Span("b", 128, 0, 3), Span("c", 192, 2, 3)]
+    layout, failed = place(steps, 1024)
+    assert failed is None
+    assert layout.address_bytes == {"a": 0, "b": 128, "c": 256}
+    assert (layout.peak_bytes, layout.live_bytes) == (448, 320)
+    assert layout.fragmentation == pytest.approx(1 - 320 / 448)
+
+
+def test_odd_steps_are_placed_from_the_top() -> None:
+    """So the buffers of a step can fill while those of the step before are still read."""
+    layout, _ = place([Span("even", 100, 0, 0), Span("odd", 100, 1, 1)], 1024, alternate=True)
+    assert layout.address_bytes == {"even": 0, "odd": 896}
+    assert (layout.peak_bytes, layout.live_bytes) == (128, 128)
+
+
+def test_what_does_not_fit_is_named() -> None:
+    layout, failed = place([Span("a", 640, 0, 2), Span("b", 448, 1, 1)], 1024)
+    assert failed == "b"
+    assert set(layout.address_bytes) == {"a"}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), st.booleans()), min_size=1, max_size=40),
+    st.integers(1, 3),
+)
+def test_occupancy_knows_the_last_users_of_every_byte(steps: list[tuple[int, int, bool]], cores: int) -> None:
+    """Against a map from byte to users: a claim returns at least the users of its bytes, none of other bytes, and
+    forgets them; a range is claimed before it is released anew."""
+    ledger = Occupancy(cores)
+    users_of_byte: dict[int, set[int]] = {}
+    for number, (start, size, released) in enumerate(steps):
+        found = ledger.claim(start, size)
+        assert found.shape[0] == cores
+        wanted = set().union(*(users_of_byte.pop(byte, set()) for byte in range(start, start + size)))
+        for core in range(cores):
+            assert set(found[core].tolist()) - {-1} == {user * cores + core for user in wanted}
+        if released:
+            ledger.release(start, size, np.array([[number * cores + core] for core in range(cores)]))
+            for byte in range(start, start + size):
+                users_of_byte[byte] = {number}

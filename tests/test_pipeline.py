@@ -1,0 +1,242 @@
+"""The library's front door: every option matters or is refused, and fidelities, passes and partitions agree."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sim
+from sim.errors import InputError
+from sim.graph.families import FAMILIES
+from sim.graph.load import load_model
+from sim.pipeline import plan
+from sim.report.report import Report
+
+GEMM = ("gemm:64x96x128", "tiny")
+LENET = ("lenet5", "tiny")
+
+
+def run(model: Any, chip: Any, **options: Any) -> Report:
+    return sim.simulate(model, chip, **{"dtype": "int8", **options})
+
+
+def without_time(report: Report) -> str:
+    return json.dumps({key: value for key, value in report.to_json().items() if key != "wall_s"})
+
+
+@pytest.fixture
+def onnx_file(tmp_path: Path) -> str:
+    """x [N, 16] times a 16 x 8 weight."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    value, weight = helper.make_tensor_value_info, numpy_helper.from_array(np.ones((16, 8), np.float32), "w")
+    ends = [value("x", TensorProto.FLOAT, ["N", 16])], [value("y", TensorProto.FLOAT, ["N", 8])]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "mm", *ends, [weight])
+    path = tmp_path / "mm.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString())
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("model", "chip", "base", "option"),
+    [
+        (*GEMM, {}, {"batch": 2}),
+        (*GEMM, {}, {"dtype": "fp32"}),
+        (*GEMM, {}, {"inputs": 3}),
+        (*GEMM, {}, {"dataflow": "output_stationary"}),
+        (*GEMM, {}, {"overrides": ["core.dma.channels=1"]}),
+        (*GEMM, {}, {"overrides": {"core.array.rows": 16}}),
+        (*GEMM, {}, {"fidelity": "bound"}),
+        (*GEMM, {}, {"engine": "reference"}),
+        ("gemm:128x256x64", "lepton_m", {"partition": "data"}, {"partition": "channel"}),
+        ("gemm:128x256x64", "lepton_m", {"partition": "data"}, {"partition": "reduction"}),
+        ("lenet5", "lepton_m", {}, {"partition": "pipeline"}),
+        ("gpt2", "lepton_s", {"phase": "prefill", "seq": 8}, {"seq": 16}),
+        ("gpt2", "lepton_s", {"phase": "decode", "kv": 8}, {"kv": 512}),
+        ("gpt2", "lepton_s", {"phase": "generate", "seq": 8, "new_tokens": 2}, {"new_tokens": 3}),
+    ],
+)
+def test_every_option_changes_the_result(
+    model: str, chip: str, base: dict[str, Any], option: dict[str, Any]
+) -> None:
+    assert without_time(run(model, chip, **base)) != without_time(run(model, chip, **base | option))
+
+
+def test_phase_and_dimensions_change_the_result(onnx_file: str) -> None:
+    prefill = run("gpt2", "lepton_s", phase="prefill", seq=9)
+    decode = run("gpt2", "lepton_s", phase="decode", kv=8)
+    assert (prefill["throughput_unit"], decode["throughput_unit"]) == ("tokens", "tokens")
+    assert prefill["macs"] > decode["macs"]  # type: ignore[operator]
+    for n in (2, 5):
+        assert sim.simulate(onnx_file, "tiny", dims={"N": n})["macs"] == n * 16 * 8
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"inputs": 0}, "inputs: found 0"),
+        ({"batch": 0}, "batch must be positive"),
+        ({"dtype": "int9"}, "int9"),
+        ({"dtype": "bf16"}, "bf16"),
+        ({"phase": "decode"}, "phase: does not apply"),
+        ({"seq": 8, "kv": 8}, "seq, kv: do not apply"),
+        ({"new_tokens": 8}, "new_tokens: does not apply"),
+        ({"dims": {"N": 8}}, "dims: does not apply"),
+        ({"partition": "dat"}, "did you mean 'data'"),
+        ({"dataflow": "weight_stationery"}, "did you mean 'weight_stationary'"),
+        ({"overrides": ["core.array.row=8"]}, "did you mean 'rows'"),
+        ({"fidelity": "events"}, "did you mean 'event'"),
+        ({"fidelity": "cycle"}, "one of event, bound"),
+        ({"engine": "compild"}, "did you mean 'compiled'"),
+        ({"fidelity": "bound", "engine": "reference"}, "fidelity bound simulates none"),
+    ],
+)
+def test_what_means_nothing_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run(*LENET, **options)
+
+
+def test_text_generation_has_no_inputs_that_overlap() -> None:
+    with pytest.raises(InputError, match="2 passes that follow each other"):
+        run("gpt2", "lepton_s", phase="generate", seq=4, new_tokens=2, inputs=2)
+
+
+def test_a_dataflow_needs_an_array() -> None:
+    chip = sim.load_chip("tiny")
+    bare = chip.__class__(
+        **{
+            **{name: getattr(chip, name) for name in chip.__dataclass_fields__},
+            "cores": tuple(_without_array(core) for core in chip.cores),
+        }
+    )
+    with pytest.raises(InputError, match="dataflow: chip 'tiny' has no arrays"):
+        run("lenet5", bare, dataflow="output_stationary")
+
+
+def _without_array(core: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(core, array=None)
+
+
+def test_a_graph_and_a_chip_are_taken_as_they_are() -> None:
+    graph, chip = load_model("lenet5", dtype="int8"), sim.load_chip("tiny")
+    assert without_time(sim.simulate(graph, chip)) == without_time(run(*LENET))
+    wide = sim.simulate(graph, chip, dtype="fp32", overrides=["core.dma.channels=1"])
+    assert without_time(wide) == without_time(run(*LENET, dtype="fp32", overrides=["core.dma.channels=1"]))
+    for name, value in {"batch": 2, "phase": "decode", "seq": 1, "kv": 0, "new_tokens": 1}.items():
+        with pytest.raises(InputError, match=f"{name}: chosen when a model is loaded"):
+            sim.simulate(graph, chip, **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "chip", "options"),
+    [
+        (*LENET, {}),
+        (*GEMM, {}),
+        ("resnet18", "lepton_m", {}),
+        ("gpt2", "lepton_s", {"phase": "prefill", "seq": 32}),
+        ("gpt2", "lepton_s", {"phase": "decode", "kv": 64}),
+        ("gemm:64x64x4096", "lepton_m", {"partition": "reduction"}),
+        (*LENET, {"inputs": 8}),
+    ],
+)
+def test_the_closed_form_is_near_the_events_and_breaks_no_bound(
+    model: str, chip: str, options: dict[str, Any]
+) -> None:
+    bound, event = (run(model, chip, fidelity=fidelity, **options) for fidelity in ("bound", "event"))
+    assert event.facts["closed_form_latency_s"] == bound["latency_s"]
+    for key in ("latency_s", "throughput_per_s", "energy_j"):
+        assert bound[key] == pytest.approx(event[key], rel=0.35), key
+    assert bound["latency_s"] >= bound["bound_latency_s"] == event["bound_latency_s"]  # type: ignore[operator]
+    assert bound.resources["utilization"].max() <= 1
+    for key in ("macs", "tasks", "dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "noc_bytes"):
+        assert bound[key] == event[key], key
+
+
+def test_the_closed_form_runs_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("an engine ran")
+
+    monkeypatch.setattr("sim.engine.run", refuse)
+    stages: list[str] = []
+    assert run(*LENET, fidelity="bound", progress=stages.append)["engine"] is None
+    assert not any(stage.startswith("simulating") for stage in stages)
+    with pytest.raises(AssertionError, match="an engine ran"):
+        run(*LENET)
+
+
+@pytest.mark.parametrize("fidelity", ["event", "bound"])
+def test_tokens_come_after_a_prefill_one_step_after_the_other(fidelity: str) -> None:
+    options = {"phase": "generate", "seq": 8, "new_tokens": 4, "batch": 2, "fidelity": fidelity}
+    report = run("gpt2", "lepton_s", **options)
+    first, each = report["time_to_first_token_s"], report["time_per_output_token_s"]
+    prefill = run("gpt2", "lepton_s", phase="prefill", seq=8, batch=2, fidelity=fidelity)
+    assert first == pytest.approx(prefill["latency_s"])
+    assert report["latency_s"] == pytest.approx(first + 3 * each)  # type: ignore[operator]
+    assert report["throughput_per_s"] == pytest.approx(2 * 4 / report["latency_s"])  # type: ignore[operator]
+    assert list(report.values)[-1] == "wall_s"
+
+
+def test_back_to_back_inputs_overlap() -> None:
+    one, many = run(*LENET), run(*LENET, inputs=8)
+    rate = many["throughput_per_s"] / one["throughput_per_s"]  # type: ignore[operator]
+    # Better than one after the other, no better than the bound of one allows.
+    assert 1 < rate <= one["latency_s"] / one["bound_latency_s"]  # type: ignore[operator]
+    assert many["macs"] == one["macs"]
+    assert many["tasks"] == 8 * one["tasks"]  # type: ignore[operator]
+    assert many["dram_read_bytes"] == 8 * one["dram_read_bytes"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("fidelity", ["event", "bound"])
+def test_the_same_run_gives_the_same_bytes(fidelity: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(*LENET, fidelity=fidelity)
+    # Once with the tile searches of the first run, once without.
+    second = run(*LENET, fidelity=fidelity)
+    monkeypatch.setattr("sim.pipeline._SEARCHES", {})
+    third = run(*LENET, fidelity=fidelity)
+    assert without_time(first) == without_time(second) == without_time(third)
+    assert first.to_csv() == second.to_csv() == third.to_csv()
+
+
+def baseline(model: str, chip: str, **options: Any) -> dict[str, Any]:
+    _, _, program = plan(model, chip, **{"dtype": "int8", "baseline": True, **options})
+    facts: dict[str, Any] = program.facts["partition"]
+    return facts
+
+
+def test_one_core_is_as_fast_as_one_core() -> None:
+    assert baseline(*LENET)["speedup"] == 1
+    # Repeated blocks and passes count as often as they run; results are kept within blocks only.
+    options = {"phase": "generate", "seq": 8, "new_tokens": 3}
+    assert baseline("gpt2", "tiny", **options)["speedup"] == pytest.approx(1, rel=1e-3)
+
+
+def test_a_partition_is_compared_with_one_core() -> None:
+    facts = baseline("lenet5", "lepton_m")
+    alone = run("lenet5", "lepton_m", fidelity="bound", overrides=_ONE_CORE)
+    host_s = alone.ops.loc[alone.ops["kind"] == "host transfer", "time_s"].sum()
+    assert facts["one_core_s"] == pytest.approx(alone["latency_s"] - host_s, rel=0.05)
+    assert 1 < facts["speedup"] < 8
+    assert "speedup" not in baseline("lenet5", "lepton_m", baseline=False)
+
+
+_ONE_CORE = {"cores.0.count": 1}
+
+
+def test_a_pipeline_always_knows_its_baseline() -> None:
+    facts = baseline("lenet5", "lepton_m", partition="pipeline", baseline=False)
+    assert facts["mode"] == "pipeline"
+    assert facts["one_core_s"] == pytest.approx(baseline("lenet5", "lepton_m")["one_core_s"])
+    # As fast as its slowest stage, whose share of one core's work the parts tell.
+    assert facts["speedup"] == pytest.approx(1 / max(row["of_one_core"] for row in facts["parts"]), rel=0.1)
+
+
+def test_families_are_not_changed_by_simulating_them() -> None:
+    assert run("gemm:8x16x32", "tiny")["macs"] == 8 * 16 * 32
+    assert FAMILIES["gemm"].parameters["m"] != 8
