@@ -27,9 +27,9 @@ bench: $(VENV)/dev.stamp
 nightly: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n auto -m nightly
 
+# The output shown in README.md and docs/, the table of parameters and the figures.
 docs: $(VENV)/core.stamp
-	$(BIN)/lepton list parameters --format markdown > docs/parameters.md.new
-	mv docs/parameters.md.new docs/parameters.md
+	$(BIN)/python docs/refresh.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -10,6 +10,7 @@ from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip, load_chip
 from sim.hw.core import Dataflow
+from sim.hw.overrides import parse_overrides
 from sim.program import Program
 from sim.report.report import Report
 from sim.timeline import Timeline
@@ -119,7 +120,7 @@ def plan(
     say = progress or _silent
     if inputs < 1:
         raise InputError(f"inputs: found {inputs}; expected a positive number of back-to-back inputs")
-    on = load_chip(chip, overrides) if isinstance(chip, str) else chip.replace_many(_pairs(overrides))
+    on = load_chip(chip, overrides) if isinstance(chip, str) else _changed(chip, overrides)
     if dataflow is not None:
         _check_choice("dataflow", dataflow, get_args(Dataflow))
         if not any(kind.array for kind in on.cores):
@@ -178,10 +179,9 @@ def _passes(parts: list[tuple[Graph, int]]) -> Graph | Passes:
     return Passes(parts[0][0].name.removesuffix(" prefill"), tuple(parts), parts[1][0].unit, steps + batch)
 
 
-def _pairs(overrides: Mapping[str, object] | Iterable[str]) -> Mapping[str, object]:
-    if isinstance(overrides, Mapping):
-        return overrides
-    return dict(item.split("=", 1) for item in overrides)
+def _changed(chip: Chip, overrides: Mapping[str, object] | Iterable[str]) -> Chip:
+    values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
+    return chip.replace_many(values)
 
 
 def _silent(stage: str) -> None:

@@ -99,7 +99,7 @@ def run(program: Program, timeline: Timeline, graph: Graph, values: Mapping[str,
     floating = any(np.issubdtype(v.dtype, np.floating) for v in values.values())
     memory = _Memory(np.float64 if floating else np.int64)
     for name, value in values.items():
-        flat = np.asarray(value).reshape(-1).copy()
+        flat = np.asarray(value).reshape(-1).astype(_wide(value.dtype))
         memory.dram[name] = _Kept(flat, np.ones(flat.size, np.bool_))
     for segment, times in zip(program.segments, timeline.segments, strict=True):
         if segment.functional is None:
@@ -110,6 +110,13 @@ def run(program: Program, timeline: Timeline, graph: Graph, values: Mapping[str,
     states = [op.output for op in graph.ops if op.kind == "cache_update"]
     names = dict.fromkeys([*graph.outputs, *states])
     return {name: _output(memory, program, graph, name) for name in names}
+
+
+def _wide(dtype: np.dtype[Any]) -> npt.DTypeLike:
+    """The number format that values of this one are computed in."""
+    if dtype == np.bool_:
+        return dtype
+    return np.int64 if np.issubdtype(dtype, np.integer) else np.float64
 
 
 def _output(memory: _Memory, program: Program, graph: Graph, name: str) -> Array:

@@ -73,9 +73,9 @@ class _Access:
         """Once this write is done, is nothing of the other access left to wait for?"""
         if not (self.low <= other.low and other.high <= self.high):
             return False
-        if self.root != other.root or self.slot or other.slot:
+        if self.slot:
             return True
-        if self.shape != other.shape:
+        if self.root != other.root or self.shape != other.shape:
             return False
         return all(
             a <= c and d <= b
@@ -136,7 +136,7 @@ def _segment_races(program: Program, segment: Segment, columns: Functional, know
     kinds, queues = segment.kind.tolist(), segment.queue.tolist()
     live: dict[tuple[int, int], list[_Access]] = {}
     written = {columns.roots[number] for number in np.unique(columns.tensor[columns.write]).tolist()}
-    for space, core, access in _accesses(columns):
+    for space, core, access in _accesses(segment, columns):
         if space == Space.DRAM and access.root not in written:
             continue
         memory = live.setdefault((Space.SCRATCHPAD if space == Space.KEPT else space, core), [])
@@ -165,16 +165,27 @@ def _segment_races(program: Program, segment: Segment, columns: Functional, know
     return found
 
 
-def _accesses(columns: Functional) -> Iterator[tuple[int, int, _Access]]:
+def _accesses(segment: Segment, columns: Functional) -> Iterator[tuple[int, int, _Access]]:
     """(space, core, access) in program order; a task's reads before its writes."""
-    pointers = columns.aptr.tolist()
+    pointers, op = columns.aptr.tolist(), segment.op.tolist()
+    # What a gather reads depends on the numbers: it may be any part of the tensor.
+    gathered = {
+        (row, number)
+        for row, meaning in enumerate(columns.semantics)
+        for number, operand in enumerate(meaning[1].operands if meaning else ())
+        if operand.gathered
+    }
     write, tensor = columns.write.tolist(), columns.tensor.tolist()
     space, core = columns.space.tolist(), columns.core.tolist()
+    operand = columns.operand.tolist()
     low, size = columns.address_bytes.tolist(), columns.size_bytes.tolist()
     start, stop = [tuple(b) for b in columns.start.tolist()], [tuple(b) for b in columns.stop.tolist()]
     for task in range(len(pointers) - 1):
         for row in reversed(range(pointers[task], pointers[task + 1])):
             root, shape = columns.roots[tensor[row]], columns.shapes[tensor[row]]
             where = low[row], low[row] + size[row], space[row] in (Space.SCRATCHPAD, Space.ACCUMULATOR)
-            access = _Access(task, write[row], root, shape, start[row], stop[row], *where)
+            box = start[row], stop[row]
+            if space[row] == Space.DRAM and (op[task], operand[row]) in gathered:
+                box = (0,) * len(start[row]), shape + (1,) * (len(start[row]) - len(shape))
+            access = _Access(task, write[row], root, shape, *box, *where)
             yield space[row], core[row], access

@@ -14,7 +14,7 @@ from sim.units import PS_PER_S, format_quantity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEAST_SHARE = 0.04
+LEAST_SHARE = 0.045
 """A smaller part of a bar joins "everything else": its name would not fit."""
 _CAUSE_COLOURS: Mapping[str, str] = {
     "compute": BLUE,
@@ -50,9 +50,9 @@ def plot_time_energy(report: Report, ax: Axes | None = None) -> Axes:
     energy = report.tables["energy"]
     parts = zip(energy["component"], energy["energy_j"], strict=True)
     joules = [(ENERGY_WORDS[name], amount, _COMPONENT_COLOURS[name]) for name, amount in parts]
-    _bar(ax, 1.0, time, f"time\n{format_quantity(_sum(time), 'time')}")
+    _bar(ax, 1.15, time, f"time\n{format_quantity(_sum(time), 'time')}")
     _bar(ax, 0.0, joules, f"energy\n{format_quantity(_sum(joules), 'energy')}")
-    ax.set(xlim=(0, 100), ylim=(-0.35, 1.95), xlabel="share (%)", yticks=[])
+    ax.set(xlim=(0, 100), ylim=(-0.3, 2.15), xlabel="share (%)", yticks=[])
     ax.set_title(f"{report['workload']} on {report['chip']}: where time and energy went", fontsize=10)
     ax.spines[["top", "left", "right"]].set_visible(False)
     return ax
@@ -66,8 +66,8 @@ def _bar(ax: Axes, y: float, parts: Iterable[Part], name: str) -> None:
         share = 100 * amount / total
         ax.barh(y, share, 0.42, left, color=colour, edgecolor="white", label=f"_{label}")
         middle = left + share / 2
-        ax.text(middle, y, f"{share:.0f}", ha="center", va="center", fontsize=8, color="white")
-        ax.text(middle, y + 0.24, label, rotation=28, rotation_mode="anchor", fontsize=8)
+        ax.text(middle, y, f"{share:.0f}", ha="center", va="center", fontsize=8, color=_on(colour))
+        ax.text(middle, y + 0.24, label, rotation=40, rotation_mode="anchor", fontsize=8)
         left += share
     ax.text(-1.5, y, name, ha="right", va="center", fontsize=9)
 
@@ -78,6 +78,11 @@ def _merged(parts: Iterable[Part], least: float) -> list[Part]:
     large = [part for part in falling if part[1] >= least]
     rest = _sum(falling[len(large) :])
     return [*large, ("everything else", rest, LIGHT_GREY)] if rest else large
+
+
+def _on(colour: str) -> str:
+    """The colour of text on a part of the bar."""
+    return "white" if colour in (BLUE, VERMILION, GREY) else "black"
 
 
 def _sum(parts: Iterable[Part]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -15,11 +15,15 @@ from sim.report.roofline import peak_macs_per_s
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
 
-LARGEST_POINT = 260.0
+LARGEST_POINT = 150.0
 """Area of the point of the longest operator, in square points; the others in proportion to their time."""
 NAMED = 3
-"""Operators that are named in the figure, longest first."""
+"""At most so many operators are named in the figure, longest first."""
+APART = 3.0
+"""An operator within this factor, on both axes, of one that is named stays without a name: the two would overlap."""
+_NAME_AND_PLACE = ("name", "macs_per_dram_byte", "achieved_macs_per_s")
 _GROUPS = {
     "array": ("arrays", "o", BLUE),
     "dram": ("DRAM bandwidth", "s", ORANGE),
@@ -65,7 +69,9 @@ def plot_roofline(report: Report, ax: Axes | None = None) -> Axes:
     ax.set_title(f"{report['workload']} on {report['chip']}: distance from the roofs", fontsize=10)
     shown = f"{len(ops)} operators with MACs, {ops['time_s'].sum() / total_s:.0%} of the time\narea: time"
     ax.text(0.98, 0.03, shown, transform=ax.transAxes, ha="right", fontsize=8, color=GREY)
-    ax.legend(title="bound by", fontsize=8, title_fontsize=8, loc="upper left", framealpha=0.9)
+    legend = ax.legend(title="bound by", fontsize=8, title_fontsize=8, loc="upper left", framealpha=0.9)
+    for handle in legend.legend_handles:
+        cast("PathCollection", handle).set_sizes([40.0])
     ax.grid(which="major", color="#EEEEEE")
     ax.set_axisbelow(True)
     return ax
@@ -103,7 +109,7 @@ def _limit(ax: Axes, ops: pd.DataFrame, roofs: _Roofs) -> None:
     """Room for all points, the ridge, and the names above the highest roof."""
     intensity, speed = ops["macs_per_dram_byte"], ops["achieved_macs_per_s"]
     ax.set_xlim(min(intensity.min(), roofs.ridge) / 2, max(intensity.max(), roofs.ridge) * 3)
-    ax.set_ylim(speed.min() / 3, max(roofs.macs_per_s.values()) * 4)
+    ax.set_ylim(speed.min() / 6, max(roofs.macs_per_s.values()) * 4)
 
 
 def _draw_roofs(ax: Axes, roofs: _Roofs) -> None:
@@ -130,6 +136,14 @@ def _draw_roofs(ax: Axes, roofs: _Roofs) -> None:
 
 
 def _name_longest(ax: Axes, ops: pd.DataFrame) -> None:
-    for row in ops.nlargest(NAMED, "time_s").itertuples():
-        place: Any = (row.macs_per_dram_byte, row.achieved_macs_per_s)
-        ax.annotate(str(row.name), place, (9, -9), textcoords="offset points", fontsize=7, zorder=4)
+    named: list[tuple[float, float]] = []
+    for name, *place in ops.nlargest(len(ops), "time_s")[list(_NAME_AND_PLACE)].itertuples(index=False):
+        x, y = map(float, place)
+        if len(named) < NAMED and not any(_near(x, other_x) and _near(y, other_y) for other_x, other_y in named):
+            named.append((x, y))
+            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.7}
+            ax.annotate(name, (x, y), (10, -32), textcoords="offset points", fontsize=8, arrowprops=line)
+
+
+def _near(a: float, b: float) -> bool:
+    return 1 / APART < a / b < APART

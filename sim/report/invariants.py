@@ -21,7 +21,9 @@ ROUNDING = 1e-9
 """Relative slack of laws about sums of floating-point numbers."""
 
 
-def check(program: Program, timeline: Timeline, chip: Chip, graph: Graph | Passes | None = None) -> tuple[Starts, ...]:
+def check(
+    program: Program, timeline: Timeline, chip: Chip, graph: Graph | Passes | None = None
+) -> tuple[Starts, ...]:
     """Check every law of a run; with `graph`, also that the program does the graph's work.
 
     Returns, per segment, why each task started when it did. Raises InvariantViolation at the first broken

@@ -16,7 +16,9 @@ MANIFEST_TIME_KEYS = ("wall_s", "created")
 """The keys in which two runs of the same input differ."""
 
 
-def build_manifest(graph: Graph | Passes, chip: Chip, options: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
+def build_manifest(
+    graph: Graph | Passes, chip: Chip, options: Mapping[str, Any], wall_s: float
+) -> dict[str, Any]:
     """Version, git commit (None outside a checkout), options, expanded chip, hashes of the inputs, seed,
     times.
 

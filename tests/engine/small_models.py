@@ -18,6 +18,7 @@ LLAMA: Mapping[str, Any] = {
     "num_key_value_heads": 2,
     "intermediate_size": 40,
     "vocab_size": 50,
+    "max_position_embeddings": 32,
 }
 BERT: Mapping[str, Any] = {
     "model_type": "bert",

@@ -68,6 +68,7 @@ _SMALL: Mapping[str, Any] = {
     "core.accumulator.size": "1 KiB",
     "core.array.rows": 8,
     "core.array.cols": 8,
+    "core.vector.lanes": 8,
 }
 _CHIPS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "tiny": ("tiny", {}),
@@ -93,6 +94,7 @@ CHIPS = tuple(_CHIPS)
 
 @cache
 def chip(name: str) -> Chip:
-    """A preset, `small` (lepton_m with scratchpads of 16 KiB) or `ring` (four such cores, one DMA channel each)."""
+    """A preset, `small` (lepton_m with arrays and vector units of 8 and scratchpads of 16 KiB) or `ring` (four such
+    cores, one DMA channel each)."""
     base, changes = _CHIPS[name]
     return load_chip(base, changes)

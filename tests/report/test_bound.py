@@ -15,10 +15,8 @@ from programs import (
     ARRAY1,
     LOAD_QUEUE,
     LOAD_QUEUE1,
-    STORE_QUEUE,
     TO_CORE0,
     TO_CORE1,
-    VECTOR,
     Builder,
     operator,
     program_of,
@@ -44,6 +42,15 @@ def closed_form(program: Program) -> Report:
     return build_report(
         gemm(), small_chip(), load_technology("n7"), program, None, options=options, wall_s=0.5
     )
+
+
+def idle_power_w() -> float:
+    technology = load_technology("n7")
+    return technology.static_power_w(sum(chip_area(small_chip(), technology).values()))
+
+
+def idle_energy_j(report: Report) -> float:
+    return float(report.energy.set_index("component").loc["static", "energy_j"])
 
 
 def estimated(segment: Segment, **seconds: float) -> Segment:
@@ -86,7 +93,7 @@ def test_an_operator_without_estimate_takes_its_transfers_one_after_another() ->
 
 def two_stages(second: int, loaded_bytes: int = 0) -> Program:
     """Three inputs: 2000 ticks on core 0, then 3000 ticks on the array `second`; both may load from DRAM."""
-    rows = [operator(name, input_index=index) for index in range(3) for name in ("a", "b")]
+    rows = [operator(*row, input_index=index) for index in range(3) for row in (("a", 8), ("b", 0))]
     build = Builder(rows)
     for op in range(0, 6, 2):
         first = build.compute(ARRAY, 2000, op=op)
@@ -104,9 +111,7 @@ def two_stages(second: int, loaded_bytes: int = 0) -> Program:
         (two_stages(ARRAY1, 2500), (2510 + 3000, 5510 + 5000, 5510 + 2 * 5000)),  # the shared DRAM does
     ],
 )
-def test_inputs_follow_each_other_at_the_pace_of_the_slowest(
-    program: Program, ends: tuple[int, ...]
-) -> None:
+def test_inputs_follow_each_other_at_the_pace_of_the_slowest(program: Program, ends: tuple[int, ...]) -> None:
     segment = program.segments[0]
     floors = segment_floors(program, segment, small_chip())
     ticks = operator_ticks(program, segment, floors, program_routes(program))
@@ -137,8 +142,7 @@ def test_energy_and_traffic_are_those_of_the_events_but_for_the_idle_power() -> 
     for level in ("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "noc_bytes"):
         assert closed[level] == event[level], level
     mine, theirs = (report.energy.set_index("component")["energy_j"] for report in (closed, event))
-    idle_w = load_technology("n7").static_power_w(sum(chip_area(small_chip(), load_technology("n7")).values()))
-    assert mine["static"] == pytest.approx(idle_w * 3300e-12)
+    assert mine["static"] == pytest.approx(idle_power_w() * 3300e-12)
     assert mine.drop("static").tolist() == theirs.drop("static").tolist()
     assert mine["dram"] > 0
     assert event.facts["closed_form_latency_s"] == 3300e-12 != event["latency_s"]
@@ -173,6 +177,16 @@ def test_inputs_on_one_core_each_cost_their_share_of_the_idle_power() -> None:
     assert many.ops["share"].sum() == pytest.approx(1)
 
 
+def test_stages_that_overlap_share_the_run() -> None:
+    report = closed_form(two_stages(ARRAY1))
+    assert report.elapsed_s == 11_000e-12
+    # Three times 5000 ticks of work in 11,000.
+    assert report.ops["time_s"].sum() == pytest.approx(15_000e-12)
+    assert report.ops["share"].tolist() == pytest.approx([2 / 15, 3 / 15] * 3)
+    assert idle_energy_j(report) == pytest.approx(idle_power_w() * 11_000e-12)
+    assert report["throughput_per_s"] == pytest.approx(1e12 / 3000)
+
+
 def test_passes_of_text_generation_are_told_apart() -> None:
     prefill, decode = estimated(layer("prefill"), mm=3e-9), estimated(layer("decode"), mm=2.5e-9)
     passes = [
@@ -187,6 +201,7 @@ def test_passes_of_text_generation_are_told_apart() -> None:
     assert report["time_to_first_token_s"] == 3300e-12
     assert report["time_per_output_token_s"] == pytest.approx(2800e-12)
     assert report["latency_s"] == pytest.approx(3300e-12 + 5 * 2800e-12)
+    assert idle_energy_j(report) == pytest.approx(idle_power_w() * (3300e-12 + 5 * 2800e-12))
 
 
 SIX_TIMES: Mapping[str, tuple[int, int]] = {"a": (2, 12), "b": (12, 2)}
@@ -222,11 +237,3 @@ def test_the_text_of_events_shows_the_closed_form_beside_them() -> None:
     )
     # 3300 of the 2470 ticks that it really takes.
     assert re.search(r"closed form +3\.3 ns \(1\.34 x\)", shown(report, width=200))
-
-
-def test_vector_and_store_queues_are_known_by_their_kind() -> None:
-    report = closed_form(program_of(estimated(layer(), mm=3e-9)))
-    busy = report.resources.set_index("resource")["busy_s"]
-    names = [report.resources["resource"][number] for number in (VECTOR, STORE_QUEUE)]
-    assert busy[names[0]] == 300e-12
-    assert np.isnan(busy[names[1]])
