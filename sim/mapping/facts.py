@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from sim.mapping.step import Plan
 from sim.program import Kind, Program
 
 
-def program_facts(plan: Plan, assignment: Assignment, chip: Chip, program: Program) -> dict[str, Any]:
-    """What the report passes on: scratchpad and DRAM use, the partition's parts."""
+def program_facts(plans: Sequence[tuple[Plan, Assignment]], chip: Chip, program: Program) -> dict[str, Any]:
+    """What the report passes on: the fullest scratchpad and DRAM of all passes, and the partition's parts."""
+    scratchpads = [layout for plan, _ in plans for layout in plan.scratchpads]
+    plan, assignment = plans[0]
     return {
-        "scratchpad": _layout_facts(max(plan.scratchpads, key=lambda layout: layout.peak_bytes)),
-        "dram": _layout_facts(plan.dram),
+        "scratchpad": _layout_facts(max(scratchpads, key=lambda layout: layout.peak_bytes)),
+        "dram": _layout_facts(max((plan.dram for plan, _ in plans), key=lambda layout: layout.peak_bytes)),
         "partition": {
             "mode": "pipeline" if assignment.stages else assignment.mode,
             **_parts(plan, chip, assignment, program),

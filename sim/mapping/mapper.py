@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from sim.errors import InputError
+from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
@@ -58,9 +59,11 @@ def map_graph(
         programs.append(lower(plan, chip, fabric, inputs=inputs, functional=functional))
     counts = [count for _, count in parts]
     program = _chain(graph.name, programs, counts)
-    facts = program_facts(*plans[0], chip, program)
+    facts = program_facts(plans, chip, program)
     if baseline or plans[0][1].stages:
-        facts["partition"] |= _against_one_core(plans, counts, chip, fabric, dataflow, memo)
+        # Without a baseline where one core alone cannot hold the model's tiles.
+        with suppress(DoesNotFit):
+            facts["partition"] |= _against_one_core(plans, counts, chip, fabric, dataflow, memo)
     if len(parts) > 1:
         sizes = [len(one.segments) for one in programs]
         facts["passes"] = [
