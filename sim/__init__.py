@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sim.hw.chip import load_chip as load_chip
     from sim.pipeline import plan as plan
     from sim.pipeline import simulate as simulate
+    from sim.pipeline import verify_values as verify_values
     from sim.program import Program as Program
     from sim.report.report import Report as Report
     from sim.timeline import Timeline as Timeline
@@ -34,6 +35,7 @@ _HOME = {
     "load_model": "sim.graph.load",
     "plan": "sim.pipeline",
     "simulate": "sim.pipeline",
+    "verify_values": "sim.pipeline",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.graph.graph import Graph, Passes
@@ -14,6 +14,9 @@ from sim.hw.overrides import parse_overrides
 from sim.program import Program
 from sim.report.report import Report
 from sim.timeline import Timeline
+
+if TYPE_CHECKING:
+    from sim.engine.verification import Verification
 
 Progress = Callable[[str], None]
 Fidelity = Literal["event", "bound"]
@@ -109,10 +112,12 @@ def plan(
     dims: Mapping[str, int] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     baseline: bool = False,
+    functional: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Graph | Passes, Chip, Program]:
     """Everything before the clock starts: the model after its passes, the chip, the program. Options and errors as
-    `simulate`; with `baseline`, `program.facts["partition"]` compares the partition with one core."""
+    `simulate`; with `baseline`, `program.facts["partition"]` compares the partition with one core; with
+    `functional`, the program has what it takes to compute numbers."""
     from sim.graph.load import load_plan
     from sim.mapping.mapper import map_graph
     from sim.passes import default_passes
@@ -137,9 +142,69 @@ def plan(
     graph = _passes([(default_passes(part), count) for part, count in parts])
     say("mapping operators to cores and tiles")
     program = map_graph(
-        graph, on, partition=partition, dataflow=dataflow, inputs=inputs, baseline=baseline, memo=_SEARCHES
+        graph,
+        on,
+        partition=partition,
+        dataflow=dataflow,
+        inputs=inputs,
+        functional=functional,
+        baseline=baseline,
+        memo=_SEARCHES,
     )
     return graph, on, program
+
+
+def verify_values(
+    model: str | Graph,
+    chip: str | Chip,
+    *,
+    batch: int | None = None,
+    dtype: str | None = None,
+    inputs: int = 1,
+    partition: str = "auto",
+    dataflow: Dataflow | None = None,
+    phase: str | None = None,
+    seq: int | None = None,
+    kv: int | None = None,
+    new_tokens: int | None = None,
+    dims: Mapping[str, int] | None = None,
+    overrides: Mapping[str, object] | Iterable[str] = (),
+    seed: int = 0,
+    integers: bool = False,
+    progress: Progress | None = None,
+) -> Verification:
+    """Compute a model's numbers tile by tile, as the chip would, and compare them with NumPy's.
+
+    Values are random, of a `seed`, whole numbers with `integers`; `inputs` overlap and have the same values. Options
+    and errors as `plan`. Also raises InputError for text generation, which is several passes, and for a model too
+    large to be computed.
+    """
+    from sim.engine.verification import verify
+
+    say = progress or _silent
+    if phase == "generate" or new_tokens:
+        raise InputError("values: text generation is several passes; check phase prefill and phase decode")
+    graph, on, program = plan(
+        model,
+        chip,
+        batch=batch,
+        dtype=dtype,
+        inputs=inputs,
+        partition=partition,
+        dataflow=dataflow,
+        phase=phase,
+        seq=seq,
+        kv=kv,
+        new_tokens=new_tokens,
+        dims=dims,
+        overrides=overrides,
+        functional=True,
+        progress=progress,
+    )
+    # Only generation makes passes, and it has been refused.
+    assert isinstance(graph, Graph)
+    say(f"computing {program.tasks:,} tasks")
+    return verify(program, graph, on.name, seed=seed, integers=integers)
 
 
 def _check_choice(option: str, found: str, known: tuple[str, ...]) -> None:

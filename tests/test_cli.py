@@ -416,3 +416,14 @@ def test_progress_speaks_after_a_second_only(capsys: pytest.CaptureFixture[str])
     out, err = capsys.readouterr()
     assert out == ""
     assert [line.split("s  ")[1] for line in err.splitlines()] == ["loading", "mapping", "simulating"]
+
+
+@pytest.mark.parametrize("kind", ["chip", "workload", "partition"])
+def test_schemas_say_what_editors_may_complete(lepton: Lepton, kind: str) -> None:
+    result = lepton("show", "schema", kind)
+    assert result.code == 0
+    schema = json.loads(result.out)
+    expected = {"chip": "cores", "workload": "family", "partition": "pipeline"}[kind]
+    assert expected in schema["properties"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["version"] == {"const": 1}

@@ -22,6 +22,7 @@ from sim.cli.options import (
     MappingOptions,
     ModelArgument,
     ModelOptions,
+    SchemaKind,
     SetOption,
     grouped,
 )
@@ -115,9 +116,14 @@ def check(
     chip: Annotated[
         str | None, typer.Option("--chip", metavar="CHIP", help="Check the model on this chip.")
     ] = None,
+    values: Annotated[
+        bool, typer.Option("--values", help="Also compute it tile by tile, and compare with NumPy.")
+    ] = False,
 ) -> None:
     """Check a chip file, or that a model loads, fits and lowers on a chip; nothing is simulated."""
     if chip is None:
+        if values:
+            raise InputError("--values compares the numbers of a model; add --chip CHIP")
         _refuse_unused(variant, mapping)
         _check_chip(target, mapping.keywords()["overrides"])
         return
@@ -135,6 +141,8 @@ def check(
     typer.echo(f"fits:    {on_chip.name}, {capacity:,} B of DRAM")
     parts = f"{len(program.queues):,} queues, {len(program.links):,} links"
     typer.echo(f"lowers:  {program.tasks:,} tasks on {parts}; valid")
+    if values:
+        _check_values(target, chip, variant, mapping)
 
 
 @show_app.command("chip")
@@ -238,6 +246,16 @@ def show_dram(
     print_rows(rows, output_format, f"DRAM device {name}")
 
 
+@show_app.command("schema")
+def show_schema(
+    kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.chip,
+) -> None:
+    """Print the JSON Schema of a chip, workload or partition file: editors complete and check with it."""
+    from sim.cli.views import file_schema
+
+    print_json(file_schema(kind.value))
+
+
 @list_app.command("chips")
 def chips(output_format: ListFormatOption = ListFormat.table) -> None:
     """The chips that come with lepton."""
@@ -286,6 +304,27 @@ def _check_chip(name: str, overrides: Sequence[str]) -> None:
     _warn(chip)
     typer.echo(f"{name}: ok")
     typer.echo(chip.summary_text())
+
+
+def _check_values(model: str, chip: str, variant: ModelOptions, mapping: MappingOptions) -> None:
+    from sim.pipeline import verify_values
+
+    with Progress() as progress:
+        found = verify_values(model, chip, **variant.keywords(), **mapping.keywords(), progress=progress)
+    typer.echo(f"values:  {found.tasks:,} tasks, computed tile by tile with random numbers; against NumPy")
+    for output in found.outputs:
+        allowed = "none is allowed" if output.exact else f"{found.tolerance:g} of it is allowed"
+        typer.echo(
+            f"         {output.name}: {output.elements:,} elements, largest magnitude "
+            f"{output.largest_magnitude:.4g}, largest difference {output.largest_difference:.2g}; {allowed}"
+        )
+    if found.error:
+        typer.echo(f"         {found.error}")
+    races = "too many tasks to check" if found.races is None else f"{found.races:,}"
+    typer.echo(f"races:   {races}")
+    typer.echo(f"verdict: the program {'computes' if found.passed else 'DOES NOT compute'} the model")
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 def _warn(chip: Chip) -> None:

@@ -39,6 +39,14 @@ class ChipFormat(StrEnum):
     json = "json"
 
 
+class SchemaKind(StrEnum):
+    """Kinds of files a user writes."""
+
+    chip = "chip"
+    workload = "workload"
+    partition = "partition"
+
+
 class Fidelity(StrEnum):
     """Event simulation, or the closed-form bound."""
 

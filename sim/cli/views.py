@@ -136,6 +136,23 @@ def data_file_rows(folder: str, name: str, what: str) -> list[Row]:
     return list(_leaves(load_yaml(find_resource(folder, name, what=what)).data, "", {}))
 
 
+def file_schema(kind: str) -> dict[str, Any]:
+    """JSON Schema of a file that a user writes: a chip, a workload or a partition."""
+    from sim.config import json_schema
+
+    if kind == "chip":
+        from sim.hw.chip import Chip
+
+        return json_schema(Chip, "lepton chip")
+    if kind == "workload":
+        from sim.graph.load import Workload
+
+        return json_schema(Workload, "lepton workload")
+    from sim.mapping.partition_file import PartitionFile
+
+    return json_schema(PartitionFile, "lepton partition")
+
+
 def yaml_text(data: Mapping[str, Any]) -> str:
     """Plain data as a YAML file, keys in their order."""
     from io import StringIO

@@ -51,12 +51,14 @@ def array_actions(
         "accumulator_write_bytes": float(writes.sum()) * one,
     }
     if parts > 1:
-        # Every part but the owner's goes through scratchpads: written by its core, read to be added.
-        moved = float(results * (parts - 1) * one)
+        # A core that only sends copies its sums to its scratchpad; every addition reads a message and writes a part,
+        # the first of a core reads its accumulator, later ones (and the drain) the part.
+        adds, copies = parts - 1, (parts + 1) // 2
+        moved = float(results * (adds + copies) * one)
         found["sram_write_bytes"] += moved
         found["sram_read_bytes"] += moved
-        found["vector_add"] = float(results * (parts - 1))
-        found["vector_copy"] = float(results * (parts // 2))
+        found["vector_add"] = float(results * adds)
+        found["vector_copy"] = float(results * copies)
     return _with_passes(found, nest.drain, results)
 
 

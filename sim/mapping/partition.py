@@ -6,6 +6,7 @@ stage of consecutive operators has cores of its own.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,7 +103,22 @@ def _forced(name: str, split: Mapping[str, int], nest: Nest, site: Site) -> tupl
     total = math.prod(split.values())
     if total > site.cores:
         raise InputError(f"partition of operator {name}: {total} parts, but {site.cores} cores")
-    return tuple(split.get(dim, 1) for dim in known)
+    found = tuple(split.get(dim, 1) for dim in known)
+    for outer, inner in nest.nested:
+        if found[inner] > 1 and found[outer] < nest.dims[outer].extent:
+            raise InputError(
+                f"partition of operator {name}: {known[inner]} can be split only where {known[outer]} is split "
+                f"into all its {nest.dims[outer].extent} indices"
+            )
+    array = site.kind.array
+    alone = array is None or nest.operands[0].tensor.dtype not in array.rates
+    summed = [known[dim] for dim in nest.role("k") if found[dim] > 1]
+    if summed and alone:
+        raise InputError(
+            f"partition of operator {name}: {summed[0]} is summed over, which only arrays can share; "
+            f"it runs on the vector unit of '{site.kind.name}'"
+        )
+    return found
 
 
 def cut_stages(
@@ -110,20 +126,17 @@ def cut_stages(
 ) -> list[int]:
     """Where to cut a chain of operators into `stages` contiguous parts: the index of each part's first operator.
 
-    `cut_bytes[i]` is what crosses a cut before operator i. Dynamic programming: `balanced` minimises the slowest
-    part, then the bytes cut; `min_cut` minimises the bytes cut among cuts whose slowest part is within 10 % of
-    the best possible.
+    `cut_bytes[i]` is what crosses a cut before operator i. Dynamic programming, twice: for the least slowest part,
+    then for the least bytes cut among all cuts whose slowest part is no slower than that (`balanced`), or at most
+    10 % slower (`min_cut`).
     """
     n = len(seconds)
     stages = min(stages, n)
-    total = [0.0]
-    for value in seconds:
-        total.append(total[-1] + value)
+    total = [0.0, *itertools.accumulate(seconds)]
 
-    def solve(limit: float) -> tuple[tuple[float, int], list[int]]:
-        """Best (objective, cut) with every part at most `limit` seconds."""
-        best: list[dict[int, tuple[tuple[float, int], list[int]]]] = [{} for _ in range(stages + 1)]
-        best[0][0] = ((0.0, 0), [])
+    def solve(limit: float, by_bytes: bool) -> tuple[float, list[int]]:
+        """(slowest part or bytes cut, cuts) at its least, with every part at most `limit` seconds."""
+        best: list[dict[int, tuple[float, list[int]]]] = [{0: (0.0, [])}, *({} for _ in range(stages))]
         for part in range(1, stages + 1):
             for end in range(part, n - (stages - part) + 1):
                 for start, (value, cuts) in best[part - 1].items():
@@ -131,16 +144,13 @@ def cut_stages(
                     if start >= end or length > limit:
                         continue
                     crossing = cut_bytes[start] if start else 0
-                    slowest = max(value[0], length) if method == "balanced" or limit == math.inf else 0.0
-                    score = (slowest, value[1] + crossing)
+                    score = value + crossing if by_bytes else max(value, length)
                     if end not in best[part] or score < best[part][end][0]:
                         best[part][end] = (score, [*cuts, start])
         return best[stages][n]
 
-    (slowest, _), cuts = solve(math.inf)
-    if method == "min_cut":
-        cuts = solve(slowest * 1.1)[1]
-    return cuts
+    slowest, _ = solve(math.inf, by_bytes=False)
+    return solve(slowest * (1.1 if method == "min_cut" else 1.0), by_bytes=True)[1]
 
 
 def crossing_bytes(graph: Graph) -> list[int]:

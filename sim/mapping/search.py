@@ -85,9 +85,12 @@ def search(
     """
     best: Tiling | None = None
     smallest: tuple[int, int] | None = None
+    # Vector units do not share sums.
+    shared = all(any(split[dim] > 1 for dim in nest.role("k")) for split in local)
+    units = tuple(unit for unit in limits.units if not (shared and unit == "vector"))
     for limit in sorted({limits.preferred_sram_bytes, limits.sram_bytes}):
         for coarse in (True, False):
-            for unit in limits.units:
+            for unit in units:
                 quanta = cut_quanta(nest, site, unit, dataflow)
                 cuts, resident = _candidates(nest, local, quanta, unit, coarse)
                 cost = estimate(nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident)

@@ -139,7 +139,9 @@ def _name_longest(ax: Axes, ops: pd.DataFrame) -> None:
     named: list[tuple[float, float]] = []
     for name, *place in ops.nlargest(len(ops), "time_s")[list(_NAME_AND_PLACE)].itertuples(index=False):
         x, y = map(float, place)
-        if len(named) < NAMED and not any(_near(x, other_x) and _near(y, other_y) for other_x, other_y in named):
+        if len(named) < NAMED and not any(
+            _near(x, other_x) and _near(y, other_y) for other_x, other_y in named
+        ):
             named.append((x, y))
             line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.7}
             ax.annotate(name, (x, y), (10, -32), textcoords="offset points", fontsize=8, arrowprops=line)

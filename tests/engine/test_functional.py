@@ -21,9 +21,9 @@ from sim.graph.op import KINDS
 from sim.passes import default_passes
 from sim.program import Kind, Program, Space
 
-OPERATOR_SEEDS = range(10)
-GRAPHS = 60
-GRAPH_BLOCK = 15
+OPERATOR_SEEDS = range(6)
+GRAPHS = 40
+GRAPH_BLOCK = 10
 
 
 def drawn(seed: int) -> tuple[str, str, str]:
