@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import shlex
 import subprocess
@@ -135,7 +134,6 @@ def draw_figure(path: Path) -> None:
 
 
 def main() -> None:
-    os.environ["COLUMNS"] = "100"
     for page in PAGES:
         with tempfile.TemporaryDirectory() as folder:
             text = page.read_text(encoding="utf-8")

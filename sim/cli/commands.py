@@ -248,7 +248,7 @@ def show_dram(
 
 @show_app.command("schema")
 def show_schema(
-    kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.chip,
+    kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.CHIP,
 ) -> None:
     """Print the JSON Schema of a chip, workload or partition file: editors complete and check with it."""
     from sim.cli.views import file_schema

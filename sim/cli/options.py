@@ -42,9 +42,9 @@ class ChipFormat(StrEnum):
 class SchemaKind(StrEnum):
     """Kinds of files a user writes."""
 
-    chip = "chip"
-    workload = "workload"
-    partition = "partition"
+    CHIP = "chip"
+    WORKLOAD = "workload"
+    PARTITION = "partition"
 
 
 class Fidelity(StrEnum):
