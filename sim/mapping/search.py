@@ -91,6 +91,8 @@ def search(
     for limit in sorted({limits.preferred_sram_bytes, limits.sram_bytes}):
         for coarse in (True, False):
             for unit in units:
+                if best is not None and unit == "vector" and vector_floor_s(nest, site) >= best.latency_s:
+                    continue
                 quanta = cut_quanta(nest, site, unit, dataflow)
                 cuts, resident = _candidates(nest, local, quanta, unit, coarse)
                 cost = estimate(nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident)
@@ -105,6 +107,13 @@ def search(
                 return best
     assert smallest is not None
     raise _does_not_fit(nest, site, limits, smallest)
+
+
+def vector_floor_s(nest: Nest, site: Site) -> float:
+    """Time the multiply-adds of a contraction take on every lane of the site, at the very least."""
+    unit = site.kind.vector
+    passes = nest.macs * unit.passes_of("multiply_add")
+    return passes / (unit.lanes * site.cores * site.kind.clock_hz)
 
 
 def split_candidates(nest: Nest, site: Site, roles: frozenset[str]) -> tuple[tuple[int, ...], ...]:
