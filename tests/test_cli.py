@@ -117,6 +117,7 @@ def test_version(lepton: Lepton) -> None:
         (["simulate", "lenet5", "--chip", "tiny", "--fidelity", "bound", "--engine", "compiled"], ["bound"]),
         (["check", "lepton_n"], ["lepton_n", "did you mean 'lepton_", "lepton_m"]),
         (["check", "tiny", "--batch", "2"], ["--batch", "--chip"]),
+        (["check", "tiny", "--values"], ["--values", "--chip"]),
         (["show", "chip", "absent.yaml"], ["absent.yaml"]),
         (["show", "dram", "hbm33"], ["hbm33", "did you mean 'hbm3'"]),
         (["show", "technology", "n8"], ["n8", "n7"]),
@@ -306,6 +307,26 @@ def test_check_of_a_model(lepton: Lepton) -> None:
     assert result.code == 0
     assert "4,096 MACs" in result.out
     assert "valid" in result.out
+
+
+def test_check_of_the_values_of_a_model(lepton: Lepton) -> None:
+    result = lepton("check", "gemm:8x16x32", "--chip", "tiny", "--dtype", "int8", "--values")
+    assert result.code == 0
+    for words in ("128 elements", "races:   0", "verdict: the program computes the model"):
+        assert words in result.out
+
+
+def test_check_of_values_that_are_wrong(lepton: Lepton, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sim.engine.verification import ComparedTensor, Verification
+
+    output = ComparedTensor("y", 128, 2.5, 40.0, exact=True)
+    found = Verification("gemm", "tiny", 9, (output,), None)
+    monkeypatch.setattr("sim.pipeline.verify_values", lambda *_, **__: found)
+    result = lepton("check", "gemm:8x16x32", "--chip", "tiny", "--dtype", "int8", "--values")
+    assert result.code == 1
+    assert "y: 128 elements, largest magnitude 40, largest difference 2.5; none is allowed" in result.out
+    assert "too many tasks to check" in result.out
+    assert "DOES NOT compute" in result.out
 
 
 def test_init_makes_a_chip_that_check_accepts_and_never_overwrites(lepton: Lepton, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small graphs on small chips: programs with many tiles, kept results and reused slots, and the check of their numbers."""
+"""Small graphs on small chips: programs with many tiles, kept results and reused slots; the check of their numbers."""
 
 from __future__ import annotations
 

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mapped import CHIPS, DATAFLOWS, PARTITIONS, Array, assert_equal, check, computed, expected, given_values, mapped
+from mapped import (
+    CHIPS,
+    DATAFLOWS,
+    PARTITIONS,
+    Array,
+    check,
+    computed,
+    expected,
+    given_values,
+    mapped,
+)
 from onnx import helper
 from onnx_models import build, compare
 from random_graphs import random_graph
@@ -15,7 +25,7 @@ from random_operators import BUILDERS, random_operator
 from small_models import MODELS
 
 from sim.engine import functional, run
-from sim.errors import DoesNotFit, InvariantViolation
+from sim.errors import InvariantViolation
 from sim.graph.builder import GraphBuilder
 from sim.graph.op import KINDS
 from sim.passes import default_passes

@@ -1,0 +1,93 @@
+"""Every workload on every preset chip that it fits: laws hold, nothing beats the hardware, runs repeat exactly.
+
+The laws of sim/report/invariants.py are checked inside every run. The full product is nightly.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.errors import DoesNotFit
+from sim.graph.load import load_plan
+from sim.hw.chip import load_chip
+from sim.pipeline import simulate
+from sim.report.report import Report
+
+ROOT = Path(__file__).parents[2]
+CHIPS = sorted(path.stem for path in (ROOT / "hw_configs").glob("*.yaml"))
+WORKLOADS = sorted(path.stem for path in (ROOT / "workloads").rglob("*.yaml"))
+LENGTHS: dict[str, dict[str, Any]] = {
+    "llama2_7b": {"phase": "decode", "kv": 128},
+    "gpt2": {"phase": "prefill", "seq": 64},
+}
+CI_WORKLOADS = (
+    "mnist_mlp",
+    "lenet5",
+    "alexnet",
+    "resnet18",
+    "mobilenet_v2",
+    "bert_base",
+    "transformer_mt",
+    "gpt2",
+    "dlrm",
+    "gemm_1024",
+    "gemv_4096",
+    "conv3x3",
+    "depthwise3x3",
+    "softmax_4096",
+    "layer_norm_4096",
+)
+CI = set(itertools.product(CI_WORKLOADS, CHIPS)) - {("gpt2", "tiny"), ("bert_base", "tiny"), ("gpt2", "gemmini_16")}
+PAIRS = [
+    pytest.param(workload, chip, marks=() if (workload, chip) in CI else pytest.mark.nightly)
+    for workload, chip in itertools.product(WORKLOADS, CHIPS)
+]
+
+
+def run(workload: str, chip: str) -> Report:
+    """In int8, which every array computes."""
+    return simulate(workload, chip, dtype="int8", **LENGTHS.get(workload, {}))
+
+
+def repeatable(report: Report) -> dict[str, Any]:
+    return {key: value for key, value in report.values.items() if key != "wall_s"}
+
+
+def test_the_presets_are_all_here() -> None:
+    assert {"tiny", "lepton_s", "lepton_m", "lepton_l", "tpu_v1", "tpu_v4", "gemmini_16"} <= set(CHIPS)
+    assert set(CI_WORKLOADS) | {"llama2_7b", "resnet50", "unet", "lstm"} <= set(WORKLOADS)
+
+
+@pytest.mark.parametrize(("workload", "chip"), PAIRS)
+def test_simulates_within_the_limits_of_the_hardware(workload: str, chip: str) -> None:
+    target = load_chip(chip)
+    try:
+        report = run(workload, chip)
+    except DoesNotFit as error:
+        assert error.needed > error.available
+        assert (workload, "DRAM" in error.where) == ("llama2_7b", True)
+        return
+    v: dict[str, Any] = dict(report.values)
+    ((graph, _),) = load_plan(workload, dtype="int8", **LENGTHS.get(workload, {}))
+    assert v["macs"] == graph.macs
+    rates = [(core.count, core.array, core.clock_hz) for core in target.cores if core.array is not None]
+    peak = sum(count * a.count * a.rows * a.cols * float(a.rates["int8"]) * clock for count, a, clock in rates)
+    vector = sum(core.count * core.vector.lanes * core.clock_hz for core in target.cores)
+    assert v["latency_s"] >= v["macs"] / (peak + vector)
+    traffic = v["dram_read_bytes"] + v["dram_write_bytes"]
+    assert v["latency_s"] >= traffic / target.dram.bandwidth_bytes_per_s
+    # Every weight is read at least once, except the rows of tables that nobody looks up.
+    looked_up = {op.inputs[0] for op in graph.ops if op.kind == "gather"}
+    read = {name for op in graph.ops for name in op.operands} - looked_up
+    weights = sum(t.size_bytes for t in graph.tensors.values() if t.role == "weight" and t.name in read)
+    assert v["dram_read_bytes"] >= weights
+    assert v["dram_write_bytes"] >= sum(graph.tensors[name].size_bytes for name in graph.outputs)
+    assert 0 <= v["array_utilization"] <= 1
+    assert v["bound_latency_s"] <= v["latency_s"]
+    assert v["throughput_per_s"] == pytest.approx(graph.items / v["latency_s"])
+    assert v["energy_j"] > 0
+    assert repeatable(run(workload, chip)) == repeatable(report)
