@@ -169,6 +169,10 @@ def _headline(report: Report) -> RichTable:
         "throughput",
         f"{_count(v['throughput_per_s'])} {unit}/s",
     )
+    if "time_to_first_token_s" in v:
+        further_s = v["time_per_output_token_s"]
+        further = "none asked for" if further_s is None else f"{_time(further_s)} each (sampled)"
+        grid.add_row("first token", _time(v["time_to_first_token_s"]), "further tokens", further)
     grid.add_row(
         "bound",
         f"{_time(bound_s)}, set by {limit}",

@@ -67,7 +67,6 @@ def test_a_larger_resource_never_slows_a_model_down(name: str, workload: str) ->
     for times, slack in ((simulated, s.tolerance), (closed, SLACK)):
         for index, seconds in enumerate(times[1:], start=1):
             assert seconds <= min(times[:index]) * slack, times
-    assert simulated[-1] < simulated[0] * 1.02
 
 
 def test_a_bound_resource_pays_back_in_full() -> None:

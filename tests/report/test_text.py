@@ -93,3 +93,13 @@ def test_brackets_in_names_are_not_markup() -> None:
     segment = layer()
     odd = replace(segment.ops[0], name="gate[bold][0]")
     assert "gate[bold][0]  matmul" in _text(report_of(replace(segment, ops=(odd, *segment.ops[1:]))))
+
+
+def test_text_generation_shows_the_first_token_and_the_others() -> None:
+    report = report_of(layer())
+    times = {"time_to_first_token_s": 394e-6, "time_per_output_token_s": 281e-6}
+    text = _text(replace(report, values={**report.values, **times}))
+    assert re.search(r"first token +394 us +further tokens +281 us each", text)
+    alone = replace(report, values={**report.values, **times, "time_per_output_token_s": None})
+    assert re.search(r"further tokens +none asked for", _text(alone))
+    assert "first token" not in _text(report)
