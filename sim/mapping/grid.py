@@ -35,11 +35,11 @@ def bounds(extent: int, parts: int, quantum: int = 1) -> Int64:
 def largest_part(extent: int, parts: Int64, quantum: int = 1) -> Int64:
     """Size of the largest of `parts` parts, vectorised over `parts`; agrees with `bounds`."""
     blocks = -(-extent // quantum)
-    return np.where(
-        blocks >= parts,
-        np.minimum(extent, quantum * -(-blocks // parts)),
-        -(-extent // parts),
-    )
+    # The last part always has one block more than others if any has, but its last block may lack something.
+    last = extent - quantum * ((parts - 1) * blocks // parts)
+    others = quantum * (blocks // parts + (blocks % parts > 1))
+    aligned = np.minimum(extent, np.maximum(last, others))
+    return np.where(blocks >= parts, aligned, -(-extent // parts))
 
 
 def counts(extent: int, limit: int = 1 << 30) -> list[int]:
