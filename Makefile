@@ -25,7 +25,7 @@ bench: $(VENV)/dev.stamp
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 nightly: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -n auto -m nightly
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n auto -m nightly
 
 # The output shown in README.md and docs/, the table of parameters and the figures.
 docs: $(VENV)/core.stamp
