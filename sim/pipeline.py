@@ -117,7 +117,7 @@ def plan(
 ) -> tuple[Graph | Passes, Chip, Program]:
     """Everything before the clock starts: the model after its passes, the chip, the program. Options and errors as
     `simulate`; with `baseline`, `program.facts["partition"]` compares the partition with one core; with
-    `functional`, the program has what it takes to compute numbers."""
+    `functional`, the program has what it takes to compute numbers (of one pass only, else InputError)."""
     from sim.graph.load import load_plan
     from sim.mapping.mapper import map_graph
     from sim.passes import default_passes
@@ -140,6 +140,8 @@ def plan(
     else:
         parts = load_plan(model, dtype=dtype, **variant)
     graph = _passes([(default_passes(part), count) for part, count in parts])
+    if functional and isinstance(graph, Passes):
+        raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
     program = map_graph(
         graph,
@@ -182,8 +184,6 @@ def verify_values(
     from sim.engine.verification import verify
 
     say = progress or _silent
-    if phase == "generate" or new_tokens:
-        raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     graph, on, program = plan(
         model,
         chip,
@@ -201,8 +201,7 @@ def verify_values(
         functional=True,
         progress=progress,
     )
-    # Only generation makes passes, and it has been refused.
-    assert isinstance(graph, Graph)
+    assert isinstance(graph, Graph)  # plan refuses several passes
     say(f"computing {program.tasks:,} tasks")
     return verify(program, graph, on.name, seed=seed, integers=integers)
 

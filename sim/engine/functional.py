@@ -234,10 +234,11 @@ class _Executor:
     def _gather(self, task: int, access: Access) -> Array:
         """Rows that the indices in DRAM point at; the box is in the shape of the result."""
         op, nest = self.columns.semantics[int(self.segment.op[task])]
-        data, indices = (self.memory.dram[self._root(o.tensor.name)] for o in nest.operands)
+        nowhere = _Kept(np.zeros(0, self.memory.dtype), np.zeros(1, np.bool_))
+        data, indices = (self.memory.dram.get(self._root(o.tensor.name), nowhere) for o in nest.inputs)
         if not (indices.valid.all() and data.valid.all()):
             raise self._wrong(task, access, "gathers rows or indices that have not been written")
-        table, index = (o.tensor.shape for o in nest.operands)
+        table, index = (o.tensor.shape for o in nest.inputs)
         where = [slice(a, b) for a, b in zip(*access.box, strict=True)]
         axis = op["axis"]
         before, picked, behind = where[:axis], where[axis : axis + len(index)], where[axis + len(index) :]

@@ -104,7 +104,7 @@ def find_races(program: Program) -> list[Race]:
                 f"segment {segment.name} has {segment.tasks:,} tasks; "
                 f"the ordering of at most {MAX_TASKS:,} can be checked"
             )
-        found += _segment_races(program, segment, segment.functional, finished_before(program, segment))
+        found += _segment_races(segment, segment.functional, finished_before(program, segment))
     return found
 
 
@@ -131,38 +131,45 @@ def finished_before(program: Program, segment: Segment) -> list[int]:
     return at_start
 
 
-def _segment_races(program: Program, segment: Segment, columns: Functional, known: list[int]) -> list[Race]:
+def _segment_races(segment: Segment, columns: Functional, known: list[int]) -> list[Race]:
     found: list[Race] = []
-    kinds, queues = segment.kind.tolist(), segment.queue.tolist()
-    live: dict[tuple[int, int], list[_Access]] = {}
+    # By memory, and there by range of addresses: what may still be overtaken.
+    live: dict[tuple[Space, int], dict[tuple[int, int], list[_Access]]] = {}
     written = {columns.roots[number] for number in np.unique(columns.tensor[columns.write]).tolist()}
+    finished, task = b"", -1
     for space, core, access in _accesses(segment, columns):
         if space == Space.DRAM and access.root not in written:
             continue
-        memory = live.setdefault((Space.SCRATCHPAD if space == Space.KEPT else space, core), [])
-        kept = []
-        for other in memory:
-            if other.task != access.task and (access.write or other.write) and access.conflicts(other):
-                accumulates = (
-                    space == Space.ACCUMULATOR
-                    and kinds[other.task] == kinds[access.task] == Kind.MATMUL
-                    and queues[other.task] == queues[access.task]
-                )
-                if not (known[access.task] >> other.task & 1 or accumulates):
-                    kind = ("read" if not access.write else "write") + (
-                        " after write" if other.write else " after read"
-                    )
-                    where = Space(space).name.lower()
-                    found.append(
-                        Race(
-                            segment.name, kind, access.task, other.task, where, core, access.low, access.root
-                        )
-                    )
-            if not (access.write and access.covers(other)) or other.task == access.task:
-                kept.append(other)
-        kept.append(access)
-        live[Space.SCRATCHPAD if space == Space.KEPT else space, core] = kept
+        if access.task != task:
+            task = access.task
+            finished = known[task].to_bytes(segment.tasks // 8 + 1, "little")
+        ranges = live.setdefault((Space.SCRATCHPAD if space == Space.KEPT else Space(space), core), {})
+        for (low, high), others in ranges.items():
+            if low < access.high and access.low < high:
+                for other in others:
+                    if (access.write or other.write) and other.task != task and access.conflicts(other):
+                        done = finished[other.task >> 3] >> (other.task & 7) & 1
+                        if not done and not _accumulate(segment, space, task, other.task):
+                            found.append(_race(segment, space, core, access, other))
+                if access.write:
+                    ranges[low, high] = [o for o in others if o.task == task or not access.covers(o)]
+        ranges.setdefault((access.low, access.high), []).append(access)
     return found
+
+
+def _accumulate(segment: Segment, space: int, task: int, other: int) -> bool:
+    """Do both add to a sum in the accumulator, in the order of their queue?"""
+    return bool(
+        space == Space.ACCUMULATOR
+        and segment.kind[task] == segment.kind[other] == Kind.MATMUL
+        and segment.queue[task] == segment.queue[other]
+    )
+
+
+def _race(segment: Segment, space: int, core: int, access: _Access, other: _Access) -> Race:
+    kind = f"{'write' if access.write else 'read'} after {'write' if other.write else 'read'}"
+    where = Space(space).name.lower()
+    return Race(segment.name, kind, access.task, other.task, where, core, access.low, access.root)
 
 
 def _accesses(segment: Segment, columns: Functional) -> Iterator[tuple[int, int, _Access]]:

@@ -83,8 +83,9 @@ def gathered() -> Graph:
     b = GraphBuilder("gathered", "fp32")
     indices = b.input("indices", (3, 5), "int32")
     turned = b.transpose(indices, (1, 0))
-    rows = b.gather(b.relu(b.input("table", (30, 7))), turned)
-    return b.build([b.mul(rows, rows)])
+    rows = b.gather(b.input("table", (30, 7)), turned)
+    later = b.gather(b.relu(rows), b.slice(turned, 1, 1, 1))
+    return b.build([b.mul(rows, rows), later])
 
 
 def recurrent() -> Graph:

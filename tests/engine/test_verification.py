@@ -111,7 +111,6 @@ def test_what_may_differ(difference: float, magnitude: float, exact: bool, passe
     ("options", "words"),
     [
         ({"model": "gpt2", "phase": "generate", "seq": 8, "new_tokens": 4}, "several passes"),
-        ({"model": "gpt2", "new_tokens": 4}, "several passes"),
         ({"model": "gemm:64x20000x20000", "dtype": "int8"}, "at most 268,435,456"),
     ],
 )

@@ -40,7 +40,8 @@ def test_spans_that_live_together_do_not_overlap(found: list[Span], alternate: b
             assert low + a.size_bytes <= high or high + b.size_bytes <= low, (a, b)
     assert layout.live_bytes <= layout.peak_bytes <= CAPACITY
     live = [
-        base + sum(-(-s.size_bytes // 64) * 64 for s in placed if s.first <= step <= s.last) for step in range(10)
+        base + sum(-(-s.size_bytes // 64) * 64 for s in placed if s.first <= step <= s.last)
+        for step in range(10)
     ]
     assert layout.live_bytes == max(live)
 

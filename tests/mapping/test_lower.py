@@ -143,7 +143,9 @@ def dram_bytes(program: Program) -> tuple[int, int]:
     """(read, written) by the cores."""
     (segment,) = program.segments
     cores = np.array([queue.unit != "host" for queue in program.queues])[segment.queue]
-    read, written = (int(segment.nbytes[cores & (segment.kind == kind)].sum()) for kind in (Kind.LOAD, Kind.STORE))
+    read, written = (
+        int(segment.nbytes[cores & (segment.kind == kind)].sum()) for kind in (Kind.LOAD, Kind.STORE)
+    )
     return read, written
 
 

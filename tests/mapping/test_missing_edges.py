@@ -87,10 +87,22 @@ CLASSES: Mapping[str, tuple[str, Select]] = {
     "drain waits for the store of its slot": ("one core", lambda e: e.between(VECTOR, STORE) & e.same),
     "sum waits for its half of the accumulator": ("one core", lambda e: e.between(MATMUL, VECTOR) & e.same),
     "accumulator passes to the next operator": ("reduction", lambda e: e.between(MATMUL, VECTOR) & ~e.same),
-    "load waits for the store of what it loads": ("convolutions", lambda e: e.between(LOAD, STORE) & ~e.host[e.task]),
-    "reading in place waits for what was computed": ("convolutions", lambda e: e.between(VECTOR, VECTOR) & ~e.same),
-    "scratchpad is filled after the last operator's use": ("one core", lambda e: e.between(LOAD, MATMUL) & ~e.same),
-    "slot is filled after the last operator's stores": ("pipeline", lambda e: e.between(VECTOR, STORE) & ~e.same),
+    "load waits for the store of what it loads": (
+        "convolutions",
+        lambda e: e.between(LOAD, STORE) & ~e.host[e.task],
+    ),
+    "reading in place waits for what was computed": (
+        "convolutions",
+        lambda e: e.between(VECTOR, VECTOR) & ~e.same,
+    ),
+    "scratchpad is filled after the last operator's use": (
+        "one core",
+        lambda e: e.between(LOAD, MATMUL) & ~e.same,
+    ),
+    "slot is filled after the last operator's stores": (
+        "pipeline",
+        lambda e: e.between(VECTOR, STORE) & ~e.same,
+    ),
     "store waits for readers of the memory it reuses": (
         "convolutions",
         lambda e: (e.between(STORE, VECTOR) | e.between(STORE, MATMUL) | e.between(STORE, BARRIER)) & ~e.same,
@@ -104,8 +116,14 @@ CLASSES: Mapping[str, tuple[str, Select]] = {
         "convolutions",
         lambda e: e.host[e.task] & (e.between(LOAD, VECTOR) | e.between(LOAD, MATMUL)),
     ),
-    "gather waits for the whole table": ("lookup", lambda e: e.between(LOAD, STORE) | e.between(LOAD, BARRIER)),
-    "state is overwritten after the input before read it": ("cache", lambda e: e.between(STORE, VECTOR) & e.next_input),
+    "gather waits for the whole table": (
+        "lookup",
+        lambda e: e.between(LOAD, STORE) | e.between(LOAD, BARRIER),
+    ),
+    "state is overwritten after the input before read it": (
+        "cache",
+        lambda e: e.between(STORE, VECTOR) & e.next_input,
+    ),
 }
 
 

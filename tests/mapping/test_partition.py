@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from operator_graphs import GRAPHS, chip
 
@@ -50,7 +50,11 @@ def split_by(graph: Graph, on: Chip, folder: Path, splits: dict[str, str], **opt
 
 @pytest.mark.parametrize(
     ("mode", "dims"),
-    [("data", {"group", "batch", "row", "column"}), ("channel", {"out_channel"}), ("reduction", {"in_channel"})],
+    [
+        ("data", {"group", "batch", "row", "column"}),
+        ("channel", {"out_channel"}),
+        ("reduction", {"in_channel"}),
+    ],
 )
 def test_a_mode_splits_its_own_dimensions(mode: str, dims: set[str]) -> None:
     b = GraphBuilder("conv", "int8")
@@ -135,7 +139,7 @@ def test_a_pipeline_runs_at_the_rate_of_its_slowest_stage(widths: list[int]) -> 
 
 chains = st.integers(2, 8).flatmap(
     lambda n: st.tuples(
-        st.lists(st.integers(1, 5), min_size=n, max_size=n),
+        st.lists(st.integers(5, 25), min_size=n, max_size=n),
         st.lists(st.integers(0, 9), min_size=n, max_size=n),
         st.integers(1, n),
     )
@@ -145,10 +149,14 @@ chains = st.integers(2, 8).flatmap(
 def costs(seconds: list[int], crossing: list[int], first: list[int]) -> tuple[int, int]:
     """(slowest part, bytes cut) of a cut."""
     ends = [*first[1:], len(seconds)]
-    return max(sum(seconds[a:b]) for a, b in zip(first, ends, strict=True)), sum(crossing[i] for i in first[1:])
+    return max(sum(seconds[a:b]) for a, b in zip(first, ends, strict=True)), sum(
+        crossing[i] for i in first[1:]
+    )
 
 
 @given(chains)
+@example(([10, 1, 10], [0, 5, 0], 2))  # 11 and 10 either way round; the cut decides
+@example(([20, 1, 19], [0, 9, 0], 2))  # 20 and 20 cut 9 bytes, 21 and 19 none
 def test_cuts_are_the_best_of_all(case: tuple[list[int], list[int], int]) -> None:
     seconds, crossing, stages = case
     every = [
@@ -211,7 +219,9 @@ def test_an_unknown_mode_gets_a_suggestion() -> None:
 def test_channels_of_a_group_are_split_only_where_groups_are(tmp_path: Path, dim: str) -> None:
     """A core with several whole groups would hold a range of channels that belongs to others."""
     splits = {"conv": f"{dim}: 2"}
-    with pytest.raises(InputError, match=f"{dim} can be split only where group is split into all its 4 indices"):
+    with pytest.raises(
+        InputError, match=f"{dim} can be split only where group is split into all its 4 indices"
+    ):
         split_by(GRAPHS["conv grouped"](), chip("lepton_m"), tmp_path, splits)
     program = split_by(
         GRAPHS["conv grouped"](), chip("lepton_m"), tmp_path, {"conv": f"group: 4, {dim}: 2"}, functional=True

@@ -47,13 +47,13 @@ def limits(nest: Nest, site: Site, share: float = 0.5) -> Limits:
 
 def find(nest: Nest, site: Site, share: float = 0.5) -> Tiling:
     """The search with every partition and nothing resident."""
-    local = {
-        split: (False,) * len(nest.operands) for split in split_candidates(nest, site, ALL_ROLES)
-    }
+    local = {split: (False,) * len(nest.operands) for split in split_candidates(nest, site, ALL_ROLES)}
     return search(nest, site, limits(nest, site, share), "weight_stationary", local)
 
 
-def evaluate(nest: Nest, site: Site, unit: str, rows: list[tuple[tuple[int, ...], tuple[int, ...], bool]]) -> Estimate:
+def evaluate(
+    nest: Nest, site: Site, unit: str, rows: list[tuple[tuple[int, ...], tuple[int, ...], bool]]
+) -> Estimate:
     """The estimate of (splits, steps, columns first) candidates, cut at the unit's quanta."""
     quanta = cut_quanta(nest, site, unit, "weight_stationary")
     splits, steps = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
@@ -116,7 +116,9 @@ def test_what_is_chosen_fits_scratchpad_and_accumulator(name: str, on: str) -> N
         assert step.tiling.cores <= target.core_count
         if step.tiling.unit == "array":
             sizes = [np.diff(cut) for cut in step.tiling.cuts(step.nest)]
-            rows_and_columns = [int(s.max()) for s, d in zip(sizes, step.nest.dims, strict=True) if d.role != "k"]
+            rows_and_columns = [
+                int(s.max()) for s, d in zip(sizes, step.nest.dims, strict=True) if d.role != "k"
+            ]
             assert core.accumulator is not None
             assert math.prod(rows_and_columns) * 4 <= core.accumulator.size_bytes
 
@@ -156,6 +158,18 @@ def test_transfer_latency_keeps_the_tiles_of_a_gemv_large() -> None:
     round_of_tiles_s = 4096 * 4096 / math.prod(tiling.steps) / site.dram.bandwidth_bytes_per_s
     assert round_of_tiles_s > 2 * site.head_latency_s
     assert tiling.latency_s < 1.25 * 4096 * 4096 / site.dram.bandwidth_bytes_per_s
+
+
+def test_every_transfer_pays_its_latency_where_none_overlap() -> None:
+    """A sum of three tensors, one transfer in flight at a time: four transfers per tile, one after another."""
+    b = GraphBuilder("where", "int8")
+    x = [b.input(name, (256, 64)) for name in "xyz"]
+    (nest,) = graph_nests(b.build([b.elementwise("where", *x)]))
+    one = {"core.dma.channels": 1, "core.dma.outstanding": 1}
+    site = replace(site_of(chip("tiny").replace_many(one)), head_latency_s=1e-4)
+    cost = evaluate(nest, site, "vector", [((1, 1), (rows, 1), False) for rows in (4, 64)])
+    assert cost.transfers.tolist() == [16, 256]
+    assert cost.latency_s == pytest.approx((cost.transfers + 2) * 1e-4, rel=0.02)
 
 
 def test_a_slower_round_trip_makes_larger_tiles() -> None:
