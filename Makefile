@@ -10,10 +10,10 @@ BIN    := $(VENV)/bin
 demo: $(VENV)/core.stamp
 	$(BIN)/lepton simulate "$$($(BIN)/python -c 'from sim.graph.onnx import light_model_path as path; print(path("resnet50"))')" --chip lepton_m --dtype int8
 
-# One run first, so that the parallel tests find the engine compiled.
+# One run first, so that the parallel tests find the engine compiled. The tests run in parallel: their BLAS must not.
 test: $(VENV)/dev.stamp
 	$(BIN)/lepton simulate gemm:64x64x64 --chip tiny --dtype int8 --format csv > /dev/null
-	$(BIN)/python -m pytest -n auto
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -25,7 +25,7 @@ bench: $(VENV)/dev.stamp
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 nightly: $(VENV)/dev.stamp
-	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n auto -m nightly
+	OPENBLAS_NUM_THREADS=1 HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n auto -m nightly
 
 # The output shown in README.md and docs/, the table of parameters and the figures.
 docs: $(VENV)/core.stamp

@@ -42,13 +42,16 @@ def scratchpad_layouts(
 
 
 def dram_layout(
-    graph: Graph, chip: Chip, steps: Sequence[Step], roots: Mapping[str, str], *, reuse: bool
+    graph: Graph, chip: Chip, steps: Sequence[Step], roots: Mapping[str, str], *, reuse: bool, copies: int
 ) -> tuple[Layout, dict[str, int]]:
     """Weights, inputs and states for good, results from their first write to their last read; the second value
     is the last step that reads each of the latter.
 
     Without `reuse` every result has memory of its own: in a pipeline, the first stage would otherwise wait until the
-    last one is done with what lies at the same address.
+    last one is done with what lies at the same address. Back-to-back inputs take turns at two `copies` of inputs and
+    results.
+
+    Raises DoesNotFit.
     """
     last = len(steps)
     address: dict[str, int] = {}
@@ -75,20 +78,27 @@ def dram_layout(
     if not reuse:
         spans = {name: replace(span, first=0, last=last) for name, span in spans.items()}
     layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
-    if failed is not None or base > chip.dram.capacity_bytes:
-        raise _exceeds_dram(graph, chip, base + sum(span.size_bytes for span in spans.values()))
+    inputs = sum(aligned(graph.tensors[name].size_bytes) for name in graph.inputs)
+    more = (copies - 1) * (inputs + layout.peak_bytes - base)
+    if failed is not None or layout.peak_bytes + more > chip.dram.capacity_bytes:
+        results = sum(span.size_bytes for span in spans.values())
+        raise _exceeds_dram(graph, chip, base + results + (copies - 1) * (inputs + results), copies)
     sizes = layout.size_bytes | {name: graph.tensors[name].size_bytes for name in address}
     whole = Layout(layout.address_bytes | address, sizes, layout.peak_bytes, layout.live_bytes)
     return whole, passing
 
 
-def _exceeds_dram(graph: Graph, chip: Chip, total: int) -> DoesNotFit:
+def _exceeds_dram(graph: Graph, chip: Chip, total: int, copies: int) -> DoesNotFit:
     weights = sum(t.size_bytes for t in graph.tensors.values() if t.role == "weight")
     states = sum(t.size_bytes for t in graph.tensors.values() if t.role == "state")
-    parts = f"{weights / 2**30:.2f} GiB weights, {states / 2**30:.2f} GiB states (key-value cache)"
+    rest = max(0, total - weights - states)
+    parts = (
+        f"{weights / 2**30:.2f} GiB weights, {states / 2**30:.2f} GiB states (key-value cache), "
+        f"{rest / 2**30:.2f} GiB {'' if copies == 1 else 'in two copies of '}inputs and results"
+    )
     levers = ["a larger dram.capacity", "a narrower --dtype", "a smaller --batch"]
-    if states:
-        levers.append("a shorter --seq or --kv")
+    levers += ["a shorter --seq or --kv"] if states else []
+    levers += ["a single input (no --inputs)"] if copies > 1 else []
     return DoesNotFit(
         f"model '{graph.name}' ({parts})", total, chip.dram.capacity_bytes, f"DRAM of '{chip.name}'", levers
     )

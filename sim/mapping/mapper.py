@@ -54,7 +54,9 @@ def map_graph(
         assignment = _assignment(part, chip, fabric, partition, dataflow, memo)
         single = inputs > 1 or bool(assignment.stages)
         segments = one_segment(part) if single else find_segments(part, unroll=unroll or functional)
-        plan = make_plan(part, chip, fabric, assignment, dataflow=dataflow, segments=segments, memo=memo)
+        plan = make_plan(
+            part, chip, fabric, assignment, dataflow=dataflow, segments=segments, inputs=inputs, memo=memo
+        )
         plans.append((plan, assignment))
         programs.append(lower(plan, chip, fabric, inputs=inputs, functional=functional))
     counts = [count for _, count in parts]

@@ -82,8 +82,10 @@ def load_partition(path: str, graph: Graph, chip: Chip, cutter: StageCutter) -> 
     if strangers:
         raise InputError(
             [
-                Diagnostic(
-                    f"model '{graph.name}' has no operator '{name}'", path, hint=did_you_mean(name, names)
+                document.complaint(
+                    ("operators", name),
+                    f"model '{graph.name}' has no operator '{name}'",
+                    did_you_mean(name, names),
                 )
                 for name in strangers
             ]

@@ -42,6 +42,7 @@ def make_plan(
     *,
     dataflow: str | None = None,
     segments: Segments | None = None,
+    inputs: int = 1,
     memo: SearchMemo | None = None,
 ) -> Plan:
     """Map every operator that is not a repeat. `segments` are parts between barriers (results are not kept
@@ -65,7 +66,9 @@ def make_plan(
                 for root, result in planner.residency.results.items()
                 if result.until >= 0
             }
-            dram, last_read = dram_layout(graph, chip, steps, planner.roots, reuse=not assignment.stages)
+            dram, last_read = dram_layout(
+                graph, chip, steps, planner.roots, reuse=not assignment.stages, copies=min(inputs, 2)
+            )
             return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments)
         crowding = [span for span in spans if span.last > span.first and span.name not in banned]
         if not crowding:

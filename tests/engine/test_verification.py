@@ -15,6 +15,7 @@ import sim
 from sim.engine import ordering, verification
 from sim.engine.verification import ComparedTensor, Verification, verify
 from sim.errors import InputError
+from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.passes import default_passes
 from sim.program import Program
@@ -117,3 +118,12 @@ def test_what_may_differ(difference: float, magnitude: float, exact: bool, passe
 def test_what_cannot_be_compared(options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         sim.verify_values(chip="lepton_m", **options)
+
+
+def test_a_model_of_zero_weights_is_checked_with_numbers_that_tell() -> None:
+    builder = GraphBuilder("empty", "fp32")
+    weight = builder.weight((64, 32), value=np.zeros((64, 32), np.float32))
+    graph = builder.build([builder.matmul(builder.input("x", (8, 64)), weight)])
+    found = sim.verify_values(graph.with_dtype("int8"), "tiny")
+    assert found.passed
+    assert found.outputs[0].largest_magnitude > 0.1

@@ -186,3 +186,13 @@ def test_a_program_of_too_many_tasks_is_refused_before_it_is_built(monkeypatch: 
     with pytest.raises(DoesNotFit, match="program of 'chain'") as caught:
         map_graph(chain(), chip("small"))
     assert program.tasks <= caught.value.needed + 2 <= 3 * program.tasks
+
+
+def test_back_to_back_inputs_need_two_copies_in_dram() -> None:
+    builder = GraphBuilder("wide", "int8")
+    graph = builder.build([builder.relu(builder.input("x", (1024, 300_000)))])
+    assert map_graph(graph, chip("tiny"), memo=MEMO).facts["dram"]["peak_bytes"] == 2 * 1024 * 300_000
+    with pytest.raises(DoesNotFit) as refused:
+        map_graph(graph, chip("tiny"), inputs=2, memo=MEMO)
+    assert refused.value.needed == 4 * 1024 * 300_000
+    assert "a single input (no --inputs)" in refused.value.levers
