@@ -11,7 +11,6 @@ from sim.graph.graph import Graph
 from sim.graph.op import Op
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
-from sim.mapping.emit import result_owners
 from sim.mapping.loops import Loops
 from sim.mapping.step import Step
 from sim.program import OpRow
@@ -27,7 +26,7 @@ def describe_step(
 ) -> OpRow:
     """The row of one mapped nest; `available` cores could have worked on it, `number` is the input's."""
     nest, tiling, op = step.nest, step.tiling, graph.ops[step.op]
-    owners = result_owners(loops)
+    owners = loops.owners
     start, stop = loops.boxes(nest.out, owners, loops.result_last)
     results = int((stop - start).prod(axis=-1).sum())
     dtype = nest.operands[0].tensor.dtype

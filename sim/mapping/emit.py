@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import BUFFER_SLOTS, body_passes, operand_bits
+from sim.cost.estimate import body_passes, operand_bits
 from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
@@ -23,14 +23,15 @@ from sim.hw.dram import pattern_efficiency
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric, Path
 from sim.mapping.loops import Fills, Loops
+from sim.mapping.split_sum import Round, SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch
 from sim.program import PAYLOAD_WEIGHT, Kind, ticks
 
 Int64 = npt.NDArray[np.int64]
 
-LOAD, COMPUTE, REDUCE, DRAIN, STORE = 0, 1, 2, 60, 61
-"""Order of the phases of an iteration; each round of a reduction takes two, from REDUCE on."""
+LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
+"""Order of the phases of an iteration; the rounds of a split sum lie between COMPUTE and DRAIN."""
 
 
 class Surroundings(Protocol):
@@ -60,21 +61,6 @@ class Surroundings(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One round of a split sum: positions of senders, of their receivers and of the leaves among the senders, and
-    the tasks, one row per position: copies out of the leaves' accumulators, sends, additions. `fresh` says which
-    receivers add to their accumulator rather than to their part so far."""
-
-    senders: Int64
-    receivers: Int64
-    leaves: Int64
-    copies: Int64 | None
-    sends: Int64
-    adds: Int64
-    fresh: npt.NDArray[np.bool_]
-
-
 @dataclass
 class Emitter:
     """Emits the tasks of one step. After `run`, as local ids and over positions in `step.cores`, not chip cores:
@@ -101,7 +87,7 @@ class Emitter:
 
     def run(self) -> None:
         self.slots = {buffer.name: buffer.slots for buffer in buffers(self.step)}
-        self.owners = result_owners(self.loops)
+        self.owners = self.loops.owners
         everyone = np.arange(len(self.loops.cores), dtype=np.int64)
         if self.step.tiling.unit == "array":
             self.main = self._matrix_products()
@@ -120,7 +106,8 @@ class Emitter:
 
     # ---- compute --------------------------------------------------------------------------------------------
 
-    def _queue(self, unit: str, channel: int = 0) -> Int64:
+    def queue(self, unit: str, channel: int = 0) -> Int64:
+        """Queue of every core of the step."""
         return np.array([self.fabric.queue(unit, int(core), channel) for core in self.loops.cores], np.int64)
 
     def _matrix_products(self) -> Int64:
@@ -133,7 +120,7 @@ class Emitter:
             COMPUTE,
             hold.shape,
             iteration=np.arange(loops.iterations),
-            queue=self._queue("array")[:, None],
+            queue=self.queue("array")[:, None],
             hold=held,
             dur=np.maximum(held, ticks(dur, self.kind.clock_hz)),
         )
@@ -145,11 +132,12 @@ class Emitter:
         tile = [high - low for low, high in zip(loops.low, loops.high, strict=True)]
         moved = nest.out.tile_bytes(tile) + sum(o.tile_bytes(tile) for o in nest.operands)
         cycles = vector_tile_cycles(elements, body_passes(nest), self.kind, moved)
-        return self._vector(cycles, DRAIN, np.arange(loops.iterations), slice(None))
+        return self.vector(cycles, DRAIN, np.arange(loops.iterations), slice(None))
 
-    def _vector(self, cycles: Int64, phase: int, iteration: Int64, positions: Int64 | slice) -> Int64:
+    def vector(self, cycles: Int64, phase: int, iteration: Int64, positions: Int64 | slice) -> Int64:
+        """Vector tasks of the cores at `positions`."""
         duration = ticks(cycles, self.kind.clock_hz)
-        queue = self._queue("vector")[positions][:, None]
+        queue = self.queue("vector")[positions][:, None]
         return self.batch.add(
             Kind.VECTOR, phase, duration.shape, iteration=iteration, queue=queue, hold=duration, dur=duration
         )
@@ -165,11 +153,13 @@ class Emitter:
         out_bytes = elements * DTYPE_BITS[nest.out.tensor.dtype] // 8
         owners = self.owners
         cycles = vector_tile_cycles(elements[owners], nest.drain, self.kind, out_bytes[owners], sums[owners])
-        final = self._vector(cycles, DRAIN, last, owners)
+        final = self.vector(cycles, DRAIN, last, owners)
         empties = np.empty((len(loops.cores), len(last)), np.int64)
         empties[owners] = final
         if len(owners) < len(loops.cores):
-            self._reduce(empties, final, elements, sums)
+            split = SplitSum(self, elements, sums)
+            split.emit(empties, final)
+            self.rounds = split.rounds
         self.batch.edge(empties, self.main[:, last])
         self._reuse_accumulator(empties)
         drain = empties.copy()
@@ -193,110 +183,6 @@ class Emitter:
             self.batch.after(
                 starts[:, tile : tile + 1], before[:, tile : tile + 1] if halves == 2 else before
             )
-
-    # ---- sums split over cores ------------------------------------------------------------------------------
-
-    def _reduce(self, empties: Int64, final: Int64, elements: Int64, sums: Int64) -> None:
-        """A binary tree: in round r, the core at place p + 2^r of the sum sends its part to the one at p, which
-        adds it. Fills `empties` with the task that takes each core's sums out of its accumulator."""
-        loops = self.loops
-        place = sum_place(loops)
-        parts = int(place.max()) + 1
-        last = loops.result_last
-        ready = np.full(empties.shape, -1, np.int64)  # task that completes each core's part so far
-        message: dict[int, list[Int64]] = {}
-        taken: dict[int, Int64] = {}  # tasks that read each core's part last
-        step, phase = 1, REDUCE
-        while step < parts:
-            senders = np.flatnonzero(place % (2 * step) == step)
-            receivers = self._partner(senders, step)
-            leaves = senders[ready[senders, 0] < 0]
-            copies = None
-            if len(leaves):
-                copy = vector_tile_cycles(
-                    elements[leaves], {"copy": 1.0}, self.kind, sums[leaves], sums[leaves]
-                )
-                copies = ready[leaves] = empties[leaves] = self._vector(copy, phase, last, leaves)
-            sends = self._sends(senders, receivers, sums, phase)
-            self.batch.edge(sends, ready[senders])
-            add = vector_tile_cycles(
-                elements[receivers], {"add": 1.0}, self.kind, 2 * sums[receivers], sums[receivers]
-            )
-            adds = self._vector(add, phase + 1, last, receivers)
-            self.batch.edge(adds, sends)
-            fresh = ready[receivers, 0] < 0
-            self.batch.edge(adds[~fresh], ready[receivers[~fresh]])
-            # The first addition takes this core's own sums out of the accumulator.
-            empties[receivers[fresh]] = adds[fresh]
-            ready[receivers] = adds
-            self.rounds.append(Round(senders, receivers, leaves, copies, sends, adds, fresh))
-            for row, receiver in enumerate(receivers.tolist()):
-                message.setdefault(receiver, []).append(np.stack([sends[row], adds[row]]))
-            for row, sender in enumerate(senders.tolist()):
-                taken[sender] = sends[row]
-            step, phase = 2 * step, phase + 2
-        self.batch.edge(final, ready[self.owners])
-        taken.update(zip(self.owners.tolist(), final, strict=True))
-        self._reduction_buffers(message, taken, empties)
-
-    def _partner(self, senders: Int64, step: int) -> Int64:
-        """Positions of the cores `step` places before each sender along the sum."""
-        loops = self.loops
-        sums = loops.nest.role("k")
-        grid = [g.copy() for g in loops.grid]
-        place = sum_place(loops)[senders] - step
-        sizes = [loops.tiling.splits[dim] for dim in sums]
-        for dim, index in zip(sums, np.unravel_index(place, sizes), strict=True):
-            grid[dim] = grid[dim].copy()
-            grid[dim][senders] = index
-        return np.ravel_multi_index([g[senders] for g in grid], loops.tiling.splits).astype(np.int64)
-
-    def _sends(self, senders: Int64, receivers: Int64, sums: Int64, phase: int) -> Int64:
-        channels = self.kind.dma.channels
-        channel = phase // 2 % channels
-        paths = [
-            self.fabric.send(int(self.loops.cores[a]), int(self.loops.cores[b]), channel)
-            for a, b in zip(senders, receivers, strict=True)
-        ]
-        latency = np.array([path.latency_ps for path in paths])[:, None]
-        return self.batch.add(
-            Kind.SEND,
-            phase,
-            sums[senders].shape,
-            iteration=self.loops.result_last,
-            queue=self._queue("send", channel)[senders][:, None],
-            hold=1,
-            dur=latency,
-            nbytes=sums[senders],
-            route=np.array([path.row for path in paths])[:, None],
-        )
-
-    def _reduction_buffers(
-        self, message: dict[int, list[Int64]], taken: dict[int, Int64], empties: Int64
-    ) -> None:
-        """Slots of the parts: a send waits for a free message slot at its receiver, a core's own part until the one
-        before was sent on or, on the owner, drained."""
-        cores = self.loops.cores
-        receivers = np.array(sorted(message), np.int64)
-        message_claims = self.around.claim(self.step, "message", cores[receivers])
-        self.users["part"] = self.main[:, -1:]
-        self.users["message"] = self.main[:, -1:]
-        for receiver, claims in zip(receivers.tolist(), message_claims, strict=True):
-            rounds = message[receiver]
-            sends = np.stack([pair[0] for pair in rounds], axis=1).reshape(-1)
-            adds = np.stack([pair[1] for pair in rounds], axis=1).reshape(-1)
-            self.batch.edge(sends[BUFFER_SLOTS:], adds[:-BUFFER_SLOTS])
-            self.batch.after(sends[:BUFFER_SLOTS, None], claims[None, :])
-            self.users["message"] = self._replace_users("message", receiver, adds[-1])
-        for position, readers in taken.items():
-            self.batch.edge(empties[position, 1:], readers[:-1])
-            self.users["part"] = self._replace_users("part", position, readers[-1])
-        self.batch.after(empties[:, :1], self.around.claim(self.step, "part", cores))
-
-    def _replace_users(self, name: str, position: int, task: Int64) -> Int64:
-        users = self.users[name].copy()
-        users[position] = task
-        return users
 
     # ---- operands -------------------------------------------------------------------------------------------
 
@@ -433,19 +319,6 @@ class Emitter:
 def load_reads(nest: Nest, index: int) -> tuple[int, ...]:
     """Operands that a load of operand `index` reads from DRAM: itself, and the indices that say where its rows lie."""
     return tuple(range(len(nest.inputs))) if nest.operands[index].gathered else (index,)
-
-
-def result_owners(loops: Loops) -> Int64:
-    """Positions of the cores that finish results: the first of each group that shares a sum."""
-    return np.flatnonzero(sum_place(loops) == 0)
-
-
-def sum_place(loops: Loops) -> Int64:
-    """Place of each core among those that share its sum; 0 where the sum is not split."""
-    place = np.zeros(len(loops.cores), np.int64)
-    for dim in loops.nest.role("k"):
-        place = place * loops.tiling.splits[dim] + loops.grid[dim]
-    return place
 
 
 def dram_weight(chip: Chip, operand: Operand, extents: Int64) -> Int64:

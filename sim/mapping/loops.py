@@ -48,6 +48,19 @@ class Loops:
         return tuple(np.unravel_index(np.arange(len(self.cores)), self.tiling.splits))
 
     @cached_property
+    def sum_place(self) -> Int64:
+        """Place of each core among those that share its sum; 0 where the sum is not split."""
+        place = np.zeros(len(self.cores), np.int64)
+        for dim in self.nest.role("k"):
+            place = place * self.tiling.splits[dim] + self.grid[dim]
+        return place
+
+    @cached_property
+    def owners(self) -> Int64:
+        """Positions of the cores that finish results: the first of each group that shares a sum."""
+        return np.flatnonzero(self.sum_place == 0)
+
+    @cached_property
     def iterations(self) -> int:
         return int(np.prod(self.tiling.steps, dtype=np.int64))
 

@@ -22,9 +22,9 @@ from sim.mapping.describe import describe_step, host_row, view_row
 from sim.mapping.emit import LOAD, Emitter
 from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Loops
-from sim.mapping.residency import linear_hull
 from sim.mapping.step import Plan, Step
 from sim.mapping.table import Batch, Table
+from sim.mapping.written import Written
 from sim.program import Kind, OpRow, Program, Segment
 
 Int64 = npt.NDArray[np.int64]
@@ -38,40 +38,6 @@ DENSE_EDGES = 8
 
 DENSE_PAIRS = 20_000_000
 """Pairs of tiles above which who overlaps whom is not worked out: all loads wait for all stores."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Who wrote a tensor: boxes [tasks, rank] in the shape `shape`; `core` and the vector task that put each in
-    that core's scratchpad, and the task that stored it in DRAM (-1: none). Rows of a core are in queue order."""
-
-    shape: tuple[int, ...]
-    start: Int64
-    stop: Int64
-    core: Int64
-    vector: Int64
-    store: Int64
-
-    def overlaps(self, start: Int64, stop: Int64, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-        """[boxes, tasks]: does the box [boxes, rank] touch what the task wrote? Across a reshape, by the hulls in
-        row-major order, which may see an overlap too many but never one too few."""
-        if shape == self.shape:
-            meets = (start[:, None, :] < self.stop[None]) & (self.start[None] < stop[:, None, :])
-            return np.asarray(meets.all(axis=-1))
-        first, last = linear_hull(start, stop, shape)
-        mine, end = linear_hull(self.start, self.stop, self.shape)
-        return np.asarray((first[:, None] < end[None]) & (mine[None] < last[:, None]))
-
-    def joined(self, other: Written) -> Written:
-        """Both sets of writers."""
-        pairs = (
-            (self.start, other.start),
-            (self.stop, other.stop),
-            (self.core, other.core),
-            (self.vector, other.vector),
-            (self.store, other.store),
-        )
-        return Written(self.shape, *(np.concatenate(pair) for pair in pairs))
 
 
 @dataclass
@@ -153,8 +119,7 @@ class Lowering:
     def before_dram_write(self, batch: Batch, step: Step, first_stores: Int64) -> None:
         root = self.plan.root(step.nest.out.tensor.name)
         if root in self.plan.last_read:
-            layout = self.plan.dram
-            users = self.drams[self.parity].claim(layout.address_bytes[root], layout.size_bytes[root])
+            users = self.drams[self.parity].claim(*self._in_dram(root))
             # The first loop nest of an operator claims the memory for all of them.
             waits_for = np.union1d(users, self.overwritten) if self._same_op(step) else np.unique(users)
             self.overwritten = waits_for = waits_for[waits_for >= 0]
@@ -202,6 +167,8 @@ class Lowering:
                     self._step(position, step, number)
             if to_host and host:
                 self._outputs_to_host(number)
+            for name in graph.inputs if from_host and host else ():
+                self._release_dram(name)
 
     def _step(self, position: int, step: Step, number: int) -> None:
         self.position = position
@@ -288,12 +255,15 @@ class Lowering:
 
     def _release_dram(self, root: str) -> None:
         """Who overwrites a result in DRAM waits for its readers, and for stores that no reader waited for."""
-        layout = self.plan.dram
         unread = self.unread.pop(root, np.zeros(0, np.int64))
         alone = np.full((self.chip.core_count, len(unread)), -1, np.int64)
         alone[0] = unread
         users = np.concatenate([*self.readers.get(root, []), alone], axis=1)
-        self.drams[self.parity].release(layout.address_bytes[root], layout.size_bytes[root], users)
+        self.drams[self.parity].release(*self._in_dram(root), users)
+
+    def _in_dram(self, root: str) -> tuple[int, int]:
+        """Address and size of a tensor."""
+        return self.plan.dram.address_bytes[root], self.plan.dram.size_bytes[root]
 
     # ---- host -----------------------------------------------------------------------------------------------
 
@@ -303,13 +273,10 @@ class Lowering:
             tensor = self.plan.graph.tensors[name]
             batch = Batch()
             task = self._host_transfer(batch, Kind.LOAD, 0, tensor.size_bytes)
-            # Two buffers: the input before last must have been read.
-            readers = self.readers.pop(name, [])
-            older = self.readers.get(f"{name} before", [])
-            for users in older:
-                batch.after(task, np.unique(users[users >= 0]))
-            self.readers[f"{name} before"] = readers
+            users = self.drams[self.parity].claim(*self._in_dram(name))
+            batch.after(task, np.unique(users[users >= 0]))
             final = self.table.flush(batch, len(self.rows))
+            self.unread[name], self.readers[name] = final, []
             self.rows.append(host_row(self.plan.graph, name, "in", number))
             whole = np.array([tensor.shape], np.int64)
             if self.log is not None:

@@ -1,0 +1,147 @@
+"""A sum that is split over cores: each makes a part, and a binary tree adds the parts up on the owner.
+
+In round r, the core at place p + 2^r of the sum sends its part to the one at p, which adds it to its own. A core's
+first addition takes its own sums out of the accumulator; a core that only sends copies them out first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import BUFFER_SLOTS
+from sim.cost.work import vector_tile_cycles
+from sim.program import Kind
+
+if TYPE_CHECKING:
+    from sim.mapping.emit import Emitter
+
+Int64 = npt.NDArray[np.int64]
+
+FIRST_PHASE = 2
+"""Phase of the first round within an iteration; each round takes two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of a split sum: positions of senders, of their receivers and of the leaves among the senders, and
+    the tasks, one row per position: copies out of the leaves' accumulators, sends, additions. `fresh` says which
+    receivers add to their accumulator rather than to their part so far."""
+
+    senders: Int64
+    receivers: Int64
+    leaves: Int64
+    copies: Int64 | None
+    sends: Int64
+    adds: Int64
+    fresh: npt.NDArray[np.bool_]
+
+
+class SplitSum:
+    """Emits the rounds of one step: `elements` and `sums` (bytes) of every result tile, [cores, tiles]."""
+
+    def __init__(self, step: Emitter, elements: Int64, sums: Int64) -> None:
+        self.step, self.loops, self.batch, self.kind = step, step.loops, step.batch, step.kind
+        self.elements, self.sums = elements, sums
+        self.rounds: list[Round] = []
+
+    def emit(self, empties: Int64, final: Int64) -> None:
+        """Add up the parts before the owners' `final` tasks [owners, tiles]. Fills `empties` [cores, tiles] with the
+        task that takes each core's sums out of its accumulator."""
+        ready = np.full(empties.shape, -1, np.int64)  # task that completes each core's part so far
+        taken: dict[int, Int64] = {}  # tasks that read each core's part last
+        distance, phase = 1, FIRST_PHASE
+        while distance <= int(self.loops.sum_place.max()):
+            found = self._round(distance, phase, ready, empties)
+            taken.update(zip(found.senders.tolist(), found.sends, strict=True))
+            self.rounds.append(found)
+            distance, phase = 2 * distance, phase + 2
+        self.batch.edge(final, ready[self.loops.owners])
+        taken.update(zip(self.loops.owners.tolist(), final, strict=True))
+        self._message_buffers()
+        self._part_buffers(taken, empties)
+
+    def _round(self, distance: int, phase: int, ready: Int64, empties: Int64) -> Round:
+        senders = np.flatnonzero(self.loops.sum_place % (2 * distance) == distance)
+        receivers = self._partners(senders, distance)
+        leaves = senders[ready[senders, 0] < 0]
+        copies = None
+        if len(leaves):
+            copies = ready[leaves] = empties[leaves] = self._vector("copy", 1, leaves, phase)
+        sends = self._sends(senders, receivers, phase)
+        self.batch.edge(sends, ready[senders])
+        adds = self._vector("add", 2, receivers, phase + 1)
+        self.batch.edge(adds, sends)
+        fresh = ready[receivers, 0] < 0
+        self.batch.edge(adds[~fresh], ready[receivers[~fresh]])
+        empties[receivers[fresh]] = adds[fresh]
+        ready[receivers] = adds
+        return Round(senders, receivers, leaves, copies, sends, adds, fresh)
+
+    def _vector(self, function: str, operands: int, positions: Int64, phase: int) -> Int64:
+        """One pass over the sums of the cores at `positions`, reading `operands` parts."""
+        sums = self.sums[positions]
+        cycles = vector_tile_cycles(
+            self.elements[positions], {function: 1.0}, self.kind, operands * sums, sums
+        )
+        return self.step.vector(cycles, phase, self.loops.result_last, positions)
+
+    def _partners(self, senders: Int64, distance: int) -> Int64:
+        """Positions of the cores `distance` places before each sender along the sum."""
+        dims = self.loops.nest.role("k")
+        splits = self.loops.tiling.splits
+        grid = [place[senders] for place in self.loops.grid]
+        place = self.loops.sum_place[senders] - distance
+        for dim, index in zip(dims, np.unravel_index(place, [splits[dim] for dim in dims]), strict=True):
+            grid[dim] = index
+        return np.ravel_multi_index(grid, splits).astype(np.int64)
+
+    def _sends(self, senders: Int64, receivers: Int64, phase: int) -> Int64:
+        channel = phase // 2 % self.kind.dma.channels
+        cores = self.loops.cores
+        paths = [
+            self.step.fabric.send(int(source), int(destination), channel)
+            for source, destination in zip(cores[senders], cores[receivers], strict=True)
+        ]
+        return self.batch.add(
+            Kind.SEND,
+            phase,
+            self.sums[senders].shape,
+            iteration=self.loops.result_last,
+            queue=self.step.queue("send", channel)[senders][:, None],
+            hold=1,
+            dur=np.array([path.latency_ps for path in paths])[:, None],
+            nbytes=self.sums[senders],
+            route=np.array([path.row for path in paths])[:, None],
+        )
+
+    def _message_buffers(self) -> None:
+        """A send waits for a free message slot at its receiver."""
+        users = self.step.main[:, -1:].copy()
+        receivers = np.unique(np.concatenate([r.receivers for r in self.rounds]))
+        claims = self.step.around.claim(self.step.step, "message", self.loops.cores[receivers])
+        for receiver, before in zip(receivers.tolist(), claims, strict=True):
+            mine = [
+                (r, int(np.flatnonzero(r.receivers == receiver)[0]))
+                for r in self.rounds
+                if receiver in r.receivers
+            ]
+            sends = np.stack([r.sends[row] for r, row in mine], axis=1).reshape(-1)
+            adds = np.stack([r.adds[row] for r, row in mine], axis=1).reshape(-1)
+            self.batch.edge(sends[BUFFER_SLOTS:], adds[:-BUFFER_SLOTS])
+            self.batch.after(sends[:BUFFER_SLOTS, None], before[None, :])
+            users[receiver] = adds[-1]
+        self.step.users["message"] = users
+
+    def _part_buffers(self, taken: dict[int, Int64], empties: Int64) -> None:
+        """A core's part is written again when the one before was sent on or, on the owner, drained."""
+        users = self.step.main[:, -1:].copy()
+        for position, readers in taken.items():
+            self.batch.edge(empties[position, 1:], readers[:-1])
+            users[position] = readers[-1]
+        self.step.users["part"] = users
+        claims = self.step.around.claim(self.step.step, "part", self.loops.cores)
+        self.batch.after(empties[:, :1], claims)
