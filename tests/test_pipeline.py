@@ -11,6 +11,7 @@ import pytest
 import sim
 from sim.errors import InputError
 from sim.graph.load import load_model
+from sim.graph.onnx import light_model_path
 from sim.hw.chip import chip_from_dict
 from sim.pipeline import plan
 from sim.report.report import Report
@@ -229,3 +230,28 @@ def test_a_pipeline_always_knows_its_baseline() -> None:
     assert facts["one_core_s"] == pytest.approx(baseline("lenet5", "lepton_m")["one_core_s"])
     # As fast as its slowest stage, whose share of one core's work the parts tell.
     assert facts["speedup"] == pytest.approx(1 / max(row["of_one_core"] for row in facts["parts"]), rel=0.1)
+
+
+@pytest.mark.parametrize("chip", ["lepton_m", "tpu_v1"])
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("bvlc_alexnet", 654_560_384),
+        ("densenet121", 2_834_161_664),
+        ("inception_v1", 1_431_556_352),
+        ("inception_v2", 2_018_851_840),
+        ("resnet50", 4_089_184_256),
+        ("shufflenet", 124_664_528),
+        ("squeezenet", 349_151_936),
+        ("vgg19", 19_632_062_464),
+        ("zfnet512", 1_481_727_008),
+    ],
+)
+def test_the_nine_networks_inside_the_onnx_package_simulate(name: str, macs: int, chip: str) -> None:
+    report = run(str(light_model_path(name)), chip)
+    assert report["macs"] == macs
+    latency_s, bound_s = report.values["latency_s"], report.values["bound_latency_s"]
+    assert isinstance(latency_s, float)
+    assert isinstance(bound_s, float)
+    assert bound_s <= latency_s <= 12 * bound_s
+    assert without_time(report) == without_time(run(str(light_model_path(name)), chip))
