@@ -57,9 +57,12 @@ def load_scalesim_csv(path: Path, *, batch: int = 1, dtype: str = "int8") -> Gra
     if complaints:
         raise InputError(complaints)
     builder = GraphBuilder(path.stem, dtype)
-    return builder.build(
-        [_add(builder, layer, batch) for layer in layers], items=batch, source=str(path.name), kernel=True
-    )
+    outputs = []
+    for index, layer in enumerate(layers):
+        # A block of its own: as in SCALE-Sim, a layer starts when the one before has ended.
+        with builder.block(index):
+            outputs.append(_add(builder, layer, batch))
+    return builder.build(outputs, items=batch, source=str(path.name), kernel=True)
 
 
 def _cells(line: str) -> list[tuple[int, str]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from sim.graph.graph import Graph
 from sim.hw.chip import Chip
 from sim.mapping.allocate import Layout
 from sim.mapping.partition import Assignment
@@ -40,14 +39,18 @@ def _layout_facts(layout: Layout) -> dict[str, Any]:
 
 def _parts(plan: Plan, chip: Chip, assignment: Assignment, program: Program) -> dict[str, Any]:
     """One row per stage of a pipeline, else one per core, with its share of the work and the balance of all."""
-    rows = _stage_rows(plan.graph, assignment) if assignment.stages else _core_rows(program, chip)
+    rows = _stage_rows(plan, assignment) if assignment.stages else _core_rows(program, chip)
     work = [row["time_s"] for row in rows]
     mean = sum(work) / len(work)
     return {"balance": mean / max(work) if max(work) else 1.0, "parts": rows}
 
 
-def _stage_rows(graph: Graph, assignment: Assignment) -> list[dict[str, Any]]:
-    total = sum(stage.seconds for stage in assignment.stages)
+def _stage_rows(plan: Plan, assignment: Assignment) -> list[dict[str, Any]]:
+    """Work of every stage; its time is the closed form on its own cores."""
+    graph, total = plan.graph, sum(stage.seconds for stage in assignment.stages)
+    seconds = [0.0] * len(graph.ops)
+    for step in plan.steps:
+        seconds[step.op] += step.tiling.latency_s
     return [
         {
             "part": f"stage {index}",
@@ -57,7 +60,7 @@ def _stage_rows(graph: Graph, assignment: Assignment) -> list[dict[str, Any]]:
             "macs": stage.macs,
             "weight_bytes": stage.weight_bytes,
             "cut_bytes": stage.cut_bytes,
-            "time_s": stage.seconds,
+            "time_s": sum(seconds[op] for op in stage.ops),
             "of_one_core": stage.seconds / total if total else 0.0,
         }
         for index, stage in enumerate(assignment.stages)

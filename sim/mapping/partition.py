@@ -166,32 +166,48 @@ def crossing_bytes(graph: Graph) -> list[int]:
 def pipeline_stages(
     graph: Graph, chip: Chip, seconds: Sequence[float], stages: int | None = None, method: str = "balanced"
 ) -> tuple[Stage, ...]:
-    """Stages of a pipeline: consecutive operators with about the same time, cores shared out evenly.
+    """Stages of a pipeline: consecutive operators with about the same time, cores shared out by work.
 
     Raises InputError when more stages than cores or operators are asked for.
     """
-    wanted = stages or min(chip.core_count, len(graph.ops))
-    if wanted > min(chip.core_count, len(graph.ops)):
+    # A view computes nothing: it goes with the operator before it.
+    working = [index for index, op in enumerate(graph.ops) if op.kind != "reshape"]
+    most = min(chip.core_count, len(working))
+    wanted = stages or most
+    if wanted > most:
         raise InputError(
             f"a pipeline of {wanted} stages needs as many cores and operators; "
-            f"'{chip.name}' has {chip.core_count} cores and '{graph.name}' {len(graph.ops)} operators"
+            f"'{chip.name}' has {chip.core_count} cores and '{graph.name}' {len(working)} operators"
         )
     crossing = crossing_bytes(graph)
-    first = cut_stages(seconds, crossing, wanted, method)
-    found = []
-    for index, start in enumerate(first):
-        stop = first[index + 1] if index + 1 < len(first) else len(graph.ops)
-        ops = tuple(range(start, stop))
-        cores = tuple(range(index * chip.core_count // wanted, (index + 1) * chip.core_count // wanted))
-        weights = {n for op in ops for n in graph.ops[op].operands if graph.tensors[n].role == "weight"}
+    cuts = cut_stages([seconds[op] for op in working], [crossing[op] for op in working], wanted, method)
+    bounds = [0, *(working[cut] for cut in cuts[1:]), len(graph.ops)]
+    spans = [range(start, stop) for start, stop in itertools.pairwise(bounds)]
+    work = [sum(seconds[op] for op in span) for span in spans]
+    found, first_core = [], 0
+    for span, stage_s, share in zip(spans, work, share_cores(work, chip.core_count), strict=True):
+        weights = {n for op in span for n in graph.ops[op].operands if graph.tensors[n].role == "weight"}
         found.append(
             Stage(
-                ops,
-                cores,
-                sum(seconds[start:stop]),
-                sum(op_macs(graph.ops[op], graph.tensors) for op in ops),
+                tuple(span),
+                tuple(range(first_core, first_core + share)),
+                stage_s,
+                sum(op_macs(graph.ops[op], graph.tensors) for op in span),
                 sum(graph.tensors[name].size_bytes for name in weights),
-                crossing[start] if start else 0,
+                crossing[span.start] if span.start else 0,
             )
         )
+        first_core += share
     return tuple(found)
+
+
+def share_cores(work: Sequence[float], cores: int) -> list[int]:
+    """At least one core for every stage, each further one to the stage with most work per core.
+
+    >>> share_cores([6.0, 1.0, 2.0], 6)
+    [4, 1, 1]
+    """
+    shares = [1] * len(work)
+    for _ in range(cores - len(work)):
+        shares[max(range(len(work)), key=lambda stage: work[stage] / shares[stage])] += 1
+    return shares

@@ -183,7 +183,7 @@ def _candidates(
     for split, here in local.items():
         if unit == "vector" and any(split[dim] > 1 for dim in nest.role("k")):
             continue
-        steps = _step_candidates(nest, split, unit, coarse)
+        steps = _step_candidates(nest, split, quanta, unit, coarse)
         rows.append(steps)
         split_rows.append(np.broadcast_to(np.array(split, np.int64), steps.shape))
         resident_rows.append(np.broadcast_to(np.array(here, np.bool_), (len(steps), len(nest.operands))))
@@ -206,9 +206,12 @@ def _candidates(
     return Cuts(chosen, steps, columns_first, tile), resident
 
 
-def _step_candidates(nest: Nest, split: tuple[int, ...], unit: str, coarse: bool) -> Int64:
+def _step_candidates(
+    nest: Nest, split: tuple[int, ...], quanta: tuple[int, ...], unit: str, coarse: bool
+) -> Int64:
     """Tiles per core [candidates, dims]. Within a role, an inner dimension is cut only where the outer ones are
-    cut down to single indices, so that tiles stay contiguous in memory."""
+    cut down to single indices, so that tiles stay contiguous in memory. Where cuts have a granule, tiles of a few
+    whole granules are always among the candidates."""
     tables: list[Int64] = []
     for role in ROLES:
         dims = nest.role(role)
@@ -216,7 +219,9 @@ def _step_candidates(nest: Nest, split: tuple[int, ...], unit: str, coarse: bool
             continue
         chunks = [nest.dims[dim].extent // split[dim] for dim in dims]
         cuts = (
-            [[1] * len(dims)] if role == "k" and unit == "vector" else list(_cut_table(tuple(chunks), coarse))
+            [[1] * len(dims)]
+            if role == "k" and unit == "vector"
+            else list(_cut_table(tuple(chunks), tuple(quanta[dim] for dim in dims), coarse))
         )
         tables.append(np.array(cuts, np.int64))
     index = np.indices([len(table) for table in tables]).reshape(len(tables), -1)
@@ -230,8 +235,14 @@ def _step_candidates(nest: Nest, split: tuple[int, ...], unit: str, coarse: bool
     return steps
 
 
+def _whole_granules(extent: int, quantum: int) -> set[int]:
+    """Numbers of parts that give tiles of 1, 2, 3, 4, 6, ... granules."""
+    blocks = -(-extent // quantum)
+    return {-(-blocks // size) for size in counts(blocks, 4096)} if quantum > 1 else set()
+
+
 @lru_cache(maxsize=4096)
-def _cut_table(chunks: tuple[int, ...], coarse: bool) -> tuple[tuple[int, ...], ...]:
+def _cut_table(chunks: tuple[int, ...], quanta: tuple[int, ...], coarse: bool) -> tuple[tuple[int, ...], ...]:
     """Cuts of nested dimensions with these indices per core, outermost first."""
     found = [(1,) * len(chunks)]
     for position, extent in enumerate(chunks):
@@ -239,7 +250,7 @@ def _cut_table(chunks: tuple[int, ...], coarse: bool) -> tuple[tuple[int, ...], 
         inside = (1,) * (len(chunks) - position - 1)
         found += [
             (*chunks[:position], parts, *inside)
-            for parts in counts(extent, 4096)
+            for parts in sorted({*counts(extent, 4096), *_whole_granules(extent, quanta[position])})
             if parts > 1 and not (coarse and innermost and extent > 16 and extent // parts < 4)
         ]
     return tuple(found)

@@ -35,10 +35,10 @@ Value = str | int | float | None
 class Report:
     """The result of one simulation. Immutable; tables are DataFrames, built when asked for.
 
-    `values` is the summary by its JSON keys, with units in the names. `latency_s`, `macs`,
-    `array_utilization`, `bound_latency_s` and `bottleneck` are of one input; bytes, `energy_j` and `tasks`
-    of the whole run; `energy_per_input_j` is per `throughput_unit` item (inference, token, step). None: not
-    modelled. `elapsed_s` is the time of the whole run, all inputs.
+    `values` is the summary by its JSON keys, with units in the names. `latency_s`, `macs`, `bound_latency_s` and
+    `bottleneck` are of one input; `array_utilization` and the throughput of the steady state; bytes, `energy_j`,
+    `elapsed_s` and `tasks` of the whole run of all `inputs`; `energy_per_input_j` is per `throughput_unit` item
+    (inference, token, step). None: not modelled.
 
     Of fidelity `bound`, the closed form (sim/report/closed_form.py), there is no engine, no `stalls`, no
     `critical_path` and no `overlap_ps`.
@@ -163,16 +163,24 @@ def _summary(
     elapsed_s = run.latency_ps / PS_PER_S
     energy_j = sum(run.energy_j(component) for component in COMPONENTS)
     inputs = len(run.input_ends)
+    rate = throughput_per_s(run.input_ends, graph.items)
+    if run.bound.seconds:
+        # Few inputs end closer together than the chip can keep up: what fills it is not the steady state.
+        rate = min(rate, graph.items / run.bound.seconds)
     return {
         "workload": graph.name,
         "chip": run.chip.name,
         "engine": None if timeline is None else timeline.engine,
         "fidelity": "bound" if timeline is None else "event",
+        "dtype": _main_dtype(run),
+        "partition": run.program.facts.get("partition", {}).get("mode"),
+        "inputs": inputs,
         "latency_s": latency_s,
-        "throughput_per_s": throughput_per_s(run.input_ends, graph.items),
+        "elapsed_s": elapsed_s,
+        "throughput_per_s": rate,
         "throughput_unit": graph.unit,
         "macs": graph.macs,
-        "array_utilization": _array_seconds(run) / latency_s,
+        "array_utilization": _array_seconds(run) * rate / graph.items,
         "bound_latency_s": run.bound.seconds,
         "bottleneck": run.bound.kind,
         "energy_j": energy_j,
@@ -193,6 +201,15 @@ def _summary(
         **_token_times(run),
         "wall_s": wall_s,
     }
+
+
+def _main_dtype(run: Account) -> str | None:
+    """Number format of most multiply-accumulates; of most operators where there are none."""
+    weight: dict[str, int] = {}
+    for s in run.segments:
+        for op in s.segment.ops:
+            weight[op.dtype] = weight.get(op.dtype, 0) + op.macs * s.repeats + 1
+    return max(weight, key=lambda name: weight[name]) if weight else None
 
 
 def _token_times(run: Account) -> dict[str, Value]:

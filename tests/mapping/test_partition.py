@@ -21,7 +21,7 @@ from sim.hw.chip import Chip, chip_from_dict, load_chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Loops
 from sim.mapping.mapper import map_graph
-from sim.mapping.partition import crossing_bytes, cut_stages
+from sim.mapping.partition import crossing_bytes, cut_stages, pipeline_stages, share_cores
 from sim.mapping.partition_file import load_partition
 from sim.mapping.plan import make_plan
 from sim.pipeline import simulate
@@ -234,3 +234,17 @@ def test_a_vector_unit_shares_no_sum(tmp_path: Path) -> None:
     del data["cores"][0]["array"], data["cores"][0]["accumulator"]
     with pytest.raises(InputError, match="inner is summed over, which only arrays can share"):
         split_by(chain([32]), chip_from_dict(data), tmp_path, {"layer0": "inner: 2"})
+
+
+def test_cores_go_to_the_stages_with_most_work_and_views_to_no_stage_of_their_own() -> None:
+    assert share_cores([6.0, 1.0, 2.0], 6) == [4, 1, 1]
+    assert share_cores([1.0, 1.0], 2) == [1, 1]
+    builder = GraphBuilder("viewed", "int8")
+    x = builder.conv(builder.input("x", (1, 16, 16, 16)), 64, 3, padding=1)
+    x = builder.linear(builder.reshape(x, (1, 64 * 256)), 10)
+    graph = builder.build([x])
+    stages = pipeline_stages(graph, load_chip("lepton_m"), [8.0, 0.0, 2.0])
+    assert [stage.ops for stage in stages] == [(0, 1), (2,)]
+    assert [len(stage.cores) for stage in stages] == [6, 2]
+    with pytest.raises(InputError, match="8 cores and 'viewed' 2 operators"):
+        pipeline_stages(graph, load_chip("lepton_m"), [8.0, 0.0, 2.0], 3)

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from operator_graphs import GRAPHS, chip
 
+import sim
 from sim.cost.estimate import Cuts, Estimate, Site, estimate
 from sim.errors import DoesNotFit
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, channels_last, nests
-from sim.hw.chip import Chip
+from sim.hw.chip import Chip, load_chip
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
@@ -190,3 +191,27 @@ def test_no_tile_fits() -> None:
         search(nest, site, only_array, "weight_stationary", {(1, 1, 1): (False, False)})
     assert (caught.value.needed, caught.value.available) == (4, 2)
     assert caught.value.levers[0] == "a larger accumulator.size"
+
+
+def test_tiles_of_whole_array_sides_are_among_the_candidates() -> None:
+    """4864 columns are 76 array widths of 64: no power of two divides them."""
+    report = sim.simulate(
+        "gemm:512x4864x896",
+        load_chip("tiny").replace_many(
+            {
+                "core.array.rows": 64,
+                "core.array.cols": 64,
+                "core.accumulator.size": "256 KiB",
+                "core.sram.size": "2 MiB",
+                "core.sram.bandwidth": "2 TB/s",
+                "core.vector.lanes": 256,
+                "core.dma.bandwidth": "200 GB/s",
+                "dram.channels": 8,
+            }
+        ),
+        dtype="int8",
+    )
+    tile = report.ops["tile"][0]
+    columns = int(tile.split("column=")[1].split()[0])
+    assert columns % 64 == 0
+    assert report["latency_s"] <= 1.35 * report["bound_latency_s"]

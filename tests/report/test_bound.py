@@ -222,7 +222,7 @@ def shown(report: Report, **options: Any) -> str:
 
 def test_the_text_says_what_it_leaves_out() -> None:
     text = shown(closed_form(program_of(estimated(layer(), mm=3e-9))), width=200)
-    assert "gemm on pair  (closed form)" in text
+    assert "gemm on pair  (closed form, int8)" in text
     assert re.search(r"without\s+contention, stalls or overlap between operators", text)
     assert "Where did the time go" not in text
     assert "by their estimate" in text

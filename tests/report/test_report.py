@@ -33,7 +33,8 @@ from sim.report.manifest import MANIFEST_TIME_KEYS
 from sim.report.report import Report, build_report, throughput_per_s
 
 KEYS = (
-    "workload", "chip", "engine", "fidelity", "latency_s", "throughput_per_s", "throughput_unit",
+    "workload", "chip", "engine", "fidelity", "dtype", "partition", "inputs", "latency_s", "elapsed_s",
+    "throughput_per_s", "throughput_unit",
     "macs", "array_utilization", "bound_latency_s", "bottleneck", "energy_j", "energy_per_input_j",
     "tops_per_w", "power_w", "area_mm2", "cost_usd", "dram_read_bytes", "dram_write_bytes",
     "sram_read_bytes", "sram_write_bytes", "cache_read_bytes", "cache_hit_rate", "noc_bytes",
@@ -279,3 +280,20 @@ def test_nothing_is_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match="No space left on device"):
         report.save(tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_few_inputs_never_seem_faster_than_the_bound() -> None:
+    one, two = report_of(layer()), report_of(layer(inputs=2))
+    bound_s = one["bound_latency_s"]
+    assert isinstance(bound_s, float)
+    rate, utilization = two["throughput_per_s"], two["array_utilization"]
+    assert isinstance(rate, float)
+    assert isinstance(utilization, float)
+    assert rate <= 1 / bound_s * (1 + 1e-9)
+    # Of the steady state: MACs per second over the peak.
+    alone = one["array_utilization"]
+    latency_s = one["latency_s"]
+    assert isinstance(alone, float)
+    assert isinstance(latency_s, float)
+    assert utilization == pytest.approx(alone * latency_s * rate)
+    assert (two["inputs"], two["dtype"]) == (2, "int8")
