@@ -167,7 +167,7 @@ def _headline(report: Report) -> RichTable:
     grid = _table((None, None, None, None))
     grid.show_header = False
     grid.add_row(
-        "latency" if _inputs(report) == 1 else "latency of one",
+        (("latency" if v["engine"] else "estimate") + (" of one" if _inputs(report) > 1 else "")),
         _time(v["latency_s"]),
         "throughput",
         f"{_count(v['throughput_per_s'])} {unit}/s",

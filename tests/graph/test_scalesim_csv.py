@@ -37,6 +37,8 @@ def test_convolutions(tmp_path: Path) -> None:
     assert shapes == [(2, 96, 55, 55), (2, 256, 27, 27), (2, 384, 13, 13)]
     macs = 55**2 * 96 * 3 * 121 + 27**2 * 256 * 96 * 25 + 13**2 * 384 * 256 * 9
     assert graph.macs == 2 * macs
+    # One after another, as there: every layer is a block of its own.
+    assert [op.block for op in graph.ops] == [0, 1, 2]
     assert graph.items == 2
 
 
