@@ -118,6 +118,11 @@ def test_version(lepton: Lepton) -> None:
         (["check", "lepton_n"], ["lepton_n", "did you mean 'lepton_", "lepton_m"]),
         (["check", "tiny", "--batch", "2"], ["--batch", "--chip"]),
         (["check", "tiny", "--values"], ["--values", "--chip"]),
+        (["check", "cnn.onnx"], ["'cnn.onnx' is a model", "add --chip CHIP"]),
+        (["check", "lenet5"], ["'lenet5' is a model", "add --chip CHIP"]),
+        (["simulate", "lenet5", "--chip", "nets/cnn.onnx"], ["is a model file, not a chip", "list chips"]),
+        (["simulate", "gemm:1x1x1", "--chip", "tiny", "--batch", "9" * 20], ["batch must be at most"]),
+        (["simulate", "lenet5", "--chip", "tiny", "--dim", "n=" + "9" * 5000], ["NAME=N"]),
         (["show", "chip", "absent.yaml"], ["absent.yaml"]),
         (["show", "dram", "hbm33"], ["hbm33", "did you mean 'hbm3'"]),
         (["show", "technology", "n8"], ["n8", "n7"]),
@@ -174,6 +179,18 @@ def test_good_chip_file(lepton: Lepton, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(CHIP, encoding="utf-8")
     result = lepton("check", "mine.yaml")
     assert (result.code, result.out.splitlines()[0]) == (0, "mine.yaml: ok")
+
+
+def test_child_that_misspells_its_parents_core_kind(lepton: Lepton, tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(CHIP, encoding="utf-8")
+    child = "version: 1\nextends: base.yaml\ncores:\n  - {name: NAME, sram: {size: 128 KiB}}\n"
+    (tmp_path / "mine.yaml").write_text(child.replace("NAME", "tensr"), encoding="utf-8")
+    result = lepton("check", "mine.yaml")
+    assert_refused(result, 2, "required key 'count' is missing")
+    first = "mine.yaml:4:5: error: cores[1]: the parent has no core kind 'tensr'; did you mean 'tensor'?"
+    assert result.err.splitlines()[0] == first
+    (tmp_path / "mine.yaml").write_text(child.replace("NAME", "scalar"), encoding="utf-8")
+    assert "the parent has no" not in lepton("check", "mine.yaml").err
 
 
 def test_all_mistakes_are_named_at_once(lepton: Lepton, tmp_path: Path) -> None:
@@ -415,6 +432,18 @@ def test_ctrl_c() -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("output_format", ["table", "json"])
+@pytest.mark.parametrize("command", [["simulate", "lenet5", "--chip", "lepton_s"], ["list", "chips"]])
+def test_disk_that_is_full(command: list[str], output_format: str) -> None:
+    arguments = [sys.executable, "-m", "sim", *command, "--format", output_format]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.returncode == 1
+    last = process.stderr.splitlines()[-1]  # before it a slow machine says what takes it long
+    assert last == "error: cannot write the output: No space left on device"
 
 
 def test_reader_that_goes_away() -> None:

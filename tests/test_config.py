@@ -140,6 +140,14 @@ def test_a_child_changes_its_parent(tmp_path: Path) -> None:
     assert [box.size_bytes for box in shelf.cores] == [1, 2, 3]
 
 
+def test_an_unknown_parent_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    for name in ("lepton_m", "tiny"):
+        write(tmp_path, "version: 1\n", f"{name}.yaml")
+    child = write(tmp_path, "version: 1\nextends: lepton_n\n", "child.yaml")
+    expected = "unknown parent 'lepton_n'; did you mean 'lepton_m'?; available: child, lepton_m, tiny"
+    assert complaints(child, search=tmp_path) == [f"2:1: error: extends: {expected}"]
+
+
 def test_cores_merge_by_name(tmp_path: Path) -> None:
     parent = "version: 1\ncores:\n- {name: a, count: 1, sram: {size: 1 B, banks: 2}}\n- {name: b}\n"
     child = "version: 1\nextends: p.yaml\ncores:\n- {name: c}\n- {name: a, sram: {size: 9 B}}\n"

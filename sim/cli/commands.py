@@ -125,6 +125,7 @@ def check(
         if values:
             raise InputError("--values compares the numbers of a model; add --chip CHIP")
         _refuse_unused(variant, mapping)
+        _refuse_model(target)
         _check_chip(target, mapping.keywords()["overrides"])
         return
     from sim.pipeline import plan
@@ -332,6 +333,14 @@ def _warn(chip: Chip) -> None:
 
     for warning in check_chip(chip):
         typer.echo(f"warning: {chip.name}: {warning}", err=True)
+
+
+def _refuse_model(target: str) -> None:
+    from sim.graph.load import list_models
+
+    named = target in {row.name for row in list_models()}
+    if named or target.startswith("gemm:") or target.endswith((".onnx", ".json", ".csv")):
+        raise InputError(f"'{target}' is a model; add --chip CHIP to check it on a chip")
 
 
 def _refuse_unused(*groups: ModelOptions | MappingOptions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,16 @@ from sim.cli.commands import app
 from sim.errors import LeptonError
 
 _REPORT = "this is a bug: please report it with the command and what it prints with LEPTON_DEBUG=1"
+
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+def _output_failed(error: OSError) -> int:
+    """One line for a disk that is full. What is still buffered is let go, or Python tries again at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    typer.echo(f"error: cannot write the output: {error.strerror}", err=True)
+    return LeptonError.exit_code
 
 
 def _crash(error: Exception) -> int:
@@ -32,13 +43,19 @@ def _crash(error: Exception) -> int:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     try:
-        app(args=list(arguments), prog_name="lepton")
+        try:
+            app(args=list(arguments), prog_name="lepton")
+        finally:
+            if sys.stdout is not None:  # as it is where the shell closed it
+                sys.stdout.flush()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except LeptonError as error:
         typer.echo(str(error), err=True)
         return error.exit_code
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            return _output_failed(error)
         return _crash(error)
     return 0
 

@@ -185,8 +185,8 @@ def _dims(texts: Sequence[str] | None) -> dict[str, int] | None:
     found: dict[str, int] = {}
     for text in texts or ():
         name, equals, extent = text.partition("=")
-        if not (name and equals and extent.isdecimal() and int(extent) > 0):
-            raise InputError(f"--dim {text}: expected NAME=N with a positive whole number N")
+        if not (name and equals and extent.isdecimal() and len(extent) < 1000 and int(extent) > 0):
+            raise InputError(f"--dim {text[:80]}: expected NAME=N with a positive whole number N")
         if found.setdefault(name, int(extent)) != int(extent):
             raise InputError(f"--dim {name} is given twice: {found[name]} and {extent}")
     return found or None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sim.errors import Diagnostic, InputError, Key, KeyPath, key_path_text
+from sim.errors import Diagnostic, InputError, Key, KeyPath, did_you_mean, key_path_text
 
 VERSION = 1
 MAX_DEPTH = 40  # far above any configuration; keeps hostile input from exhausting the stack
@@ -115,6 +115,10 @@ def _parent_path(extends: _Located, path: Path, search: Path | None) -> Path:
             _diagnostic("expected the path or the name of one parent file", extends.at, "extends")
         )
     if search is not None and "/" not in name and not name.endswith((".yaml", ".yml")):
+        known = sorted(file.stem for file in search.glob("*.yaml"))
+        if name not in known:
+            hint = f"{did_you_mean(name, known)}; available: {', '.join(known)}".removeprefix("; ")
+            raise InputError(_diagnostic(f"unknown parent '{name}'; {hint}", extends.at, "extends"))
         return search / f"{name}.yaml"
     return path.parent / name
 

@@ -13,7 +13,7 @@ from sim.errors import Diagnostic, FieldError, InputError, did_you_mean
 from sim.graph.families import FAMILIES, Family
 from sim.graph.graph import Graph
 from sim.graph.scalesim_csv import load_scalesim_csv
-from sim.graph.tensor import DTYPE_BITS
+from sim.graph.tensor import DTYPE_BITS, MAX_ELEMENTS, MAX_EXTENT
 from sim.graph.transformer import PHASES, check_lengths, generate_plan, required_lengths, transformer_graph
 from sim.graph.transformer_config import TransformerConfig, known_keys, load_hf_config
 
@@ -22,6 +22,9 @@ DEFAULT_DTYPE = "bf16"
 
 TRANSFORMER = "transformer"
 """Family of the workloads whose parameters are those of a Hugging Face config.json."""
+
+MAX_TOKENS = 2**22
+"""Longest --seq, --kv and --new-tokens: rotary tables are computed in full, 2 GiB each at this length."""
 
 Plan = list[tuple[Graph, int]]
 
@@ -141,6 +144,13 @@ def load_plan(
     """As load_model, as (graph, repetitions), and for phase `generate` too: a prefill and decode steps."""
     options = _Options(batch, dtype, phase, seq, kv, new_tokens, dims)
     _check(options)
+    plan = _plan(spec, options)
+    for graph, _ in plan:
+        _check_sizes(graph)
+    return plan
+
+
+def _plan(spec: str, options: _Options) -> Plan:
     if spec.startswith("gemm:"):
         return [(_gemm(spec, options), 1)]
     path = Path(spec)
@@ -195,8 +205,22 @@ def _check(options: _Options) -> None:
     if options.dtype is not None and options.dtype not in DTYPE_BITS:
         hint = did_you_mean(options.dtype, DTYPE_BITS)
         complaints.append(f"unknown dtype '{options.dtype}'; {hint or 'one of ' + ', '.join(DTYPE_BITS)}")
+    limits = {"batch": MAX_EXTENT, "seq": MAX_TOKENS, "kv": MAX_TOKENS, "new_tokens": MAX_TOKENS}
+    for name, limit in limits.items():
+        value = getattr(options, name)
+        if value is not None and value > limit:
+            complaints.append(f"{name} must be at most {limit:,}, found {value}")
     if complaints:
         raise InputError([Diagnostic(text) for text in complaints])
+
+
+def _check_sizes(graph: Graph) -> None:
+    """Raise InputError for the largest tensor where it is beyond what the counters are made for."""
+    largest = max(graph.tensors.values(), key=lambda tensor: tensor.elements)
+    if largest.elements > MAX_ELEMENTS:
+        shape = "x".join(map(str, largest.shape))
+        message = f"tensor {largest.name} [{shape}] has more than 2^48 elements"
+        raise InputError(Diagnostic(message, graph.name, hint="a smaller size, --batch or --dim"))
 
 
 def _is(test: Callable[[], bool]) -> bool:

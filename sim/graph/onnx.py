@@ -23,6 +23,7 @@ from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
 from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported
 from sim.graph.onnx_recurrent import RECURRENT
+from sim.graph.tensor import MAX_EXTENT
 
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
     **{("", name): handler for name, handler in {**LAYERS, **FUNCTIONS, **ARRAYS, **RECURRENT}.items()},
@@ -92,9 +93,9 @@ def _add_inputs(
             extent = dim.dim_value if dim.dim_value > 0 else dims.get(symbol, 0)
             if dim.dim_value <= 0:
                 symbols.add(symbol)
-            if extent < 1:
-                state = f"cannot be {dims[symbol]}" if symbol in dims else "has no number"
-                hint = f"give it one with --dim {symbol}=N"
+            if not 1 <= extent <= MAX_EXTENT:
+                state = f"cannot be {extent}" if extent or symbol in dims else "has no number"
+                hint = f"give it one with --dim {symbol}=N, at most {MAX_EXTENT:,}"
                 complaints[symbol] = Diagnostic(
                     f"dimension {symbol} {state}", path, path=item.name, hint=hint
                 )

@@ -24,6 +24,12 @@ DTYPE_BITS: dict[str, int] = {
 }
 """Storage width of every number format, in bits (tf32 is stored as fp32)."""
 
+MAX_EXTENT = 2**31 - 1
+"""Longest axis that a user may ask for. Far above any model, and products of a few stay exact in 64 bits."""
+
+MAX_ELEMENTS = 2**48
+"""Largest tensor that a user may ask for: half a petabyte in bf16."""
+
 INDEX_DTYPES = frozenset({"bool", "int32", "int64"})
 """Formats of indices and masks: a change of a model's dtype leaves them alone."""
 

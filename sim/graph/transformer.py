@@ -107,16 +107,20 @@ def check_lengths(config: TransformerConfig, phase: str, lengths: Mapping[str, i
     """Raise InputError with every length that is missing, out of range, or not for this phase."""
     needed = required_lengths(config, phase)
     chunked = phase == "prefill" and config.architecture == "decoder"
-    complaints = [f"{phase} needs '{key}'" for key in sorted(needed) if lengths.get(key) is None]
+    complaints = [f"{phase} needs {_option(key)}" for key in sorted(needed) if lengths.get(key) is None]
     for key, value in lengths.items():
         if value is not None and key not in needed and not (chunked and key == "kv"):
-            complaints.append(f"{phase} of {config.model_type} takes no '{key}'")
+            complaints.append(f"{phase} of {config.model_type} takes no {_option(key)}")
         elif value is not None and value < (0 if key == "kv" else 1):
-            complaints.append(f"'{key}' is too small: {value}")
+            complaints.append(f"{_option(key)} is too small: {value}")
     if not complaints:
         complaints += _limits(config, phase, {key: value or 0 for key, value in lengths.items()})
     if complaints:
         raise InputError([Diagnostic(text, path=config.name) for text in complaints])
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
 
 
 def _limits(config: TransformerConfig, phase: str, lengths: Mapping[str, int]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from sim.config import (
     data_dir,
     document_from_data,
     dump,
+    field_specs,
     find_resource,
     known_keys,
     list_resources,
@@ -44,6 +45,8 @@ __all__ = [
 ]
 
 CHIP_FOLDER = "hw_configs"
+
+_MODEL_SUFFIXES = (".onnx", ".json", ".csv")
 
 # A chip of one core without `interconnect:` sits on its memory: the one port is no limit beside DRAM and DMA.
 _NO_INTERCONNECT = {"topology": "crossbar", "shape": [1], "link_bandwidth": "1 PB/s", "hop_latency": "0 ps"}
@@ -210,6 +213,7 @@ def chip_from_document(document: Document) -> Chip:
         data["dram"] = {key: value for key, value in data["dram"].items() if key != "stacks"}
     if isinstance(data.get("technology"), str):
         complaints += _technology_complaints(document, data["technology"])
+    complaints += _misnamed_cores(document)
     cores = data.get("cores")
     if "interconnect" not in data and isinstance(cores, list) and [_count(core) for core in cores] == [1]:
         data["interconnect"] = _NO_INTERCONNECT
@@ -237,6 +241,9 @@ def chip_template() -> str:
 
 def _chip_path(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
+    if path.suffix in _MODEL_SUFFIXES:
+        hint = "a chip is a .yaml file, or a name that `lepton list chips` shows"
+        raise InputError(Diagnostic(f"'{path}' is a model file, not a chip", hint=hint))
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         return path
     return find_resource(CHIP_FOLDER, str(name_or_path), what="chip")
@@ -248,6 +255,23 @@ def _technology_complaints(document: Document, name: str) -> list[Diagnostic]:
     except InputError as error:
         return [document.complaint(("technology",), d.message, d.hint) for d in error.diagnostics]
     return []
+
+
+def _misnamed_cores(document: Document) -> list[Diagnostic]:
+    """Incomplete core kinds of a file with a parent, named almost as one that is complete."""
+    cores = document.data.get("cores")
+    inherits = any(at.file != document.name for at in document.positions.values())
+    if not inherits or not isinstance(cores, list) or not all(isinstance(core, dict) for core in cores):
+        return []
+    required = {spec.key for spec in field_specs(CoreKind) if spec.default is MISSING}
+    whole = [str(core["name"]) for core in cores if required <= core.keys()]
+    found = []
+    for i, core in enumerate(cores):
+        name = str(core.get("name"))
+        hint = "" if required <= core.keys() else did_you_mean(name, whole)
+        if hint:
+            found.append(document.complaint(("cores", i), f"the parent has no core kind '{name}'", hint))
+    return found
 
 
 def _count(core: object) -> object:

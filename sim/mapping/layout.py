@@ -92,8 +92,9 @@ def _exceeds_dram(graph: Graph, chip: Chip, total: int, copies: int) -> DoesNotF
     weights = sum(t.size_bytes for t in graph.tensors.values() if t.role == "weight")
     states = sum(t.size_bytes for t in graph.tensors.values() if t.role == "state")
     rest = max(0, total - weights - states)
+    cached = f"{states / 2**30:.2f} GiB states (key-value cache), " if states else ""
     parts = (
-        f"{weights / 2**30:.2f} GiB weights, {states / 2**30:.2f} GiB states (key-value cache), "
+        f"{weights / 2**30:.2f} GiB weights, {cached}"
         f"{rest / 2**30:.2f} GiB {'' if copies == 1 else 'in two copies of '}inputs and results"
     )
     levers = ["a larger dram.capacity", "a narrower --dtype", "a smaller --batch"]

@@ -37,6 +37,10 @@ def test_bad_gemm(spec: str) -> None:
     assert "expected gemm:MxNxK" in complaint(spec)
 
 
+def test_the_largest_tensor() -> None:
+    assert load_model("gemm:16777216x16777216x1").macs == 2**48
+
+
 def test_options_reach_the_graph() -> None:
     graph = load_model("resnet50", batch=8, dtype="int8")
     assert graph.items == 8
@@ -65,14 +69,19 @@ def test_generate_is_a_plan() -> None:
         ("resnet50", {"kv": 3, "seq": 5}, "seq, kv: do not apply to resnet50"),
         ("resnet50", {"dims": {"N": 1}}, "dims: does not apply to resnet50"),
         ("gemm:1x2x3", {"phase": "decode"}, "phase: does not apply to a GEMM"),
-        ("gpt2", {"phase": "decode", "seq": 4}, "decode of gpt2 takes no 'seq'"),
+        ("gpt2", {"phase": "decode", "seq": 4}, "decode of gpt2 takes no --seq"),
         ("gpt2", {"phase": "encode"}, "no phase 'encode'; it has: prefill, decode, generate"),
-        ("gpt2", {"new_tokens": 2}, "prefill of gpt2 takes no 'new_tokens'"),
-        ("gpt2", {"phase": "generate", "kv": 1}, "generate of gpt2 takes no 'kv'"),
-        ("gpt2", {"seq": 0}, "'seq' is too small: 0"),
-        ("bert_base", {"kv": 1}, "encode of bert takes no 'kv'"),
+        ("gpt2", {"new_tokens": 2}, "prefill of gpt2 takes no --new-tokens"),
+        ("gpt2", {"phase": "generate", "kv": 1}, "generate of gpt2 takes no --kv"),
+        ("gpt2", {"seq": 0}, "--seq is too small: 0"),
+        ("bert_base", {"kv": 1}, "encode of bert takes no --kv"),
         ("bert_base", {"phase": "generate", "new_tokens": 1}, "no phase 'generate'; it has: encode"),
         ("resnet50", {"batch": 0}, "batch must be positive, found 0"),
+        ("resnet50", {"batch": 2**31}, "batch must be at most 2,147,483,647, found 2147483648"),
+        ("gpt2", {"seq": 10**20}, "seq must be at most 4,194,304, found 100000000000000000000"),
+        ("gpt2", {"kv": 2**22 + 1}, "kv must be at most 4,194,304, found 4194305"),
+        ("gpt2", {"new_tokens": 2**22 + 1}, "new_tokens must be at most 4,194,304"),
+        ("gemm:16777217x16777216x1", {}, "tensor gemm [16777217x16777216] has more than 2^48 elements"),
         ("resnet50", {"dtype": "int9"}, "unknown dtype 'int9'; did you mean 'int8'?"),
         ("missing/model.onnx", {}, "missing/model.onnx: error: no such file"),
         ("missing.yaml", {}, "missing.yaml: error: no such file"),
@@ -87,11 +96,11 @@ def test_hugging_face_config(tmp_path: Path) -> None:
     for spec in (tmp_path, tmp_path / "config.json"):
         graph = load_model(str(spec), seq=4)
         assert (graph.name, graph.items) == (tmp_path.name, 4)
-    assert "prefill needs 'seq'" in complaint(str(tmp_path))
-    assert "decode needs 'kv'" in complaint(str(tmp_path), phase="decode")
+    assert "prefill needs --seq" in complaint(str(tmp_path))
+    assert "decode needs --kv" in complaint(str(tmp_path), phase="decode")
     both = complaint(str(tmp_path), phase="generate")
-    assert "needs 'new_tokens'" in both
-    assert "needs 'seq'" in both
+    assert "needs --new-tokens" in both
+    assert "needs --seq" in both
 
 
 def test_other_files(tmp_path: Path) -> None:

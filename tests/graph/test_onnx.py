@@ -109,6 +109,8 @@ def test_symbolic_dimensions_get_numbers(tmp_path: Path) -> None:
         load_onnx(path, {"bach": 8, "batch": 8, "x.1": 3})
     with pytest.raises(InputError, match="dimension batch cannot be 0"):
         load_onnx(path, {"batch": 0, "x.1": 3})
+    with pytest.raises(InputError, match=r"dimension batch cannot be 2147483648; .* at most 2,147,483,647"):
+        load_onnx(path, {"batch": 2**31, "x.1": 3})
 
 
 def test_shape_arithmetic_is_folded(tmp_path: Path) -> None:

@@ -196,3 +196,4 @@ def test_back_to_back_inputs_need_two_copies_in_dram() -> None:
         map_graph(graph, chip("tiny"), inputs=2, memo=MEMO)
     assert refused.value.needed == 4 * 1024 * 300_000
     assert "a single input (no --inputs)" in refused.value.levers
+    assert "(0.00 GiB weights, 1.14 GiB in two copies of inputs and results)" in refused.value.what
