@@ -255,3 +255,23 @@ def test_the_nine_networks_inside_the_onnx_package_simulate(name: str, macs: int
     assert isinstance(bound_s, float)
     assert bound_s <= latency_s <= 12 * bound_s
     assert without_time(report) == without_time(run(str(light_model_path(name)), chip))
+
+
+def test_inputs_that_only_fill_the_chip_are_not_sold_as_its_rate() -> None:
+    """Two inputs through eight stages end closer together than the DRAM could keep up with."""
+    few = run(
+        "resnet18", "lepton_m", partition="pipeline", inputs=2, overrides={"dram.bandwidth": "51.2 GB/s"}
+    )
+    bound_s, rate = few.values["bound_latency_s"], few.values["throughput_per_s"]
+    assert isinstance(bound_s, float)
+    assert not few.facts["steady"]
+    assert rate == pytest.approx(1 / bound_s)
+
+
+@pytest.mark.parametrize("model", ["resnet18", "depthwise3x3", "gpt2", "unet"])
+def test_macs_are_those_of_the_tiles(model: str) -> None:
+    """Operators, cores and graph agree on the work, each counted in its own way."""
+    graph, _, program = plan(model, "lepton_m", dtype="int8", **({"seq": 16} if model == "gpt2" else {}))
+    rows = [(op, n) for s, n in zip(program.segments, program.repeats, strict=True) for op in s.ops]
+    assert sum(op.macs * n for op, n in rows) == graph.macs
+    assert sum(sum(op.mapping.get("core_macs", {}).values()) * n for op, n in rows) == graph.macs

@@ -20,12 +20,12 @@ Int64 = npt.NDArray[np.int64]
 
 
 def array_actions(
-    nest: Nest, gemm: GemmShape, results: int, kind: CoreKind, dataflow: str, parts: int
+    nest: Nest, macs: int, gemm: GemmShape, results: int, kind: CoreKind, dataflow: str, parts: int
 ) -> dict[str, float]:
     """Counts of a contraction on arrays. `gemm` holds every tile; `results` elements leave the accumulators, each
     the sum of `parts` parts of as many cores.
 
-    `macs` are the useful ones (the operator's own, without padding of the array), `array_peak_macs` what the
+    `macs` are the useful ones (those of the tiles, without padding of the array), `array_peak_macs` what the
     arrays could have done in the cycles they were held.
     """
     array = kind.array
@@ -42,7 +42,7 @@ def array_actions(
     )
     cycles = float(hold.sum())
     found = {
-        "macs": float(nest.macs),
+        "macs": float(macs),
         "array_cycles": cycles,
         "array_peak_macs": cycles * array.pe_count * float(array.rate(dtype)),
         "sram_read_bytes": float((left * bits[0] + right * bits[1]).sum()) / 8 + extra_bytes,
@@ -62,10 +62,10 @@ def array_actions(
     return _with_passes(found, nest.drain, results)
 
 
-def vector_actions(nest: Nest, results: int, read_bytes: int) -> dict[str, float]:
+def vector_actions(nest: Nest, macs: int, results: int, read_bytes: int) -> dict[str, float]:
     """Counts of a nest on the vector unit: `results` elements made from `read_bytes` of operands."""
     found = {
-        "macs": float(nest.macs),
+        "macs": float(macs),
         "sram_read_bytes": float(read_bytes),
         "sram_write_bytes": results * DTYPE_BITS[nest.out.tensor.dtype] / 8,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,11 +32,13 @@ def describe_step(
     start, stop = loops.boxes(nest.out, owners, loops.result_last)
     results = int((stop - start).prod(axis=-1).sum())
     dtype = nest.operands[0].tensor.dtype
+    core_macs = _core_macs(loops)
+    macs = sum(core_macs.values())
     if tiling.unit == "array":
         parts = len(loops.cores) // len(owners)
-        counts = array_actions(nest, loops.gemm, results, kind, tiling.dataflow, parts)
+        counts = array_actions(nest, macs, loops.gemm, results, kind, tiling.dataflow, parts)
     else:
-        counts = vector_actions(nest, results, _read_bytes(loops))
+        counts = vector_actions(nest, macs, results, _read_bytes(loops))
     names = [dim.name for dim in nest.dims]
     cuts = tiling.cuts(nest)
     mapping = {
@@ -47,22 +51,26 @@ def describe_step(
         "resident": [o.tensor.name for o, here in zip(nest.operands, step.resident, strict=True) if here],
         "utilization": counts["macs"] / counts["array_peak_macs"] if tiling.unit == "array" else 0.0,
         "notes": _notes(op, step, kind, counts, available),
-        "core_macs": _core_macs(loops),
+        "core_macs": core_macs,
         "estimate_s": tiling.latency_s,
     }
-    return OpRow(
-        nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), nest.macs, counts, mapping, number
-    )
+    return OpRow(nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), macs, counts, mapping, number)
 
 
 def _core_macs(loops: Loops) -> dict[int, int]:
-    """Multiply-accumulates of each core; a transposed convolution's nominal ones in proportion to its tiles."""
+    """Multiply-accumulates of each core, summed over its tiles: the check against the graph's rests on them.
+
+    A transposed convolution's tiles count taps that fall between input rows; they are scaled to its nominal ones.
+    """
     if not loops.nest.contraction:
         return {}
     gemm = loops.gemm
-    work = (gemm.count * gemm.m * gemm.n * gemm.k).sum(axis=1)
-    share = loops.nest.macs / int(work.sum())
-    return {core: round(macs * share) for core, macs in zip(loops.cores.tolist(), work.tolist(), strict=True)}
+    work = (gemm.count * gemm.m * gemm.n * gemm.k).sum(axis=1).tolist()
+    if loops.nest.kind == "conv_transpose":
+        nominal, dense = loops.nest.macs, sum(work)
+        done = [0, *(nominal * part // dense for part in itertools.accumulate(work))]
+        work = [after - before for before, after in itertools.pairwise(done)]
+    return dict(zip(loops.cores.tolist(), work, strict=True))
 
 
 MOVES = frozenset({"transpose", "concat", "slice", "pad", "gather", "cache_update"})

@@ -70,12 +70,16 @@ def make_plan(
                 graph, chip, steps, planner.roots, reuse=not assignment.stages, copies=min(inputs, 2)
             )
             return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments)
-        crowding = [span for span in spans if span.last > span.first and span.name not in banned]
+        crowding = [span for span in spans if span.last > span.first]
         if not crowding:
             break
         banned |= {max(crowding, key=lambda span: span.size_bytes).name.removeprefix("kept:")}
     raise DoesNotFit(
-        "the buffers of one operator", planner.streaming_peak, chip.cores[0].sram.size_bytes, "scratchpad"
+        "the buffers of one operator",
+        planner.streaming_peak,
+        min(kind.sram.size_bytes for kind in chip.cores),
+        "the scratchpad of a core, beside the results kept there",
+        ("a larger sram.size", "another --partition", "a smaller model input"),
     )
 
 

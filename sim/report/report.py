@@ -135,8 +135,8 @@ def build_report(
     """Check the laws of the run and account for its time, bytes and energy; without a timeline, by the closed form.
 
     `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. `facts` are the
-    program's and `closed_form_latency_s`, of one input. Raises InvariantViolation where the run breaks a law,
-    InputError where the technology lacks a cost.
+    program's, `closed_form_latency_s` of one input, and `steady`: whether the inputs were enough to see the steady
+    rate. Raises InvariantViolation where the run breaks a law, InputError where the technology lacks a cost.
     """
     run = account(program, timeline, chip, technology, graph)
     return Report(
@@ -151,7 +151,11 @@ def build_report(
         },
         overlap_ps=tables.overlap_ps(run),
         elapsed_s=run.latency_ps / PS_PER_S,
-        facts={**program.facts, "closed_form_latency_s": run.closed_form_ps / PS_PER_S},
+        facts={
+            **program.facts,
+            "closed_form_latency_s": run.closed_form_ps / PS_PER_S,
+            "steady": _is_steady(run, graph.items),
+        },
         manifest=build_manifest(graph, chip, options, wall_s),
     )
 
@@ -164,9 +168,8 @@ def _summary(
     energy_j = sum(run.energy_j(component) for component in COMPONENTS)
     inputs = len(run.input_ends)
     rate = throughput_per_s(run.input_ends, graph.items)
-    if run.bound.seconds:
-        # Few inputs end closer together than the chip can keep up: what fills it is not the steady state.
-        rate = min(rate, graph.items / run.bound.seconds)
+    if not _is_steady(run, graph.items):
+        rate = graph.items / run.bound.seconds
     return {
         "workload": graph.name,
         "chip": run.chip.name,
@@ -201,6 +204,13 @@ def _summary(
         **_token_times(run),
         "wall_s": wall_s,
     }
+
+
+def _is_steady(run: Account, items: int) -> bool:
+    """Do the inputs end no closer together than the chip can keep up with for ever? The first few may: they filled
+    an empty chip."""
+    rate = throughput_per_s(run.input_ends, items)
+    return not run.bound.seconds or rate <= items / run.bound.seconds * (1 + 1e-9)
 
 
 def _main_dtype(run: Account) -> str | None:

@@ -317,6 +317,8 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for note, names in about.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"  note: {names[0]}{more}: {note}"
+    if not report.facts["steady"]:
+        yield "  note: too few inputs to see the steady rate: the throughput shown is what the bound allows"
     if report.manifest["configuration"].get("cache"):
         yield "  note: the chip's shared cache is not modelled yet: loads and stores bypass it"
     for where in ("scratchpad", "dram"):

@@ -297,3 +297,4 @@ def test_few_inputs_never_seem_faster_than_the_bound() -> None:
     assert isinstance(latency_s, float)
     assert utilization == pytest.approx(alone * latency_s * rate)
     assert (two["inputs"], two["dtype"]) == (2, "int8")
+    assert two.facts["steady"]
