@@ -1,10 +1,10 @@
-"""Tile search: every sensible way to cut one loop nest over cores and into tiles, evaluated at once in NumPy."""
+"""Tile search: the fastest of every sensible way to cut one loop nest over cores and into tiles."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from sim.cost.estimate import Cuts, Estimate, Site, estimate, loop_order
 from sim.errors import DoesNotFit
-from sim.graph.nest import DimRole, Nest
-from sim.mapping.grid import bounds, counts, largest_part
+from sim.graph.nest import Nest
+from sim.mapping.candidates import ROLES, Candidates, candidates
+from sim.mapping.grid import bounds
 
 Int64 = npt.NDArray[np.int64]
 
-ROLES: tuple[DimRole, ...] = ("g", "m", "n", "k")
 ALL_ROLES = frozenset(ROLES)
 MAX_SPLITS = 28
 """Partitions over cores tried per nest, those that use most cores first."""
@@ -28,6 +28,9 @@ MAX_REDUCTION_CORES = 8
 
 SLACK = 1.02
 """Among candidates within 2 % of the fastest, the one with the least DRAM traffic, then fewest transfers, wins."""
+
+FIRST_BATCH = 2048
+"""Candidates evaluated at first; each further batch is twice as large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,15 @@ class Limits:
     units: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The winner (its cuts and estimate among others, and its place there), and the least (scratchpad, accumulator)
+    bytes that any candidate needs; of all of them, where none fits."""
+
+    winner: tuple[Cuts, Estimate, int] | None
+    need: tuple[int, int]
+
+
 def search(
     nest: Nest,
     site: Site,
@@ -94,13 +106,12 @@ def search(
                 if best is not None and unit == "vector" and vector_floor_s(nest, site) >= best.latency_s:
                     continue
                 quanta = cut_quanta(nest, site, unit, dataflow)
-                cuts, resident = _candidates(nest, local, quanta, unit, coarse)
-                cost = estimate(nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident)
-                chosen, needed = _choose(cost, site, limit)
-                smallest = min(smallest, needed) if smallest else needed
-                if chosen is None:
+                space = candidates(nest, site, local, quanta, unit, coarse)
+                result = _best(space, site, dataflow, unit, limit)
+                smallest = min(smallest, result.need) if smallest else result.need
+                if result.winner is None:
                     continue
-                found = _tiling(nest, cuts, quanta, unit, dataflow, cost, chosen)
+                found = _tiling(nest, *result.winner, quanta, unit, dataflow)
                 if best is None or found.latency_s < best.latency_s:
                     best = found
             if best is not None:
@@ -170,110 +181,60 @@ def cut_quanta(nest: Nest, site: Site, unit: str, dataflow: str) -> tuple[int, .
     return tuple(found)
 
 
-def _candidates(
-    nest: Nest,
-    local: Mapping[tuple[int, ...], tuple[bool, ...]],
-    quanta: tuple[int, ...],
-    unit: str,
-    coarse: bool,
-) -> tuple[Cuts, npt.NDArray[np.bool_]]:
-    rows: list[Int64] = []
-    split_rows: list[Int64] = []
-    resident_rows: list[npt.NDArray[np.bool_]] = []
-    for split, here in local.items():
-        if unit == "vector" and any(split[dim] > 1 for dim in nest.role("k")):
-            continue
-        steps = _step_candidates(nest, split, quanta, unit, coarse)
-        rows.append(steps)
-        split_rows.append(np.broadcast_to(np.array(split, np.int64), steps.shape))
-        resident_rows.append(np.broadcast_to(np.array(here, np.bool_), (len(steps), len(nest.operands))))
-    steps = np.concatenate(rows)
-    chosen = np.concatenate(split_rows)
-    resident = np.concatenate(resident_rows)
-    # Both loop orders only where they differ: more than one tile in rows and in columns.
-    rows_cut = steps[:, nest.role("m")].prod(axis=1) > 1
-    columns_cut = (
-        steps[:, nest.role("n")].prod(axis=1) > 1 if nest.role("n") else np.zeros(len(steps), np.bool_)
-    )
-    both = np.flatnonzero(rows_cut & columns_cut)
-    columns_first = np.concatenate([np.zeros(len(steps), np.bool_), np.ones(len(both), np.bool_)])
-    steps, chosen = np.concatenate([steps, steps[both]]), np.concatenate([chosen, chosen[both]])
-    resident = np.concatenate([resident, resident[both]])
-    tile = tuple(
-        largest_part(dim.extent, chosen[:, index] * steps[:, index], quanta[index])
-        for index, dim in enumerate(nest.dims)
-    )
-    return Cuts(chosen, steps, columns_first, tile), resident
-
-
-def _step_candidates(
-    nest: Nest, split: tuple[int, ...], quanta: tuple[int, ...], unit: str, coarse: bool
-) -> Int64:
-    """Tiles per core [candidates, dims]. Within a role, an inner dimension is cut only where the outer ones are
-    cut down to single indices, so that tiles stay contiguous in memory. Where cuts have a granule, tiles of a few
-    whole granules are always among the candidates."""
-    tables: list[Int64] = []
-    for role in ROLES:
-        dims = nest.role(role)
-        if not dims:
-            continue
-        chunks = [nest.dims[dim].extent // split[dim] for dim in dims]
-        cuts = (
-            [[1] * len(dims)]
-            if role == "k" and unit == "vector"
-            else list(_cut_table(tuple(chunks), tuple(quanta[dim] for dim in dims), coarse))
-        )
-        tables.append(np.array(cuts, np.int64))
-    index = np.indices([len(table) for table in tables]).reshape(len(tables), -1)
-    steps = np.empty((index.shape[1], len(nest.dims)), np.int64)
-    used = [nest.role(role) for role in ROLES if nest.role(role)]
-    for table, rows, dims in zip(tables, index, used, strict=True):
-        steps[:, dims] = table[rows]
-    for outer, inner in nest.nested:
-        single = steps[:, outer] * split[outer] == nest.dims[outer].extent
-        steps = steps[single | (steps[:, inner] == 1)]
-    return steps
-
-
-def _whole_granules(extent: int, quantum: int) -> set[int]:
-    """Numbers of parts that give tiles of 1, 2, 3, 4, 6, ... granules."""
-    blocks = -(-extent // quantum)
-    return {-(-blocks // size) for size in counts(blocks, 4096)} if quantum > 1 else set()
-
-
-@lru_cache(maxsize=4096)
-def _cut_table(chunks: tuple[int, ...], quanta: tuple[int, ...], coarse: bool) -> tuple[tuple[int, ...], ...]:
-    """Cuts of nested dimensions with these indices per core, outermost first."""
-    found = [(1,) * len(chunks)]
-    for position, extent in enumerate(chunks):
-        innermost = position == len(chunks) - 1
-        inside = (1,) * (len(chunks) - position - 1)
-        found += [
-            (*chunks[:position], parts, *inside)
-            for parts in sorted({*counts(extent, 4096), *_whole_granules(extent, quanta[position])})
-            if parts > 1 and not (coarse and innermost and extent > 16 and extent // parts < 4)
-        ]
-    return tuple(found)
-
-
-def _choose(cost: Estimate, site: Site, limit: int) -> tuple[int | None, tuple[int, int]]:
-    """Index of the best candidate that fits, and the least (scratchpad, accumulator) bytes any candidate needs."""
+def _best(space: Candidates, site: Site, dataflow: str, unit: str, limit: int) -> _Found:
+    """The best candidate that fits `limit` bytes of scratchpad. Candidates are evaluated in batches, lowest floors
+    first, until no floor is left below the slack around the best latency; so the choice is that among all."""
     accumulator = site.kind.accumulator
-    fits = cost.sram_bytes <= limit
-    if accumulator is not None:
-        fits &= cost.accumulator_bytes <= accumulator.size_bytes
-    least = int(np.argmin(cost.sram_bytes))
-    need = (int(cost.sram_bytes[least]), int(cost.accumulator_bytes.min()))
-    if not fits.any():
-        return None, need
-    latency = np.where(fits, cost.latency_s, np.inf)
-    close = np.flatnonzero(latency <= latency.min() * SLACK)
-    ranked = np.lexsort((cost.transfers[close], cost.dram_bytes[close]))
-    return int(close[ranked[0]]), need
+    parts: list[tuple[Int64, Cuts, Estimate, npt.NDArray[np.bool_]]] = []
+    left, batch, best_s = np.arange(len(space.floor_s)), FIRST_BATCH, math.inf
+    while len(left):
+        now, left = _lowest(space.floor_s, left, batch)
+        batch *= 2
+        cuts, resident, which = space.cuts(now)
+        if len(which):
+            cost = estimate(space.nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident)
+            fits = cost.sram_bytes <= limit
+            if accumulator is not None:
+                fits &= cost.accumulator_bytes <= accumulator.size_bytes
+            parts.append((which, cuts, cost, fits))
+            best_s = min(best_s, float(cost.latency_s[fits].min(initial=math.inf)))
+            # The floor is exact arithmetic on other operands: leave room for rounding.
+            left = left[space.floor_s[left] <= best_s * SLACK * (1 + 1e-9)]
+    return _choose(space.nest, parts, best_s)
+
+
+def _lowest(floor_s: npt.NDArray[np.float64], left: Int64, size: int) -> tuple[Int64, Int64]:
+    """About `size` of the candidates `left`, those with the lowest floors, and the others; both in order."""
+    if len(left) <= size:
+        return left, left[:0]
+    floors = floor_s[left]
+    low = floors <= np.partition(floors, size)[size]
+    return left[low], left[~low]
+
+
+def _choose(
+    nest: Nest, parts: Sequence[tuple[Int64, Cuts, Estimate, npt.NDArray[np.bool_]]], best_s: float
+) -> _Found:
+    """The winner among the evaluated, and the least (scratchpad, accumulator) bytes any of them needs."""
+    close: list[tuple[float, int, int, int, int]] = []
+    scratchpad: list[tuple[int, int]] = []
+    for part, (which, _, cost, fits) in enumerate(parts):
+        scratchpad.append((int(cost.sram_bytes.min()), int(cost.accumulator_bytes.min())))
+        near = np.flatnonzero(fits & (cost.latency_s <= best_s * SLACK)) if best_s < math.inf else ()
+        close += [
+            (float(cost.dram_bytes[at]), int(cost.transfers[at]), int(which[at]), part, int(at))
+            for at in near
+        ]
+    need = min(one for one, _ in scratchpad), min(other for _, other in scratchpad)
+    if not close:
+        return _Found(None, need)
+    *_, part, at = min(close)
+    _, cuts, cost, _ = parts[part]
+    return _Found((cuts, cost, at), need)
 
 
 def _tiling(
-    nest: Nest, cuts: Cuts, quanta: tuple[int, ...], unit: str, dataflow: str, cost: Estimate, index: int
+    nest: Nest, cuts: Cuts, cost: Estimate, index: int, quanta: tuple[int, ...], unit: str, dataflow: str
 ) -> Tiling:
     return Tiling(
         tuple(int(s) for s in cuts.splits[index]),

@@ -83,7 +83,9 @@ def array_counts(graph: Graph, folder: Path, parts: int) -> dict[str, float]:
     (step,) = make_plan(graph, target, Fabric(target), assignment).steps
     gemm = Loops(step.nest, step.tiling, np.array(step.cores)).gemm
     results = step.nest.out.tensor.elements
-    return array_actions(step.nest, step.nest.macs, gemm, results, target.cores[0], step.tiling.dataflow, parts)
+    return array_actions(
+        step.nest, step.nest.macs, gemm, results, target.cores[0], step.tiling.dataflow, parts
+    )
 
 
 @pytest.mark.parametrize(("parts", "rounds"), [(2, 1), (3, 2), (4, 2), (7, 3), (8, 3)])

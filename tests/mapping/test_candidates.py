@@ -1,0 +1,98 @@
+"""Candidates that the search leaves out could not have won: against evaluating every one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from operator_graphs import GRAPHS, chip
+
+from sim.cost.estimate import Site, estimate, loop_order
+from sim.graph.builder import GraphBuilder
+from sim.graph.graph import Graph
+from sim.graph.nest import Nest, channels_last, nests
+from sim.mapping import search as searching
+from sim.mapping.candidates import candidates
+from sim.mapping.fabric import Fabric
+from sim.mapping.plan import make_site, usable_units
+from sim.mapping.search import ALL_ROLES, SLACK, Limits, cut_quanta, search, split_candidates
+
+
+def _conv(batch: int, channels: int, size: int, filters: int, kernel: int, stride: int) -> Graph:
+    b = GraphBuilder("conv", "int8")
+    x = b.input("x", (batch, channels, size, size))
+    return b.build([b.conv(x, filters, kernel, stride, padding="same" if stride == 1 else 0)])
+
+
+def _gemm(m: int, k: int, n: int) -> Graph:
+    b = GraphBuilder("gemm", "int8")
+    return b.build([b.linear(b.input("x", (m, k)), n)])
+
+
+CASES: list[tuple[str, Callable[[], Graph]]] = [
+    *((on, GRAPHS[name]) for on in ("small", "ring") for name in ("conv grouped", "matmul", "conv_transpose")),
+    ("small", GRAPHS["concat"]),
+    ("tiny", GRAPHS["resize"]),
+    ("lepton_m", lambda: _conv(1, 64, 56, 64, 3, 1)),
+    ("lepton_m", lambda: _conv(2, 256, 14, 512, 1, 2)),
+    ("lepton_m", lambda: _gemm(1, 4096, 4096)),
+    ("lepton_s", lambda: _gemm(128, 768, 3072)),
+    ("lepton_s", lambda: _conv(1, 16, 30, 30, 5, 1)),
+]  # fmt: skip
+
+
+def _sites(on: str) -> list[Site]:
+    """The chip's own, and one whose transfers take ten times as long: another term of the estimate is the largest."""
+    target = chip(on)
+    site = make_site(target, Fabric(target), target.cores[0], tuple(range(target.core_count)))
+    return [site, replace(site, head_latency_s=site.head_latency_s * 10)]
+
+
+def _resident(nest: Nest, split: tuple[int, ...]) -> tuple[bool, ...]:
+    """Every second operand, under every second partition: the floor must not count their loads."""
+    return tuple((index + sum(split)) % 2 == 0 for index in range(len(nest.operands)))
+
+
+@pytest.mark.parametrize(("on", "build"), CASES)
+def test_the_search_finds_what_evaluating_everything_finds(
+    on: str, build: Callable[[], Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small batches: the floors decide about almost everything.
+    monkeypatch.setattr(searching, "FIRST_BATCH", 16)
+    graph = build()
+    last = channels_last(graph)
+    for nest in [found for op in graph.ops for found in nests(op, graph.tensors, last)]:
+        for site in _sites(on):
+            local = {split: _resident(nest, split) for split in split_candidates(nest, site, ALL_ROLES)}
+            size = site.kind.sram.size_bytes
+            for unit in usable_units(nest, site.kind):
+                for dataflow in ("weight_stationary", "output_stationary"):
+                    chosen = search(nest, site, Limits(size // 2, size, (unit,)), dataflow, local)
+                    assert (chosen.splits, chosen.steps, chosen.order) == _best_of_all(
+                        nest, site, local, unit, dataflow, size // 2
+                    )
+
+
+def _best_of_all(
+    nest: Nest,
+    site: Site,
+    local: dict[tuple[int, ...], tuple[bool, ...]],
+    unit: str,
+    dataflow: str,
+    limit: int,
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The least DRAM traffic, then the fewest transfers, among the coarse candidates within the slack of the
+    fastest. Checks the floor of every candidate on the way."""
+    space = candidates(nest, site, local, cut_quanta(nest, site, unit, dataflow), unit, coarse=True)
+    cuts, resident, which = space.cuts(np.arange(len(space.floor_s)))
+    cost = estimate(nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident)
+    assert (space.floor_s[which] <= cost.latency_s * (1 + 1e-12)).all()
+    fits = cost.sram_bytes <= limit
+    if site.kind.accumulator is not None:
+        fits &= cost.accumulator_bytes <= site.kind.accumulator.size_bytes
+    close = np.flatnonzero(fits & (cost.latency_s <= cost.latency_s[fits].min() * SLACK))
+    at = min(close.tolist(), key=lambda i: (cost.dram_bytes[i], cost.transfers[i], which[i]))
+    order = loop_order(nest, bool(cuts.columns_first[at]))
+    return tuple(cuts.splits[at].tolist()), tuple(cuts.steps[at].tolist()), order
