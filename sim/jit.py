@@ -27,9 +27,37 @@ def jit(function: F) -> F:
     import numba
 
     try:
-        return cast(F, numba.njit(cache=True, error_model="numpy", nogil=True)(function))
+        compiled = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
     except RuntimeError:  # no folder on this machine can be written: compile anew in every process
         return cast(F, numba.njit(error_model="numpy", nogil=True)(function))
+    _watch_callees(compiled)
+    return cast(F, compiled)
+
+
+def callee_files(function: Any) -> tuple[str, ...]:
+    """Files, sorted, of the compiled functions of other files that a function may call, directly or not: of all that
+    its file has imported."""
+    seen: dict[str, Any] = {function.__code__.co_filename: function}
+    waiting = [function]
+    while waiting:
+        for value in waiting.pop().__globals__.values():
+            callee = getattr(value, "py_func", None)
+            if callee is not None and callee.__code__.co_filename not in seen:
+                seen[callee.__code__.co_filename] = callee
+                waiting.append(callee)
+    return tuple(sorted(set(seen) - {function.__code__.co_filename}))
+
+
+def _watch_callees(compiled: Any) -> None:
+    """Make the machine code on disk out of date when the file of a callee changes.
+
+    Numba looks at the file of the function only, although what it calls is compiled into it.
+    """
+    files = callee_files(compiled.py_func)
+    if files:
+        index = compiled._cache._cache_file
+        stamps = [(Path(file).stat().st_mtime, Path(file).stat().st_size) for file in files]
+        index._source_stamp = (index._source_stamp, *stamps)
 
 
 def choose_cache_folder() -> None:

@@ -30,6 +30,9 @@ MIN_LINK_CAPACITY = 1 << 10
 MAX_LINK_CAPACITY = 1 << 40
 MAX_ROUTE_WEIGHT = 1 << 16
 MAX_TASK_BYTES = 1 << 38
+MAX_ADDRESS = 1 << 60
+"""Highest address in DRAM; beside its number, the tag of a line holds two flags."""
+
 MAX_TICKS = 1 << 62
 """No time may reach this (53 days); so the sum of a time and a duration still fits an int64."""
 
@@ -108,6 +111,7 @@ class Segment:
     op: Int32
     ops: tuple[OpRow, ...]
     functional: Functional | None = None
+    probes: Probes | None = None
 
     @property
     def tasks(self) -> int:
@@ -162,12 +166,70 @@ class Functional:
     size_bytes: Int64
 
 
+class Policy(IntEnum):
+    """What a transfer does with lines of DRAM that the cache does not hold (see sim/hw/tags.py)."""
+
+    CACHE = 0
+    BYPASS = 1
+    PIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class TagStore:
+    """The shape of the chip's cache; `line_bytes` may be several lines of the chip's taken together."""
+
+    sets: int
+    ways: int
+    line_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """The transfers of a segment that look into the cache when they issue; one entry per transfer unless said.
+
+    task int32, ascending · write bool · policy int8 (Policy) · tensor int32 (row of `tensors`) · address int64 ·
+    run_bytes int64 · count, pitch int64 [probes, levels]: the region of DRAM is `run_bytes` at `address`, repeated
+    `count` times at `pitch` bytes for each level, the last innermost; its bytes are the task's. hit_route int32,
+    hit_dur int64: the way of what hits and its head latency; `route` and `dur` of the task are those of what misses.
+    rest_route int32: the way between cache and DRAM of evicted lines and of the rest of lines filled for a part.
+    `shift` int64 [repeats, tensors]: bytes to add to the addresses of a tensor in each repeat of the segment in a
+    pass, as other layers have other weights.
+    """
+
+    task: Int32
+    write: npt.NDArray[np.bool_]
+    policy: Int8
+    tensor: Int32
+    address: Int64
+    run_bytes: Int64
+    count: Int64
+    pitch: Int64
+    hit_route: Int32
+    hit_dur: Int64
+    rest_route: Int32
+    tensors: tuple[str, ...]
+    shift: Int64
+
+    def addresses(self, repeat: int) -> Int64:
+        """Addresses in one repeat of the segment."""
+        moved: Int64 = self.address + self.shift[repeat, self.tensor]
+        return moved
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the columns."""
+        columns = (self.task, self.write, self.policy, self.tensor, self.address, self.run_bytes, self.count)
+        return sum(c.nbytes for c in (*columns, self.pitch, self.hit_route, self.hit_dur, self.rest_route))
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """Segments with their repeats, and the queues, links and routes they share.
 
-    Routes are compressed rows: route r crosses links `route_link[route_ptr[r]:route_ptr[r + 1]]` with the
-    integer weights beside them; `route_hops` counts the on-chip links of each.
+    `passes` lists (segments, times): so many segments, one after another, make a pass that runs so many times and
+    begins with an empty cache; `repeats` counts all passes. Default: one pass of all. Routes are compressed rows:
+    route r crosses links `route_link[route_ptr[r]:route_ptr[r + 1]]` with the integer weights beside them;
+    `route_hops` counts the on-chip links of each.
     """
 
     name: str
@@ -180,6 +242,8 @@ class Program:
     route_weight: Int32
     route_hops: Int32
     facts: Mapping[str, Any] = field(default_factory=dict)
+    cache: TagStore | None = None
+    passes: tuple[tuple[int, int], ...] = ()
 
     @property
     def tasks(self) -> int:
@@ -202,8 +266,20 @@ class Program:
         Raises InvariantViolation naming the first offending task. One vectorised pass per rule.
         """
         _validate_routes(self)
-        for segment in self.segments:
+        repeats = repeats_in_pass(self)
+        for segment, count in zip(self.segments, repeats, strict=True):
             _validate(self, segment)
+            if segment.probes is not None:
+                _validate_probes(self, segment, segment.probes, count)
+
+
+def repeats_in_pass(program: Program) -> tuple[int, ...]:
+    """How often each segment runs in one pass. Raises InvariantViolation where passes and repeats disagree."""
+    passes = program.passes or ((len(program.segments), 1),)
+    times = [count for size, count in passes for _ in range(size)]
+    if len(times) != len(program.repeats) or any(n % t for n, t in zip(program.repeats, times, strict=True)):
+        raise InvariantViolation(f"{program.name}: its passes are not made of its segments and their repeats")
+    return tuple(n // t for n, t in zip(program.repeats, times, strict=True))
 
 
 def ticks(cycles: npt.ArrayLike, clock_hz: int) -> Int64:
@@ -274,3 +350,41 @@ def _validate(program: Program, segment: Segment) -> None:
     refuse(moves & (segment.nbytes < 1), "is a transfer of nothing")
     dma = program.outstanding[segment.queue] > 0
     refuse(moves != dma, "is a transfer on a compute queue, or computes on a DMA queue")
+
+
+def _validate_probes(program: Program, segment: Segment, probes: Probes, repeats: int) -> None:
+    n, where = len(probes.task), f"segment {segment.name}"
+    cache, count, routes = program.cache, probes.count, len(program.route_ptr) - 1
+
+    def refuse(bad: npt.NDArray[np.bool_] | np.bool_, what: str) -> None:
+        if bad.any():
+            raise InvariantViolation(f"{where}: probe {int(np.flatnonzero(bad)[0])} {what}")
+
+    if cache is None or min(cache.sets, cache.ways, cache.line_bytes) < 1:
+        raise InvariantViolation(f"{where}: probes a cache that does not exist")
+    if count.ndim != 2 or probes.shift.shape != (repeats, len(probes.tensors)):
+        raise InvariantViolation(f"{where}: its probes have levels or shifts of another shape")
+    columns = (probes.write, probes.policy, probes.tensor, probes.address, probes.run_bytes, count)
+    others = (probes.hit_route, probes.hit_dur, probes.rest_route)
+    if any(len(c) != n for c in (*columns, *others)) or probes.pitch.shape != count.shape:
+        raise InvariantViolation(f"{where}: columns of its probes differ in length")
+    refuse((probes.task < 0) | (probes.task >= segment.tasks), "belongs to a task that does not exist")
+    refuse(np.diff(probes.task, prepend=-1) <= 0, "does not follow in order of tasks")
+    refuse(segment.route[probes.task] < 0, "belongs to a task that moves nothing")
+    refuse((probes.policy < 0) | (probes.policy > max(Policy)), "has an unknown policy")
+    refuse((probes.tensor < 0) | (probes.tensor >= len(probes.tensors)), "names a tensor that does not exist")
+    refuse((probes.run_bytes < 1) | (count < 1).any(axis=1), "is of an empty region")
+    refuse((probes.pitch < 0).any(axis=1), "has a negative pitch")
+    size = probes.run_bytes * count.prod(axis=1)
+    refuse(size != segment.nbytes[probes.task], "is not of as many bytes as its task moves")
+    lines = count.prod(axis=1) * (probes.run_bytes // cache.line_bytes + 2)
+    refuse(
+        lines * cache.line_bytes >= MAX_TASK_BYTES // 2, "touches lines of more bytes than a task may move"
+    )
+    reach = probes.address + ((count - 1) * probes.pitch).sum(axis=1) + probes.run_bytes
+    for repeat in range(repeats):
+        moved = probes.shift[repeat, probes.tensor]
+        refuse((probes.address + moved < 0) | (reach + moved > MAX_ADDRESS), "is of an address out of range")
+    for route in (probes.hit_route, probes.rest_route):
+        refuse((route < 0) | (route >= routes), "names a route that does not exist")
+    refuse((probes.hit_dur < 1) | (probes.hit_dur >= MAX_TICKS), "has a head latency out of range")

@@ -10,8 +10,7 @@ Three things make it fast, and none of them changes a tick.
 3.  The fair share falls apart into the connected components of flows and crowded links. Only components that
     hold a changed flow or link are computed anew; all others keep their rates.
 
-All machine code stands in this one file: Numba renews its cache when the file of a function changes, but not
-when a function that it calls changes elsewhere.
+The fair share is in sim/engine/sharing.py, the tags of the cache in sim/hw/tags.py.
 """
 
 from __future__ import annotations
@@ -20,37 +19,132 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from sim.cost.repeats import as_timeline, run_all
 from sim.engine import records
-from sim.engine.records import FOREVER, NONE, UNKNOWN, Int32, Int64, Records
+from sim.engine.records import BACKGROUND, FOREVER, NONE, UNKNOWN, Int32, Int64, Records
+from sim.engine.sharing import join, leave, settle, spread
 from sim.errors import InvariantViolation
+from sim.hw import tags as tag_store
+from sim.hw.tags import EVICTED, HIT, MISS, REST, empty_tags, probe, probe_all
 from sim.jit import jit
-from sim.program import MAX_TICKS, Program, Segment
-from sim.timeline import SegmentTimeline, Timeline
+from sim.program import BYTE_UNITS, MAX_TICKS, Probes, Program, Segment
+from sim.timeline import Probed, SegmentTimeline, Timeline
 
 Heads = list[tuple[int, np.int64]]
-"""Heap of (tick, task): when the head of a transfer arrives and its flow begins."""
+"""Heap of (tick, flow): when the head of a flow arrives and the flow begins. A flow's number is that of its task, or
+the number of tasks + PARTS x row of the probe + HIT, MISS or REST."""
+
+Lookups = list[tuple[int, np.int64]]
+"""Heap of (tick, task): who looks into the cache when."""
+
+PARTS = 3
 
 
 def run(program: Program) -> Timeline:
-    """Start and finish of every task, in ticks; each segment runs from an idle chip at tick 0.
+    """Start and finish of every task, in ticks; each segment runs from an idle chip at tick 0, with what the segment
+    before left in the cache.
 
     The program must be valid (`Program.validate`). Raises InvariantViolation where time runs out of 63 bits.
     """
-    segments = tuple(_run_segment(program, segment) for segment in program.segments)
-    return Timeline("compiled", segments, program.repeats)
+    machine = Machine(program)
+    return as_timeline("compiled", run_all(program, machine.begin_pass, machine.run, machine.same))
 
 
-def _run_segment(program: Program, segment: Segment) -> SegmentTimeline:
+class Machine:
+    """The chip from segment to segment: its tags."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        cache = program.cache
+        self.line_bytes, self.shape = 1, (1, 1)
+        if cache is not None:
+            sets, self.line_bytes = tag_store.coarse_line(
+                cache.sets, cache.line_bytes, _common_bytes(program)
+            )
+            self.shape = (sets, cache.ways)
+
+    def begin_pass(self) -> None:
+        self.tags = empty_tags(*self.shape)
+
+    def run(self, number: int, repeat: int, before: SegmentTimeline | None) -> SegmentTimeline:
+        """One repeat of a segment.
+
+        The cache is all that is left of the repeat before. If the probes find the same as in that one when they are
+        made in the order of that one, then this is what happens: the first probe takes place at the same tick and
+        finds the same, so that the second takes place at the same tick, and so on. Then nothing needs to be
+        simulated again.
+        """
+        segment = self.program.segments[number]
+        if segment.probes is not None and before is not None and before.probed is not None:
+            tags = self.tags.copy()
+            order = np.argsort(before.start[segment.probes.task], kind="stable")
+            found = _probe_in_order(tags, self.line_bytes, segment.probes, repeat, order)
+            if _equal(before.probed, found):
+                self.tags = tags
+                return before
+        return _run_segment(self.program, segment, repeat, self.tags, self.line_bytes)
+
+    @staticmethod
+    def same(before: SegmentTimeline, now: SegmentTimeline) -> bool:
+        return before is now
+
+
+def _common_bytes(program: Program) -> int:
+    """What every address, run and pitch that is probed is a multiple of."""
+    common = 0
+    for probes in (segment.probes for segment in program.segments if segment.probes is not None):
+        pitches = np.where(probes.count > 1, probes.pitch, 0)
+        for column in (probes.address, probes.run_bytes, pitches, probes.shift):
+            common = int(np.gcd(common, np.gcd.reduce(column, axis=None)))
+    return common
+
+
+def _probe_in_order(tags: Int64, line_bytes: int, probes: Probes, repeat: int, order: Int64) -> Int64:
+    """What the probes find, [probes, 4], made in an order."""
+    table, count, pitch = probes, np.array(probes.count, np.int64), np.array(probes.pitch, np.int64)
+    found = np.zeros((len(order), 4), np.int64)
+    address, run_bytes = table.addresses(repeat), np.array(table.run_bytes, np.int64)
+    write, policy = np.array(table.write, np.bool_), np.array(table.policy, np.int8)
+    probe_all(tags, line_bytes, order, address, run_bytes, count, pitch, write, policy, found)
+    return found
+
+
+def _equal(probed: Probed, found: Int64) -> bool:
+    columns = (probed.hit, probed.miss, probed.rest, probed.evicted)
+    return all(np.array_equal(column, found[:, part]) for part, column in enumerate(columns))
+
+
+def _run_segment(
+    program: Program, segment: Segment, repeat: int, tags: Int64, line_bytes: int
+) -> SegmentTimeline:
     tasks, queues, links = records.tasks(segment), records.queues(program), records.links(program)
     routes, hops = records.routes(program)
     flows, entries = records.flows(program, segment)
+    probes, count, pitch = records.probes(segment, repeat)
+    found = np.zeros((len(probes), 4), np.int64)
     pidx = np.array(segment.pidx, np.int32)  # a copy, as Numba compiles anew for a read-only array
-    _simulate(tasks, pidx, queues, routes, hops, links, flows, entries)
+    drained = _simulate(
+        tasks,
+        pidx,
+        queues,
+        routes,
+        hops,
+        links,
+        flows,
+        entries,
+        probes,
+        count,
+        pitch,
+        tags,
+        line_bytes,
+        found,
+    )
     start, finish = tasks["start"].copy(), tasks["finish"].copy()
     wrong = np.flatnonzero((finish < start) | (finish >= MAX_TICKS))
     if len(wrong):
         raise InvariantViolation(f"segment {segment.name}: task {wrong[0]} ends after 2^62 ticks, or never")
-    return SegmentTimeline(start, finish, int(finish.max(initial=0)))
+    probed = None if segment.probes is None else Probed(*(found[:, part].copy() for part in range(4)))
+    return SegmentTimeline(start, finish, max(int(finish.max(initial=0)), drained), probed)
 
 
 @jit
@@ -63,45 +157,67 @@ def _simulate(
     links: Records,
     flows: Records,
     entries: Records,
-) -> None:
-    """Fill in the start and the finish of every task."""
-    due = np.full(len(flows), FOREVER)  # finish of each active flow
+    probes: Records,
+    count: Int64,
+    pitch: Int64,
+    tags: Int64,
+    line_bytes: int,
+    found: Int64,
+) -> int:
+    """Fill in the start and the finish of every task, and what every probe finds; the tick at which the last flow
+    ends."""
+    due = np.empty(len(flows), np.int64)  # finish of each active flow
     stack = np.empty(len(queues), np.int32)
     touched_links = np.empty(len(links), np.int32)
     touched_flows = np.empty(len(flows), np.int32)
-    free_slots = list(range(len(flows) - 1, -1, -1))
+    free_slots = [0 for _ in range(0)]
     used = 0  # slots from here on have never held a flow
     heads = [(FOREVER, np.int64(0))]
-    _issue(_line_up(tasks, queues, stack), tasks, pidx, queues, stack, heads)
+    lookups = [(FOREVER, np.int64(0))]
+    _issue(_line_up(tasks, queues, stack), tasks, pidx, queues, stack, heads, lookups)
+    drained = 0
     next_due = FOREVER
-    now = heads[0][0]
+    now = min(heads[0][0], lookups[0][0])
     while now < FOREVER:
         height = link_count = flow_count = 0
+        changed = False
         for slot in range(used if next_due == now else 0):
             if due[slot] == now:
-                height = _finish(flows[slot].task, now, tasks, queues, stack, height)
-                link_count = _leave(slot, links, flows, entries, touched_links, link_count)
+                height = _end(slot, now, tasks, queues, probes, flows, stack, height)
+                link_count = leave(slot, links, flows, entries, touched_links, link_count)
                 flows[slot].task = NONE
                 due[slot] = FOREVER
                 free_slots.append(slot)
+                drained = now
+                changed = True
         while heads[0][0] == now:
-            _, task = heappop(heads)
-            slot = free_slots.pop()
-            used = max(used, slot + 1)
-            _begin(slot, int(task), now, tasks, routes, hops, flows, entries)
-            link_count = _join(slot, links, flows, entries, touched_links, link_count)
+            _, number = heappop(heads)
+            if len(free_slots) > 0:
+                slot = free_slots.pop()
+            else:
+                slot = used
+                used += 1
+                due[slot] = FOREVER
+            _begin(slot, int(number), now, tasks, probes, found, routes, hops, flows, entries)
+            link_count = join(slot, links, flows, entries, touched_links, link_count)
             touched_flows[flow_count] = slot
             flow_count += 1
-        _issue(height, tasks, pidx, queues, stack, heads)
-        active = len(flows) - len(free_slots)
-        link_count, flow_count = _spread(
-            links, flows, entries, touched_links, link_count, touched_flows, flow_count, active, used
-        )
-        _settle(now, links, flows, entries, touched_links[:link_count], touched_flows[:flow_count], due)
-        next_due = FOREVER
-        for slot in range(used):
-            next_due = min(next_due, due[slot])
-        now = min(next_due, heads[0][0])
+            changed = True
+        _issue(height, tasks, pidx, queues, stack, heads, lookups)
+        while lookups[0][0] == now:
+            _, number = heappop(lookups)
+            _look_up(int(number), now, tasks, probes, count, pitch, tags, line_bytes, found, heads)
+        if changed:
+            active = used - len(free_slots)
+            link_count, flow_count = spread(
+                links, flows, entries, touched_links, link_count, touched_flows, flow_count, active, used
+            )
+            settle(now, links, flows, entries, touched_links[:link_count], touched_flows[:flow_count], due)
+            next_due = FOREVER
+            for slot in range(used):
+                next_due = min(next_due, due[slot])
+        now = min(next_due, heads[0][0], lookups[0][0])
+    return drained
 
 
 @jit
@@ -127,7 +243,15 @@ def _look_at(task: int, queue: int, tasks: Records, queues: Records) -> None:
 
 
 @jit
-def _issue(height: int, tasks: Records, pidx: Int32, queues: Records, stack: Int32, heads: Heads) -> None:
+def _issue(
+    height: int,
+    tasks: Records,
+    pidx: Int32,
+    queues: Records,
+    stack: Int32,
+    heads: Heads,
+    lookups: Lookups,
+) -> None:
     """Issue every task whose start is known by now, beginning with the queues on the stack.
 
     A queue waits for one thing at a time, so that it is never twice on the stack.
@@ -142,7 +266,10 @@ def _issue(height: int, tasks: Records, pidx: Int32, queues: Records, stack: Int
             if queue.outstanding > 0:
                 queue.free = task.start
                 queue.flying += 1
-                heappush(heads, (task.start + task.dur, np.int64(queue.head)))
+                if task.probe == NONE:
+                    heappush(heads, (task.start + task.dur, np.int64(queue.head)))
+                else:
+                    heappush(lookups, (task.start, np.int64(queue.head)))
             else:
                 queue.free = task.start + task.hold
                 queue.finish = max(queue.finish, task.start + task.dur)
@@ -195,245 +322,107 @@ def _finish(task: int, now: int, tasks: Records, queues: Records, stack: Int32, 
 
 
 @jit
-def _begin(
-    slot: int,
+def _look_up(
     task: int,
     now: int,
     tasks: Records,
+    probes: Records,
+    count: Int64,
+    pitch: Int64,
+    tags: Int64,
+    line_bytes: int,
+    found: Int64,
+    heads: Heads,
+) -> None:
+    """Probe the cache for a transfer that issues now, and send the heads of its flows on their way."""
+    row = tasks[task].probe
+    look, bytes_found = probes[row], found[row]
+    probe(
+        tags,
+        line_bytes,
+        look.address,
+        look.run_bytes,
+        count[row],
+        pitch[row],
+        look.write,
+        look.policy,
+        bytes_found,
+    )
+    first = len(tasks) + PARTS * row
+    look.open = 0
+    if bytes_found[HIT] > 0:
+        look.open += 1
+        heappush(heads, (now + look.hit_dur, np.int64(first + HIT)))
+    if bytes_found[MISS] > 0:
+        look.open += 1
+        heappush(heads, (now + tasks[task].dur, np.int64(first + MISS)))
+    if bytes_found[REST] + bytes_found[EVICTED] > 0:
+        heappush(heads, (now + tasks[task].dur, np.int64(first + REST)))
+
+
+@jit
+def _end(
+    slot: int,
+    now: int,
+    tasks: Records,
+    queues: Records,
+    probes: Records,
+    flows: Records,
+    stack: Int32,
+    height: int,
+) -> int:
+    """End the transfer of a flow, if this was its last one; the height of the stack of queues that are awake."""
+    task = flows[slot].task
+    if task == BACKGROUND:
+        return height
+    row = tasks[task].probe
+    if row != NONE:
+        probes[row].open -= 1
+        if probes[row].open > 0:
+            return height
+    return _finish(task, now, tasks, queues, stack, height)
+
+
+@jit
+def _begin(
+    slot: int,
+    number: int,
+    now: int,
+    tasks: Records,
+    probes: Records,
+    found: Int64,
     routes: Records,
     hops: Records,
     flows: Records,
     entries: Records,
 ) -> None:
-    """Make the flow of a transfer."""
-    flow, route = flows[slot], routes[tasks[task].route]
-    flow.task = task
-    flow.remaining = tasks[task].units
+    """Make the flow of this number."""
+    flow = flows[slot]
+    if number < len(tasks):
+        flow.task = number
+        flow.remaining = tasks[number].units
+        route = routes[tasks[number].route]
+    else:
+        row, part = (number - len(tasks)) // PARTS, (number - len(tasks)) % PARTS
+        flow.task = probes[row].task
+        if part == REST:
+            flow.task = BACKGROUND
+            flow.remaining = (found[row, REST] + found[row, EVICTED]) * BYTE_UNITS
+            route = routes[probes[row].rest_route]
+        elif part == HIT:
+            flow.remaining = found[row, HIT] * BYTE_UNITS
+            route = routes[probes[row].hit_route]
+        else:
+            flow.remaining = found[row, MISS] * BYTE_UNITS
+            route = routes[tasks[probes[row].task].route]
     flow.since = now
     flow.rate = 0
     flow.cap = route.cap
     flow.touched = True
+    flow.entry = slot * (len(entries) // len(flows))
     flow.end = flow.entry
     for hop in range(route.hop, route.end):
         entries[flow.end].link = hops[hop].link
         entries[flow.end].weight = hops[hop].weight
+        entries[flow.end].flow = slot
         flow.end += 1
-
-
-@jit
-def _crowded(link: int, links: Records) -> bool:
-    """Whether the link may bind. If it is not crowded its share stays above the rate of every flow on it."""
-    return bool(links[link].flows > 1 and links[link].demand > links[link].capacity)
-
-
-@jit
-def _touch(link: int, links: Records, touched_links: Int32, count: int) -> int:
-    """Add a crowded link to the touched ones; how many those are."""
-    if links[link].touched or not _crowded(link, links):
-        return count
-    links[link].touched = True
-    touched_links[count] = link
-    return count + 1
-
-
-@jit
-def _join(
-    slot: int, links: Records, flows: Records, entries: Records, touched_links: Int32, count: int
-) -> int:
-    """Put a flow on its links; how many links are touched."""
-    for number in range(flows[slot].entry, flows[slot].end):
-        entry = entries[number]
-        link = links[entry.link]
-        link.flows += 1
-        link.weight += entry.weight
-        link.demand += entry.weight * (flows[slot].cap + 1)
-        entry.before, entry.after = NONE, link.first
-        if link.first != NONE:
-            entries[link.first].before = number
-        link.first = number
-        link.offer = max(1, link.capacity // link.weight)
-        count = _touch(entry.link, links, touched_links, count)
-    return count
-
-
-@jit
-def _leave(
-    slot: int, links: Records, flows: Records, entries: Records, touched_links: Int32, count: int
-) -> int:
-    """Take a flow off its links; how many links are touched."""
-    for number in range(flows[slot].entry, flows[slot].end):
-        entry = entries[number]
-        link = links[entry.link]
-        count = _touch(entry.link, links, touched_links, count)
-        link.flows -= 1
-        link.weight -= entry.weight
-        link.demand -= entry.weight * (flows[slot].cap + 1)
-        if entry.after != NONE:
-            entries[entry.after].before = entry.before
-        if entry.before != NONE:
-            entries[entry.before].after = entry.after
-        else:
-            link.first = entry.after
-        if link.weight > 0:
-            link.offer = max(1, link.capacity // link.weight)
-    return count
-
-
-@jit
-def _spread(
-    links: Records,
-    flows: Records,
-    entries: Records,
-    touched_links: Int32,
-    link_count: int,
-    touched_flows: Int32,
-    flow_count: int,
-    active: int,
-    used: int,
-) -> tuple[int, int]:
-    """Touch whatever hangs together with the touched links by flows and crowded links; both counts.
-
-    Where most of the active flows meet on one touched link, all are touched: more than needed, but faster.
-    """
-    seen = 0
-    while seen < link_count:
-        link = links[touched_links[seen]]
-        seen += 1
-        if 2 * link.flows > active:
-            return _touch_all(links, flows, touched_links, link_count, touched_flows, flow_count, used)
-        number = link.first
-        while number != NONE:
-            flow = flows[entries[number].flow]
-            if not flow.touched:
-                flow.touched = True
-                touched_flows[flow_count] = entries[number].flow
-                flow_count += 1
-                for hop in range(flow.entry, flow.end):
-                    link_count = _touch(entries[hop].link, links, touched_links, link_count)
-            number = entries[number].after
-    return link_count, flow_count
-
-
-@jit
-def _touch_all(
-    links: Records,
-    flows: Records,
-    touched_links: Int32,
-    link_count: int,
-    touched_flows: Int32,
-    flow_count: int,
-    used: int,
-) -> tuple[int, int]:
-    """Touch every crowded link and every active flow; both counts."""
-    for link in range(len(links)):
-        link_count = _touch(link, links, touched_links, link_count)
-    for slot in range(used):
-        if flows[slot].task != NONE and not flows[slot].touched:
-            flows[slot].touched = True
-            touched_flows[flow_count] = slot
-            flow_count += 1
-    return link_count, flow_count
-
-
-@jit
-def _settle(
-    now: int,
-    links: Records,
-    flows: Records,
-    entries: Records,
-    touched_links: Int32,
-    touched_flows: Int32,
-    due: Int64,
-) -> None:
-    """Give the touched flows their fair rates, and touch nothing any more."""
-    for number in touched_links:
-        link = links[number]
-        link.left = link.capacity
-        link.unfrozen = link.weight if _crowded(number, links) else 0
-        link.share = link.offer if link.unfrozen > 0 else FOREVER
-    unfrozen = touched_flows
-    while len(unfrozen) > 0:
-        rate = _lowest(links, flows, touched_links, unfrozen)
-        kept = _freeze(rate, links, flows, entries, touched_links, unfrozen, len(touched_flows))
-        for slot in unfrozen[kept:]:
-            if kept > 0:
-                _take(slot, rate, links, flows, entries)
-            if flows[slot].rate != rate:
-                due[slot] = _change_rate(slot, rate, now, flows)
-        if kept > 0:
-            for number in touched_links:
-                link = links[number]
-                link.share = max(1, link.left // link.unfrozen) if link.unfrozen > 0 else FOREVER
-        unfrozen = unfrozen[:kept]
-    for number in touched_links:
-        links[number].share = FOREVER
-        links[number].touched = False
-
-
-@jit
-def _lowest(links: Records, flows: Records, touched_links: Int32, unfrozen: Int32) -> int:
-    """The lowest of the shares of the touched links and the caps of the unfrozen flows."""
-    lowest = FOREVER
-    for number in touched_links:
-        lowest = min(lowest, links[number].share)
-    for slot in unfrozen:
-        lowest = min(lowest, flows[slot].cap)
-    return lowest
-
-
-@jit
-def _freeze(
-    rate: int,
-    links: Records,
-    flows: Records,
-    entries: Records,
-    touched_links: Int32,
-    unfrozen: Int32,
-    flow_count: int,
-) -> int:
-    """Move the flows that the rate binds to the back of `unfrozen`; how many stay in front.
-
-    `flow_count`: touched flows, frozen or not; a link that has as many binds all of them.
-    """
-    for number in touched_links:
-        if links[number].share == rate:
-            if links[number].flows == flow_count:
-                for slot in unfrozen:
-                    flows[slot].touched = False
-                return 0
-            place = links[number].first
-            while place != NONE:
-                flows[entries[place].flow].touched = False
-                place = entries[place].after
-    kept, end = 0, len(unfrozen)
-    while kept < end:
-        slot = unfrozen[kept]
-        if flows[slot].touched and flows[slot].cap > rate:
-            kept += 1
-        else:
-            flows[slot].touched = False
-            end -= 1
-            unfrozen[kept], unfrozen[end] = unfrozen[end], slot
-    return kept
-
-
-@jit
-def _take(slot: int, rate: int, links: Records, flows: Records, entries: Records) -> None:
-    """Take the rate of a frozen flow from the crowded links of its route."""
-    for number in range(flows[slot].entry, flows[slot].end):
-        entry = entries[number]
-        link = links[entry.link]
-        if link.share != FOREVER:
-            link.left = max(0, link.left - entry.weight * rate)
-            link.unfrozen -= entry.weight
-
-
-@jit
-def _change_rate(slot: int, rate: int, now: int, flows: Records) -> int:
-    """Go on at another rate; the new finish."""
-    flow = flows[slot]
-    flow.remaining -= flow.rate * (now - flow.since)
-    flow.since = now
-    flow.rate = rate
-    finish: int = now + max(1, (flow.remaining + rate - 1) // rate)
-    return finish

@@ -15,6 +15,7 @@ Int64 = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
 
 NONE = -1
+BACKGROUND = -2
 UNKNOWN = -1
 FOREVER = np.iinfo(np.int64).max
 
@@ -36,6 +37,18 @@ TASK = _record(
     pend=np.int32,
     following=np.int32,  # the next task of the same queue
     waiting=np.int32,  # the first queue that waits for the finish; that queue's `waiting` is the next one
+    probe=np.int32,  # row of the probes, NONE for a task that does not look into the cache
+)
+PROBE = _record(
+    address=np.int64,
+    run_bytes=np.int64,
+    hit_dur=np.int64,
+    task=np.int32,
+    hit_route=np.int32,
+    rest_route=np.int32,
+    open=np.int32,  # flows that the task still waits for
+    policy=np.int8,
+    write=np.bool_,
 )
 QUEUE = _record(
     ready=np.int64,  # release of the head, and latest finish of the predecessors looked at so far
@@ -66,7 +79,7 @@ FLOW = _record(
     cap=np.int64,
     entry=np.int32,
     end=np.int32,
-    task=np.int32,  # NONE in a free slot
+    task=np.int32,  # NONE in a free slot, BACKGROUND if no task waits for it
     touched=np.bool_,
 )
 ENTRY = _record(  # a flow on one link of its route
@@ -88,8 +101,22 @@ def tasks(segment: Segment) -> Records:
     table["units"] = segment.nbytes * BYTE_UNITS
     table["pptr"], table["pend"] = segment.pptr[:-1], segment.pptr[1:]
     table["finish"] = UNKNOWN
-    table["following"] = table["waiting"] = NONE
+    table["following"] = table["waiting"] = table["probe"] = NONE
+    if segment.probes is not None:
+        table["probe"][segment.probes.task] = np.arange(len(segment.probes.task))
     return table
+
+
+def probes(segment: Segment, repeat: int) -> tuple[Records, Int64, Int64]:
+    """The probes of one repeat, and the counts and pitches of their regions [probes, levels]."""
+    found = segment.probes
+    if found is None:
+        return np.zeros(0, PROBE), np.ones((0, 1), np.int64), np.zeros((0, 1), np.int64)
+    table = np.zeros(len(found.task), PROBE)
+    for name in ("task", "run_bytes", "hit_dur", "hit_route", "rest_route", "policy", "write"):
+        table[name] = getattr(found, name)
+    table["address"] = found.addresses(repeat)
+    return table, np.array(found.count, np.int64), np.array(found.pitch, np.int64)
 
 
 def queues(program: Program) -> Records:
@@ -110,14 +137,16 @@ def links(program: Program) -> Records:
 
 
 def flows(program: Program, segment: Segment) -> tuple[Records, Records]:
-    """A slot for every flow that may be active at one time, and the entries of the slots."""
+    """A slot for every flow that may be active at one time, and the entries of the slots.
+
+    Nothing bounds how many write-backs are under way at one time, so each probe has a slot for its own. They are
+    left untouched here: memory that is never used is never taken.
+    """
     slots = max(1, min(int(program.outstanding.sum()), int((segment.route >= 0).sum())))
+    if segment.probes is not None:
+        slots = 2 * slots + len(segment.probes.task)
     longest = int(np.diff(program.route_ptr).max(initial=1))
-    table, entries = np.zeros(slots, FLOW), np.zeros(slots * longest, ENTRY)
-    table["task"] = NONE
-    table["entry"] = np.arange(slots) * longest
-    entries["flow"] = np.repeat(np.arange(slots), longest)
-    return table, entries
+    return np.zeros(slots, FLOW), np.zeros(slots * longest, ENTRY)
 
 
 def routes(program: Program) -> tuple[Records, Records]:

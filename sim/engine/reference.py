@@ -5,14 +5,16 @@ serves each queue, one event tells that a task has finished, one process shares 
 The compiled engine gives the same start and the same finish for every task of every program.
 
 Within one instant the order is: transfers that are through finish, whatever can issue issues, and after all
-that (priority 2) the network settles once.
+that (priority 2) transfers that have issued look into the cache, those of lower number first, and the network
+settles once. What is found in the cache opens flows some ticks later, so that neither of the two affects the other.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,24 +22,42 @@ import simpy
 from simpy.events import EventPriority
 from simpy.resources.resource import Request
 
-from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Program, Segment
-from sim.timeline import SegmentTimeline, Timeline
+from sim.cost.repeats import as_timeline, run_all
+from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Policy, Probes, Program, Segment, TagStore
+from sim.timeline import Probed, SegmentTimeline, Timeline
 
 Process = Generator[simpy.Event, Any, None]
 Route = tuple[tuple[int, int], ...]
 """(link, weight) pairs."""
 
-SETTLE_PRIORITY = EventPriority(2)
+LAST_PRIORITY = EventPriority(2)
 """After everything else of the same instant: SimPy's own events have priority 0 or 1."""
 
 
 def run(program: Program) -> Timeline:
-    """Start and finish of every task, in ticks; each segment runs from an idle chip at tick 0.
+    """Start and finish of every task, in ticks; each segment runs from an idle chip at tick 0, with what the segment
+    before left in the cache.
 
     The program must be valid (`Program.validate`).
     """
-    segments = tuple(_Machine(program, segment).run() for segment in program.segments)
-    return Timeline("reference", segments, program.repeats)
+    cache: list[Cache] = []  # of the present pass
+
+    def begin_pass() -> None:
+        cache[:] = [Cache(program.cache or TagStore(1, 1, 1))]
+
+    def run_segment(number: int, repeat: int, before: SegmentTimeline | None) -> SegmentTimeline:
+        return _Machine(program, program.segments[number], repeat, cache[0]).run()
+
+    return as_timeline("reference", run_all(program, begin_pass, run_segment, _same))
+
+
+def _same(a: SegmentTimeline, b: SegmentTimeline) -> bool:
+    """Did two repeats of a segment take the same course?"""
+    if a.probed is None or b.probed is None:
+        return a is b
+    columns = [(getattr(a.probed, name), getattr(b.probed, name)) for name in Probed.__slots__]
+    columns += [(a.start, b.start), (a.finish, b.finish)]
+    return a.drained == b.drained and all(np.array_equal(one, other) for one, other in columns)
 
 
 def max_min_rates(routes: Sequence[Route], capacity: Sequence[int]) -> list[int]:
@@ -65,6 +85,79 @@ def max_min_rates(routes: Sequence[Route], capacity: Sequence[int]) -> list[int]
                 left[link] = max(0, left[link] - link_weight * lowest)
         unfrozen -= frozen
     return rate
+
+
+@dataclass(slots=True)
+class Line:
+    """A line of memory that is in the cache."""
+
+    dirty: bool = False
+    pinned: bool = False
+
+
+@dataclass(slots=True)
+class Found:
+    """Bytes that a look into the cache yields (see sim.timeline.Probed)."""
+
+    hit: int = 0
+    miss: int = 0
+    rest: int = 0
+    evicted: int = 0
+
+
+class Cache:
+    """The lines that are in the cache, by set; in each set the least recently used first."""
+
+    def __init__(self, shape: TagStore) -> None:
+        self.shape, self.line_bytes, self.ways = shape, shape.line_bytes, shape.ways
+        self.sets: list[OrderedDict[int, Line]] = [OrderedDict() for _ in range(shape.sets)]
+
+    def probe(self, runs: Iterator[tuple[int, int]], write: bool, policy: Policy) -> Found:
+        """Look up runs (first byte, one past the last) of memory, line by line."""
+        found = Found()
+        for start, stop in runs:
+            for number in range(start // self.line_bytes, (stop - 1) // self.line_bytes + 1):
+                first = number * self.line_bytes
+                asked = min(stop, first + self.line_bytes) - max(start, first)
+                self._touch(number, asked, write, policy, found)
+        return found
+
+    def _touch(self, number: int, asked: int, write: bool, policy: Policy, found: Found) -> None:
+        lines = self.sets[number % len(self.sets)]
+        if number in lines:
+            found.hit += asked
+        else:
+            found.miss += asked
+            if policy == Policy.BYPASS or not self._make_room(lines, found):
+                return
+            found.rest += self.line_bytes - asked
+            lines[number] = Line()
+        lines.move_to_end(number)
+        line = lines[number]
+        line.dirty |= write
+        if policy == Policy.PIN and sum(other.pinned for other in lines.values()) < self.ways - 1:
+            line.pinned = True
+
+    def _make_room(self, lines: OrderedDict[int, Line], found: Found) -> bool:
+        """Evict the least recently used line that is not pinned from a full set, if there is one."""
+        if len(lines) < self.ways:
+            return True
+        victim = next((number for number, line in lines.items() if not line.pinned), None)
+        if victim is None:
+            return False
+        found.evicted += self.line_bytes if lines.pop(victim).dirty else 0
+        return True
+
+
+def runs_of(probes: Probes, row: int, repeat: int) -> Iterator[tuple[int, int]]:
+    """The runs of the region that a probe is about, in order."""
+    address, size = int(probes.addresses(repeat)[row]), int(probes.run_bytes[row])
+    levels = zip(probes.count[row].tolist(), probes.pitch[row].tolist(), strict=True)
+    for offsets in product(
+        *(range(0, count * pitch, pitch) if pitch else [0] * count for count, pitch in levels)
+    ):
+        start = address + sum(offsets)
+        yield start, start + size
 
 
 @dataclass(slots=True)
@@ -105,7 +198,7 @@ class Network:
         while True:
             yield self._next_change()
             self._finish_flows()
-            yield self._end_of_instant()
+            yield self.end_of_instant()
             self._settle(self.now - settled_at)
             settled_at = self.now
             self.joined = self.env.event()
@@ -122,10 +215,10 @@ class Network:
                 flow.finished.succeed()
         self.flows = [flow for flow in self.flows if not flow.finished.triggered]
 
-    def _end_of_instant(self) -> simpy.Event:
+    def end_of_instant(self) -> simpy.Event:
         event = self.env.event()
         event._ok, event._value = True, None  # triggered, as `succeed` would do with its own priority
-        self.env.schedule(event, SETTLE_PRIORITY)
+        self.env.schedule(event, LAST_PRIORITY)
         return event
 
     def _settle(self, elapsed: int) -> None:
@@ -137,16 +230,21 @@ class Network:
 
 
 class _Machine:
-    """One segment on the idle chip: its queues, its network, and what is known of its tasks."""
+    """One run of a segment on the idle chip: its queues, its network, the cache, and what is known of its tasks."""
 
-    def __init__(self, program: Program, segment: Segment) -> None:
+    def __init__(self, program: Program, segment: Segment, repeat: int, cache: Cache) -> None:
         self.env = simpy.Environment()
         self.network = Network(self.env, [link.capacity for link in program.links])
-        self.segment = segment
+        self.segment, self.repeat, self.cache = segment, repeat, cache
         self.routes = _routes(program)
         self.done = [self.env.event() for _ in range(segment.tasks)]
         self.start = np.zeros(segment.tasks, np.int64)
         self.finish = np.zeros(segment.tasks, np.int64)
+        probed = [] if segment.probes is None else segment.probes.task.tolist()
+        self.row = {task: row for row, task in enumerate(probed)}
+        self.found = [Found() for _ in probed]
+        self.issued: list[tuple[int, simpy.Event]] = []  # transfers of this instant that will probe the cache
+        self.drained = 0
         for number, queue in enumerate(program.queues):
             tasks = np.flatnonzero(segment.queue == number).tolist()
             if queue.outstanding:
@@ -156,7 +254,12 @@ class _Machine:
 
     def run(self) -> SegmentTimeline:
         self.env.run()
-        return SegmentTimeline(self.start, self.finish, int(self.finish.max(initial=0)))
+        probed = None
+        if self.segment.probes is not None:
+            names = Probed.__slots__
+            probed = Probed(*(np.array([getattr(f, n) for f in self.found], np.int64) for n in names))
+        drained = max(int(self.finish.max(initial=0)), self.drained)
+        return SegmentTimeline(self.start, self.finish, drained, probed)
 
     def _compute_queue(self, tasks: list[int]) -> Process:
         """Issue in order, each task when the hold of the previous one is over."""
@@ -185,11 +288,51 @@ class _Machine:
             self.env.process(self._transfer(task, channel, place))
 
     def _transfer(self, task: int, channel: simpy.Resource, place: Request) -> Process:
-        """The head takes the latency; then the payload flows over every link of the route."""
-        yield self.env.timeout(int(self.segment.dur[task]))
-        yield self.network.transfer(self.routes[self.segment.route[task]], int(self.segment.nbytes[task]))
+        """Over when all its bytes have arrived: over one way, or what hits over one and what misses over another."""
+        route, dur = int(self.segment.route[task]), int(self.segment.dur[task])
+        if task not in self.row:
+            yield from self._flow(route, dur, int(self.segment.nbytes[task]))
+        else:
+            row, probes = self.row[task], self.segment.probes
+            assert probes is not None
+            yield self._probe(task)
+            found = self.found[row]
+            hit = self.env.process(
+                self._flow(int(probes.hit_route[row]), int(probes.hit_dur[row]), found.hit)
+            )
+            miss = self.env.process(self._flow(route, dur, found.miss))
+            self.env.process(self._flow(int(probes.rest_route[row]), dur, found.rest + found.evicted))
+            yield hit & miss
         channel.release(place)
         self._finish(task)
+
+    def _flow(self, route: int, latency: int, size_bytes: int) -> Process:
+        """The head takes the latency; then the payload flows over every link of the route."""
+        if size_bytes:
+            yield self.env.timeout(latency)
+            yield self.network.transfer(self.routes[route], size_bytes)
+            self.drained = int(self.env.now)
+
+    def _probe(self, task: int) -> simpy.Event:
+        """Look into the cache at the end of this instant; the event fires then."""
+        done = self.env.event()
+        if not self.issued:
+            end = self.network.end_of_instant()
+            assert end.callbacks is not None
+            end.callbacks.append(self._probe_all)
+        self.issued.append((task, done))
+        return done
+
+    def _probe_all(self, end: simpy.Event) -> None:
+        """The probes of one instant, in ascending order of tasks."""
+        probes, issued = self.segment.probes, sorted(self.issued, key=lambda one: one[0])
+        assert probes is not None
+        self.issued = []
+        for task, done in issued:
+            row = self.row[task]
+            runs = runs_of(probes, row, self.repeat)
+            self.found[row] = self.cache.probe(runs, bool(probes.write[row]), Policy(probes.policy[row]))
+            done.succeed()
 
     def _ready(self, task: int) -> Process:
         """Wait for the release and for every predecessor."""

@@ -7,7 +7,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sim.program import MAX_TASK_BYTES, MIN_LINK_CAPACITY, Kind, Link, OpRow, Program, Queue, Segment
+from sim.program import (
+    MAX_TASK_BYTES,
+    MIN_LINK_CAPACITY,
+    Kind,
+    Link,
+    OpRow,
+    Policy,
+    Probes,
+    Program,
+    Queue,
+    Segment,
+    TagStore,
+)
 
 OP = OpRow("op", "matmul", "int8", "int32", macs=0)
 TERABYTE_PER_S = 1 << 24
@@ -83,6 +95,70 @@ def random_program(seed: int, large: bool = False) -> Program:
     segments = [_tasks(rng, outstanding, len(routes), 40 * scale) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
     repeats = tuple(rng.randint(1, 3) for _ in segments)
     return build_program(segments, outstanding, capacities, routes, repeats)
+
+
+def cached_program(seed: int) -> Program:
+    """A random program in which many transfers probe a small cache: lines that come and go, in few sets, of few
+    tensors that overlap; regions of up to three levels; each segment repeated, some in several passes."""
+    rng = random.Random(-1 - seed)
+    program = random_program(seed)
+    cache = TagStore(rng.choice((1, 2, 3, 8)), rng.choice((1, 2, 4)), rng.choice((1, 8, 64)))
+    repeats = tuple(rng.choice((1, 2, 5)) for _ in program.segments)
+    times = rng.choice((1, 1, 2))
+    together = 2 if cache.sets % 2 == 0 else 1
+    unit = together * cache.line_bytes if rng.random() < 0.5 else 1
+    program = replace(
+        program,
+        segments=tuple(
+            _with_probes(s, cache, n, len(program.route_ptr) - 1, rng, unit)
+            for s, n in zip(program.segments, repeats, strict=True)
+        ),
+        repeats=tuple(n * times for n in repeats),
+        cache=cache,
+        passes=((len(repeats), times),),
+    )
+    program.validate()
+    return program
+
+
+def _with_probes(
+    segment: Segment, cache: TagStore, repeats: int, routes: int, rng: random.Random, unit: int
+) -> Segment:
+    """Most transfers of a segment probe regions of a few lines; everything is a multiple of `unit`."""
+    moves = np.flatnonzero(segment.route >= 0).tolist()
+    tasks = sorted(rng.sample(moves, rng.randint((len(moves) + 1) // 2, len(moves))))
+    tensors = rng.randint(1, 3)
+    size = max(unit, cache.sets * cache.ways * cache.line_bytes * rng.choice((1, 2, 4)) // unit * unit)
+    rows, n = [], len(tasks)
+    for _ in tasks:
+        count = [rng.choice((1, 1, 2, 3)) for _ in range(2)]
+        pitch = [unit * rng.randint(0, 2 * cache.line_bytes) for _ in range(2)]
+        run = unit * rng.randint(1, max(1, 3 * cache.line_bytes // unit))
+        rows.append((rng.randrange(size) // unit * unit, run, count, pitch))
+    nbytes = segment.nbytes.copy()
+    count = np.array([row[2] for row in rows], np.int64).reshape(n, 2)
+    run = np.array([row[1] for row in rows], np.int64)
+    nbytes[tasks] = run * count.prod(axis=1)
+    steps = [unit * rng.choice((0, 0, 1, cache.line_bytes)) for _ in range(tensors)]
+    return replace(
+        segment,
+        nbytes=nbytes,
+        probes=Probes(
+            task=np.array(tasks, np.int32),
+            write=np.array([rng.random() < 0.4 for _ in tasks], np.bool_),
+            policy=np.array([rng.choice((0, 0, 0, *Policy)) for _ in tasks], np.int8),
+            tensor=np.array([rng.randrange(tensors) for _ in tasks], np.int32),
+            address=np.array([row[0] for row in rows], np.int64),
+            run_bytes=run,
+            count=count,
+            pitch=np.array([row[3] for row in rows], np.int64).reshape(n, 2),
+            hit_route=np.array([rng.randrange(routes) for _ in tasks], np.int32),
+            hit_dur=np.array([rng.choice((1, 3, 100, int(segment.dur[t]))) for t in tasks], np.int64),
+            rest_route=np.array([rng.randrange(routes) for _ in tasks], np.int32),
+            tensors=tuple(f"t{i}" for i in range(tensors)),
+            shift=np.arange(repeats)[:, None] * np.array([steps], np.int64),
+        ),
+    )
 
 
 def relabelled(program: Program, seed: int) -> tuple[Program, list[np.ndarray]]:

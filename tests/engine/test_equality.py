@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from random_programs import random_program, relabelled
+from random_programs import cached_program, random_program, relabelled
 
 from sim.engine import compiled, reference
 from sim.program import Program
-from sim.timeline import Timeline
+from sim.timeline import Probed, Timeline
 
 BLOCK = 100
 CI_PROGRAMS = 2_500
 NIGHTLY_PROGRAMS = 50_000
 LARGE_PROGRAMS = 40
+CACHED_PROGRAMS = 800
 
 
 def assert_same(a: Timeline, b: Timeline, what: str) -> None:
+    assert a.segment_of == b.segment_of, what
+    assert a.repeats == b.repeats, what
     for number, (one, other) in enumerate(zip(a.segments, b.segments, strict=True)):
         wrong = np.flatnonzero((one.start != other.start) | (one.finish != other.finish))
         assert wrong.size == 0, f"{what}, segment {number}, tasks {wrong.tolist()}"
-        assert one.drained == other.drained
+        assert (one.drained, one.tail) == (other.drained, other.tail), what
+        assert (one.probed is None) == (other.probed is None)
+        if one.probed is not None and other.probed is not None:
+            for name in Probed.__slots__:
+                assert np.array_equal(getattr(one.probed, name), getattr(other.probed, name)), (
+                    f"{what}: {name}"
+                )
 
 
 def check(seeds: range, large: bool = False) -> None:
@@ -37,6 +46,23 @@ def test_random_programs(first: int) -> None:
 @pytest.mark.parametrize("first", range(0, LARGE_PROGRAMS, 10))
 def test_large_random_programs(first: int) -> None:
     check(range(first, first + 10), large=True)
+
+
+def check_cached(seeds: range) -> None:
+    for seed in seeds:
+        program = cached_program(seed)
+        assert_same(compiled.run(program), reference.run(program), f"cached, seed {seed}")
+
+
+@pytest.mark.parametrize("first", range(0, CACHED_PROGRAMS, BLOCK))
+def test_random_programs_with_a_cache(first: int) -> None:
+    check_cached(range(first, first + BLOCK))
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(CACHED_PROGRAMS, CACHED_PROGRAMS + 20_000, 10 * BLOCK))
+def test_many_random_programs_with_a_cache(first: int) -> None:
+    check_cached(range(first, first + 10 * BLOCK))
 
 
 @pytest.mark.nightly
@@ -77,6 +103,33 @@ def test_the_random_programs_are_awkward_enough() -> None:
         _transfers_overlap(program, timeline) for program, timeline in zip(programs, timelines, strict=True)
     )
     assert min(overlaps, released, weighted, ties, shared) > 100
+
+
+def test_the_random_programs_with_a_cache_are_awkward_enough() -> None:
+    programs = [cached_program(seed) for seed in range(200)]
+    timelines = [compiled.run(program) for program in programs]
+    runs = [(part.probed, part) for timeline in timelines for part in timeline.segments]
+    probed = [found for found, _ in runs if found is not None and len(found.hit)]
+    for name in Probed.__slots__:
+        assert sum(bool(getattr(found, name).any()) for found in probed) > 60, name
+    both = sum(bool(((found.hit > 0) & (found.miss > 0)).any()) for found in probed)
+    waited = sum(part.tail > 0 for _, part in runs)
+    merged = sum(
+        len(t.segments) < sum(p.repeats)
+        for p, t in zip(programs, timelines, strict=True)
+        if max(p.repeats) > 1
+    )
+    changing = sum(len(t.segments) > len(p.segments) for p, t in zip(programs, timelines, strict=True))
+    coarse = sum(compiled.Machine(p).line_bytes > p.cache.line_bytes for p in programs if p.cache is not None)
+    together = sum(_probes_at_once(p, t) for p, t in zip(programs, timelines, strict=True))
+    assert min(both, waited, merged, changing, coarse, together) > 30
+
+
+def _probes_at_once(program: Program, timeline: Timeline) -> bool:
+    """Whether at some instant several transfers look into the cache."""
+    probes = program.segments[0].probes
+    starts = timeline.segments[0].start[probes.task] if probes is not None else np.zeros(0)
+    return len(np.unique(starts)) < len(starts)
 
 
 def _transfers_overlap(program: Program, timeline: Timeline) -> bool:

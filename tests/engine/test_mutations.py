@@ -11,7 +11,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from random_programs import random_program
+from random_programs import cached_program, random_program
 
 from sim.engine import compiled, reference
 from sim.program import Program
@@ -55,6 +55,51 @@ MUTATIONS = {
 }
 
 
+CACHE_MUTATIONS = {
+    "probes in the order of issue": ("sorted(self.issued, key=lambda one: one[0])", "list(self.issued)"),
+    "the write-back is waited for": (
+        "self.env.process(self._flow(int(probes.rest_route[row]), dur, found.rest + found.evicted))",
+        "miss &= self.env.process(self._flow(int(probes.rest_route[row]), dur, found.rest + found.evicted))",
+    ),
+    "no write-back": ("dur, found.rest + found.evicted)", "dur, found.rest)"),
+    "the rest of a line is free": ("found.rest += self.line_bytes - asked", "pass"),
+    "the flow of hits dropped": ("yield hit & miss", "yield miss"),
+    "the flow of misses dropped": ("yield hit & miss", "yield hit"),
+    "hits take the latency of misses": ("int(probes.hit_dur[row]), found.hit", "dur, found.hit"),
+    "not the least recently used": ("lines.move_to_end(number)", "pass"),
+    "writes leave lines clean": ("line.dirty |= write", "pass"),
+    "bypassing transfers allocate": ("policy == Policy.BYPASS or not", "not"),
+    "pinned lines evicted": (
+        "for number, line in lines.items() if not line.pinned)",
+        "for number, line in lines.items())",
+    ),
+    "every way may be pinned": ("< self.ways - 1:", "< self.ways:"),
+    "a set too few": ("number % len(self.sets)", "number % max(1, len(self.sets) - 1)"),
+    "empty in every segment": ("repeat, cache[0]).run()", "repeat, Cache(cache[0].shape)).run()"),
+    "repeats at the same addresses": ("runs_of(probes, row, self.repeat)", "runs_of(probes, row, 0)"),
+}
+CACHED_PROGRAMS = 200
+
+
+@pytest.fixture(scope="module")
+def expected_of_cached() -> list[tuple[Program, Timeline]]:
+    programs = [cached_program(seed) for seed in range(CACHED_PROGRAMS)]
+    return [(program, compiled.run(program)) for program in programs]
+
+
+@pytest.mark.parametrize("mistake", CACHE_MUTATIONS)
+def test_a_mistake_with_the_cache_is_caught(
+    mistake: str, expected_of_cached: list[tuple[Program, Timeline]]
+) -> None:
+    mutant = mutated(*CACHE_MUTATIONS[mistake])
+    caught = 0
+    for program, timeline in expected_of_cached:
+        caught += differs(mutant.run(program), timeline)
+        if caught == LEAST_CAUGHT:
+            return
+    raise AssertionError(f"only {caught} of {CACHED_PROGRAMS} programs show it")
+
+
 @pytest.fixture(scope="module")
 def expected() -> list[tuple[Program, Timeline]]:
     programs = [random_program(seed) for seed in range(PROGRAMS)]
@@ -84,7 +129,7 @@ def mutated(old: str, new: str) -> ModuleType:
 
 
 def differs(a: Timeline, b: Timeline) -> bool:
-    return any(
+    return a.repeats != b.repeats or any(
         not (np.array_equal(one.start, other.start) and np.array_equal(one.finish, other.finish))
         for one, other in zip(a.segments, b.segments, strict=True)
     )
