@@ -1,6 +1,6 @@
 """Physical quantities at the border: strings with a unit outside, plain numbers in base units inside.
 
-Base units: B, B/s, Hz, s, ps, J, J/B, W, mm2, USD. Decimal prefixes mean powers of 1000 (kB = 1000 B)
+Base units: B, B/s, Hz, s, ps, J, J/B, W, mm2, USD and their ratios. Decimal prefixes mean powers of 1000 (kB = 1000 B)
 and binary prefixes powers of 1024 (KiB = 1024 B), always; a bare number where a unit belongs is refused.
 Numbers are read exactly (as fractions) and rounded once at the end, so "1.5 KiB" is 1536 and not nearly so.
 """
@@ -78,6 +78,10 @@ def _dimensions() -> dict[str, Dimension]:
         Dimension("power", "W", watts, False, "75 W", ("uW", "mW", "W", "kW")),
         Dimension("power_density", "W/mm2", _decimal("W/mm2", _SMALL), False, "65 mW/mm2",
                   ("uW/mm2", "mW/mm2", "W/mm2")),
+        Dimension("power_per_size", "W/MiB", _decimal("W/MiB", _SMALL), False, "20 mW/MiB",
+                  ("uW/MiB", "mW/MiB", "W/MiB")),
+        Dimension("energy_per_area", "J/mm2", _decimal("J/mm2", _SMALL), False, "175 pJ/mm2",
+                  ("fJ/mm2", "pJ/mm2", "nJ/mm2")),
         Dimension("length", "mm", {"um": Fraction(1, 1000), "mm": Fraction(1), "cm": Fraction(10)}, False,
                   "1.5 mm", ("um", "mm")),
         Dimension("area", "mm2", area, False, "854 um2", ("um2", "mm2")),

@@ -1,9 +1,14 @@
-"""Energy of every operator: action counts and bytes times the energy of one action at the chip's process
-node."""
+"""Energy of every operator: action counts and bytes times the energy of one action, and power that flows all the
+time.
+
+Everything is linear: `action_energies` gives the coefficients of a chip and a kind of core, `idle_power_w` the watts
+that flow whatever happens, and `operator_energy` multiplies them with what an operator does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,21 +16,117 @@ from sim.cost.traffic import Traffic
 from sim.cost.transfers import Float64
 from sim.errors import InputError
 from sim.graph.tensor import DTYPE_BITS
-from sim.hw.area import hop_length_mm
+from sim.hw.area import chip_area, core_area, hop_length_mm, memory_bytes, memory_reach_mm
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.hw.dram import refresh_power_w
 from sim.hw.technology import Technology
 from sim.hw.vector import FUNCTIONS
-from sim.program import OpRow, Program, Segment
+from sim.program import Kind, OpRow, Program, Segment
+from sim.units import PS_PER_S
 
-COMPONENTS = ("mac", "registers", "accumulator", "vector", "sram", "noc", "dram", "host", "static")
+IDLE = ("leakage", "clock", "dram_refresh", "dram_standby")
+"""Components that take power for as long as the run lasts; `clock` takes more where units work."""
+
+COMPONENTS = (
+    *("mac", "registers", "accumulator", "vector", "control", "sram", "cache", "dma", "noc"),
+    *("dram_activate", "dram_read", "dram_write", "dram_io", "host"),
+    *IDLE,
+)
 """Where energy goes: multiply-accumulates; pipeline registers inside the arrays; partial sums; vector passes;
-scratchpads; interconnect; DRAM device and interface; host link; leakage and idle clocks."""
+instructions and descriptors; scratchpads; cache; DMA buffers; interconnect; the DRAM's rows opened, reads, writes and
+interface; host link; leakage; clocks; the DRAM's refresh and standby."""
+
+ON_DRAM = ("dram_activate", "dram_read", "dram_write", "dram_refresh", "dram_standby")
+"""Components that heat the DRAM and not the chip."""
+
+TASK_INSTRUCTIONS = 16
+"""Estimate: instructions of a sequencer that set up one transfer or one tile (addresses, strides, waits)."""
+
+CACHE_BANK_BYTES = 512 << 10
+"""Estimate: a slice of a large cache is built of banks of this size."""
 
 _VECTOR_PREFIX = "vector_"
 
 _COMPUTED_AS = {"bool": "int8", "int64": "int32"}
 """Masks take a byte, and indices never need more than 32 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEnergies:
+    """Joules of one action on a chip, as seen from one kind of core.
+
+    Memories include the wires between their banks and their users. `array_clock_w` and `vector_clock_w` flow in
+    one core's arrays and vector unit while they are held, on top of `idle_power_w`.
+    """
+
+    sram_read_j_per_byte: float
+    sram_write_j_per_byte: float
+    accumulator_read_j_per_byte: float
+    accumulator_write_j_per_byte: float
+    cache_read_j_per_byte: float
+    cache_write_j_per_byte: float
+    register_j_per_byte: float
+    instruction_j: float
+    noc_j_per_byte_hop: float
+    dram_activation_j: float
+    dram_read_j_per_byte: float
+    dram_write_j_per_byte: float
+    dram_io_j_per_byte: float
+    host_j_per_byte: float | None
+    array_clock_w: float
+    vector_clock_w: float
+
+
+def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> ActionEnergies:
+    """The coefficients of a chip's actions; those of arithmetic are `technology.mac_energy_j` and `vector_energy_j`.
+
+    A memory is charged by its bank: the scratchpad has `banks`, each as wide as its share of the bandwidth; the
+    accumulator one bank per array column. From bank to user a byte travels half the side of the whole memory.
+    """
+    sram, area = kind.sram, core_area(kind, technology)
+    bits = 8 * sram.bandwidth_bytes_per_s / (sram.banks * kind.clock_hz)
+    wire = technology.wire_energy_j_per_byte(memory_reach_mm(area["sram"]))
+    accumulator_bank = _accumulator_bank_bytes(kind)
+    read, write = technology.sram_read_energy_j_per_byte, technology.sram_write_energy_j_per_byte
+    cache_wire = technology.wire_energy_j_per_byte(memory_reach_mm(chip_area(chip, technology)["cache"]))
+    line_bits = 8 * chip.cache.line_bytes if chip.cache else 64
+    gated_w = chip.clock_gating * technology.clock_w(1.0, kind.clock_hz)
+    return ActionEnergies(
+        sram_read_j_per_byte=float(read(sram.bank_bytes, bits)) + wire,
+        sram_write_j_per_byte=float(write(sram.bank_bytes, bits)) + wire,
+        accumulator_read_j_per_byte=float(read(accumulator_bank)),
+        accumulator_write_j_per_byte=float(write(accumulator_bank)),
+        cache_read_j_per_byte=float(read(CACHE_BANK_BYTES, line_bits)) + cache_wire,
+        cache_write_j_per_byte=float(write(CACHE_BANK_BYTES, line_bits)) + cache_wire,
+        register_j_per_byte=technology.register_energy_j_per_byte(),
+        instruction_j=technology.instruction.value,
+        noc_j_per_byte_hop=technology.noc_energy_j_per_byte_hop(hop_length_mm(chip, technology)),
+        dram_activation_j=chip.dram.activation_energy_j,
+        dram_read_j_per_byte=chip.dram.read_energy_j_per_byte,
+        dram_write_j_per_byte=chip.dram.write_energy_j_per_byte,
+        dram_io_j_per_byte=chip.dram.io_energy_j_per_byte,
+        host_j_per_byte=None if chip.host is None else chip.host.energy_j_per_byte,
+        array_clock_w=gated_w * area["arrays"],
+        vector_clock_w=gated_w * area["vector"],
+    )
+
+
+def idle_power_w(chip: Chip, technology: Technology) -> dict[str, float]:
+    """Watts by component (IDLE) of a chip that has its clocks on and nothing to do.
+
+    Leakage of logic by area and of memories by capacity; the clock of all logic less what gating saves; the DRAM's
+    refresh and standby.
+    """
+    area = chip_area(chip, technology)
+    logic_mm2 = sum(area.values()) - area["sram"] - area["accumulators"] - area["cache"]
+    ungated = 1.0 - chip.clock_gating
+    return {
+        "leakage": technology.leakage_w(logic_mm2, memory_bytes(chip)),
+        "clock": ungated * technology.clock_w(logic_mm2, chip.clock_hz),
+        "dram_refresh": refresh_power_w(chip.dram),
+        "dram_standby": chip.dram.channels * chip.dram.standby_power_w,
+    }
 
 
 def operator_energy(
@@ -34,40 +135,75 @@ def operator_energy(
     traffic: Traffic,
     chip: Chip,
     technology: Technology,
-    static_j: Float64,
+    elapsed_s: Float64,
 ) -> dict[str, Float64]:
     """Joules by component (COMPONENTS) and operator in one run of the segment.
 
-    `static_j` is the operator's share of idle power x time. A memory is charged by its bank: the scratchpad
-    has `banks`, the accumulator one bank per array column. Raises InputError where something has no energy:
-    nothing is free for want of a number.
+    `elapsed_s` is the operator's share of the run: it pays the idle power for it. Raises InputError where something
+    has no energy: nothing is free for want of a number.
     """
     kinds = _kinds(program, segment, chip)
-    ops = list(zip(segment.ops, kinds, strict=True))
+    by_kind = {kind.name: action_energies(chip, kind, technology) for kind in kinds}
+    each = [by_kind[kind.name] for kind in kinds]
+    idle_w = idle_power_w(chip, technology)
+
+    def rate(name: str) -> Float64:
+        return np.array([getattr(energies, name) for energies in each], np.float64)
+
+    vector = [_vector(op, kind, technology) for op, kind in zip(segment.ops, kinds, strict=True)]
+    instructions = _floats(count for _, count in vector) + TASK_INSTRUCTIONS * _tasks(segment)
+    moved = traffic.dram_read_bytes + traffic.dram_write_bytes
+    busy_j = rate("array_clock_w") * held_s(program, segment, "array")
+    busy_j += rate("vector_clock_w") * held_s(program, segment, "vector")
     return {
         "mac": _floats(_array_macs(op) * technology.mac_energy_j(op.dtype) for op in segment.ops),
-        "registers": _floats(
-            _register_bytes(op) * technology.register_energy_j_per_byte() for op in segment.ops
-        ),
-        "accumulator": _memory(
-            technology,
-            [_accumulator_bank_bytes(kind) for kind in kinds],
-            traffic.accumulator_read_bytes,
-            traffic.accumulator_write_bytes,
-        ),
-        "vector": _floats(_vector_j(op, kind, technology) for op, kind in ops),
-        "sram": _memory(
-            technology,
-            [kind.sram.bank_bytes for kind in kinds],
-            traffic.sram_read_bytes,
-            traffic.sram_write_bytes,
-        ),
-        "noc": traffic.noc_bytes * technology.noc_energy_j_per_byte_hop(hop_length_mm(chip, technology)),
-        "dram": traffic.dram_read_bytes * chip.dram.read_energy_j_per_byte
-        + traffic.dram_write_bytes * chip.dram.write_energy_j_per_byte,
+        "registers": _floats(_register_bytes(op) for op in segment.ops) * rate("register_j_per_byte"),
+        "accumulator": traffic.accumulator_read_bytes * rate("accumulator_read_j_per_byte")
+        + traffic.accumulator_write_bytes * rate("accumulator_write_j_per_byte"),
+        "vector": _floats(joules for joules, _ in vector),
+        "control": instructions * rate("instruction_j"),
+        "sram": traffic.sram_read_bytes * rate("sram_read_j_per_byte")
+        + traffic.sram_write_bytes * rate("sram_write_j_per_byte"),
+        "cache": traffic.cache_read_bytes * rate("cache_read_j_per_byte")
+        + traffic.cache_write_bytes * rate("cache_write_j_per_byte"),
+        # Every byte is written to a buffer of the engine and read from it.
+        "dma": 2 * traffic.dma_bytes * rate("register_j_per_byte"),
+        "noc": traffic.noc_bytes * rate("noc_j_per_byte_hop"),
+        "dram_activate": row_activations_of(segment, traffic, chip) * rate("dram_activation_j"),
+        "dram_read": traffic.dram_read_bytes * rate("dram_read_j_per_byte"),
+        "dram_write": traffic.dram_write_bytes * rate("dram_write_j_per_byte"),
+        "dram_io": moved * rate("dram_io_j_per_byte"),
         "host": _host(traffic, chip),
-        "static": static_j,
+        **{name: idle_w[name] * elapsed_s for name in IDLE},
+        "clock": idle_w["clock"] * elapsed_s + busy_j,
     }
+
+
+def held_s(program: Program, segment: Segment, unit: str) -> Float64:
+    """Seconds by operator for which the units of this sort are held, summed over the cores."""
+    of_unit = np.array([queue.unit == unit for queue in program.queues], np.bool_)[segment.queue]
+    ticks = np.bincount(segment.op[of_unit], weights=segment.hold[of_unit], minlength=len(segment.ops))
+    return np.asarray(ticks / PS_PER_S, np.float64)
+
+
+def row_activations_of(segment: Segment, traffic: Traffic, chip: Chip) -> Float64:
+    """DRAM rows opened by operator: as its tasks' patterns have it (see sim/hw/dram.py); of an operator that has no
+    pattern (a host transfer) one row after another."""
+    moved = traffic.dram_read_bytes + traffic.dram_write_bytes
+    counted = [op.counts.get("dram_row_activations") for op in segment.ops]
+    sequential = moved / chip.dram.row_bytes
+    pairs = zip(counted, sequential.tolist(), strict=True)
+    return _floats(whole if count is None else count for count, whole in pairs)
+
+
+def chip_power_w(power_w: Mapping[str, float]) -> float:
+    """Watts of the package without its DRAM, from watts by component; half of the interface is the DRAM's."""
+    return sum(w for name, w in power_w.items() if name not in ON_DRAM) - power_w["dram_io"] / 2
+
+
+def _tasks(segment: Segment) -> Float64:
+    """Tasks that a sequencer sets up: transfers and computation, by operator."""
+    return np.bincount(segment.op[segment.kind != Kind.BARRIER], minlength=len(segment.ops)).astype(np.float64)
 
 
 def _floats(values: Iterable[float]) -> Float64:
@@ -80,34 +216,29 @@ def _array_macs(op: OpRow) -> float:
 
 
 def _register_bytes(op: OpRow) -> float:
-    """Bytes in and out of PE registers: each MAC passes on one operand and one partial sum (written, then
-    read).
+    """Bytes into PE registers: each MAC passes on one operand and one partial sum.
 
-    The stationary operand is not charged: it is written once per fold. Systolic arrays as in Kung, "Why
+    The energy of a register is that of a cycle in which it takes a new value; what it drives belongs to the
+    arithmetic. The stationary operand is not charged: it is written once per fold. Systolic arrays as in Kung, "Why
     systolic architectures?", IEEE Computer 1982.
     """
     moved_bits = DTYPE_BITS[op.dtype] + DTYPE_BITS[op.accumulator_dtype] if _array_macs(op) else 0
-    return 2 * _array_macs(op) * moved_bits / 8
+    return _array_macs(op) * moved_bits / 8
 
 
-def _vector_j(op: OpRow, kind: CoreKind, technology: Technology) -> float:
-    """Passes of every element function times the energy of one pass of its class, in the operator's format;
-    behind an array, in that of the sums."""
+def _vector(op: OpRow, kind: CoreKind, technology: Technology) -> tuple[float, float]:
+    """Joules of the passes of every element function, in the operator's format (behind an array, in that of the
+    sums), and the instructions they take: one for a pass of all lanes."""
     dtype = op.accumulator_dtype if op.mapping.get("unit") == "array" else op.dtype
     dtype = _COMPUTED_AS.get(dtype, dtype)
-    total = 0.0
+    joules = passes = 0.0
     for name, elements in op.counts.items():
         if name.startswith(_VECTOR_PREFIX):
             function = name.removeprefix(_VECTOR_PREFIX)
-            passes = kind.vector.passes_of(function)
-            total += elements * passes * technology.vector_energy_j(FUNCTIONS[function].kind, dtype)
-    return total
-
-
-def _memory(technology: Technology, bank_bytes: list[int], reads: Float64, writes: Float64) -> Float64:
-    banks = np.array(bank_bytes, np.float64)
-    read_j = technology.sram_read_energy_j_per_byte(banks)
-    return reads * read_j + writes * technology.sram_write_energy_j_per_byte(banks)
+            count = elements * kind.vector.passes_of(function)
+            passes += count
+            joules += count * technology.vector_energy_j(FUNCTIONS[function].kind, dtype)
+    return joules, passes / kind.vector.lanes
 
 
 def _accumulator_bank_bytes(kind: CoreKind) -> int:

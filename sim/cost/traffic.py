@@ -7,15 +7,16 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from sim.cost.transfers import Float64, Routes, is_transfer
-from sim.program import Int64, Kind, Program, Segment
+from sim.cost.transfers import Bool, Float64, Routes, is_transfer
+from sim.program import Int8, Int64, Kind, Program, Segment
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """Bytes by operator (one entry per row of `segment.ops`) in one run of the segment.
 
-    SRAM and accumulator: compute-side accesses (action counts) and the DMA's. `noc_bytes` is bytes x hops,
+    SRAM and accumulator: compute-side accesses (action counts) and the DMA's. `dma_bytes` counts a byte at each engine
+    that it passes: a multicast at every receiver, a SEND at both ends. `noc_bytes` is bytes x hops,
     `noc_injected_bytes` what enters the interconnect, each transfer once. `host_bytes` counts both
     directions.
     """
@@ -26,6 +27,9 @@ class Traffic:
     sram_write_bytes: Float64
     accumulator_read_bytes: Float64
     accumulator_write_bytes: Float64
+    cache_read_bytes: Float64
+    cache_write_bytes: Float64
+    dma_bytes: Float64
     noc_bytes: Float64
     noc_injected_bytes: Float64
     host_bytes: Float64
@@ -48,8 +52,7 @@ def operator_traffic(program: Program, segment: Segment, routes: Routes) -> Traf
     dma, hops = routes.crossings["dma"][route], routes.hops[route]
     on_dram, on_host = routes.crossings["dram"][route] > 0, routes.crossings["host"][route] > 0
     load, send = kind == Kind.LOAD, kind == Kind.SEND
-    reads_dram = on_dram & ~send & (load != on_host)
-    writes_dram = on_dram & ~send & ~reads_dram
+    reads_dram, writes_dram = dram_directions(kind, on_dram, on_host)
     receivers = np.where(load, dma, np.where(send, np.maximum(1, dma - 1), 0))
 
     def total(bytes_moved: Int64) -> Float64:
@@ -62,10 +65,20 @@ def operator_traffic(program: Program, segment: Segment, routes: Routes) -> Traf
         sram_write_bytes=total(nbytes * receivers) + _counts(segment, "sram_write_bytes"),
         accumulator_read_bytes=_counts(segment, "accumulator_read_bytes"),
         accumulator_write_bytes=_counts(segment, "accumulator_write_bytes"),
+        cache_read_bytes=total(nbytes * (routes.crossings["cache"][route] > 0) * load),
+        cache_write_bytes=total(nbytes * (routes.crossings["cache"][route] > 0) * ~load),
+        dma_bytes=total(nbytes * dma),
         noc_bytes=total(nbytes * hops),
         noc_injected_bytes=total(nbytes * (hops > 0)),
         host_bytes=total(nbytes * on_host),
     )
+
+
+def dram_directions(kind: Int8, on_dram: Bool, on_host: Bool) -> tuple[Bool, Bool]:
+    """Which transfers read the DRAM and which write it, by their kind and what their routes cross."""
+    send = kind == Kind.SEND
+    reads: Bool = on_dram & ~send & ((kind == Kind.LOAD) != on_host)
+    return reads, on_dram & ~send & ~reads
 
 
 def _counts(segment: Segment, name: str) -> Float64:

@@ -31,7 +31,7 @@ def chip_area(chip: Chip, technology: Technology) -> dict[str, float]:
 
     Their sum is the silicon accounted for; a real die adds pads, clocking and unused area.
     """
-    cores = [_core_area(kind, technology) for kind in chip.cores]
+    cores = [core_area(kind, technology) for kind in chip.cores]
     area = {
         part: sum(kind.count * core[part] for kind, core in zip(chip.cores, cores, strict=True))
         for part in cores[0]
@@ -48,14 +48,31 @@ def chip_area(chip: Chip, technology: Technology) -> dict[str, float]:
 
 
 def hop_length_mm(chip: Chip, technology: Technology) -> float:
-    """Wire of one hop: the side of a square as large as one node's share of the cores and the cache."""
+    """Wire of one hop: the side of a square as large as one node's share of the cores and the cache; on a crossbar,
+    which lies in the middle, half the side of them all."""
     area = chip_area(chip, technology)
     tiles_mm2 = sum(area.values()) - area["dram_phy"] - area["host_phy"]
+    if chip.interconnect.topology == "crossbar" and chip.interconnect.node_count > 1:
+        return math.sqrt(tiles_mm2) / 2
     return math.sqrt(tiles_mm2 / chip.interconnect.node_count)
 
 
-def _core_area(kind: CoreKind, technology: Technology) -> dict[str, float]:
-    """One core of a kind, by component."""
+def memory_reach_mm(memory_mm2: float) -> float:
+    """Wire between a bank and the edge of a square memory, on average: half its side."""
+    return math.sqrt(memory_mm2) / 2
+
+
+def memory_bytes(chip: Chip) -> int:
+    """Capacity of all memories on the die."""
+    total = chip.cache.size_bytes if chip.cache else 0
+    for kind in chip.cores:
+        sums = kind.accumulator.size_bytes if kind.accumulator else 0
+        total += kind.count * (kind.sram.size_bytes + sums)
+    return total
+
+
+def core_area(kind: CoreKind, technology: Technology) -> dict[str, float]:
+    """mm2 of one core of a kind: arrays, accumulators, vector, sram, dma."""
     array, accumulator = kind.array, kind.accumulator
     return {
         "arrays": array.pe_count * technology.pe_area_mm2(array.rates) if array else 0.0,

@@ -79,6 +79,12 @@ class Chip(Part):
     cache: Annotated[Cache | None, Field(description="shared last-level cache, if any")] = None
     dram: Annotated[Dram, Field(description="off-chip memory")]
     host: Annotated[Host | None, Field(description="link to the host, if any")] = None
+    clock_gating: Annotated[
+        float, Field(ge=0, le=1, description="share of the clock power that idle units save")
+    ] = 0.9  # estimate: with it A100's constant power follows from TPU v1's, which gates nothing
+    power_limit_w: Annotated[
+        float | None, Unit("power"), Field(alias="power_limit", gt=0, description="of chip and DRAM, if any")
+    ] = None
     document: Document | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim.config import Document, Field, Part, Unit, find_resource, load_yaml
 from sim.errors import FieldError, InputError
+from sim.units import PS_PER_S
 
 Efficiency = Annotated[float, Field(gt=0, le=1)]
 
@@ -39,11 +40,29 @@ class Dram(Part):
         Efficiency, Field(description="share of the peak that long sequential reads reach")
     ]
     efficiency_random: Annotated[Efficiency, Field(description="share of the peak that random bursts reach")]
+    activation_energy_j: Annotated[
+        float, Unit("energy"), Field(alias="activation_energy", gt=0, description="open and close one row")
+    ]
     read_energy_j_per_byte: Annotated[
-        float, Unit("energy_per_byte"), Field(alias="read_energy", gt=0, description="device and I/O")
+        float,
+        Unit("energy_per_byte"),
+        Field(alias="read_energy", gt=0, description="on the device, of an open row"),
     ]
     write_energy_j_per_byte: Annotated[
         float, Unit("energy_per_byte"), Field(alias="write_energy", gt=0, description="as read_energy")
+    ]
+    io_energy_j_per_byte: Annotated[
+        float,
+        Unit("energy_per_byte"),
+        Field(alias="io_energy", gt=0, description="interface, both ends with PHY and controller"),
+    ]
+    refresh_period_ps: Annotated[
+        int,
+        Unit("time_ps"),
+        Field(alias="refresh_period", gt=0, description="time in which every row is refreshed once"),
+    ]
+    standby_power_w: Annotated[
+        float, Unit("power"), Field(alias="standby_power", gt=0, description="of one idle channel")
     ]
     phy_area_mm2: Annotated[
         float, Unit("area"), Field(alias="phy_area", gt=0, description="PHY on our die, per channel")
@@ -91,6 +110,28 @@ def pattern_efficiency(dram: Dram, run_bytes: ArrayLike) -> NDArray[np.float64]:
     sequential, random = 1.0 / dram.efficiency_sequential, 1.0 / dram.efficiency_random
     whole = 1.0 / (sequential + (random - sequential) / bursts)
     return np.asarray(whole * np.minimum(run / dram.burst_bytes, 1.0))
+
+
+def row_activations(dram: Dram, run_bytes: ArrayLike, moved_bytes: ArrayLike) -> NDArray[np.float64]:
+    """Rows opened to move `moved_bytes` in contiguous runs of `run_bytes`. The arguments broadcast.
+
+    A run of r bytes that starts at any burst touches 1 + (r - burst) / row rows on average; no row stays open from
+    one run to the next, and every row of a run is opened once.
+
+    1 MiB in runs of 32 B on HBM2 (row 1 KiB): 32768 rows; in one run: 1024.97.
+    """
+    run = np.maximum(np.asarray(run_bytes, dtype=np.float64), 1.0)
+    runs = np.maximum(np.asarray(moved_bytes, dtype=np.float64) / run, 1.0)
+    return np.asarray(runs * (1.0 + np.maximum(run - dram.burst_bytes, 0.0) / dram.row_bytes))
+
+
+def refresh_power_w(dram: Dram) -> float:
+    """Every row of the capacity opened once a refresh period.
+
+    8 GiB of HBM2: 8,388,608 rows x 909 pJ / 32 ms = 0.238 W.
+    """
+    rows = dram.capacity_bytes / dram.row_bytes
+    return rows * dram.activation_energy_j * PS_PER_S / dram.refresh_period_ps
 
 
 def resolve_dram(document: Document) -> dict[str, Any]:

@@ -22,6 +22,9 @@ from sim.hw.vector import FunctionClass
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
+REFERENCE_BITS = 64
+"""Width of an access to which the stated SRAM energies belong."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -50,7 +53,7 @@ class EnergyPerByte(Cost):
 
 @dataclass(frozen=True, slots=True)
 class SramEnergy(EnergyPerByte):
-    """J per byte read from one bank of `size_bytes`."""
+    """J per byte read from one bank of `size_bytes`, 64 bit at a time."""
 
     size_bytes: Annotated[int, Unit("size"), Field(alias="size", gt=0)]
 
@@ -63,17 +66,31 @@ class WireEnergy(Cost):
 
 
 @dataclass(frozen=True, slots=True)
-class Length(Cost):
-    """mm."""
-
-    value: Annotated[float, Unit("length"), Field(gt=0)]
-
-
-@dataclass(frozen=True, slots=True)
 class PowerDensity(Cost):
     """W per mm2."""
 
     value: Annotated[float, Unit("power_density"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class PowerPerSize(Cost):
+    """W per MiB."""
+
+    value: Annotated[float, Unit("power_per_size"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyPerArea(Cost):
+    """J per mm2."""
+
+    value: Annotated[float, Unit("energy_per_area"), Field(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Money(Cost):
+    """USD."""
+
+    value: Annotated[float, Unit("money"), Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +122,22 @@ class Technology(Part):
         tuple[SramEnergy, ...], Field(min_length=2, description="read energy by bank size, ascending")
     ]
     sram_write_over_read: Annotated[Cost, Field(description="write energy over read energy")]
+    sram_width_overhead: Annotated[
+        Cost, Field(description="share of an access to 64 bit that does not grow with its width")
+    ]
     wire: Annotated[WireEnergy, Field(description="global wire, average data")]
-    hop_length: Annotated[Length, Field(description="wire of one hop when the floorplan is not known")]
     router: Annotated[EnergyPerByte, Field(description="switch and buffer of one hop")]
-    static_power: Annotated[PowerDensity, Field(description="leakage and idle clocks")]
+    instruction: Annotated[Energy, Field(description="fetch, decode and issue of one instruction")]
+    logic_leakage: Annotated[PowerDensity, Field(description="leakage of everything but memories")]
+    sram_leakage: Annotated[PowerPerSize, Field(description="leakage of memories")]
+    clock_energy: Annotated[EnergyPerArea, Field(description="one cycle of an ungated clock, of logic")]
     pe_area: Annotated[Mapping[Dtype, Area], Field(description="one PE with its registers")] = field(
         hash=False
     )
     sram_area: Annotated[AreaPerSize, Field(description="memory macros with their periphery")]
     logic_transistors_per_mm2: Annotated[Cost, Field(description="density of random logic")]
+    wafer_price: Annotated[Money, Field(description="processed wafer of 300 mm")]
+    defects_per_cm2: Annotated[Cost, Field(description="density of killing defects")]
 
     def __post_init__(self) -> None:
         complaints: list[tuple[KeyPath, str]] = []
@@ -151,35 +175,51 @@ class Technology(Part):
         """One read or write of a register."""
         return self.register.value
 
-    def sram_read_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
-        """Read energy of a bank of `size_bytes` (any shape).
+    def sram_read_energy_j_per_byte(
+        self, size_bytes: ArrayLike, width_bits: ArrayLike = REFERENCE_BITS
+    ) -> NDArray[np.float64]:
+        """Read energy of a bank of `size_bytes` that gives `width_bits` at a time. The arguments broadcast.
 
-        A power law between the stated sizes, continued beyond them with the slope of the nearest pair.
+        By size a power law between the stated points, continued beyond them with the slope of the nearest pair. By
+        width (1 + k x 64 / width) / (1 + k): decoders and word lines are paid once per access, bit lines per bit.
         """
         sizes = np.log([point.size_bytes for point in self.sram_read])
         energies = np.log([point.value for point in self.sram_read])
         wanted = np.log(np.maximum(np.asarray(size_bytes, dtype=np.float64), 1.0))
         segment = np.clip(np.searchsorted(sizes, wanted) - 1, 0, len(sizes) - 2)
         slope = np.diff(energies)[segment] / np.diff(sizes)[segment]
-        return np.asarray(np.exp(energies[segment] + slope * (wanted - sizes[segment])))
+        at_64_bit = np.exp(energies[segment] + slope * (wanted - sizes[segment]))
+        k = self.sram_width_overhead.value
+        narrow = REFERENCE_BITS / np.maximum(np.asarray(width_bits, dtype=np.float64), 1.0)
+        return np.asarray(at_64_bit * (1 + k * narrow) / (1 + k))
 
-    def sram_write_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
+    def sram_write_energy_j_per_byte(
+        self, size_bytes: ArrayLike, width_bits: ArrayLike = REFERENCE_BITS
+    ) -> NDArray[np.float64]:
         """Write energy of a bank: a constant ratio to the read energy."""
-        return np.asarray(self.sram_read_energy_j_per_byte(size_bytes) * self.sram_write_over_read.value)
+        read = self.sram_read_energy_j_per_byte(size_bytes, width_bits)
+        return np.asarray(read * self.sram_write_over_read.value)
 
     def accumulator_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
         """One read and one write of a partial sum held in banks of `size_bytes`, per byte of it."""
         read = self.sram_read_energy_j_per_byte(size_bytes)
         return np.asarray(read + self.sram_write_energy_j_per_byte(size_bytes))
 
-    def noc_energy_j_per_byte_hop(self, hop_mm: float | None = None) -> float:
-        """One byte over one hop: 8 bits x wire energy x length, plus the router."""
-        length_mm = self.hop_length.value if hop_mm is None else hop_mm
-        return 8 * self.wire.value * length_mm + self.router.value
+    def wire_energy_j_per_byte(self, length_mm: float) -> float:
+        """One byte over a wire: 8 bits x energy per bit and mm x length."""
+        return 8 * self.wire.value * length_mm
 
-    def static_power_w(self, area_mm2: float) -> float:
-        """Idle power of a die of this area."""
-        return self.static_power.value * area_mm2
+    def noc_energy_j_per_byte_hop(self, hop_mm: float) -> float:
+        """One byte over one hop: its wire and the router."""
+        return self.wire_energy_j_per_byte(hop_mm) + self.router.value
+
+    def leakage_w(self, logic_mm2: float, sram_bytes: float) -> float:
+        """Leakage of logic by its area and of memories by their capacity."""
+        return self.logic_leakage.value * logic_mm2 + self.sram_leakage.value * sram_bytes / 2**20
+
+    def clock_w(self, logic_mm2: float, clock_hz: float) -> float:
+        """Power of the clock of an area of logic where nothing gates it: energy per cycle and mm2 x area x clock."""
+        return self.clock_energy.value * logic_mm2 * clock_hz
 
     def pe_area_mm2(self, rates: Mapping[Dtype, float]) -> float:
         """One PE that computes every dtype of `rates`.

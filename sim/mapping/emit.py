@@ -19,7 +19,7 @@ from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
-from sim.hw.dram import pattern_efficiency
+from sim.hw.dram import pattern_efficiency, row_activations
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric, Path
 from sim.mapping.loops import Fills, Loops
@@ -68,7 +68,7 @@ class Emitter:
     `main` [cores, iterations] and `drain` [cores, result tiles], the computing tasks; `stores` [owners, result
     tiles] or None; `empties` [cores, 1 or 2], the last that emptied the accumulator (used as `halves` parts in
     turn); `users`, the last tasks [cores, any] that touch each buffer; `loads`, the tasks [groups, fills] of every
-    operand not read in place; `rounds`, those of a split sum.
+    operand not read in place; `rounds`, those of a split sum; `row_activations`, the DRAM rows that they all open.
     """
 
     chip: Chip
@@ -84,6 +84,7 @@ class Emitter:
     halves: int = 0
     loads: dict[int, tuple[Int64, Fills]] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
+    row_activations: float = 0.0
 
     def run(self) -> None:
         self.slots = {buffer.name: buffer.slots for buffer in buffers(self.step)}
@@ -203,6 +204,7 @@ class Emitter:
         start, stop = self.loops.boxes(operand, leaders, fills.first)
         nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[operand.tensor.dtype] // 8))
         queue, route, latency = self._load_paths(index, operand, fills, stop - start)
+        self._open_rows(operand, stop - start, nbytes)
         tasks = self.batch.add(
             Kind.LOAD,
             LOAD,
@@ -284,6 +286,7 @@ class Emitter:
         start, stop = loops.boxes(nest.out, self.owners, loops.result_last)
         weight = dram_weight(self.chip, nest.out, stop - start)
         nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[nest.out.tensor.dtype] // 8))
+        self._open_rows(nest.out, stop - start, nbytes)
         channels = self.kind.dma.channels
         channel = np.arange(weight.shape[1]) % channels
         queue, route, latency = (np.empty(weight.shape, np.int64) for _ in range(3))
@@ -314,6 +317,12 @@ class Emitter:
             self.users["out"] = last
         self.around.before_dram_write(self.batch, self.step, stores[:, :channels])
         self.stores = stores
+
+    def _open_rows(self, operand: Operand, extents: Int64, nbytes: Int64) -> None:
+        """Count the DRAM rows that boxes with these extents open."""
+        self.row_activations += float(
+            row_activations(self.chip.dram, operand.run_bytes(extents), nbytes).sum()
+        )
 
 
 def load_reads(nest: Nest, index: int) -> tuple[int, ...]:

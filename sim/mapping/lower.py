@@ -8,7 +8,7 @@ what lay there. Repeated blocks (transformer layers) become segments between bar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -177,7 +177,9 @@ class Lowering:
         emitter = Emitter(self.chip, self.fabric, self, step, kind, loops)
         emitter.run()
         final = self.table.flush(emitter.batch, len(self.rows))
-        self.rows.append(describe_step(self.plan.graph, step, loops, kind, step.available, number))
+        row = describe_step(self.plan.graph, step, loops, kind, step.available, number)
+        counts = {**row.counts, "dram_row_activations": emitter.row_activations}
+        self.rows.append(replace(row, counts=counts))
         layout = self.plan.scratchpads[step.kind]
         for name, users in emitter.users.items():
             key = f"{position}:{name}"

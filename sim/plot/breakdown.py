@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from sim.cost.energy import IDLE
 from sim.errors import InputError
-from sim.plot.style import BLUE, GREY, LIGHT_GREY, ORANGE, SKY, VERMILION, axes_or_new
+from sim.plot.style import BLUE, GREEN, GREY, LIGHT_GREY, ORANGE, SKY, VERMILION, axes_or_new
 from sim.report.report import Report
 from sim.report.text import ENERGY_WORDS, critical_steps
 from sim.units import PS_PER_S, format_quantity
@@ -24,10 +25,11 @@ _CAUSE_COLOURS: Mapping[str, str] = {
     "release": GREY,
 }
 _COMPONENT_COLOURS: Mapping[str, str] = {
-    **dict.fromkeys(("mac", "registers", "accumulator", "vector"), BLUE),
-    **dict.fromkeys(("sram", "dram"), ORANGE),
-    **dict.fromkeys(("noc", "host"), SKY),
-    "static": GREY,
+    **dict.fromkeys(("mac", "registers", "accumulator", "vector", "control"), BLUE),
+    **dict.fromkeys(("sram", "cache"), GREEN),
+    **dict.fromkeys(("dram_activate", "dram_read", "dram_write", "dram_io"), ORANGE),
+    **dict.fromkeys(("dma", "noc", "host"), SKY),
+    **dict.fromkeys(IDLE, GREY),
 }
 Part = tuple[str, float, str]
 """Name, amount (s or J) and colour."""
@@ -37,8 +39,8 @@ def plot_time_energy(report: Report, ax: Axes | None = None) -> Axes:
     """The critical path by cause and the energy by component: two bars of 100 %, parts in falling order.
 
     Blue computes; the other colours of the upper bar are the bandwidth and latency of transfers and the sharing of
-    links, those of the lower bar memories, links and leakage. Raises InputError for a closed form, which has no
-    critical path.
+    links, those of the lower bar memories on the chip, DRAM, links, and what flows while nothing works. Raises
+    InputError for a closed form, which has no critical path.
     """
     if not report.overlap_ps:
         raise InputError("a closed form has no critical path to draw; simulate with fidelity event")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.cost.energy import COMPONENTS, operator_energy
+from sim.cost.energy import COMPONENTS, IDLE, idle_power_w, operator_energy
 from sim.cost.traffic import Traffic, operator_traffic
 from sim.cost.transfers import Float64, LinkWork, Routes, link_work, program_routes
 from sim.errors import InvariantViolation
@@ -43,8 +43,8 @@ class Observed:
 class SegmentAccount:
     """One segment, one run of it. Rows of `energy_j` values, traffic, floors and ticks are its operators.
 
-    `ticks` are the operators' parts of the latency: of the critical path, or of the closed form where nothing was
-    `observed`.
+    `idle_j` is what of `energy_j` would have flowed with nothing to do (components of IDLE). `ticks` are the operators'
+    parts of the latency: of the critical path, or of the closed form where nothing was `observed`.
     """
 
     segment: Segment
@@ -54,13 +54,14 @@ class SegmentAccount:
     floors: Floors
     ticks: Int64
     energy_j: dict[str, Float64]
+    idle_j: dict[str, Float64]
     observed: Observed | None
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
     """A whole run. `input_ends` are the ticks at which the back-to-back inputs finish, ascending;
-    `closed_form_ps` is the latency of one input by the closed form."""
+    `closed_form_ps` is the latency of one input by the closed form; `idle_w` flows all the time, by component."""
 
     program: Program
     chip: Chip
@@ -69,6 +70,7 @@ class Account:
     input_ends: tuple[int, ...]
     closed_form_ps: int
     area_mm2: float
+    idle_w: dict[str, float]
     bound: Bound
 
     @property
@@ -114,11 +116,11 @@ def account(
     area_mm2 = sum(chip_area(chip, technology).values())
     # Idle power goes to the operators by their share of the latency.
     worked = sum(int(t.sum()) * n for t, n in zip(ticks, program.repeats, strict=True))
-    idle_j = technology.static_power_w(area_mm2) * latency_ps / PS_PER_S
+    idle_w = idle_power_w(chip, technology)
     segments = []
     for row, segment in enumerate(program.segments):
         traffic = operator_traffic(program, segment, routes)
-        static_j = idle_j * ticks[row] / worked
+        elapsed_s = latency_ps / PS_PER_S * ticks[row] / worked
         segments.append(
             SegmentAccount(
                 segment=segment,
@@ -127,11 +129,22 @@ def account(
                 links=link_work(program, segment),
                 floors=floors[row],
                 ticks=ticks[row],
-                energy_j=operator_energy(program, segment, traffic, chip, technology, static_j),
+                energy_j=operator_energy(program, segment, traffic, chip, technology, elapsed_s),
+                idle_j={name: idle_w[name] * elapsed_s for name in IDLE},
                 observed=observed[row],
             )
         )
-    done = Account(program, chip, tuple(segments), latency_ps, ends, closed_form_ends[0], area_mm2, bound)
+    done = Account(
+        program=program,
+        chip=chip,
+        segments=tuple(segments),
+        latency_ps=latency_ps,
+        input_ends=ends,
+        closed_form_ps=closed_form_ends[0],
+        area_mm2=area_mm2,
+        idle_w=idle_w,
+        bound=bound,
+    )
     _check_energy_of(done)
     return done
 

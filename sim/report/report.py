@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sim.cost.energy import COMPONENTS
+from sim.cost.energy import COMPONENTS, chip_power_w
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.hw.technology import Technology
@@ -20,6 +20,7 @@ from sim.report import tables
 from sim.report.account import Account, account
 from sim.report.folder import write_folder
 from sim.report.manifest import build_manifest
+from sim.report.power import power
 from sim.report.roofline import peak_macs_per_s
 from sim.report.tables import Table
 from sim.timeline import Timeline
@@ -38,7 +39,8 @@ class Report:
     `values` is the summary by its JSON keys, with units in the names. `latency_s`, `macs`, `bound_latency_s` and
     `bottleneck` are of one input; `array_utilization` and the throughput of the steady state; bytes, `energy_j`,
     `elapsed_s` and `tasks` of the whole run of all `inputs`; `energy_per_input_j` is per `throughput_unit` item
-    (inference, token, step). None: not modelled.
+    (inference, token, step). `power_w` is the average of chip and DRAM, `chip_power_w` without the DRAM,
+    `peak_power_w` the highest of a slice of `power`. None: not modelled, or not stated.
 
     Of fidelity `bound`, the closed form (sim/report/closed_form.py), there is no engine, no `stalls`, no
     `critical_path` and no `overlap_ps`.
@@ -73,6 +75,11 @@ class Report:
     def energy(self) -> pd.DataFrame:
         """One row per component."""
         return self._frame(self.tables["energy"])
+
+    @property
+    def power(self) -> pd.DataFrame:
+        """Watts by component in equal slices of the run (see sim/report/power.py)."""
+        return self._frame(self.tables["power"])
 
     @property
     def stalls(self) -> pd.DataFrame:
@@ -139,12 +146,15 @@ def build_report(
     rate. Raises InvariantViolation where the run breaks a law, InputError where the technology lacks a cost.
     """
     run = account(program, timeline, chip, technology, graph)
+    watts = power(run)
+    peak_power_w = max(watts["total_w"])
     return Report(
-        values=_summary(run, graph, timeline, options, wall_s),
+        values=_summary(run, graph, timeline, options, wall_s, peak_power_w),
         tables={
             "ops": tables.operators(run),
             "resources": tables.resources(run),
             "energy": tables.energy(run),
+            "power": watts,
             "stalls": tables.stalls(run),
             "critical_path": tables.critical_path_table(run),
             "parts": tables.parts(program.facts),
@@ -161,7 +171,12 @@ def build_report(
 
 
 def _summary(
-    run: Account, graph: Graph | Passes, timeline: Timeline | None, options: Mapping[str, Any], wall_s: float
+    run: Account,
+    graph: Graph | Passes,
+    timeline: Timeline | None,
+    options: Mapping[str, Any],
+    wall_s: float,
+    peak_power_w: float,
 ) -> dict[str, Value]:
     latency_s = run.input_ends[0] / PS_PER_S
     elapsed_s = run.latency_ps / PS_PER_S
@@ -190,6 +205,9 @@ def _summary(
         "energy_per_input_j": energy_j / (inputs * graph.items),
         "tops_per_w": 2e-12 * graph.macs * inputs / energy_j if energy_j else None,
         "power_w": energy_j / elapsed_s,
+        "peak_power_w": peak_power_w,
+        "chip_power_w": chip_power_w({name: run.energy_j(name) / elapsed_s for name in COMPONENTS}),
+        "power_limit_w": run.chip.power_limit_w,
         "area_mm2": run.area_mm2,
         "cost_usd": None,
         "dram_read_bytes": round(run.total("dram_read_bytes")),

@@ -56,11 +56,20 @@ ENERGY_WORDS = {
     "registers": "array registers",
     "accumulator": "accumulators",
     "vector": "vector units",
+    "control": "instructions",
     "sram": "scratchpads",
+    "cache": "cache",
+    "dma": "DMA buffers",
     "noc": "interconnect",
-    "dram": "DRAM",
+    "dram_activate": "DRAM rows opened",
+    "dram_read": "DRAM reads",
+    "dram_write": "DRAM writes",
+    "dram_io": "DRAM interface",
     "host": "host link",
-    "static": "leakage and idle clocks",
+    "leakage": "leakage",
+    "clock": "clocks",
+    "dram_refresh": "DRAM refresh",
+    "dram_standby": "DRAM standby",
 }
 _LATENCY_WORDS = {
     "load": "load",
@@ -197,6 +206,8 @@ def _headline(report: Report) -> RichTable:
         "power",
         f"{power}, {_plain(v['tops_per_w'])} TOPS/W",
     )
+    peak, without_dram = (format_quantity(v[name], "power") for name in ("peak_power_w", "chip_power_w"))
+    grid.add_row("peak power", peak, "without DRAM", without_dram)
     grid.add_row(
         "die area",
         f"{v['area_mm2']:.1f} mm2",
@@ -317,6 +328,7 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for note, names in about.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"  note: {names[0]}{more}: {note}"
+    yield from _over_power_limit(report.values)
     if not report.facts["steady"]:
         yield "  note: too few inputs to see the steady rate: the throughput shown is what the bound allows"
     if report.manifest["configuration"].get("cache"):
@@ -326,6 +338,17 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         if layout:
             peak, wasted = _size(layout["peak_bytes"]), _percent(layout["fragmentation"])
             yield f"  {_MEMORY_WORDS[where]} peak: {peak}, of which {wasted} fragmentation"
+
+
+def _over_power_limit(v: Mapping[str, Any]) -> Iterable[str]:
+    """Where the chip states a limit and the run is above it, on average or for a moment."""
+    limit_w = v["power_limit_w"]
+    if limit_w is not None and v["peak_power_w"] > limit_w:
+        which, watts = ("average", v["power_w"]) if v["power_w"] > limit_w else ("peak", v["peak_power_w"])
+        yield (
+            f"  note: {which} power of {format_quantity(watts, 'power')} is above the chip's limit of"
+            f" {format_quantity(limit_w, 'power')}: the real chip would slow its clock, which is not modelled"
+        )
 
 
 def _balance(facts: Mapping[str, Any]) -> str:

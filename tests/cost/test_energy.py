@@ -21,11 +21,11 @@ from programs import (
     small_chip,
 )
 
-from sim.cost.energy import COMPONENTS, operator_energy
+from sim.cost.energy import COMPONENTS, IDLE, action_energies, chip_power_w, idle_power_w, operator_energy
 from sim.cost.traffic import operator_traffic
 from sim.cost.transfers import program_routes
 from sim.errors import InputError
-from sim.hw.area import hop_length_mm
+from sim.hw.area import chip_area, core_area, hop_length_mm
 from sim.hw.chip import Chip, chip_from_dict
 from sim.hw.technology import load_technology
 from sim.program import BYTE_UNITS, Kind, Link, Program
@@ -42,8 +42,8 @@ PJ = 1e-12
 def _energy(program: Program, chip: Chip | None = None) -> dict[str, list[float]]:
     segment = program.segments[0]
     traffic = operator_traffic(program, segment, program_routes(program))
-    static_j = np.full(len(segment.ops), 2.0)
-    found = operator_energy(program, segment, traffic, chip or small_chip(), N7, static_j)
+    elapsed_s = np.full(len(segment.ops), 2.0)
+    found = operator_energy(program, segment, traffic, chip or small_chip(), N7, elapsed_s)
     assert tuple(found) == COMPONENTS
     return {name: joules.tolist() for name, joules in found.items()}
 
@@ -55,14 +55,22 @@ def test_an_array_operator() -> None:
     found = _energy(program_of(build.segment()))
     # Jouppi 2021, 7 nm: int8 multiply 0.07 pJ, int32 add 0.03 pJ.
     assert found["mac"] == approx([1000 * 0.10 * PJ])
-    # One operand byte and one 4-byte sum, each written and read in a register.
-    assert found["registers"] == approx([1000 * 2 * 5 * 0.0168 * PJ])
+    # One operand byte and one 4-byte sum, each passed on by a register.
+    assert found["registers"] == approx([1000 * 5 * 0.0168 * PJ])
     # An exp is 4 multiply-adds, in the int32 of the sums: 1.48 + 0.03 pJ each.
     assert found["vector"] == approx([10 * 4 * 1.51 * PJ])
     # 16 KiB over two columns are banks of 8 KiB: 7.5 pJ per 64 bit read, writes 1.18 times that.
     assert found["accumulator"] == approx([(100 + 200 * 1.18) * 0.9375 * PJ], rel=1e-3)
-    assert found["static"] == [2.0]
-    assert [found[name] for name in ("sram", "noc", "dram", "host")] == [[0.0]] * 4
+    # One task is 16 instructions; 10 elements of an exp are 4 passes of 4 lanes, an instruction each: 33.2 pJ.
+    assert found["control"] == approx([(16 + 10 * 4 / 4) * 33.2 * PJ])
+    idle_w = idle_power_w(small_chip(), N7)
+    for name in ("leakage", "dram_refresh", "dram_standby"):
+        assert found[name] == approx([2.0 * idle_w[name]])
+    # Two seconds of a clock with 9/10 gated, and 5 ps in which the array has all of it: 2 x 2 PEs of 241 um2.
+    array_w = 0.9 * 4 * 241e-6 * 175e-12 * 1e9
+    assert found["clock"] == approx([2.0 * idle_w["clock"] + 5e-12 * array_w])
+    rest = ("sram", "cache", "dma", "noc", "dram_activate", "dram_read", "dram_write", "dram_io", "host")
+    assert [found[name] for name in rest] == [[0.0]] * 9
 
 
 def test_a_vector_operator_pays_passes_and_not_macs() -> None:
@@ -80,11 +88,19 @@ def test_transfers_pay_dram_network_and_scratchpad() -> None:
     build.move(Kind.STORE, STORE_QUEUE, 100, TO_CORE0, op=1)
     found = _energy(program_of(build.segment()))
     hop_mm = hop_length_mm(small_chip(), load_technology("n7"))
-    # HBM3 at 32.4 pJ/B both ways; one hop: 8 bit x its length x 0.0756 pJ/mm and the router's 0.07327 pJ.
-    assert found["dram"] == approx([1000 * 32.4 * PJ, 100 * 32.4 * PJ])
+    # HBM3: 2.24 pJ/bit on the device, 3.91 on the interface; rows of 1 KiB at 909 pJ, here one after another.
+    assert found["dram_read"] == approx([1000 * 17.92 * PJ, 0])
+    assert found["dram_write"] == approx([0, 100 * 17.92 * PJ])
+    assert found["dram_io"] == approx([1000 * 31.28 * PJ, 100 * 31.28 * PJ])
+    assert found["dram_activate"] == approx([1000 / 1024 * 909 * PJ, 100 / 1024 * 909 * PJ])
+    # In a buffer of the DMA engine every byte is written and read.
+    assert found["dma"] == approx([1000 * 2 * 0.0168 * PJ, 100 * 2 * 0.0168 * PJ])
+    # One hop: 8 bit x its length x 0.0756 pJ/mm and the router's 0.07327 pJ.
     assert found["noc"] == approx([1000 * (8 * hop_mm * 0.0756 + 0.07327) * PJ, 0])
-    # Banks of 8 KiB: 0.9375 pJ/B read, 1.18 times that written.
-    assert found["sram"] == approx([1000 * 1.18 * 0.9375 * PJ, 100 * 0.9375 * PJ], rel=1e-3)
+    # Banks of 8 KiB, 1000 bit wide: 0.9375 pJ/B x (1 + 0.064) / 2 read, 1.18 times that written; and half the side
+    # of 0.875 mm2/MiB x 64 KiB of wire.
+    bank, wire = 0.9375 * 1.064 / 2, 8 * 0.0756 * (0.875 / 16) ** 0.5 / 2
+    assert found["sram"] == approx([1000 * (1.18 * bank + wire) * PJ, 100 * (bank + wire) * PJ], rel=1e-3)
 
 
 def test_the_host_link_is_the_chips_own_number() -> None:
@@ -97,7 +113,42 @@ def test_the_host_link_is_the_chips_own_number() -> None:
     )
     found = _energy(replace(program, links=links), chip)
     assert found["host"] == approx([1000 * 40 * PJ])
-    assert found["dram"] == approx([1000 * 32.4 * PJ])
+    assert found["dram_write"] == approx([1000 * 17.92 * PJ])
+
+
+def test_rows_opened_are_those_of_the_pattern() -> None:
+    build = Builder([operator(counts={"dram_row_activations": 7.0}), operator()])
+    build.move(Kind.LOAD, LOAD_QUEUE1, 1024, TO_CORE1)
+    build.move(Kind.LOAD, LOAD_QUEUE1, 2048, TO_CORE1, op=1)
+    assert _energy(program_of(build.segment()))["dram_activate"] == approx([7 * 909 * PJ, 2 * 909 * PJ])
+
+
+def test_idle_power_by_hand() -> None:
+    chip = small_chip()
+    found, area = idle_power_w(chip, N7), chip_area(chip, N7)
+    logic_mm2 = sum(area.values()) - area["sram"] - area["accumulators"]
+    # Two cores of 64 KiB and 16 KiB at 20 mW/MiB; logic at 40 mW/mm2, and a tenth of 175 pJ/mm2 at 1 GHz.
+    assert found["leakage"] == approx(0.040 * logic_mm2 + 0.020 * 2 * 80 / 1024)
+    assert found["clock"] == approx(0.1 * 0.175 * logic_mm2)
+    assert tuple(found) == IDLE
+    ungated = idle_power_w(chip.replace("clock_gating", 0), N7)
+    assert ungated["clock"] == approx(10 * found["clock"])
+    busy = action_energies(chip.replace("clock_gating", 0), chip.cores[0], N7)
+    assert (busy.array_clock_w, busy.vector_clock_w) == (0, 0)
+
+
+def test_memories_pay_for_their_width_and_their_wires() -> None:
+    chip = small_chip()
+    slow = chip.replace("core.sram.bandwidth", "64 GB/s")  # 64 bit per bank instead of 1000
+    fast, narrow = (action_energies(c, c.cores[0], N7).sram_read_j_per_byte for c in (chip, slow))
+    wire = 8 * 0.0756e-12 * core_area(chip.cores[0], N7)["sram"] ** 0.5 / 2
+    assert narrow - wire == approx(0.9375e-12, rel=1e-3)
+    assert (fast - wire) / (narrow - wire) == approx(1.064 / 2)
+
+
+def test_the_chip_alone_has_half_the_interface_and_none_of_the_dram() -> None:
+    watts = dict.fromkeys(COMPONENTS, 1.0)
+    assert chip_power_w(watts) == len(COMPONENTS) - 5 - 0.5
 
 
 def test_nothing_is_free_for_want_of_a_number() -> None:

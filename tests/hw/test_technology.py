@@ -91,9 +91,21 @@ def test_every_cost_falls_with_the_node_and_none_is_zero(dtype: str) -> None:
         [float(tech.accumulator_energy_j_per_byte(1 << 20)) for tech in nodes],
         [tech.pe_area_mm2({dtype: 1.0}) for tech in nodes],  # type: ignore[dict-item]
         [tech.sram_area_mm2(1 << 20) for tech in nodes],
+        [tech.sram_leakage.value for tech in nodes],
+        [tech.instruction.value for tech in nodes],
     ]
     for column in columns:
         assert all(a > b > 0 for a, b in pairwise(column))
+
+
+def test_narrow_accesses_cost_more_per_byte() -> None:
+    tech = load_technology("n7")
+    read = tech.sram_read_energy_j_per_byte
+    assert read(8 << 10, 64) == read(8 << 10)
+    # Half of a 64-bit access is paid once per access, however wide.
+    assert read(8 << 10, 256) / read(8 << 10, 64) == pytest.approx((1 + 1 / 4) / 2)
+    assert read(8 << 10, 16) / read(8 << 10, 64) == pytest.approx((1 + 4) / 2)
+    assert (np.diff(read(1 << 20, np.array([8, 64, 512, 4096]))) < 0).all()
 
 
 def test_vector_classes() -> None:
@@ -113,7 +125,7 @@ def test_a_hop_is_wire_and_router() -> None:
     # Keckler 2011: 310 pJ for 256 bit over 10 mm.
     wire_j = (tech.noc_energy_j_per_byte_hop(10.0) - tech.noc_energy_j_per_byte_hop(0.0)) * 32
     assert 1e12 * wire_j == pytest.approx(310, rel=2e-3)
-    assert tech.noc_energy_j_per_byte_hop() == tech.noc_energy_j_per_byte_hop(3.0)
+    assert 1e12 * tech.noc_energy_j_per_byte_hop(0.0) == pytest.approx(0.314)
 
 
 def test_area_and_idle_power() -> None:
@@ -122,7 +134,8 @@ def test_area_and_idle_power() -> None:
     assert tech.pe_area_mm2({"bf16": 1.0, "fp32": 0.25, "int8": 1.0}) == tech.pe_area_mm2({"bf16": 1.0})
     assert tech.pe_area_mm2({"int8": 4.0}) == 4 * tech.pe_area_mm2({"int8": 1.0})
     assert tech.sram_area_mm2(128 << 20) == pytest.approx(112)  # TPUv4i CMEM
-    assert tech.static_power_w(826) == pytest.approx(54, rel=0.01)  # A100
+    assert tech.leakage_w(100, 64 << 20) == pytest.approx(100 * 0.040 + 64 * 0.020)
+    assert tech.clock_w(10, 1e9) == pytest.approx(10 * 175e-12 * 1e9)
 
 
 def test_a_missing_cost_is_refused() -> None:

@@ -130,7 +130,7 @@ def test_the_upper_bar_is_the_critical_path(report: Report) -> None:
 def test_the_lower_bar_is_the_energy(report: Report) -> None:
     found = bars(plot_time_energy(report), 0.0)
     energy = report.energy.set_index("component")["energy_j"]
-    assert found["leakage and idle clocks"][1] == pytest.approx(100 * energy["static"] / energy.sum())
+    assert found["leakage"][1] == pytest.approx(100 * energy["leakage"] / energy.sum())
     small = energy[energy < LEAST_SHARE * energy.sum()].sum()
     assert small > 0
     assert found["everything else"][1] == pytest.approx(100 * small / energy.sum())

@@ -26,9 +26,9 @@ from programs import (
 from rich.console import Console
 from test_report import KEYS, gemm, layer
 
+from sim.cost import energy as cost_energy
 from sim.cost.transfers import program_routes
 from sim.errors import InvariantViolation
-from sim.hw.area import chip_area
 from sim.hw.technology import load_technology
 from sim.program import Kind, OpRow, Program, Segment
 from sim.report.closed_form import input_ends, operator_ticks
@@ -45,12 +45,17 @@ def closed_form(program: Program) -> Report:
 
 
 def idle_power_w() -> float:
-    technology = load_technology("n7")
-    return technology.static_power_w(sum(chip_area(small_chip(), technology).values()))
+    return sum(cost_energy.idle_power_w(small_chip(), load_technology("n7")).values())
 
 
 def idle_energy_j(report: Report) -> float:
-    return float(report.energy.set_index("component").loc["static", "energy_j"])
+    """All of the components that flow all the time, but for the clocks of units at work."""
+    joules = report.energy.set_index("component")["energy_j"]
+    technology, kind = load_technology("n7"), small_chip().cores[0]
+    energies = cost_energy.action_energies(small_chip(), kind, technology)
+    held = report.resources.set_index("kind")["busy_s"]
+    arrays_j, vectors_j = energies.array_clock_w * held["array"].sum(), energies.vector_clock_w * held["vector"].sum()
+    return float(joules[list(cost_energy.IDLE)].sum() - arrays_j - vectors_j)
 
 
 def estimated(segment: Segment, **seconds: float) -> Segment:
@@ -142,9 +147,10 @@ def test_energy_and_traffic_are_those_of_the_events_but_for_the_idle_power() -> 
     for level in ("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes", "noc_bytes"):
         assert closed[level] == event[level], level
     mine, theirs = (report.energy.set_index("component")["energy_j"] for report in (closed, event))
-    assert mine["static"] == pytest.approx(idle_power_w() * 3300e-12)
-    assert mine.drop("static").tolist() == theirs.drop("static").tolist()
-    assert mine["dram"] > 0
+    assert idle_energy_j(closed) == pytest.approx(idle_power_w() * 3300e-12)
+    idle = list(cost_energy.IDLE)
+    assert mine.drop(idle).tolist() == theirs.drop(idle).tolist()
+    assert mine["dram_read"] > 0
     assert event.facts["closed_form_latency_s"] == 3300e-12 != event["latency_s"]
 
 

@@ -36,7 +36,8 @@ KEYS = (
     "workload", "chip", "engine", "fidelity", "dtype", "partition", "inputs", "latency_s", "elapsed_s",
     "throughput_per_s", "throughput_unit",
     "macs", "array_utilization", "bound_latency_s", "bottleneck", "energy_j", "energy_per_input_j",
-    "tops_per_w", "power_w", "area_mm2", "cost_usd", "dram_read_bytes", "dram_write_bytes",
+    "tops_per_w", "power_w", "peak_power_w", "chip_power_w", "power_limit_w",
+    "area_mm2", "cost_usd", "dram_read_bytes", "dram_write_bytes",
     "sram_read_bytes", "sram_write_bytes", "cache_read_bytes", "cache_hit_rate", "noc_bytes",
     "noc_injected_bytes", "tasks", "wall_s",
 )  # fmt: skip
@@ -121,6 +122,7 @@ def test_the_summary_has_exactly_the_documented_keys_and_the_right_numbers() -> 
     assert (found["noc_bytes"], found["noc_injected_bytes"], found["tasks"]) == (0, 0, 4)
     assert found["tops_per_w"] == pytest.approx(2 * 8 / found["energy_j"] / 1e12)  # type: ignore[operator]
     assert found["power_w"] == pytest.approx(found["energy_j"] / found["latency_s"])  # type: ignore[operator]
+    assert found["power_limit_w"] is None
     assert found["area_mm2"] == pytest.approx(sum(chip_area(small_chip(), load_technology("n7")).values()))
     assert (found["cost_usd"], found["cache_hit_rate"], found["cache_read_bytes"]) == (None, None, 0)
 
