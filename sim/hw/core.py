@@ -75,6 +75,22 @@ class Dma(Part):
     outstanding: Annotated[int, Field(ge=1, le=4096, description="transfers in flight per channel")] = 1
 
 
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch(Part):
+    """How contractions are handed to the cores of a GPU: result tiles of fixed shapes, one by one, in waves.
+
+    Nothing stays in a scratchpad from one operator to the next: each is a kernel of its own.
+    """
+
+    tiles: Annotated[
+        tuple[tuple[Side, Side], ...],
+        Field(min_length=1, description="[rows, columns] of the result tiles there are kernels for"),
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreKind(Part):
     """One kind of core and how many of it the chip has."""
@@ -89,6 +105,9 @@ class CoreKind(Part):
     vector: Annotated[VectorUnit, Field(description="vector unit")]
     sram: Annotated[Sram, Field(description="scratchpad")]
     dma: Annotated[Dma, Field(description="DMA engine")]
+    dispatch: Annotated[
+        Dispatch | None, Field(description="result tiles dealt in waves (GPU), instead of even shares")
+    ] = None
 
     def __post_init__(self) -> None:
         if self.accumulator is not None and self.array is None:

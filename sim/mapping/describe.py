@@ -36,7 +36,7 @@ def describe_step(
     macs = sum(core_macs.values())
     if tiling.unit == "array":
         parts = len(loops.cores) // len(owners)
-        counts = array_actions(nest, macs, loops.gemm, results, kind, tiling.dataflow, parts)
+        counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops))
     names = [dim.name for dim in nest.dims]

@@ -114,7 +114,7 @@ class Emitter:
     def _matrix_products(self) -> Int64:
         nest, loops = self.step.nest, self.loops
         dtype = nest.operands[0].tensor.dtype
-        hold, dur = array_cycles(loops.gemm, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest))
+        hold, dur = array_cycles(loops.issued, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest))
         held = ticks(hold, self.kind.clock_hz)
         return self.batch.add(
             Kind.MATMUL,

@@ -108,6 +108,20 @@ class Loops:
         """Tile shapes as GEMMs, [cores, iterations] each."""
         return tile_gemm(self.nest, [high - low for low, high in zip(self.low, self.high, strict=True)])
 
+    @property
+    def issued(self) -> GemmShape:
+        """Tile shapes as the array computes them."""
+        return self.gemm
+
+    def partners(self, senders: Int64, distance: int) -> Int64:
+        """Positions of the cores `distance` places before each sender along the sum."""
+        dims, splits = self.nest.role("k"), self.tiling.splits
+        grid = [place[senders] for place in self.grid]
+        place = self.sum_place[senders] - distance
+        for dim, index in zip(dims, np.unravel_index(place, [splits[dim] for dim in dims]), strict=True):
+            grid[dim] = index
+        return np.ravel_multi_index(grid, splits).astype(np.int64)
+
     def boxes(self, operand: Operand, positions: Int64 | slice, iterations: Int64) -> tuple[Int64, Int64]:
         """Start and stop [positions, iterations, rank] of what an operand touches."""
         low = [values[positions][:, iterations] for values in self.low]

@@ -18,6 +18,7 @@ from sim.graph.nest import Operand
 from sim.hw.chip import Chip
 from sim.mapping.accesses import AccessLog, record_step
 from sim.mapping.allocate import Occupancy
+from sim.mapping.deal import loops_of
 from sim.mapping.describe import describe_step, host_row, view_row
 from sim.mapping.emit import LOAD, Emitter
 from sim.mapping.fabric import Fabric
@@ -173,7 +174,7 @@ class Lowering:
     def _step(self, position: int, step: Step, number: int) -> None:
         self.position = position
         kind = self.chip.cores[step.kind]
-        loops = Loops(step.nest, step.tiling, np.array(step.cores, np.int64))
+        loops = loops_of(step)
         emitter = Emitter(self.chip, self.fabric, self, step, kind, loops)
         emitter.run()
         final = self.table.flush(emitter.batch, len(self.rows))
@@ -384,6 +385,5 @@ def count_tasks(plan: Plan) -> int:
     """An upper bound of the tasks of one input, from loop counts alone."""
     total = 0
     for step in plan.steps:
-        iterations = int(np.prod(step.tiling.steps, dtype=np.int64))
-        total += iterations * step.tiling.cores * (2 + len(step.nest.operands) + 2)
+        total += loops_of(step).iterations * step.tiling.cores * (2 + len(step.nest.operands) + 2)
     return total

@@ -16,6 +16,7 @@ from sim.graph.nest import Nest, Operand, channels_last, nests
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.mapping.deal import deal_search, waves
 from sim.mapping.fabric import Fabric
 from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.partition import Assignment
@@ -150,14 +151,17 @@ class _Planner:
             assert failure is not None
             raise failure
         position = len(self.steps)
-        self.steps.append(best)
-        self.residency.streaming.append((best.kind, best.tiling.sram_bytes))
+        for step in waves(best):
+            self.steps.append(step)
+            self.residency.streaming.append((step.kind, step.tiling.sram_bytes))
         for operand, here in zip(nest.operands, best.resident, strict=True):
             root = self.root(operand.tensor.name)
             if here:
                 self.residency.read_in_place(root, position)
             else:
                 self.from_dram.add(root)
+        if self.chip.cores[best.kind].dispatch is not None:
+            return
         if not any(best.tiling.splits[dim] > 1 for dim in nest.role("k")):
             boxes = self._boxes(nest.out, nest, best.tiling.splits, best.tiling.quanta, best.cores)
             result = self.root(nest.out.tensor.name)
@@ -216,7 +220,12 @@ class _Planner:
         limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
         held_where = tuple(kept.boxes.key if kept else None for kept in candidates)
         key = (signature(nest), site, cores, limits, dataflow, tuple(splits), held_where)
-        if key not in self.memo:
+        dealt = kind.dispatch is not None and "array" in units
+        if key not in self.memo and dealt:
+            assert kind.dispatch is not None
+            none = (False,) * len(nest.operands)
+            self.memo[key] = deal_search(nest, site, limits, dataflow, kind.dispatch), none
+        elif key not in self.memo:
             local = {
                 split: self._local(nest, split, site, units, dataflow, cores, candidates) for split in splits
             }

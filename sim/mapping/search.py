@@ -34,9 +34,24 @@ FIRST_BATCH = 2048
 
 
 @dataclass(frozen=True, slots=True)
+class Deal:
+    """Tiles `first` to `first + cores x waves` of the result, one to each of `cores` cores in every wave.
+
+    `rows` and `columns` are the tile of the menu: what a tile at the border costs, too.
+    """
+
+    first: int
+    cores: int
+    waves: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tiling:
     """How one nest is cut. `splits` and `steps` are parts over cores and tiles per core of every dimension;
-    `quanta` the granule of the cuts; `order` the loops from outermost to innermost."""
+    `quanta` the granule of the cuts; `order` the loops from outermost to innermost. Where tiles are dealt (see
+    deal.py), `steps` counts the tiles of the whole result in every dimension that is not summed over."""
 
     splits: tuple[int, ...]
     steps: tuple[int, ...]
@@ -48,11 +63,12 @@ class Tiling:
     dram_bytes: float
     sram_bytes: int
     accumulator_bytes: int
+    deal: Deal | None = None
 
     @property
     def cores(self) -> int:
         """Cores that have work."""
-        return int(np.prod(self.splits, dtype=np.int64))
+        return math.prod(self.splits) * (self.deal.cores if self.deal is not None else 1)
 
     def cuts(self, nest: Nest) -> tuple[Int64, ...]:
         """Cut points of every dimension over all cores."""

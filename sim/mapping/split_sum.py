@@ -66,7 +66,7 @@ class SplitSum:
 
     def _round(self, distance: int, phase: int, ready: Int64, empties: Int64) -> Round:
         senders = np.flatnonzero(self.loops.sum_place % (2 * distance) == distance)
-        receivers = self._partners(senders, distance)
+        receivers = self.loops.partners(senders, distance)
         leaves = senders[ready[senders, 0] < 0]
         copies = None
         if len(leaves):
@@ -88,16 +88,6 @@ class SplitSum:
             self.elements[positions], {function: 1.0}, self.kind, operands * sums, sums
         )
         return self.step.vector(cycles, phase, self.loops.result_last, positions)
-
-    def _partners(self, senders: Int64, distance: int) -> Int64:
-        """Positions of the cores `distance` places before each sender along the sum."""
-        dims = self.loops.nest.role("k")
-        splits = self.loops.tiling.splits
-        grid = [place[senders] for place in self.loops.grid]
-        place = self.loops.sum_place[senders] - distance
-        for dim, index in zip(dims, np.unravel_index(place, [splits[dim] for dim in dims]), strict=True):
-            grid[dim] = index
-        return np.ravel_multi_index(grid, splits).astype(np.int64)
 
     def _sends(self, senders: Int64, receivers: Int64, phase: int) -> Int64:
         channel = phase // 2 % self.kind.dma.channels

@@ -1,0 +1,287 @@
+"""Result tiles dealt to cores in waves: how a GPU runs a contraction.
+
+The tile is one of a menu (the shapes a kernel library has), every tile costs as much as a full one, and the tiles of
+the whole result are handed out in order, one to each core: with 109 tiles on 108 cores a second wave begins for one
+tile. That is wave quantisation; nothing else models it.
+
+One mapped contraction becomes one or two steps: the full waves, and the last one, which fewer cores take part in.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.estimate import BUFFER_SLOTS, Site, loop_order, operand_bits
+from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
+from sim.errors import DoesNotFit
+from sim.graph.nest import Nest, Operand
+from sim.hw.core import Dispatch
+from sim.hw.dram import pattern_efficiency
+from sim.mapping.grid import counts
+from sim.mapping.loops import Fills, Loops
+from sim.mapping.search import Deal, Limits, Tiling
+from sim.mapping.step import Step
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+SUM_PARTS = (1, 2, 3, 4, 6, 8)
+"""Ways to split a sum over cores that are tried, as kernel libraries do where tiles are few."""
+
+SLACK = 1.01
+"""Among candidates within 1 % of the fastest, the one with the fewest transfers wins: it simulates faster."""
+
+
+class DealtLoops(Loops):
+    """The loops of a dealt nest. Cores that share sums lie `deal.cores` places apart."""
+
+    @property
+    def deal(self) -> Deal:
+        assert self.tiling.deal is not None
+        return self.tiling.deal
+
+    @cached_property
+    def grid(self) -> tuple[Int64, ...]:
+        place = np.arange(len(self.cores)) // self.deal.cores
+        return tuple(np.unravel_index(place, self.tiling.splits))
+
+    @cached_property
+    def iterations(self) -> int:
+        return self.deal.waves * self.sum_steps
+
+    @cached_property
+    def index(self) -> tuple[Int64, ...]:
+        """Tile index along the sums at each iteration; 0 for the dimensions whose tiles are dealt."""
+        found: list[Int64] = [np.zeros(self.iterations, np.int64)] * len(self.nest.dims)
+        count, stride, sums = np.arange(self.iterations, dtype=np.int64), 1, self.nest.role("k")
+        for dim in reversed([dim for dim in self.tiling.order if dim in sums]):
+            found[dim] = count // stride % self.tiling.steps[dim]
+            stride *= self.tiling.steps[dim]
+        return tuple(found)
+
+    @cached_property
+    def _ranges(self) -> tuple[tuple[Int64, ...], tuple[Int64, ...]]:
+        deal, sums = self.deal, self.nest.role("k")
+        wave = np.arange(self.iterations) // self.sum_steps
+        place = np.arange(len(self.cores)) % deal.cores
+        number = deal.first + wave[None, :] * deal.cores + place[:, None]
+        dealt = [dim for dim in self.tiling.order if dim not in sums]
+        tiles = dict(
+            zip(dealt, np.unravel_index(number, [self.tiling.steps[dim] for dim in dealt]), strict=True)
+        )
+        low, high = [], []
+        for dim, cut in enumerate(self.tiling.cuts(self.nest)):
+            if dim in tiles:
+                tile = tiles[dim]
+            else:
+                tile = self.grid[dim][:, None] * self.tiling.steps[dim] + self.index[dim][None, :]
+            low.append(cut[tile])
+            high.append(cut[tile + 1])
+        return tuple(low), tuple(high)
+
+    @cached_property
+    def issued(self) -> GemmShape:
+        """Every tile is computed whole, whatever lies beyond the border of the result."""
+        gemm = self.gemm
+        return replace(
+            gemm, m=np.full_like(gemm.m, self.deal.rows), n=np.full_like(gemm.n, self.deal.columns)
+        )
+
+    def partners(self, senders: Int64, distance: int) -> Int64:
+        return senders - distance * self.deal.cores
+
+    def fills(self, operand: Operand, positions: Int64) -> Fills:
+        """Every core loads for itself: a new tile with every wave, and with every step of the sum it follows."""
+        changed = np.zeros(self.iterations, np.bool_)
+        changed[:: self.sum_steps] = True
+        for dim in self.nest.role("k"):
+            if dim in operand.dims:
+                changed[1:] |= self.index[dim][1:] != self.index[dim][:-1]
+        return Fills(np.flatnonzero(changed), np.arange(len(positions)), positions[:, None])
+
+
+def loops_of(step: Step) -> Loops:
+    """The loops of a mapped nest, dealt or not."""
+    kind = Loops if step.tiling.deal is None else DealtLoops
+    return kind(step.nest, step.tiling, np.array(step.cores, np.int64))
+
+
+def waves(step: Step) -> tuple[Step, ...]:
+    """A dealt step as the steps to emit: its full waves, and the last one where it is not full."""
+    deal = step.tiling.deal
+    if deal is None:
+        return (step,)
+    sums = step.nest.role("k")
+    parts = math.prod(step.tiling.splits)
+    tiles = math.prod(s for dim, s in enumerate(step.tiling.steps) if dim not in sums)
+    full, rest = divmod(tiles, deal.cores)
+    found = []
+    for first, count, cores in ((0, full, deal.cores), (full * deal.cores, 1, rest)):
+        if count and cores:
+            share = count / (full + (rest > 0))
+            tiling = replace(
+                step.tiling,
+                deal=replace(deal, first=first, cores=cores, waves=count),
+                latency_s=step.tiling.latency_s * share,
+                dram_bytes=step.tiling.dram_bytes * share,
+            )
+            # Cores that share sums lie one full deal apart.
+            owners = [step.cores[part * deal.cores : part * deal.cores + cores] for part in range(parts)]
+            found.append(replace(step, tiling=tiling, cores=tuple(c for group in owners for c in group)))
+    return tuple(found)
+
+
+def deal_search(nest: Nest, site: Site, limits: Limits, dataflow: str, dispatch: Dispatch) -> Tiling:
+    """The menu's tile, split of the sum and order of dealing with the least estimated latency.
+
+    Raises DoesNotFit when no tile of the menu fits the scratchpad and the accumulator.
+    """
+    cost = _Costs(nest, site, dataflow, dispatch)
+    accumulator = site.kind.accumulator
+    fits = cost.sram_bytes <= limits.sram_bytes
+    if accumulator is not None:
+        fits &= cost.accumulator_bytes <= accumulator.size_bytes
+    if not fits.any():
+        least = int(np.argmin(cost.sram_bytes))
+        raise DoesNotFit(
+            f"the smallest tile of the menu for operator {nest.name} ({nest.kind})",
+            int(cost.sram_bytes[least]),
+            limits.sram_bytes,
+            f"scratchpad of a {site.kind.name} core",
+            ("a smaller tile in dispatch.tiles", "a larger sram.size or accumulator.size"),
+        )
+    latency = np.where(fits, cost.latency_s, np.inf)
+    close = np.flatnonzero(latency <= latency.min() * SLACK)
+    return cost.tiling(int(close[np.argmin(cost.transfers[close])]))
+
+
+class _Costs:
+    """Closed form of every candidate: one row per (tile of the menu, parts of the sum, steps of it, order)."""
+
+    def __init__(self, nest: Nest, site: Site, dataflow: str, dispatch: Dispatch) -> None:
+        self.nest, self.site, self.dataflow = nest, site, dataflow
+        self.sums = nest.role("k")
+        self._enumerate(dispatch)
+        self._evaluate()
+
+    def _enumerate(self, dispatch: Dispatch) -> None:
+        nest, sums = self.nest, self.sums
+        outer = nest.dims[sums[0]].extent
+        parts = [p for p in SUM_PARTS if p <= min(outer, self.site.cores)]
+        rows = []
+        for m, n in dispatch.tiles:
+            sides = _tile_sides(nest, m, n)
+            for p in parts:
+                rows += [(m, n, p, s, order, *sides) for s in counts(outer // p, 4096) for order in (0, 1)]
+        table = np.array(rows, np.int64)
+        self.rows, self.columns, self.parts, self.sum_steps, self.columns_first = table[:, :5].T
+        self.side = [table[:, 5 + dim] for dim in range(len(nest.dims))]
+        self.tile = list(self.side)
+        self.tile[sums[0]] = -(-outer // (self.parts * self.sum_steps))
+        dealt = [dim for dim in range(len(nest.dims)) if dim not in sums]
+        self.tiles = np.prod([-(-nest.dims[d].extent // self.tile[d]) for d in dealt], axis=0)
+        self.cores = np.minimum(self.tiles, self.site.cores // self.parts)
+        self.waves = -(-self.tiles // self.cores)
+
+    def _evaluate(self) -> None:
+        nest, site, kind, tile = self.nest, self.site, self.site.kind, self.tile
+        dtype = nest.operands[0].tensor.dtype
+        one = np.ones_like(self.rows)
+        depth = np.prod([tile[dim] for dim in self.sums], axis=0) * nest.taps
+        shape = GemmShape(one, self.rows, self.columns, depth)
+        hold, dur = array_cycles(shape, kind, dtype, self.dataflow, operand_bits(nest))
+        elements = self.rows * self.columns
+        out_bytes = nest.out.tile_bytes(tile)
+        self.accumulator_bytes = elements * accumulator_bytes(dtype)
+        drain = vector_tile_cycles(elements, nest.drain, kind, out_bytes, self.accumulator_bytes)
+        hold_s, drain_s = hold / kind.clock_hz, drain / kind.clock_hz
+        fed = sum((o.tile_bytes(tile) for o in nest.inputs), start=np.zeros_like(one))
+        late = sum((o.tile_bytes(tile) for o in nest.epilogue), start=np.zeros_like(one))
+        size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
+        doubled = (BUFFER_SLOTS * self.accumulator_bytes <= size) & (self.waves > 1)
+
+        busy = self.cores * self.parts
+        lane = kind.dma.bandwidth_bytes_per_s * kind.dma.channels
+        rate = np.minimum(lane, self._shared_bandwidth() / busy)
+        step_s = np.maximum(hold_s, fed / rate)
+        # Loads are issued as slots come free; a round trip shows where the slots in flight do not hide it.
+        step_s = np.maximum(step_s, (site.head_latency_s + fed / lane + hold_s) / BUFFER_SLOTS)
+        tail_s = drain_s + (late + out_bytes) / rate
+        wave_s = self.sum_steps * step_s
+        wave_s = np.where(doubled, np.maximum(wave_s, tail_s), wave_s + drain_s)
+        once_s = 2 * site.head_latency_s + fed / rate + tail_s + (dur - hold) / kind.clock_hz
+        on_chip_s = self.waves * wave_s + once_s
+        moved = self._dram_bytes()
+        self.dram_bytes = moved
+        self.latency_s = np.maximum(on_chip_s, moved / site.dram.bandwidth_bytes_per_s) + self._sum_s(drain_s)
+        self.transfers = self.waves * busy * (self.sum_steps * len(nest.inputs) + len(nest.epilogue) + 1)
+        slots = np.where(self.sum_steps * self.waves > 1, BUFFER_SLOTS, 1)
+        self.sram_bytes = slots * (fed + late) + BUFFER_SLOTS * out_bytes
+        self.sram_bytes += np.where(self.parts > 1, (1 + BUFFER_SLOTS) * self.accumulator_bytes, 0)
+
+    def _shared_bandwidth(self) -> float:
+        return float(self.site.dram.bandwidth_bytes_per_s)
+
+    def _dram_bytes(self) -> Float64:
+        """Bytes between the chip and its DRAM, weighted by the efficiency of their runs."""
+        total = np.zeros(len(self.rows))
+        busy = self.cores * self.parts
+        for operand in self.nest.operands:
+            many = self.waves * busy * (1 if operand.part == "epilogue" else self.sum_steps)
+            total += many * operand.tile_bytes(self.tile) / self._efficiency(operand)
+        out = self.nest.out
+        return total + self.tiles * out.tile_bytes(self.tile) / self._efficiency(out)
+
+    def _efficiency(self, operand: Operand) -> Float64:
+        extents = np.empty((len(self.rows), len(operand.axes)), np.int64)
+        for index, axis in enumerate(operand.axes):
+            extents[:, index] = axis.extent(self.tile)
+        return pattern_efficiency(self.site.dram, operand.run_bytes(extents))
+
+    def _sum_s(self, drain_s: Float64) -> Float64:
+        """Adding up the parts of split sums, as a binary tree."""
+        link = min(self.site.hop_bandwidth_bytes_per_s, self.site.kind.dma.bandwidth_bytes_per_s)
+        one = self.accumulator_bytes / link + self.site.send_latency_s + drain_s
+        return np.asarray(np.ceil(np.log2(self.parts)) * self.waves * one)
+
+    def tiling(self, index: int) -> Tiling:
+        """The candidate as a tiling of the whole result, every wave of it."""
+        nest, dims = self.nest, range(len(self.nest.dims))
+        first = self.sums[0]
+        tile = [int(self.tile[dim][index]) for dim in dims]
+        splits = [int(self.parts[index]) if dim == first else 1 for dim in dims]
+        steps = [int(self.sum_steps[index]) if dim == first else -(-nest.dims[dim].extent // tile[dim]) for dim in dims]
+        quanta = [1 if dim in self.sums else tile[dim] for dim in dims]
+        cores, sides = int(self.cores[index]), (int(self.rows[index]), int(self.columns[index]))
+        return Tiling(
+            tuple(splits),
+            tuple(steps),
+            tuple(quanta),
+            loop_order(nest, bool(self.columns_first[index])),
+            "array",
+            self.dataflow,
+            float(self.latency_s[index]),
+            float(self.dram_bytes[index]),
+            int(self.sram_bytes[index]),
+            int(self.accumulator_bytes[index]),
+            Deal(0, cores, int(self.waves[index]), *sides),
+        )
+
+
+def _tile_sides(nest: Nest, rows: int, columns: int) -> list[int]:
+    """Size along every dimension of a tile with at most this many rows and columns, innermost dimensions first;
+    one repeat (group, head); the whole sum."""
+    left = {"m": rows, "n": columns, "g": 1}
+    sides = [dim.extent for dim in nest.dims]
+    for index in reversed(range(len(nest.dims))):
+        role = nest.dims[index].role
+        if role != "k":
+            sides[index] = min(sides[index], left[role])
+            # A dimension that is cut leaves single indices of those outside.
+            left[role] = left[role] // sides[index] if sides[index] == nest.dims[index].extent else 1
+    return sides
