@@ -235,7 +235,7 @@ class _Costs:
             many = self.waves * busy * (1 if operand.part == "epilogue" else self.sum_steps)
             total += many * operand.tile_bytes(self.tile) / self._efficiency(operand)
         out = self.nest.out
-        return total + self.tiles * out.tile_bytes(self.tile) / self._efficiency(out)
+        return np.asarray(total + self.tiles * out.tile_bytes(self.tile) / self._efficiency(out))
 
     def _efficiency(self, operand: Operand) -> Float64:
         extents = np.empty((len(self.rows), len(operand.axes)), np.int64)

@@ -52,6 +52,7 @@ def describe_step(
         "utilization": counts["macs"] / counts["array_peak_macs"] if tiling.unit == "array" else 0.0,
         "notes": _notes(op, step, kind, counts, available),
         "core_macs": core_macs,
+        **({"waves": tiling.deal.waves} if tiling.deal is not None else {}),
         "estimate_s": tiling.latency_s,
     }
     return OpRow(nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), macs, counts, mapping, number)

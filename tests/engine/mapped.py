@@ -59,6 +59,18 @@ _CHIPS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
     "mesh of 8": ("lepton_m", {**_CORE, "core.array.rows": 8, "core.dma.outstanding": 1}),
+    "dealt to 6": (
+        "lepton_m",
+        {
+            **_CORE,
+            "core.count": 6,
+            "core.accumulator.size": "1 KiB",
+            "core.dispatch.tiles": [[16, 8], [8, 8], [4, 4]],
+            "interconnect.topology": "crossbar",
+            "interconnect.shape": [6],
+            "interconnect.memory_ports": [[0]],
+        },
+    ),
 }
 CHIPS = tuple(_CHIPS)
 

@@ -1,0 +1,99 @@
+"""Result tiles dealt in waves: every product once, quantised in time, right in value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mapped import check, mapped, small_chip
+from random_operators import random_operator
+from small_models import MODELS
+
+from sim.graph.builder import GraphBuilder
+from sim.graph.graph import Graph
+from sim.graph.op import CONTRACTIONS
+from sim.hw.chip import load_chip
+from sim.mapping.mapper import map_graph
+from sim.passes import default_passes
+from sim.pipeline import simulate
+from sim.program import Kind, Program
+
+CHIP = "dealt to 6"
+
+
+def gemm(m: int, n: int, k: int) -> Graph:
+    b = GraphBuilder("gemm", "int8")
+    return replace(b.build([b.linear(b.input("x", (m, k)), n, bias=False)]), kernel=True)
+
+
+def busy_cores(program: Program, kind: Kind) -> dict[str, int]:
+    """Tasks of a kind by queue."""
+    segment = program.segments[0]
+    numbers = segment.queue[segment.kind == kind]
+    return {program.queues[q].name: int((numbers == q).sum()) for q in np.unique(numbers)}
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(16, 8, 8), (96, 8, 8), (97, 8, 8), (50, 70, 12), (1, 300, 40)])
+def test_tiles_are_dealt_one_by_one(m: int, n: int, k: int) -> None:
+    program = mapped(gemm(m, n, k), CHIP)
+    rows = [row.mapping for row in program.segments[0].ops if "waves" in row.mapping]
+    # Names of the rows, columns and sum of a linear layer.
+    tile, (row, column, depth) = rows[0]["tile"], rows[0]["tile"]
+    tiles = math.ceil(m / tile[row]) * math.ceil(n / tile[column])
+    parts = rows[0]["split"].get(depth, 1)
+    assert sum(row["waves"] * row["cores"] for row in rows) == tiles * parts
+    # No more waves than it takes, and every core busy in all but the last.
+    assert sum(row["waves"] for row in rows) == math.ceil(tiles / (6 // parts))
+    check(gemm(m, n, k), CHIP, 0)
+
+
+@pytest.mark.parametrize("kind", sorted(CONTRACTIONS))
+@pytest.mark.parametrize("seed", range(4))
+def test_contractions_compute_what_they_should(kind: str, seed: int) -> None:
+    check(default_passes(random_operator(kind, seed, "int8")), CHIP, seed)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_models_compute_what_they_should(model: str) -> None:
+    check(default_passes(MODELS[model]()), CHIP, 1)
+
+
+def latency_s(columns: int) -> float:
+    """Of a product of 128 x 1024 by 1024 x columns on 108 cores with one tile shape, with a memory that is no limit."""
+    changes = {
+        "core.dispatch.tiles": [[128, 128]],
+        "dram.bandwidth": "100 TB/s",
+        "core.dma.bandwidth": "10 TB/s",
+        "core.sram.bandwidth": "50 TB/s",
+        "interconnect.link_bandwidth": "10 TB/s",
+    }
+    return float(simulate(gemm_fp16(128, columns, 1024), load_chip("a100", changes)).summary["latency_s"].iloc[0])
+
+
+def gemm_fp16(m: int, n: int, k: int) -> Graph:
+    b = GraphBuilder("gemm", "fp16")
+    return replace(b.build([b.linear(b.input("x", (m, k)), n, bias=False)]), kernel=True)
+
+
+def test_one_tile_more_than_cores_costs_a_wave() -> None:
+    """Tiles 1 to 108 take one wave, 109 two: one more wave is the time of one tile's products."""
+    one, full, more = (latency_s(128 * tiles) for tiles in (60, 108, 109))
+    array = load_chip("a100").cores[0].array
+    assert array is not None
+    wave_s = 128 * 128 * 1024 / (array.pe_count * 0.5 * 1.41e9)
+    assert full == pytest.approx(one, rel=0.02)
+    assert more - full == pytest.approx(wave_s, rel=0.15)
+
+
+def test_a_border_tile_costs_as_much_as_a_whole_one() -> None:
+    assert latency_s(128 * 50 + 8) == pytest.approx(latency_s(128 * 51), rel=0.01)
+
+
+def test_few_tiles_split_the_sum() -> None:
+    """One tile of results with a long sum: several cores work on it."""
+    graph = gemm(4, 4, 2048)
+    program = map_graph(graph, small_chip(CHIP))
+    assert len(busy_cores(program, Kind.MATMUL)) > 1
+    check(graph, CHIP, 3)
