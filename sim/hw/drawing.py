@@ -12,7 +12,7 @@ from sim.units import format_quantity
 if TYPE_CHECKING:
     from sim.hw.chip import Chip
 
-MAX_COLUMNS = 12  # nodes drawn side by side; a wider network is wrapped row by row
+MAX_WIDTH = 148  # of the nodes drawn side by side; a wider network is wrapped row by row
 
 
 def drawing(chip: Chip) -> str:
@@ -48,7 +48,7 @@ def _network(chip: Chip) -> list[str]:
     """Rows of boxes: the core's number and kind, M where memory joins, H where the host does."""
     net = chip.interconnect
     width = max(len(_label(chip, node)) for node in range(net.node_count)) + 2
-    columns = net.shape[-1] if len(net.shape) == 2 else min(net.shape[0], MAX_COLUMNS)
+    columns = net.shape[-1] if len(net.shape) == 2 else min(net.shape[0], MAX_WIDTH // (width + 5))
     rows = [range(i, min(i + columns, net.node_count)) for i in range(0, net.node_count, columns)]
     joint = " " if net.topology == "crossbar" else "-"
     lines: list[str] = []

@@ -27,7 +27,7 @@ from sim.hw.drawing import drawing
 from sim.hw.overrides import parse_overrides
 from sim.hw.technology import load_technology
 
-PRESETS = ("gemmini_16", "lepton_l", "lepton_m", "lepton_s", "tiny", "tpu_v1", "tpu_v4")
+PRESETS = ("a100", "gemmini_16", "lepton_l", "lepton_m", "lepton_s", "tiny", "tpu_v1", "tpu_v4")
 TWO_KINDS = {
     "cores": [
         {"name": "big", "count": 1, "sram": {"size": "1 MiB", "bandwidth": "1 TB/s"}},
@@ -239,7 +239,7 @@ def test_overrides_from_the_command_line() -> None:
 
 def test_unknown_chips_are_suggested() -> None:
     with pytest.raises(
-        InputError, match=r"unknown chip 'lepton_mm'; did you mean 'lepton_m'\?; available: gemmini"
+        InputError, match=r"unknown chip 'lepton_mm'; did you mean 'lepton_m'\?; available: a100"
     ):
         load_chip("lepton_mm")
     with pytest.raises(InputError, match="cannot read the file"):
