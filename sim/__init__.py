@@ -12,6 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sim.explore.space import Space as Space
+    from sim.explore.space_file import load_space as load_space
+    from sim.explore.store import open_study as open_study
+    from sim.explore.study import Study as Study
+    from sim.explore.sweep import sweep as sweep
     from sim.graph.graph import Graph as Graph
     from sim.graph.load import load_model as load_model
     from sim.hw.chip import Chip as Chip
@@ -30,11 +35,16 @@ _HOME = {
     "Graph": "sim.graph.graph",
     "Program": "sim.program",
     "Report": "sim.report.report",
+    "Space": "sim.explore.space",
+    "Study": "sim.explore.study",
     "Timeline": "sim.timeline",
     "load_chip": "sim.hw.chip",
     "load_model": "sim.graph.load",
+    "load_space": "sim.explore.space_file",
+    "open_study": "sim.explore.store",
     "plan": "sim.pipeline",
     "simulate": "sim.pipeline",
+    "sweep": "sim.explore.sweep",
     "verify_values": "sim.pipeline",
 }
 

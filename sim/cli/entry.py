@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from sim import __version__
+from sim.cli import sweep as _sweep  # noqa: F401 (registers its command)
 from sim.cli.commands import app
 from sim.errors import LeptonError
 

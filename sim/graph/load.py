@@ -150,14 +150,30 @@ def load_plan(
     return plan
 
 
-def _plan(spec: str, options: _Options) -> Plan:
+def model_file(spec: str) -> Path | None:
+    """The file a model comes from; None for `gemm:MxNxK`. Raises InputError where there is none."""
     if spec.startswith("gemm:"):
+        return None
+    if not _is_path(spec):
+        return _find_workload(spec)
+    path = Path(spec) / "config.json" if _is(Path(spec).is_dir) else Path(spec)
+    if not _is(path.is_file):
+        raise InputError(Diagnostic("no such file", path))
+    return path
+
+
+def _plan(spec: str, options: _Options) -> Plan:
+    path = model_file(spec)
+    if path is None:
         return [(_gemm(spec, options), 1)]
+    return _file(path, options) if _is_path(spec) else _workload(load_workload(path), options)
+
+
+def _is_path(spec: str) -> bool:
+    """A path rather than a name from workloads/."""
     path = Path(spec)
     named = {workload.stem for workload in _workload_files()}
-    if path.suffix in _SUFFIXES or "/" in spec or (spec not in named and _is(path.is_dir)):
-        return _file(path, options)
-    return _workload(load_workload(_find_workload(spec)), options)
+    return path.suffix in _SUFFIXES or "/" in spec or (spec not in named and _is(path.is_dir))
 
 
 def list_models() -> list[ModelRow]:
@@ -244,9 +260,6 @@ def _gemm(spec: str, options: _Options) -> Graph:
 
 
 def _file(path: Path, options: _Options) -> Plan:
-    path = path / "config.json" if _is(path.is_dir) else path
-    if not _is(path.is_file):
-        raise InputError(Diagnostic("no such file", path))
     if path.suffix in (".yaml", ".yml"):
         return _workload(load_workload(path), options)
     if path.suffix == ".json":

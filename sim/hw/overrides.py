@@ -23,7 +23,7 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, object]:
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
             raise InputError(Diagnostic(f"found '{text}'; expected PATH=VALUE", "--set"))
-        values[path.strip()] = _yaml_value(value.strip(), text)
+        values[path.strip()] = parse_value(value.strip(), text)
     return values
 
 
@@ -105,7 +105,8 @@ def _assign(data: dict[str, Any], path: KeyPath, value: object, text: str) -> No
     here[path[-1]] = value
 
 
-def _yaml_value(value: str, text: str) -> object:
+def parse_value(value: str, text: str) -> object:
+    """A YAML scalar or flow list; InputError names the whole `text` it stands in."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 

@@ -1,0 +1,340 @@
+"""Store: evaluations and studies in one SQLite file, written by one driver at a time, read by anybody.
+
+An evaluation is one workload on one chip at one fidelity, under the key of `sim.explore.keys`; a study is a list of
+points, each of which is one evaluation per workload. So a study that is resumed, extended or resembles another finds
+what is there. WAL with synchronous=FULL: what `add` returned from is on disk, whatever happens to the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from sim.errors import Diagnostic, InputError, LeptonError
+from sim.explore.evaluate import Result
+from sim.explore.keys import KEY_BYTES
+from sim.explore.space import Point, Space
+
+if TYPE_CHECKING:
+    from sim.explore.study import Study
+
+SCHEMA = 1
+APPLICATION = 0x6C65_7074
+"""Marks the file as one of ours: "lept"."""
+
+MEMORY = ":memory:"
+_TABLES = """
+CREATE TABLE evaluations (key BLOB PRIMARY KEY, model TEXT NOT NULL, fidelity TEXT NOT NULL, parameters TEXT NOT NULL,
+    status TEXT NOT NULL, error TEXT NOT NULL, wall_s REAL NOT NULL);
+CREATE TABLE studies (id INTEGER PRIMARY KEY, name TEXT NOT NULL, plan TEXT NOT NULL UNIQUE, created REAL NOT NULL);
+CREATE TABLE points (study INTEGER NOT NULL, fidelity TEXT NOT NULL, point TEXT NOT NULL, number INTEGER NOT NULL,
+    sampler TEXT NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (study, fidelity, sampler, point)) WITHOUT ROWID;
+"""
+_FIXED = ("key", "model", "fidelity", "parameters", "status", "error", "wall_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One row to store: `parameters` as JSON, with the result."""
+
+    key: bytes
+    model: str
+    fidelity: str
+    parameters: str
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class StudyPoint:
+    """A point as a study asked for it: the `number`-th of `sampler`, and the key of each of its evaluations."""
+
+    point: Point
+    fidelity: str
+    sampler: str
+    number: int
+    keys: tuple[bytes, ...]
+
+
+class StoreFull(LeptonError):
+    """The disk, or a quota, has no room for more; what was stored before stays."""
+
+
+class Store:
+    """An open store. Use `open_store`; `close` (or a with block) lets others write."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, lock: IO[str] | None) -> None:
+        self.path = path
+        self._db = connection
+        self._lock = lock
+        self._columns = {row[1] for row in self._db.execute("PRAGMA table_info(evaluations)")}
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and give up its lock."""
+        self._db.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def study(self, name: str, plan: Mapping[str, Any]) -> int:
+        """The number of the study of this plan (space, sampler, seed, fidelity), new or there already."""
+        text = json.dumps(plan, sort_keys=True)
+        with self._writing():
+            self._db.execute(
+                "INSERT OR IGNORE INTO studies (name, plan, created) VALUES (?, ?, ?)",
+                (name, text, time.time()),
+            )
+        return int(self._db.execute("SELECT id FROM studies WHERE plan = ?", (text,)).fetchone()[0])
+
+    def studies(self) -> list[tuple[int, str, dict[str, Any]]]:
+        """Number, name and plan of every study, oldest first."""
+        with _readable(self.path):
+            rows = self._db.execute("SELECT id, name, plan FROM studies ORDER BY id").fetchall()
+        return [(number, name, json.loads(plan)) for number, name, plan in rows]
+
+    def known(self, retry_failed: bool = False) -> set[bytes]:
+        """Keys of all evaluations; those that failed are left out where they are to be tried again."""
+        which = " WHERE status <> 'failed'" if retry_failed else ""
+        with _readable(self.path):
+            return {row[0] for row in self._db.execute(f"SELECT key FROM evaluations{which}")}
+
+    def add(
+        self, evaluations: Sequence[Evaluation], points: Iterable[StudyPoint] = (), study: int = 0
+    ) -> None:
+        """Store evaluations and the points that asked for them, in one transaction. Raises StoreFull."""
+        metrics = dict.fromkeys(name for item in evaluations for name in item.result.metrics)
+        names = [*_FIXED, *metrics]
+        rows = [
+            (
+                item.key, item.model, item.fidelity, item.parameters, item.result.status, item.result.error,
+                item.result.wall_s, *(item.result.metrics.get(name) for name in metrics),
+            )
+            for item in evaluations
+        ]  # fmt: skip
+        asked = [
+            (study, p.fidelity, json.dumps(p.point), p.number, p.sampler, b"".join(p.keys)) for p in points
+        ]
+        with self._writing():
+            for name in metrics:
+                if name not in self._columns:
+                    self._db.execute(f"ALTER TABLE evaluations ADD COLUMN {_quoted(name)}")
+                    self._columns.add(name)
+            places = ", ".join("?" * len(names))
+            columns = ", ".join(map(_quoted, names))
+            self._db.executemany(f"INSERT OR REPLACE INTO evaluations ({columns}) VALUES ({places})", rows)
+            self._db.executemany("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", asked)
+
+    def points(self, study: int) -> list[StudyPoint]:
+        """The points of a study, in the order in which each sampler asked for them."""
+        query = "SELECT point, fidelity, sampler, number, keys FROM points WHERE study = ? ORDER BY sampler, number"
+        with _readable(self.path):
+            rows = self._db.execute(query, (study,)).fetchall()
+        return [StudyPoint(tuple(json.loads(r[0])), r[1], r[2], r[3], tuple(_split(r[4]))) for r in rows]
+
+    def results(self, study: int | None = None, keys: Iterable[bytes] | None = None) -> dict[bytes, Result]:
+        """Results by key: all, those of a study, or those of `keys`."""
+        names = sorted(self._columns - set(_FIXED))
+        columns = ", ".join(map(_quoted, ("key", "status", "error", "wall_s", *names)))
+        query = f"SELECT {columns} FROM evaluations"
+        if keys is not None:
+            return self._some(query, names, list(keys))
+        with _readable(self.path):
+            found = _results(self._db.execute(query), names)
+        if study is None:
+            return found
+        wanted = {key for point in self.points(study) for key in point.keys}
+        return {key: result for key, result in found.items() if key in wanted}
+
+    def _some(self, query: str, names: Sequence[str], keys: Sequence[bytes]) -> dict[bytes, Result]:
+        found: dict[bytes, Result] = {}
+        with _readable(self.path):
+            for at in range(0, len(keys), 500):
+                part = keys[at : at + 500]
+                where = f"{query} WHERE key IN ({', '.join('?' * len(part))})"
+                found |= _results(self._db.execute(where, part), names)
+        return found
+
+    def count(self) -> int:
+        """Evaluations stored."""
+        with _readable(self.path):
+            return int(self._db.execute("SELECT count(*) FROM evaluations").fetchone()[0])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction; all or nothing."""
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield
+        except sqlite3.OperationalError as error:
+            text = str(error)
+            if "full" in text or "disk I/O" in text:
+                where = f"{self.path}: no room to store more ({text})"
+                raise StoreFull(
+                    f"error: {where}; make room and run the same command again: it goes on"
+                ) from error
+            if "locked" in text or "busy" in text:
+                raise InputError(Diagnostic("the study is locked by another program", self.path)) from error
+            raise InputError(Diagnostic(f"cannot write the study: {text}", self.path)) from error
+        except sqlite3.DatabaseError as error:
+            raise _corrupt(self.path, error) from error
+
+
+def open_store(path: str | Path, *, write: bool = False) -> Store:
+    """Open the store at `path`; with `write`, make it where there is none, and keep other writers out.
+
+    Raises InputError on a file that is no study, of another version, corrupted, or written by another process.
+    """
+    name = str(path)
+    if name == MEMORY:
+        return Store(name, _prepared(name, write), None)
+    if not write and not Path(name).is_file():
+        raise InputError(Diagnostic("no such study", name, hint="`lepton sweep --out` writes one"))
+    lock = _lock(Path(name)) if write else None
+    try:
+        return Store(name, _prepared(name, write), lock)
+    except BaseException:
+        if lock is not None:
+            lock.close()
+        raise
+
+
+def open_study(path: str | Path, name: str | None = None) -> Study:
+    """The study of a file: the newest, or the newest of this name. Raises InputError as open_store, and where
+    there is none."""
+    from sim.errors import did_you_mean
+    from sim.explore.study import Study
+
+    with open_store(path) as store:
+        found = store.studies()
+        named = [item for item in found if name in (None, item[1])]
+        if not named:
+            names = sorted({item[1] for item in found})
+            hint = did_you_mean(name or "", names) or f"studies: {', '.join(names) or 'none'}"
+            message = f"no study named '{name}'" if found else "no study in it"
+            raise InputError(Diagnostic(message, str(path), hint=hint))
+        number, _, plan = named[-1]
+        return Study(Space.from_data(plan["space"]), plan, tuple(store.points(number)), store.results(number))
+
+
+def _prepared(name: str, write: bool) -> sqlite3.Connection:
+    """A connection to a checked file of ours."""
+    try:
+        mode = "rwc" if write else "ro"
+        where = name if name == MEMORY else f"file:{_uri(name)}?mode={mode}"
+        db = sqlite3.connect(where, uri=name != MEMORY, isolation_level=None, timeout=5.0)
+    except sqlite3.OperationalError as error:
+        raise InputError(Diagnostic(f"cannot open the study: {error}", name)) from error
+    try:
+        _check(db, name, write)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        raise _corrupt(name, error) from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _check(db: sqlite3.Connection, name: str, write: bool) -> None:
+    """Refuse what is not a study of this version; make the tables of a new one."""
+    application = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application == 0 and tables == 0 and write:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript(
+            f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION}; PRAGMA user_version={SCHEMA}; COMMIT;"
+        )
+    elif application != APPLICATION:
+        raise InputError(
+            Diagnostic("this SQLite file holds no study", name, hint="name another file for --out")
+        )
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version != SCHEMA:
+        message = f"a study of format {version}; this program reads format {SCHEMA}"
+        hint = "export it with the version that wrote it, or start a new file"
+        raise InputError(Diagnostic(message, name, hint=hint))
+    if write:
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise _corrupt(name, verdict)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+    db.execute("PRAGMA temp_store=MEMORY")
+
+
+def _lock(path: Path) -> IO[str]:
+    """A lock beside the file that ends with its process, however that ends. Raises InputError if it is taken."""
+    beside = path.with_name(f"{path.name}.lock")
+    try:
+        handle = beside.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(Diagnostic(f"cannot write the study: {error.strerror}", path)) from error
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return handle  # no such locks on this system: SQLite's own keep the file whole
+    except OSError:
+        handle.seek(0)
+        owner = handle.read().strip()
+        handle.close()
+        who = f"process {owner}" if owner else "another process"
+        hint = "wait for it, or name another file for --out"
+        raise InputError(Diagnostic(f"the study is being written by {who}", path, hint=hint)) from None
+    import os
+
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise InputError(Diagnostic(f"cannot read the study: {error}", path)) from error
+    except sqlite3.DatabaseError as error:
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(path: str, error: object) -> InputError:
+    hint = "the file is left as it is: `sqlite3 FILE .recover` reads what can be read; or name another file"
+    return InputError(Diagnostic(f"the study is corrupted, or no SQLite file: {error}", path, hint=hint))
+
+
+def _results(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> dict[bytes, Result]:
+    return {
+        row[0]: Result(
+            row[1], dict(zip(names, row[4:], strict=True)) if row[1] == "ok" else {}, row[2], row[3]
+        )
+        for row in rows
+    }
+
+
+def _split(keys: bytes) -> Iterator[bytes]:
+    for at in range(0, len(keys), KEY_BYTES):
+        yield keys[at : at + KEY_BYTES]
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _uri(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(str(Path(name).absolute()))

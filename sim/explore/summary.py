@@ -1,0 +1,105 @@
+"""A study in a few rows: its front, the disagreement of a screening, the baseline of a guided sampler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sim.explore.metrics import show_metric
+from sim.explore.screening import disagreement
+from sim.explore.space import Point
+from sim.explore.study import Study
+from sim.explore.values import plain
+
+Rows = list[dict[str, Any]]
+
+CHECKPOINTS = 5
+
+
+def study_title(study: Study) -> str:
+    """What was evaluated, and how the front is ordered."""
+    chip = study.space.chip_data.get("name", "")
+    models = ", ".join(workload.name for workload in study.space.workloads)
+    rows = [row for row in study.rows if row.fidelity == ("event" if _has_events(study) else "bound")]
+    without = sum(row.status != "ok" for row in rows)
+    beyond = sum(row.status == "ok" and row.violation > 0 for row in rows)
+    order = ", then ".join(str(objective) for objective in study.objectives)
+    fidelity = "screen" if study.plan["fidelity"] == "screen" else rows[0].fidelity if rows else "event"
+    return (
+        f"{study.name}: {models} on {chip}, {study.plan['sampler']}, {fidelity}: {len(rows):,} points"
+        f"{' with events' if fidelity == 'screen' else ''}, {without:,} without numbers, "
+        f"{beyond:,} beyond a constraint\nfront of {int(study.on_front.sum()):,}, by {order}"
+    )
+
+
+def front_rows(study: Study, readable: bool) -> Rows:
+    """Parameters, objectives and constrained columns of the front; with units in the cells if `readable`, else plain
+    numbers in base units under the names of the table."""
+    metrics = list(
+        dict.fromkeys([o.metric for o in study.objectives] + [c.metric for c in study.constraints])
+    )
+    found: Rows = []
+    for at in study.front_order():
+        row = study.rows[at]
+        cells = _parameters(study, row.point, readable)
+        for metric in metrics:
+            value = row.metrics.get(metric)
+            shown = readable and isinstance(value, int | float)
+            cells[_heading(metric) if readable else metric] = show_metric(metric, value) if shown else value  # type: ignore[arg-type]
+        found.append(cells)
+    return found
+
+
+def disagreement_rows(study: Study) -> Rows:
+    """One row per objective of a screening; none for other studies."""
+    screened = disagreement(study) if study.plan["fidelity"] == "screen" else None
+    if screened is None:
+        return []
+    return [
+        {
+            "objective": one.metric,
+            "designs": one.designs,
+            "median_ratio": one.median_ratio,
+            "least": one.least_ratio,
+            "greatest": one.greatest_ratio,
+            "rank_correlation": one.rank_correlation,
+            "bound_front": screened.bound_front,
+            "still_on_front": screened.kept,
+            "new_on_front": screened.joined,
+        }
+        for one in screened.objectives
+    ]
+
+
+def baseline_rows(study: Study) -> Rows:
+    """Hypervolume after so many evaluations of a guided sampler and of random search; none for other studies."""
+    from sim.explore.samplers import GUIDED
+
+    if study.plan["sampler"] not in GUIDED:
+        return []
+    table = study.hypervolumes(CHECKPOINTS)
+    wide: dict[int, dict[str, Any]] = {}
+    for evaluations, sampler, share in table.itertuples(index=False):
+        wide.setdefault(int(evaluations), {"evaluations": int(evaluations)})[str(sampler)] = float(share)
+    names = list(dict.fromkeys(table["sampler"]))
+    return [
+        {"evaluations": at, **{name: row.get(name) for name in names}} for at, row in sorted(wide.items())
+    ]
+
+
+def _parameters(study: Study, point: Point, readable: bool) -> dict[str, Any]:
+    values = study.space.parameters(point)
+    if readable:
+        return {path: plain(value, None) for path, value in values.items()}
+    return {column: plain(values[path], dimension) for path, (column, dimension) in study.columns.items()}
+
+
+def _heading(metric: str) -> str:
+    """A column whose cells have units needs none in its name."""
+    for end in ("_s", "_j", "_w", "_mm2", "_usd", "_bytes"):
+        if metric.endswith(end) and not metric.endswith("_per_s"):
+            return metric.removesuffix(end)
+    return metric
+
+
+def _has_events(study: Study) -> bool:
+    return any(row.fidelity == "event" for row in study.rows)
