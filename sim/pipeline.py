@@ -25,6 +25,9 @@ Engine = Literal["compiled", "reference"]
 _SEARCHES: dict[object, Any] = {}
 """Tile searches of this process: the same layer on the same cores is searched once."""
 
+MAX_SEARCHES = 20_000
+"""Remembered at most (about 1 KiB each): a process that sweeps over thousands of chips forgets the earlier ones."""
+
 
 def simulate(
     model: str | Graph,
@@ -143,6 +146,8 @@ def plan(
     if functional and isinstance(graph, Passes):
         raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
+    if len(_SEARCHES) > MAX_SEARCHES:
+        _SEARCHES.clear()
     program = map_graph(
         graph,
         on,
@@ -245,7 +250,7 @@ def _passes(parts: list[tuple[Graph, int]]) -> Graph | Passes:
 
 def _changed(chip: Chip, overrides: Mapping[str, object] | Iterable[str]) -> Chip:
     values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
-    return chip.replace_many(values)
+    return chip.replace_many(values) if values else chip
 
 
 def _silent(stage: str) -> None:

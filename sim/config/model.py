@@ -94,6 +94,7 @@ class FieldSpec:
     meaning: str
 
 
+@cache
 def field_specs(model: type) -> tuple[FieldSpec, ...]:
     """The YAML fields of a model, in order of definition, `source` and `notes` last."""
     hints = typing.get_type_hints(model, include_extras=True)

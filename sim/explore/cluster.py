@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import pickle
 import queue
+from collections import deque
+from dataclasses import replace
+from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
-from sim.errors import Diagnostic, InputError
+from sim.errors import Diagnostic, InputError, LeptonError
 from sim.explore.evaluate import Result, evaluate
 from sim.explore.space import Space
 from sim.explore.workers import DEPTH, Batch, DeathRegister, Outcome
 
-CONNECT_S = 10.0
+CONNECT_S = 5.0
 
 
 class ClusterWorkers:
     """The workers of a Dask scheduler. Dask gives a dead worker's batches to others, and gives a batch up after
-    several deaths; its points are then tried one by one, as in a local pool."""
+    several deaths, be it under way or waiting behind another; so each of its points is then tried with nothing else on
+    the cluster before it is blamed."""
 
     def __init__(self, space: Space, address: str) -> None:
         if find_spec("distributed") is None:
@@ -29,10 +34,14 @@ class ClusterWorkers:
         except (OSError, ValueError, TimeoutError) as error:
             hint = "start one with `dask scheduler`, and workers with `dask worker ADDRESS`"
             raise InputError(Diagnostic(f"no Dask scheduler at '{address}'", hint=hint)) from error
-        self._space = self._client.scatter(space, broadcast=False)
+        self._space = pickle.dumps(
+            space
+        )  # small, and sent with each batch: scattered data dies with its worker
         self._register = DeathRegister()
         self._under_way: dict[str, tuple[Batch, Any]] = {}
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._suspects: deque[Batch] = deque()
+        self._alone: str = ""
         self._submitted = 0
 
     @property
@@ -42,22 +51,30 @@ class ClusterWorkers:
         return max(1, threads)
 
     def room(self) -> int:
-        return DEPTH * self.count - len(self._under_way)
+        return 0 if self._suspects or self._alone else DEPTH * self.count - len(self._under_way)
 
     def submit(self, batch: Batch) -> None:
+        self._send(batch)
+
+    def _send(self, batch: Batch) -> str:
         self._submitted += 1
         name = f"lepton-{batch.number}-{self._submitted}-{id(self):x}"
         future = self._client.submit(run_batch, self._space, batch, key=name, pure=False)
         self._under_way[name] = (batch, future)
         future.add_done_callback(lambda done: self._done.put(done.key))
+        return name
 
     def wait(self, timeout_s: float) -> list[Outcome]:
         found: list[Outcome] = []
+        if self._suspects and not self._under_way:
+            self._alone = self._send(self._suspects.popleft())
         try:
             found += self._take(self._done.get(timeout=timeout_s))
             while True:
                 found += self._take(self._done.get_nowait())
         except queue.Empty:
+            if not found and self._client.status != "running":
+                raise self._lost() from None
             return found
 
     def close(self) -> None:
@@ -69,19 +86,40 @@ class ClusterWorkers:
     def _take(self, name: str) -> list[Outcome]:
         """The outcome of a batch; what died with its workers is given out again, and what died too often is failed."""
         batch, future = self._under_way.pop(name)
+        alone = name == self._alone
+        if alone:
+            self._alone = ""
         if future.status == "finished":
             return [Outcome(batch, future.result())]
-        error = future.exception() if future.status == "error" else None
-        how = type(error).__name__ if error is not None else str(future.status)
-        if how != "KilledWorker" and error is not None:
+        if future.status != "error":  # cancelled or lost, through no fault of the batch
+            if self._client.status != "running":
+                raise self._lost()
+            self._send(batch)
+            return []
+        error = future.exception()
+        how = type(error).__name__
+        if how != "KilledWorker":
             failed = Result("failed", {}, f"internal error: {how}: {error}", 0.0)
             return [Outcome(batch, tuple(failed for _ in batch.points))]
-        again, given_up = self._register.after_death(batch, how)
-        for one in again:
-            self.submit(one)
+        if not alone:
+            self._suspects += (replace(batch, points=(point,)) for point in batch.points)
+            return []
+        again, given_up = self._register.after_death(batch, how, error.allowed_failures + 1)
+        self._suspects += again
         return given_up
 
+    def _lost(self) -> LeptonError:
+        where = "error: the connection to the Dask scheduler is lost"
+        return LeptonError(f"{where}; what was stored stays, and the same command goes on there")
 
-def run_batch(space: Space, batch: Batch) -> tuple[Result, ...]:
+
+@lru_cache(maxsize=4)
+def _space(pickled: bytes) -> Space:
+    """Unpickled once per worker: a space keeps its base chip."""
+    space: Space = pickle.loads(pickled)
+    return space
+
+
+def run_batch(pickled: bytes, batch: Batch) -> tuple[Result, ...]:
     """A batch on a worker of the cluster."""
-    return tuple(evaluate(space, batch.workload, batch.fidelity, batch.points))
+    return tuple(evaluate(_space(pickled), batch.workload, batch.fidelity, batch.points))

@@ -117,7 +117,7 @@ class Store:
         rows = [
             (
                 item.key, item.model, item.fidelity, item.parameters, item.result.status, item.result.error,
-                item.result.wall_s, *(item.result.metrics.get(name) for name in metrics),
+                item.result.wall_s, *(_number(item.result.metrics.get(name)) for name in metrics),
             )
             for item in evaluations
         ]  # fmt: skip
@@ -323,6 +323,11 @@ def _results(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> dict[bytes,
         )
         for row in rows
     }
+
+
+def _number(value: Any) -> Any:
+    """SQLite's integers have 64 bits; larger ones are kept to 16 digits."""
+    return float(value) if isinstance(value, int) and abs(value) >= 1 << 63 else value
 
 
 def _split(keys: bytes) -> Iterator[bytes]:

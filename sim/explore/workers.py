@@ -102,15 +102,16 @@ class DeathRegister:
     def __init__(self) -> None:
         self._deaths: Counter[tuple[int, str, Point]] = Counter()
 
-    def after_death(self, batch: Batch, how: str) -> tuple[list[Batch], list[Outcome]]:
-        """Batches of one point each to try again, and outcomes of the points that have had their chances."""
+    def after_death(self, batch: Batch, how: str, deaths: int = 1) -> tuple[list[Batch], list[Outcome]]:
+        """Batches of one point each to try again, and outcomes of the points that have had their chances, after
+        `deaths` with the batch under way."""
         again, given_up = [], []
         for point in batch.points:
             single = Batch(batch.number, batch.workload, batch.fidelity, (point,))
             at = (batch.workload, batch.fidelity, point)
-            self._deaths[at] += 1
+            self._deaths[at] += deaths
             if self._deaths[at] >= MAX_DEATHS:
-                error = f"its worker died {MAX_DEATHS} times while it was under way ({how})"
+                error = f"its worker died {self._deaths[at]} times while it was under way ({how})"
                 given_up.append(Outcome(single, (Result("failed", {}, error, 0.0),)))
             else:
                 again.append(single)

@@ -7,6 +7,8 @@ device can be overridden in the chip's `dram:` block.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -148,12 +150,18 @@ def resolve_dram(document: Document) -> dict[str, Any]:
     except InputError as error:
         problem = error.diagnostics[0]
         raise InputError(document.complaint(("dram", "device"), problem.message, problem.hint)) from error
-    base = load_yaml(path).data
+    base = dict(_device_data(path))
     per_stack = base.pop("channels_per_stack", None)
     if "stacks" in block:
         block["channels"] = _channels(document, block, per_stack)
         del block["stacks"]
     return base | block
+
+
+@cache
+def _device_data(path: Path) -> dict[str, Any]:
+    """What a device file of the package says; read once, as sweeps build thousands of chips."""
+    return load_yaml(path).data
 
 
 def _channels(document: Document, block: dict[str, Any], per_stack: int | None) -> int:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import fields
 from typing import Any
 
-from sim.explore.space import Space
+import pandas as pd
+
+from sim.explore.space import Point, Space
 from sim.explore.space_file import space_from_dict
+from sim.explore.study import Study
+from sim.hw.chip import Chip
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -32,3 +39,28 @@ MIX = SMALL | {
 def space(data: dict[str, Any] = SMALL, **changes: Any) -> Space:
     """A space of the data with some keys changed."""
     return space_from_dict(data | changes)
+
+
+class PoisonedSpace(Space):
+    """A space with one point that kills whichever worker takes it, as a lack of memory would."""
+
+    POISON = (1, 1, 1)
+
+    def chip(self, point: Point) -> Chip:
+        import multiprocessing
+
+        if point == self.POISON and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().chip(point)
+
+
+def poisoned(data: dict[str, Any] = SMALL) -> PoisonedSpace:
+    """`data` with the poison in it."""
+    one = space(data)
+    return PoisonedSpace(**{item.name: getattr(one, item.name) for item in fields(one)})
+
+
+def numbers(study: Study) -> pd.DataFrame:
+    """The table of a study without what two runs differ in, in an order of its own."""
+    table = study.table.drop(columns=["wall_s"])
+    return table.sort_values(["key", "fidelity"]).reset_index(drop=True)

@@ -7,20 +7,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from spaces import MIX, SMALL, space
+from spaces import MIX, SMALL, numbers, space
 
 import sim
 from sim.errors import InputError
 from sim.explore import evaluate as evaluate_module
 from sim.explore.store import open_study
-from sim.explore.study import Study
 from sim.explore.sweep import sweep
-
-
-def numbers(study: Study) -> pd.DataFrame:
-    """The table without what two runs differ in, in an order of its own."""
-    table = study.table.drop(columns=["wall_s"])
-    return table.sort_values(["key", "fidelity"]).reset_index(drop=True)
 
 
 def test_every_point_is_a_row_with_the_numbers_of_simulate() -> None:

@@ -1,0 +1,200 @@
+"""sim/explore/store.py: nothing that was stored is lost, and every file that is no store of ours is told apart."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from spaces import numbers, space
+
+from sim.errors import InputError
+from sim.explore.evaluate import Result
+from sim.explore.keys import KeyMaker
+from sim.explore.store import Evaluation, Store, StoreFull, open_store, open_study
+from sim.explore.sweep import sweep
+
+HERE = Path(__file__).parent
+
+
+def evaluation(number: int) -> Evaluation:
+    """Any one, of about 4 KiB."""
+    metrics = {"latency_s": number / 8, "tasks": number, "huge": 2**70, "words": "x" * 4000}
+    return Evaluation(number.to_bytes(16, "big"), "gemm", "event", "{}", Result("ok", metrics, "", 0.5))
+
+
+def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
+    file = tmp_path / "s.sqlite"
+    failed = Evaluation(b"f" * 16, "gemm", "event", "{}", Result("failed", {}, "why", 0.25))
+    with open_store(file, write=True) as store:
+        store.add([evaluation(1), failed])
+        store.add(
+            [Evaluation(b"g" * 16, "gemm", "event", "{}", Result("ok", {"new_column_j": 1.5}, "", 0.0))]
+        )
+    with open_store(file) as store:
+        found = store.results()
+        assert store.known() == {(1).to_bytes(16, "big"), b"f" * 16, b"g" * 16}
+        assert store.known(retry_failed=True) == {(1).to_bytes(16, "big"), b"g" * 16}
+    assert found[(1).to_bytes(16, "big")].metrics["latency_s"] == 0.125
+    assert found[(1).to_bytes(16, "big")].metrics["huge"] == float(2**70)
+    assert found[b"g" * 16].metrics["new_column_j"] == 1.5
+    assert found[b"f" * 16] == Result("failed", {}, "why", 0.25)
+
+
+def test_a_driver_killed_twenty_times_loses_nothing_it_stored(tmp_path: Path) -> None:
+    file = tmp_path / "killed.sqlite"
+    done = subprocess.run(
+        [sys.executable, HERE / "killed_drivers.py", file, "20"], capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout)
+    assert len(found["kills"]) == 20
+    for told, stored in found["kills"]:
+        assert told <= stored <= told + 1  # the one whose commit the driver did not live to tell of
+    assert [stored for _, stored in found["kills"]] == sorted(stored for _, stored in found["kills"])
+    assert found["kills"][0][1] < 18  # it was really interrupted
+    expected = numbers(sweep(space(), workers=1))
+    rows = json.loads(expected.to_json(orient="records", double_precision=15))
+    assert found["rows"] == rows
+
+
+def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
+    """SQLite's own limit of pages stands for the disk."""
+    file = tmp_path / "full.sqlite"
+    with open_store(file, write=True) as store:
+        store._db.execute("PRAGMA max_page_count=40")
+        store.add([evaluation(number) for number in range(20)])
+        with pytest.raises(
+            StoreFull, match=r"no room to store more .*make room and run the same command again"
+        ):
+            store.add([evaluation(number) for number in range(20, 60)])
+    with open_store(file) as store:
+        assert store.count() == 20
+
+
+def test_a_sweep_on_a_full_disk_ends_with_one_message_and_goes_on_later(tmp_path: Path) -> None:
+    """A limit on the size of files is a full disk to the process."""
+    file = tmp_path / "full.sqlite"
+    command = [sys.executable, "-m", "sim", "sweep", "--chip", "tiny", "--workload", "gemm:16x16x16", "--dtype",
+               "int8", "--vary", "clock=100 MHz..200 MHz+2 MHz", "--workers", "1", "--out", str(file)]  # fmt: skip
+    limited = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert limited.returncode == 1, limited.stderr
+    assert "no room to store more" in limited.stderr
+    assert "Traceback" not in limited.stderr
+    with open_store(file) as store:
+        before = store.count()
+    assert 0 < before < 51
+
+
+def test_a_second_writer_is_kept_out_and_readers_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "s.sqlite"
+    with open_store(file, write=True) as store:
+        store.add([evaluation(1)])
+        with pytest.raises(InputError, match=r"s.sqlite: error: the study is being written by process \d+"):
+            open_store(file, write=True)
+        with open_store(file) as reader:
+            assert reader.count() == 1
+    open_store(file, write=True).close()
+
+
+def test_a_transaction_of_another_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "s.sqlite"
+    with open_store(file, write=True) as store:
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        store._db.execute("PRAGMA busy_timeout=10")
+        with pytest.raises(InputError, match="locked by another program"):
+            store.add([evaluation(1)])
+        other.execute("ROLLBACK")
+        store.add([evaluation(1)])
+        assert store.count() == 1
+        other.close()
+
+
+def damaged(file: Path) -> None:
+    """Overwrite the middle of a store of some pages."""
+    with open_store(file, write=True) as store:
+        store.add([evaluation(number) for number in range(40)])
+    with file.open("r+b") as handle:
+        handle.seek(8192)
+        handle.write(b"\xff" * 65536)
+
+
+def test_files_that_are_no_store_are_told_apart(tmp_path: Path) -> None:
+    text = tmp_path / "text.sqlite"
+    text.write_text("no database, but long enough to be read as one" * 100)
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+    newer = tmp_path / "newer.sqlite"
+    with open_store(newer, write=True) as store:
+        store._db.execute("PRAGMA user_version=99")
+    broken = tmp_path / "broken.sqlite"
+    damaged(broken)
+    before = broken.read_bytes()
+    for file, message in (
+        (text, "corrupted, or no SQLite file"),
+        (other, "holds no study"),
+        (newer, "a study of format 99; this program reads format 1"),
+        (broken, "corrupted"),
+        (tmp_path / "no" / "folder.sqlite", "cannot write the study: No such file or directory"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sweep(space(), workers=1, out=file)
+    assert broken.read_bytes() == before
+    with pytest.raises(InputError, match="no such study"):
+        open_study(tmp_path / "none.sqlite")
+    open_store(tmp_path / "empty.sqlite", write=True).close()
+    with pytest.raises(InputError, match="no study in it"):
+        open_study(tmp_path / "empty.sqlite")
+
+
+def test_keys_know_what_matters() -> None:
+    def key(point: tuple[int, ...] = (0,), fidelity: str = "event", **changes: object) -> bytes:
+        one = space(parameters={"core.array.rows": [8, 16]}, **changes)  # type: ignore[arg-type]
+        return KeyMaker(one, one.workloads[0], fidelity).key(point)
+
+    gemm = {"model": "gemm:8x8x8", "dtype": "int8"}
+    base = key(workloads=[gemm])
+    assert base != key((1,), workloads=[gemm])
+    assert base != key(fidelity="bound", workloads=[gemm])
+    assert base != key(workloads=[{**gemm, "dtype": "fp32"}])
+    assert base != key(workloads=[{**gemm, "batch": 2}])
+    assert base != key(workloads=[{**gemm, "model": "gemm:8x8x9"}])
+    assert base != key(chip="lepton_s", workloads=[gemm])
+    assert base == key(workloads=[{**gemm, "name": "other", "weight": 2.0, "inputs": 1, "partition": "auto"}])
+    # 8 rows is what tiny has: a study that does not vary them finds the same evaluation.
+    other = space(parameters={"clock": ["500 MHz", "1 GHz"]}, workloads=[gemm])
+    assert base == KeyMaker(other, other.workloads[0], "event").key((0,))
+    named = space(parameters={"cores.core.array.rows": [16]}, workloads=[gemm])
+    assert KeyMaker(named, named.workloads[0], "event").key((0,)) == key((1,), workloads=[gemm])
+    batch = space(parameters={"workload.batch": [2]}, workloads=[gemm])
+    assert KeyMaker(batch, batch.workloads[0], "event").key((0,)) == key(workloads=[{**gemm, "batch": 2}])
+
+
+def test_a_changed_model_file_is_another_model(tmp_path: Path) -> None:
+    from sim.explore.keys import model_digest
+
+    file = tmp_path / "net.csv"
+    digests = []
+    for text in ("Layer,M,N,K,\na,8,8,8,\n", "Layer,M,N,K,\na,8,8,9,\n"):
+        file.write_text(text)
+        model_digest.cache_clear()
+        digests.append(model_digest(str(file)))
+    assert digests[0] != digests[1]
+
+
+def test_the_store_is_whole_after_every_add(tmp_path: Path) -> None:
+    with open_store(tmp_path / "s.sqlite", write=True) as store:
+        assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
+        assert isinstance(store, Store)
