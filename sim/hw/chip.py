@@ -232,6 +232,7 @@ def parameter_table() -> tuple[dict[str, str], ...]:
     """One row per parameter of a chip file: path, unit, default, meaning."""
     of_chip = {"name", "source", "notes", "device", "channels", "capacity", "bandwidth"}
     filled_in = {f"dram.{key}": "of the device" for key in known_keys(Dram, ()) if key not in of_chip}
+    filled_in |= {f"dram.timing.{key}": "of the device" for key in known_keys(Dram, ("timing",))}
     return tuple(parameter_rows(Chip, filled_in | {"core.clock": "the chip's clock"}))
 
 

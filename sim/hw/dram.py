@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sim.config import Document, Field, Part, Unit, find_resource, load_yaml
 from sim.errors import FieldError, InputError
+from sim.hw.dram_timing import DramTiming, Mapper, Scheduler
 from sim.units import PS_PER_S
 
 Efficiency = Annotated[float, Field(gt=0, le=1)]
@@ -70,6 +71,9 @@ class Dram(Part):
         float, Unit("area"), Field(alias="phy_area", gt=0, description="PHY on our die, per channel")
     ]
     controller_transistors: Annotated[int, Field(gt=0, description="memory controller, per channel")]
+    timing: Annotated[DramTiming, Field(description="organisation and timing of a channel")]
+    mapper: Annotated[Mapper, Field(description="address bits to banks")] = "bank_interleaved_xor"
+    scheduler: Annotated[Scheduler, Field(description="which request goes next")] = "first_ready_row_hits"
     bandwidth_bytes_per_s: Annotated[
         int,
         Unit("bandwidth"),
@@ -155,6 +159,8 @@ def resolve_dram(document: Document) -> dict[str, Any]:
     if "stacks" in block:
         block["channels"] = _channels(document, block, per_stack)
         del block["stacks"]
+    if isinstance(block.get("timing"), dict):
+        block["timing"] = base["timing"] | block["timing"]
     return base | block
 
 

@@ -12,7 +12,7 @@ from sim.hw.chip import load_chip
 from sim.hw.dram import Dram, pattern_efficiency, refresh_power_w, row_activations
 
 DEVICES = (
-    "ddr3_2133", "ddr4_2400", "ddr4_3200", "ddr5_4800", "gddr6", "hbm2", "hbm2e", "hbm3", "lpddr5_6400",
+    "ddr3_2133", "ddr4_2400", "ddr4_3200", "ddr5_4800", "gddr6", "hbm2", "hbm2_2000", "hbm2e", "hbm3", "lpddr5_6400",
 )  # fmt: skip
 
 
