@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.graph.nest import Operand
+from sim.hw.core import CoreKind
 from sim.mapping.allocate import Layout
 from sim.mapping.buffers import buffers
-from sim.mapping.emit import Emitter, load_reads
+from sim.mapping.emit import load_reads
 from sim.mapping.loops import Fills
-from sim.mapping.step import Plan
+from sim.mapping.step import Plan, Step
+from sim.mapping.template import Template
 from sim.program import PARTIAL, RESULT, Functional, Space
 
 Int64 = npt.NDArray[np.int64]
@@ -101,49 +103,52 @@ class AccessLog:
         )
 
 
-def record_step(log: AccessLog, emitter: Emitter, final: Int64, position: int, half: Int64) -> None:
-    """Log every access of one step's tasks. `half` [cores of the chip] is the half of the accumulator that each core
-    uses next."""
-    _StepRecorder(log, emitter, final, position, half[emitter.loops.cores]).run()
+def record_step(
+    log: AccessLog, step: Step, template: Template, kind: CoreKind, final: Int64, position: int, half: Int64
+) -> None:
+    """Log every access of one step's tasks, whose final ids are `final`. `half` [cores of the chip] is the half of
+    the accumulator that each core uses next."""
+    _StepRecorder(log, step, template, kind, final, position, half[template.loops.cores]).run()
 
 
 @dataclass
 class _StepRecorder:
     log: AccessLog
-    emitter: Emitter
+    step: Step
+    template: Template
+    kind: CoreKind
     final: Int64
     position: int
     half: Int64
 
     def __post_init__(self) -> None:
-        step = self.emitter.step
-        self.layout: Layout = self.log.plan.scratchpads[step.kind]
-        self.slots = {buffer.name: buffer for buffer in buffers(step)}
-        self.cores = self.emitter.loops.cores
-        self.result = step.nest.out.tensor.name
+        self.layout: Layout = self.log.plan.scratchpads[self.step.kind]
+        self.slots = {buffer.name: buffer for buffer in buffers(self.step)}
+        self.cores = self.template.loops.cores
+        self.result = self.step.nest.out.tensor.name
 
     def run(self) -> None:
-        emitter, loops, nest = self.emitter, self.emitter.loops, self.emitter.step.nest
+        template, loops, nest = self.template, self.template.loops, self.step.nest
         everyone = np.arange(len(self.cores))
         for index, operand in enumerate(nest.operands):
-            positions = emitter.owners if operand.part == "epilogue" else everyone
+            positions = template.owners if operand.part == "epilogue" else everyone
             fills = loops.fills(operand, positions)
-            if index in emitter.loads:
-                self._loads(index, operand, *emitter.loads[index])
+            if index in template.loads:
+                self._loads(index, operand, *template.loads[index])
             self._reads(index, operand, positions, fills)
         last = loops.result_last
         out_boxes = loops.boxes(nest.out, slice(None), last)
-        if emitter.step.tiling.unit == "array":
+        if self.step.tiling.unit == "array":
             self._sums(out_boxes)
         self._results(out_boxes)
 
     # ---- operands -------------------------------------------------------------------------------------------
 
     def _loads(self, index: int, operand: Operand, tasks: Int64, fills: Fills) -> None:
-        loops, name = self.emitter.loops, operand.tensor.name
+        loops, name = self.template.loops, operand.tensor.name
         boxes = loops.boxes(operand, fills.members[:, 0], fills.first)
         final = self.final[tasks]
-        nest = self.emitter.step.nest
+        nest = self.step.nest
         for number in load_reads(nest, index):
             read = nest.operands[number]
             where = loops.boxes(read, fills.members[:, 0], fills.first)
@@ -156,13 +161,13 @@ class _StepRecorder:
 
     def _reads(self, index: int, operand: Operand, positions: Int64, fills: Fills) -> None:
         """Reads by the computing tasks: at every iteration, or every drain for the epilogue."""
-        emitter, loops, name = self.emitter, self.emitter.loops, operand.tensor.name
-        late = operand.part == "epilogue" and emitter.step.tiling.unit == "array"
+        template, loops, name = self.template, self.template.loops, operand.tensor.name
+        late = operand.part == "epilogue" and self.step.tiling.unit == "array"
         iterations = loops.result_last if late else np.arange(loops.iterations)
-        tasks = self.final[(emitter.drain if late else emitter.main)[positions]]
+        tasks = self.final[(template.drain if late else template.main)[positions]]
         boxes = loops.boxes(operand, positions, iterations)
         core = self.cores[positions][:, None]
-        if emitter.step.resident[index]:
+        if self.step.resident[index]:
             where = self._kept(self.log.plan.root(name))
             self.log.add(tasks, False, index, name, boxes, Space.KEPT, core, *where)
             return
@@ -194,13 +199,13 @@ class _StepRecorder:
 
     def _sums(self, out_boxes: tuple[Int64, Int64]) -> None:
         """Products accumulate into a half of the accumulator (or all of it); drains, additions and copies read it."""
-        emitter, loops = self.emitter, self.emitter.loops
+        template, loops = self.template, self.template.loops
         tile = np.arange(loops.iterations) // loops.sum_steps
         boxes = (out_boxes[0][:, tile], out_boxes[1][:, tile])
         address, size = self._halves(tile, slice(None))
         core = self.cores[:, None]
         self.log.add(
-            self.final[emitter.main],
+            self.final[template.main],
             True,
             PARTIAL,
             self.result,
@@ -210,21 +215,21 @@ class _StepRecorder:
             address,
             size,
         )
-        if not emitter.rounds:
-            self._accumulator_read(emitter.drain, slice(None), out_boxes)
+        if not template.rounds:
+            self._accumulator_read(template.drain, slice(None), out_boxes)
             return
-        for ordinal, r in enumerate(emitter.rounds):
+        for ordinal, r in enumerate(template.rounds):
             self._round(ordinal, r, out_boxes)
-        owners = emitter.owners
-        self._part(self.final[emitter.drain[owners]], False, owners, out_boxes)
+        owners = template.owners
+        self._part(self.final[template.drain[owners]], False, owners, out_boxes)
 
     def _halves(self, tile: Int64, positions: Int64 | slice) -> tuple[Int64, int]:
         """Where in the accumulator each tile's sums lie [positions, tiles], and the size of a part of it."""
-        emitter = self.emitter
-        accumulator = emitter.kind.accumulator
+        template = self.template
+        accumulator = self.kind.accumulator
         # Without one the sums lie in the array itself.
         whole = accumulator.size_bytes if accumulator is not None else 1 << 40
-        if emitter.halves == 1:
+        if template.halves == 1:
             return np.zeros((len(self.half[positions]), len(tile)), np.int64), whole
         half = whole // 2
         return (tile[None, :] + self.half[positions][:, None]) % 2 * half, half
@@ -246,7 +251,7 @@ class _StepRecorder:
         sends, adds = self.final[r.sends], self.final[r.adds]
         self._part(sends, False, r.senders, out_boxes)
         for row, receiver in enumerate(r.receivers.tolist()):
-            rounds = [k for k, other in enumerate(self.emitter.rounds) if receiver in other.receivers]
+            rounds = [k for k, other in enumerate(self.template.rounds) if receiver in other.receivers]
             number = tiles * len(rounds) + rounds.index(ordinal)
             address = self._slot("message", number)
             size = self.slots["message"].size_bytes
@@ -270,12 +275,12 @@ class _StepRecorder:
         self.log.add(tasks, write, PARTIAL, self.result, boxes, Space.SCRATCHPAD, core, address, size)
 
     def _results(self, out_boxes: tuple[Int64, Int64]) -> None:
-        emitter, owners = self.emitter, self.emitter.owners
+        template, owners = self.template, self.template.owners
         boxes = (out_boxes[0][owners], out_boxes[1][owners])
-        tasks = self.final[emitter.drain[owners]]
+        tasks = self.final[template.drain[owners]]
         core = self.cores[owners][:, None]
         address: Int64 | int
-        if emitter.step.keep:
+        if self.step.keep:
             space = Space.KEPT
             address, size = self._kept(self.log.plan.root(self.result))
         else:
@@ -283,7 +288,7 @@ class _StepRecorder:
             address, size = self._slot("out", np.arange(tasks.shape[1])), self.slots["out"].size_bytes
         where = (space, core, address, size)
         self.log.add(tasks, True, RESULT, self.result, boxes, *where)
-        if emitter.stores is not None:
-            stores = self.final[emitter.stores]
+        if template.stores is not None:
+            stores = self.final[template.stores]
             self.log.add(stores, False, RESULT, self.result, boxes, *where)
             self.log.dram_access(stores, True, RESULT, self.result, boxes)

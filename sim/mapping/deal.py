@@ -255,7 +255,10 @@ class _Costs:
         first = self.sums[0]
         tile = [int(self.tile[dim][index]) for dim in dims]
         splits = [int(self.parts[index]) if dim == first else 1 for dim in dims]
-        steps = [int(self.sum_steps[index]) if dim == first else -(-nest.dims[dim].extent // tile[dim]) for dim in dims]
+        steps = [
+            int(self.sum_steps[index]) if dim == first else -(-nest.dims[dim].extent // tile[dim])
+            for dim in dims
+        ]
         quanta = [1 if dim in self.sums else tile[dim] for dim in dims]
         cores, sides = int(self.cores[index]), (int(self.rows[index]), int(self.columns[index]))
         return Tiling(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
 from sim.mapping.loops import Loops
 from sim.mapping.step import Step
+from sim.mapping.template import Work
 from sim.program import OpRow
 
 Int64 = npt.NDArray[np.int64]
@@ -23,15 +25,12 @@ LOW_UTILIZATION = 0.05
 """Below this share of an array's multipliers a mapping deserves a remark."""
 
 
-def describe_step(
-    graph: Graph, step: Step, loops: Loops, kind: CoreKind, available: int, number: int
-) -> OpRow:
-    """The row of one mapped nest; `available` cores could have worked on it, `number` is the input's."""
-    nest, tiling, op = step.nest, step.tiling, graph.ops[step.op]
+def step_work(step: Step, loops: Loops, kind: CoreKind, row_activations: float) -> Work:
+    """What the tasks of a step do, whatever its tensors are called; they open `row_activations` rows of the DRAM."""
+    nest, tiling = step.nest, step.tiling
     owners = loops.owners
     start, stop = loops.boxes(nest.out, owners, loops.result_last)
     results = int((stop - start).prod(axis=-1).sum())
-    dtype = nest.operands[0].tensor.dtype
     core_macs = _core_macs(loops)
     macs = sum(core_macs.values())
     if tiling.unit == "array":
@@ -39,23 +38,33 @@ def describe_step(
         counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops))
+    counts["dram_row_activations"] = row_activations
+    return Work(counts, core_macs, tuple(int(np.diff(cut).max()) for cut in tiling.cuts(nest)))
+
+
+def describe_step(graph: Graph, step: Step, work: Work, kind: CoreKind, number: int) -> OpRow:
+    """The row of one mapped nest; `number` is the input's."""
+    nest, tiling, op = step.nest, step.tiling, graph.ops[step.op]
+    dtype, counts = nest.operands[0].tensor.dtype, work.counts
     names = [dim.name for dim in nest.dims]
-    cuts = tiling.cuts(nest)
     mapping = {
         "unit": tiling.unit if nest.contraction or op.kind not in MOVES else "move",
         "cores": tiling.cores,
         "split": {name: parts for name, parts in zip(names, tiling.splits, strict=True) if parts > 1},
-        "tile": {name: int(np.diff(cut).max()) for name, cut in zip(names, cuts, strict=True)},
+        "tile": dict(zip(names, work.tile, strict=True)),
         "order": " ".join(names[dim] for dim in tiling.order if tiling.steps[dim] > 1),
         "dataflow": tiling.dataflow if tiling.unit == "array" else "",
         "resident": [o.tensor.name for o, here in zip(nest.operands, step.resident, strict=True) if here],
         "utilization": counts["macs"] / counts["array_peak_macs"] if tiling.unit == "array" else 0.0,
-        "notes": _notes(op, step, kind, counts, available),
-        "core_macs": core_macs,
+        "notes": _notes(op, step, kind, counts),
+        "core_macs": dict(work.core_macs),
         **({"waves": tiling.deal.waves} if tiling.deal is not None else {}),
         "estimate_s": tiling.latency_s,
     }
-    return OpRow(nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), macs, counts, mapping, number)
+    macs = sum(work.core_macs.values())
+    return OpRow(
+        nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), macs, dict(counts), mapping, number
+    )
 
 
 def _core_macs(loops: Loops) -> dict[int, int]:
@@ -87,11 +96,11 @@ def _kind_name(op: Op) -> str:
     return op.kind
 
 
-def _notes(op: Op, step: Step, kind: CoreKind, counts: dict[str, float], available: int) -> list[str]:
+def _notes(op: Op, step: Step, kind: CoreKind, counts: Mapping[str, float]) -> list[str]:
     """What a reader should not have to find out alone."""
     found = []
-    if step.tiling.cores < available:
-        found.append(f"only {step.tiling.cores} of {available} cores have work")
+    if step.tiling.cores < step.available:
+        found.append(f"only {step.tiling.cores} of {step.available} cores have work")
     if step.nest.contraction and step.tiling.unit == "vector":
         why = "faster than the array here" if kind.array is not None else "this core has no array"
         found.append(f"runs on the vector unit, {why}")

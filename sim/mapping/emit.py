@@ -2,13 +2,14 @@
 
 What orders them: a tile is computed when its loads have finished; a buffer slot is filled again when the last
 compute that used it has finished; a sum is started when the accumulator half it needs has been emptied; a result
-slot is written again when its store has finished. Edges to earlier steps come from the `Surroundings`.
+slot is written again when its store has finished. What earlier steps have to do with it is left to the ports of the
+template.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,13 @@ from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.dram import pattern_efficiency, row_activations
 from sim.mapping.buffers import buffers
-from sim.mapping.fabric import Fabric, Path
+from sim.mapping.describe import step_work
+from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Fills, Loops
-from sim.mapping.split_sum import Round, SplitSum
+from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch
+from sim.mapping.template import Claim, Read, Round, Template
 from sim.program import PAYLOAD_WEIGHT, Kind, ticks
 
 Int64 = npt.NDArray[np.int64]
@@ -34,59 +37,33 @@ LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
 """Order of the phases of an iteration; the rounds of a split sum lie between COMPUTE and DRAIN."""
 
 
-class Surroundings(Protocol):
-    """What a step needs to know of the steps before it. Task ids are final; [cores of the chip, any], -1 none."""
-
-    def claim(self, step: Step, buffer: str, cores: Int64) -> Int64:
-        """Tasks [these cores, any] that must finish before the cores write to the buffer. Cores that do not use
-        it leave what they had there to the next claim."""
-        ...
-
-    def emptied(self) -> Int64:
-        """The last two tasks [cores, 2] that emptied each core's accumulator."""
-        ...
-
-    def after_stores(self, batch: Batch, operand: Operand, tasks: Int64, start: Int64, stop: Int64) -> None:
-        """Make loads of these boxes wait for what wrote them to DRAM."""
-        ...
-
-    def after_vectors(
-        self, batch: Batch, operand: Operand, cores: Int64, tasks: Int64, start: Int64, stop: Int64
-    ) -> None:
-        """Make computation on these boxes wait for what wrote them in the same core's scratchpad."""
-        ...
-
-    def before_dram_write(self, batch: Batch, step: Step, first_stores: Int64) -> None:
-        """Make the first stores wait for the last readers of the DRAM they overwrite."""
-        ...
-
-
 @dataclass
 class Emitter:
-    """Emits the tasks of one step. After `run`, as local ids and over positions in `step.cores`, not chip cores:
+    """Emits the tasks of one step, under the names of `Template`; ids are those of the batch until the end.
 
-    `main` [cores, iterations] and `drain` [cores, result tiles], the computing tasks; `stores` [owners, result
-    tiles] or None; `empties` [cores, 1 or 2], the last that emptied the accumulator (used as `halves` parts in
-    turn); `users`, the last tasks [cores, any] that touch each buffer; `loads`, the tasks [groups, fills] of every
-    operand not read in place; `rounds`, those of a split sum; `row_activations`, the DRAM rows that they all open.
+    `row_activations` are the DRAM rows that they all open.
     """
 
     chip: Chip
     fabric: Fabric
-    around: Surroundings
     step: Step
     kind: CoreKind
     loops: Loops
     batch: Batch = field(default_factory=Batch)
+    paths: dict[tuple[object, ...], int] = field(default_factory=dict)
+    claims: list[Claim] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
     users: dict[str, Int64] = field(default_factory=dict)
     stores: Int64 | None = None
+    first_stores: Int64 | None = None
+    starts: Int64 | None = None
     empties: Int64 | None = None
     halves: int = 0
     loads: dict[int, tuple[Int64, Fills]] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     row_activations: float = 0.0
 
-    def run(self) -> None:
+    def run(self) -> Template:
         self.slots = {buffer.name: buffer.slots for buffer in buffers(self.step)}
         self.owners = self.loops.owners
         everyone = np.arange(len(self.loops.cores), dtype=np.int64)
@@ -100,10 +77,54 @@ class Emitter:
             positions = self.owners if late else everyone
             fills = self.loops.fills(operand, positions)
             if self.step.resident[index]:
-                self._read_in_place(operand, positions, fills)
+                self._read_in_place(index, operand, positions, fills)
             else:
                 self._load(index, operand, positions, fills)
         self._results()
+        return self._template()
+
+    def _template(self) -> Template:
+        """Everything emitted, renumbered into program order."""
+        place, (*columns, path), edges = self.batch.ordered()
+        kind, queue, hold, dur, nbytes = columns
+
+        def moved(ids: Int64 | None) -> Int64 | None:
+            return None if ids is None else place[ids]
+
+        return Template(
+            loops=self.loops,
+            owners=self.owners,
+            columns=(kind, queue, hold, dur, nbytes),
+            path=path,
+            paths=tuple(self.paths),
+            edges=edges,
+            main=place[self.main],
+            drain=place[self.drain],
+            stores=moved(self.stores),
+            first_stores=moved(self.first_stores),
+            starts=moved(self.starts),
+            empties=moved(self.empties),
+            halves=self.halves,
+            claims=tuple(replace(claim, tasks=place[claim.tasks]) for claim in self.claims),
+            reads=tuple(replace(read, tasks=place[read.tasks]) for read in self.reads),
+            users={name: place[tasks] for name, tasks in self.users.items()},
+            loads={index: (place[tasks], fills) for index, (tasks, fills) in self.loads.items()},
+            rounds=tuple(
+                replace(r, copies=moved(r.copies), sends=place[r.sends], adds=place[r.adds])
+                for r in self.rounds
+            ),
+            results=self.loops.boxes(self.step.nest.out, self.owners, self.loops.result_last),
+            work=step_work(self.step, self.loops, self.kind, self.row_activations),
+        )
+
+    def ask(self, *asked: object) -> tuple[int, int]:
+        """(row among the step's paths, latency in ticks) of a path of the fabric."""
+        return self.paths.setdefault(asked, len(self.paths)), self.fabric.path(asked).latency_ps
+
+    def claim(self, buffer: str, positions: Int64, tasks: Int64, of: Int64) -> None:
+        """`tasks` wait for whoever used the buffer's memory before on the cores at `of`, broadcast together."""
+        pair = np.broadcast_arrays(tasks, of)
+        self.claims.append(Claim(buffer, positions, pair[0].reshape(-1), pair[1].reshape(-1)))
 
     # ---- compute --------------------------------------------------------------------------------------------
 
@@ -114,7 +135,9 @@ class Emitter:
     def _matrix_products(self) -> Int64:
         nest, loops = self.step.nest, self.loops
         dtype = nest.operands[0].tensor.dtype
-        hold, dur = array_cycles(loops.issued, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest))
+        hold, dur = array_cycles(
+            loops.issued, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest)
+        )
         held = ticks(hold, self.kind.clock_hz)
         return self.batch.add(
             Kind.MATMUL,
@@ -177,13 +200,9 @@ class Emitter:
         halves = 2 if tiling.accumulator_bytes * 2 <= size else 1
         self.halves = halves
         self.empties = np.repeat(empties[:, -1:], 2, axis=1) if halves == 1 else empties[:, -2:]
-        before = self.around.emptied()[loops.cores]
         starts = self.main[:, first]
         self.batch.edge(starts[:, halves:], empties[:, : starts.shape[1] - halves])
-        for tile in range(min(halves, starts.shape[1])):
-            self.batch.after(
-                starts[:, tile : tile + 1], before[:, tile : tile + 1] if halves == 2 else before
-            )
+        self.starts = starts[:, :halves]
 
     # ---- operands -------------------------------------------------------------------------------------------
 
@@ -193,17 +212,17 @@ class Emitter:
             return self.main
         return np.repeat(self.drain, self.loops.sum_steps, axis=1)
 
-    def _read_in_place(self, operand: Operand, positions: Int64, fills: Fills) -> None:
-        start, stop = self.loops.boxes(operand, positions, fills.first)
+    def _read_in_place(self, index: int, operand: Operand, positions: Int64, fills: Fills) -> None:
+        boxes = self.loops.boxes(operand, positions, fills.first)
         tasks = self._consumers(operand)[positions][:, fills.first]
-        self.around.after_vectors(self.batch, operand, self.loops.cores[positions], tasks, start, stop)
+        self.reads.append(Read(index, tasks, *boxes, positions))
 
     def _load(self, index: int, operand: Operand, positions: Int64, fills: Fills) -> None:
         name = f"in{index}"
         leaders = fills.members[:, 0]
         start, stop = self.loops.boxes(operand, leaders, fills.first)
         nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[operand.tensor.dtype] // 8))
-        queue, route, latency = self._load_paths(index, operand, fills, stop - start)
+        queue, path, latency = self._load_paths(index, operand, fills, stop - start)
         self._open_rows(operand, stop - start, nbytes)
         tasks = self.batch.add(
             Kind.LOAD,
@@ -214,26 +233,19 @@ class Emitter:
             hold=1,
             dur=latency,
             nbytes=nbytes,
-            route=route,
+            path=path,
         )
         self.loads[index] = (tasks, fills)
         consumers = self._consumers(operand)
         slots = self.slots[name]
-        mine = self.around.claim(self.step, name, self.loops.cores[positions])
-        claims = np.full((len(self.loops.cores), mine.shape[1]), -1, np.int64)
-        claims[positions] = mine
-        for sharer in range(fills.members.shape[1]):
-            members = fills.members[:, sharer]
-            self.batch.edge(consumers[members][:, fills.first], tasks)
-            if tasks.shape[1] > slots:
-                done = consumers[members][:, fills.last_use[: tasks.shape[1] - slots]]
-                self.batch.edge(tasks[:, slots:], done)
-            for slot in range(min(slots, tasks.shape[1])):
-                self.batch.after(tasks[:, slot : slot + 1], claims[members])
+        every = consumers[fills.members]  # [groups, sharers, iterations]
+        self.batch.edge(every[..., fills.first], tasks[:, None])
+        if tasks.shape[1] > slots:
+            self.batch.edge(tasks[:, None, slots:], every[..., fills.last_use[: tasks.shape[1] - slots]])
+        self.claim(name, positions, tasks[:, :slots, None], fills.members[:, None, :])
         for number in load_reads(self.step.nest, index):
-            read = self.step.nest.operands[number]
-            boxes = self.loops.boxes(read, leaders, fills.first)
-            self.around.after_stores(self.batch, read, tasks, *boxes)
+            boxes = self.loops.boxes(self.step.nest.operands[number], leaders, fills.first)
+            self.reads.append(Read(number, tasks, *boxes))
         self.users[name] = np.where(
             np.isin(np.arange(len(self.loops.cores)), positions)[:, None],
             consumers[:, -1:],
@@ -243,40 +255,49 @@ class Emitter:
     def _load_paths(
         self, index: int, operand: Operand, fills: Fills, extents: Int64
     ) -> tuple[Int64, Int64, Int64]:
-        """(queue, route, latency) of every load [groups, fills]; loads take the DMA channels in turn, tiles that
+        """(queue, path, latency) of every load [groups, fills]; loads take the DMA channels in turn, tiles that
         several cores need come as multicasts from a memory port."""
         weight = dram_weight(self.chip, operand, extents)
-        channels = self.kind.dma.channels
-        channel = np.broadcast_to((np.arange(weight.shape[1]) + index) % channels, weight.shape)
-        queue, route, latency = (np.empty(weight.shape, np.int64) for _ in range(3))
-        shared = fills.members.shape[1] > 1
-        for group, members in enumerate(fills.members):
-            cores = tuple(int(core) for core in self.loops.cores[members])
-            for turn, heavy in {(int(c), int(w)) for c, w in zip(channel[group], weight[group], strict=True)}:
-                where = (channel[group] == turn) & (weight[group] == heavy)
-                path: Path
-                if shared:
-                    path = self.fabric.multicast(cores, turn, heavy)
-                    queue[group, where] = self.fabric.queue("port", self.fabric.multicast_port(cores))
-                else:
-                    path = self.fabric.load(cores[0], turn, heavy)
-                    queue[group, where] = self.fabric.queue("load", cores[0], turn)
-                route[group, where], latency[group, where] = path.row, path.latency_ps
-        return queue, route, latency
+        channel = (np.arange(weight.shape[1]) + index) % self.kind.dma.channels
+        groups = [tuple(self.loops.cores[members].tolist()) for members in fills.members]
+        if fills.members.shape[1] > 1:
+            ports = [self.fabric.queue("port", self.fabric.multicast_port(cores)) for cores in groups]
+            queue = np.broadcast_to(np.array(ports, np.int64)[:, None], weight.shape)
+            return queue, *self._transfers("multicast", groups, channel, weight)
+        alone = [cores[0] for cores in groups]
+        return self._queues("load", alone, channel), *self._transfers("load", alone, channel, weight)
+
+    def _queues(self, unit: str, cores: Sequence[int], channel: Int64) -> Int64:
+        """DMA queues [cores, tasks] for these channels [tasks]."""
+        turns = range(self.kind.dma.channels)
+        return np.array([[self.fabric.queue(unit, core, turn) for turn in turns] for core in cores])[
+            :, channel
+        ]
+
+    def _transfers(
+        self, way: str, ends: Sequence[object], channel: Int64, weight: Int64
+    ) -> tuple[Int64, Int64]:
+        """(path, latency) of every transfer [ends, tasks] on these channels [tasks] with these DRAM weights."""
+        keys = weight * self.kind.dma.channels + channel
+        path, latency = np.empty_like(keys), np.empty_like(keys)
+        for row, end in enumerate(ends):
+            kinds, which = np.unique(keys[row], return_inverse=True)
+            asked = [
+                self.ask(way, end, turn, heavy)
+                for heavy, turn in (divmod(key, self.kind.dma.channels) for key in kinds.tolist())
+            ]
+            path[row], latency[row] = np.array(asked, np.int64)[which].T
+        return path, latency
 
     # ---- results --------------------------------------------------------------------------------------------
 
     def _results(self) -> None:
-        loops, step = self.loops, self.step
-        cores = loops.cores[self.owners]
+        step = self.step
         drains = self.drain[self.owners]
         if step.keep:
-            self.batch.after(drains[:, :1], self.around.claim(step, "kept", cores))
+            self.claim("kept", self.owners, drains[:, 0], self.owners)
         else:
-            slots = self.slots["out"]
-            claims = self.around.claim(step, "out", cores)
-            for slot in range(min(slots, drains.shape[1])):
-                self.batch.after(drains[:, slot : slot + 1], claims)
+            self.claim("out", self.owners, drains[:, : self.slots["out"]], self.owners[:, None])
             self.users["out"] = self.drain[:, -1:]
         if step.store:
             self._store(drains)
@@ -287,25 +308,19 @@ class Emitter:
         weight = dram_weight(self.chip, nest.out, stop - start)
         nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[nest.out.tensor.dtype] // 8))
         self._open_rows(nest.out, stop - start, nbytes)
-        channels = self.kind.dma.channels
-        channel = np.arange(weight.shape[1]) % channels
-        queue, route, latency = (np.empty(weight.shape, np.int64) for _ in range(3))
-        for row, core in enumerate(loops.cores[self.owners].tolist()):
-            for turn, heavy in {(int(c), int(w)) for c, w in zip(channel, weight[row], strict=True)}:
-                where = (channel == turn) & (weight[row] == heavy)
-                path = self.fabric.store(core, turn, heavy)
-                queue[row, where] = self.fabric.queue("store", core, turn)
-                route[row, where], latency[row, where] = path.row, path.latency_ps
+        channel = np.arange(weight.shape[1]) % self.kind.dma.channels
+        cores = loops.cores[self.owners].tolist()
+        path, latency = self._transfers("store", cores, channel, weight)
         stores = self.batch.add(
             Kind.STORE,
             STORE,
             nbytes.shape,
             iteration=loops.result_last,
-            queue=queue,
+            queue=self._queues("store", cores, channel),
             hold=1,
             dur=latency,
             nbytes=nbytes,
-            route=route,
+            path=path,
         )
         self.batch.edge(stores, drains)
         if not self.step.keep:
@@ -315,7 +330,7 @@ class Emitter:
             last[:] = self.drain[:, -1:]
             last[self.owners] = stores[:, -slots:]
             self.users["out"] = last
-        self.around.before_dram_write(self.batch, self.step, stores[:, :channels])
+        self.first_stores = stores[:, : self.kind.dma.channels]
         self.stores = stores
 
     def _open_rows(self, operand: Operand, extents: Int64, nbytes: Int64) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -82,6 +83,16 @@ class Fabric:
     def node(self, core: int) -> int:
         """Interconnect node of a core."""
         return self.chip.core_nodes[core]
+
+    def path(self, asked: tuple[Any, ...]) -> Path:
+        """What the method named by the first item gives for the others."""
+        found = self._paths.get(asked)
+        if found is None:
+            ways: Mapping[str, Callable[..., Path]] = {
+                "load": self.load, "store": self.store, "multicast": self.multicast, "send": self.send
+            }  # fmt: skip
+            found = ways[asked[0]](*asked[1:])
+        return found
 
     def load(self, core: int, channel: int, weight: int) -> Path:
         """DRAM to a core's scratchpad through its nearest memory port."""

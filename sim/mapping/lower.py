@@ -8,7 +8,7 @@ what lay there. Repeated blocks (transformer layers) become segments between bar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,12 @@ from sim.mapping.accesses import AccessLog, record_step
 from sim.mapping.allocate import Occupancy
 from sim.mapping.deal import loops_of
 from sim.mapping.describe import describe_step, host_row, view_row
-from sim.mapping.emit import LOAD, Emitter
+from sim.mapping.emit import Emitter
 from sim.mapping.fabric import Fabric
-from sim.mapping.loops import Loops
+from sim.mapping.plan import signature
 from sim.mapping.step import Plan, Step
-from sim.mapping.table import Batch, Table
+from sim.mapping.table import Table
+from sim.mapping.template import TEMPLATES, Claim, Read, Template
 from sim.mapping.written import Written
 from sim.program import Kind, OpRow, Program, Segment
 
@@ -43,7 +44,7 @@ DENSE_PAIRS = 20_000_000
 
 @dataclass
 class Lowering:
-    """State while the steps of one segment are lowered in order; the `Surroundings` of every step."""
+    """State while the steps of one segment are lowered in order; what surrounds the template of every step."""
 
     plan: Plan
     chip: Chip
@@ -66,58 +67,69 @@ class Lowering:
         self.drams = [Occupancy(cores), Occupancy(cores)]
         self.sums = np.full((cores, 2), -1, np.int64)
         self.overwritten = np.zeros(0, np.int64)
+        self.waiting: list[tuple[Int64, Int64]] = []
 
-    # ---- what a step asks of the steps before it (see emit.Surroundings) --------------------------------------
+    # ---- the edges between a template and the steps before it -------------------------------------------------
 
-    def claim(self, step: Step, buffer: str, cores: Int64) -> Int64:
+    def _claim(self, step: Step, claim: Claim) -> None:
+        """First users of a buffer wait for the last users of its memory. Cores that do not use it leave what they
+        had there to the next claim."""
         root = self.plan.root(step.nest.out.tensor.name)
-        key = f"kept:{root}" if buffer == "kept" else f"{self.position}:{buffer}"
+        key = f"kept:{root}" if claim.buffer == "kept" else f"{self.position}:{claim.buffer}"
         layout = self.plan.scratchpads[step.kind]
         users = self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
-        idle = users.copy()
-        idle[cores] = -1
-        self.inherited[key] = idle[:, (idle >= 0).any(axis=0)]
-        return users[cores]
+        cores = np.array(step.cores, np.int64)
+        self._after(claim.tasks[:, None], users[cores[claim.of]])
+        users[cores[claim.positions]] = -1
+        self.inherited[key] = users[:, (users >= 0).any(axis=0)]
 
-    def emptied(self) -> Int64:
-        return self.sums
+    def _accumulate(self, template: Template) -> None:
+        """First products wait until the steps before have emptied the accumulators."""
+        if template.starts is None:
+            return
+        before = self.sums[template.loops.cores]
+        for part in range(template.starts.shape[1]):
+            mine = before[:, part : part + 1] if template.halves == 2 else before
+            self._after(template.starts[:, part : part + 1], mine)
 
-    def after_stores(self, batch: Batch, operand: Operand, tasks: Int64, start: Int64, stop: Int64) -> None:
+    def _after_stores(self, operand: Operand, read: Read) -> None:
+        """Loads of boxes wait for what wrote them to DRAM."""
         root = self.plan.root(operand.tensor.name)
-        written = self.written.get(root)
+        written, tasks = self.written.get(root), read.tasks
         if written is None:
             return
         if tasks.size * len(written.store) > DENSE_PAIRS:
-            batch.edge(tasks, self._barrier(batch, written.store))
+            self._after(tasks, self._barrier(written.store))
             self.unread.pop(root, None)
             return
         if operand.gathered:
             needed = np.ones((tasks.size, len(written.store)), np.bool_)
         else:
-            flat = (tasks.size, start.shape[-1])
-            needed = written.overlaps(start.reshape(flat), stop.reshape(flat), operand.tensor.shape)
+            flat = (tasks.size, read.start.shape[-1])
+            needed = written.overlaps(read.start.reshape(flat), read.stop.reshape(flat), operand.tensor.shape)
         load, writer = np.nonzero(needed & (written.store >= 0)[None, :])
         if root in self.unread:
             self.unread[root] = np.setdiff1d(self.unread[root], written.store[writer])
         if len(load) > DENSE_EDGES * (tasks.size + len(written.store)):
-            batch.edge(tasks, self._barrier(batch, written.store))
+            self._after(tasks, self._barrier(written.store))
         else:
-            batch.after(tasks.reshape(-1)[load], written.store[writer])
+            self._after(tasks.reshape(-1)[load], written.store[writer])
 
-    def after_vectors(
-        self, batch: Batch, operand: Operand, cores: Int64, tasks: Int64, start: Int64, stop: Int64
-    ) -> None:
+    def _after_vectors(self, step: Step, operand: Operand, read: Read) -> None:
+        """Computation on boxes waits for what wrote them in the same core's scratchpad."""
+        assert read.positions is not None
         written = self.written[self.plan.root(operand.tensor.name)]
-        for row, core in enumerate(cores.tolist()):
-            mine = np.flatnonzero(written.core == core)
+        for row, position in enumerate(read.positions.tolist()):
+            mine = np.flatnonzero(written.core == step.cores[position])
             part = Written(written.shape, written.start[mine], written.stop[mine], *(mine,) * 3)
-            meets = part.overlaps(start[row], stop[row], operand.tensor.shape)
+            meets = part.overlaps(read.start[row], read.stop[row], operand.tensor.shape)
             # The vector queue works in order: the last writer stands for all.
             last = np.where(meets, np.arange(len(mine))[None, :], -1).max(axis=1)
             found = last >= 0
-            batch.after(tasks[row, found], written.vector[mine[last[found]]])
+            self._after(read.tasks[row, found], written.vector[mine[last[found]]])
 
-    def before_dram_write(self, batch: Batch, step: Step, first_stores: Int64) -> None:
+    def _before_dram_write(self, step: Step, first_stores: Int64) -> None:
+        """The first stores wait for the last readers of the DRAM they overwrite."""
         root = self.plan.root(step.nest.out.tensor.name)
         if root in self.plan.last_read:
             users = self.drams[self.parity].claim(*self._in_dram(root))
@@ -131,16 +143,18 @@ class Lowering:
             waits_for = np.unique(np.concatenate([np.zeros(0, np.int64), *before]))
             waits_for = waits_for[waits_for >= 0]
         if waits_for.size * first_stores.size > DENSE_EDGES * (waits_for.size + first_stores.size):
-            batch.edge(first_stores, self._barrier(batch, waits_for))
+            self._after(first_stores, self._barrier(waits_for))
         elif waits_for.size:
-            batch.after(first_stores.reshape(-1, 1), waits_for[None, :])
+            self._after(first_stores.reshape(-1, 1), waits_for[None, :])
 
-    def _barrier(self, batch: Batch, tasks: Int64) -> Int64:
+    def _after(self, tasks: Int64, waits_for: Int64) -> None:
+        """Tasks of the template at hand, not yet in the table, wait for earlier ones (negative: none)."""
+        self.waiting.append((tasks, waits_for))
+
+    def _barrier(self, tasks: Int64) -> Int64:
         """One task that waits for many, so that many more can wait for it."""
-        joint = batch.add(
-            Kind.BARRIER, LOAD, (1,), iteration=-1, queue=self.fabric.queue("sync"), hold=1, dur=1
-        )
-        batch.after(joint, tasks)
+        joint = self.table.add(Kind.BARRIER, self.fabric.queue("sync"), 1, 1, 0, -1, len(self.rows))
+        self.table.after(joint, tasks)
         return joint
 
     # ---- steps ----------------------------------------------------------------------------------------------
@@ -173,16 +187,12 @@ class Lowering:
 
     def _step(self, position: int, step: Step, number: int) -> None:
         self.position = position
+        template = self._template(step)
+        final = self._place(step, template)
         kind = self.chip.cores[step.kind]
-        loops = loops_of(step)
-        emitter = Emitter(self.chip, self.fabric, self, step, kind, loops)
-        emitter.run()
-        final = self.table.flush(emitter.batch, len(self.rows))
-        row = describe_step(self.plan.graph, step, loops, kind, step.available, number)
-        counts = {**row.counts, "dram_row_activations": emitter.row_activations}
-        self.rows.append(replace(row, counts=counts))
+        self.rows.append(describe_step(self.plan.graph, step, template.work, kind, number))
         layout = self.plan.scratchpads[step.kind]
-        for name, users in emitter.users.items():
+        for name, users in template.users.items():
             key = f"{position}:{name}"
             where = layout.address_bytes[key], layout.size_bytes[key]
             mine = np.concatenate([self._per_core(step, final[users]), self.inherited.pop(key)], axis=1)
@@ -190,20 +200,52 @@ class Lowering:
         if self.log is not None:
             self.log.semantics += [None] * (len(self.rows) - 1 - len(self.log.semantics))
             self.log.semantics.append((self.plan.graph.ops[step.op], step.nest))
-            record_step(self.log, emitter, final, position, self.half)
-        if emitter.halves == 2:
-            self.half[loops.cores] = (self.half[loops.cores] + len(loops.result_last)) % 2
-        if emitter.empties is not None:
-            recent = final[emitter.empties]
-            self.sums[loops.cores] = np.concatenate([self.sums[loops.cores], recent], axis=1)[:, -2:]
+            record_step(self.log, step, template, kind, final, position, self.half)
+        cores = template.loops.cores
+        if template.halves == 2:
+            self.half[cores] = (self.half[cores] + template.drain.shape[1]) % 2
+        if template.empties is not None:
+            self.sums[cores] = np.concatenate([self.sums[cores], final[template.empties]], axis=1)[:, -2:]
         for operand in step.nest.operands:
             late = operand.part == "epilogue" or step.tiling.unit == "vector"
-            users = final[emitter.drain[:, -1:] if late else emitter.main[:, -1:]]
+            users = final[template.drain[:, -1:] if late else template.main[:, -1:]]
             self.readers.setdefault(self.plan.root(operand.tensor.name), []).append(
                 self._per_core(step, users)
             )
-        self._remember_result(step, loops, emitter, final)
+        self._remember_result(step, template, final)
         self._expire(position)
+
+    def _template(self, step: Step) -> Template:
+        """The step's tasks, from memory if an equal step was emitted before. What an emitter reads of a chip, a nest
+        and a step is in the key, but for names."""
+        nest = step.nest
+        fate = step.kind, step.cores, step.resident, step.keep, step.store
+        key = (self.chip, signature(nest), nest.macs, step.tiling, fate)
+        found = TEMPLATES.get(key)
+        if found is None:
+            found = Emitter(self.chip, self.fabric, step, self.chip.cores[step.kind], loops_of(step)).run()
+            TEMPLATES[key] = found
+        return found
+
+    def _place(self, step: Step, template: Template) -> Int64:
+        """Set a template into its surroundings and append it to the table: the final id of every task."""
+        self.waiting = []
+        self._accumulate(template)
+        for claim in template.claims:
+            self._claim(step, claim)
+        for read in template.reads:
+            operand = step.nest.operands[read.operand]
+            if read.positions is None:
+                self._after_stores(operand, read)
+            else:
+                self._after_vectors(step, operand, read)
+        if template.first_stores is not None:
+            self._before_dram_write(step, template.first_stores)
+        final = self.table.add(*template.columns, template.routes(self.fabric), len(self.rows))
+        self.table.edges.append((final[template.edges[0]], final[template.edges[1]]))
+        for tasks, before in self.waiting:
+            self.table.after(final[tasks], before)
+        return final
 
     def _per_core(self, step: Step, users: Int64) -> Int64:
         """Rows of positions in the step's cores as rows of chip cores."""
@@ -211,20 +253,18 @@ class Lowering:
         found[list(step.cores)] = users
         return found
 
-    def _remember_result(self, step: Step, loops: Loops, emitter: Emitter, final: Int64) -> None:
-        nest, owners = step.nest, emitter.owners
-        start, stop = loops.boxes(nest.out, owners, loops.result_last)
+    def _remember_result(self, step: Step, template: Template, final: Int64) -> None:
+        nest, owners = step.nest, template.owners
+        start, stop = template.results
         tiles, rank = start.shape[0] * start.shape[1], start.shape[2]
-        store = (
-            final[emitter.stores].reshape(-1) if emitter.stores is not None else np.full(tiles, -1, np.int64)
-        )
+        stores = template.stores
         new = Written(
             nest.out.tensor.shape,
             start.reshape(tiles, rank),
             stop.reshape(tiles, rank),
-            np.repeat(loops.cores[owners], start.shape[1]),
-            final[emitter.drain[owners]].reshape(-1),
-            store,
+            np.repeat(template.loops.cores[owners], start.shape[1]),
+            final[template.drain[owners]].reshape(-1),
+            final[stores].reshape(-1) if stores is not None else np.full(tiles, -1, np.int64),
         )
         root = self.plan.root(nest.out.tensor.name)
         old = self.written.get(root)
@@ -274,11 +314,9 @@ class Lowering:
         """Inputs come over the host link into DRAM before they are loaded."""
         for name in self.plan.graph.inputs:
             tensor = self.plan.graph.tensors[name]
-            batch = Batch()
-            task = self._host_transfer(batch, Kind.LOAD, 0, tensor.size_bytes)
+            final = self._host_transfer(Kind.LOAD, 0, tensor.size_bytes)
             users = self.drams[self.parity].claim(*self._in_dram(name))
-            batch.after(task, np.unique(users[users >= 0]))
-            final = self.table.flush(batch, len(self.rows))
+            self.table.after(final, np.unique(users[users >= 0]))
             self.unread[name], self.readers[name] = final, []
             self.rows.append(host_row(self.plan.graph, name, "in", number))
             whole = np.array([tensor.shape], np.int64)
@@ -293,11 +331,8 @@ class Lowering:
             writers = self.written.get(root)
             if writers is None:
                 continue
-            batch = Batch()
-            task = self._host_transfer(batch, Kind.STORE, 1, self.plan.graph.tensors[name].size_bytes)
-            stores = writers.store[writers.store >= 0]
-            batch.after(task, stores)
-            final = self.table.flush(batch, len(self.rows))
+            final = self._host_transfer(Kind.STORE, 1, self.plan.graph.tensors[name].size_bytes)
+            self.table.after(final, writers.store)
             self.rows.append(host_row(self.plan.graph, name, "out", number))
             if self.log is not None:
                 whole = np.array([self.plan.graph.tensors[name].shape], np.int64)
@@ -309,19 +344,10 @@ class Lowering:
             if root in self.plan.last_read:
                 self._release_dram(root)
 
-    def _host_transfer(self, batch: Batch, kind: Kind, direction: int, nbytes: int) -> Int64:
+    def _host_transfer(self, kind: Kind, direction: int, nbytes: int) -> Int64:
         path = self.fabric.host(inward=direction == 0)
-        return batch.add(
-            kind,
-            LOAD,
-            (1,),
-            iteration=0,
-            queue=self.fabric.queue("host", direction),
-            hold=1,
-            dur=path.latency_ps,
-            nbytes=nbytes,
-            route=path.row,
-        )
+        queue = self.fabric.queue("host", direction)
+        return self.table.add(kind, queue, 1, path.latency_ps, nbytes, path.row, len(self.rows))
 
     def segment(self, name: str) -> Segment:
         """Everything lowered so far as one segment."""

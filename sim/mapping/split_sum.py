@@ -6,7 +6,6 @@ first addition takes its own sums out of the accumulator; a core that only sends
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from sim.cost.estimate import BUFFER_SLOTS
 from sim.cost.work import vector_tile_cycles
+from sim.mapping.template import Round
 from sim.program import Kind
 
 if TYPE_CHECKING:
@@ -23,21 +23,6 @@ Int64 = npt.NDArray[np.int64]
 
 FIRST_PHASE = 2
 """Phase of the first round within an iteration; each round takes two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One round of a split sum: positions of senders, of their receivers and of the leaves among the senders, and
-    the tasks, one row per position: copies out of the leaves' accumulators, sends, additions. `fresh` says which
-    receivers add to their accumulator rather than to their part so far."""
-
-    senders: Int64
-    receivers: Int64
-    leaves: Int64
-    copies: Int64 | None
-    sends: Int64
-    adds: Int64
-    fresh: npt.NDArray[np.bool_]
 
 
 class SplitSum:
@@ -93,9 +78,10 @@ class SplitSum:
         channel = phase // 2 % self.kind.dma.channels
         cores = self.loops.cores
         paths = [
-            self.step.fabric.send(int(source), int(destination), channel)
+            self.step.ask("send", int(source), int(destination), channel)
             for source, destination in zip(cores[senders], cores[receivers], strict=True)
         ]
+        path, latency = np.array(paths, np.int64).T
         return self.batch.add(
             Kind.SEND,
             phase,
@@ -103,17 +89,17 @@ class SplitSum:
             iteration=self.loops.result_last,
             queue=self.step.queue("send", channel)[senders][:, None],
             hold=1,
-            dur=np.array([path.latency_ps for path in paths])[:, None],
+            dur=latency[:, None],
             nbytes=self.sums[senders],
-            route=np.array([path.row for path in paths])[:, None],
+            path=path[:, None],
         )
 
     def _message_buffers(self) -> None:
         """A send waits for a free message slot at its receiver."""
         users = self.step.main[:, -1:].copy()
         receivers = np.unique(np.concatenate([r.receivers for r in self.rounds]))
-        claims = self.step.around.claim(self.step.step, "message", self.loops.cores[receivers])
-        for receiver, before in zip(receivers.tolist(), claims, strict=True):
+        first: list[Int64] = []
+        for receiver in receivers.tolist():
             mine = [
                 (r, int(np.flatnonzero(r.receivers == receiver)[0]))
                 for r in self.rounds
@@ -122,8 +108,10 @@ class SplitSum:
             sends = np.stack([r.sends[row] for r, row in mine], axis=1).reshape(-1)
             adds = np.stack([r.adds[row] for r, row in mine], axis=1).reshape(-1)
             self.batch.edge(sends[BUFFER_SLOTS:], adds[:-BUFFER_SLOTS])
-            self.batch.after(sends[:BUFFER_SLOTS, None], before[None, :])
+            first.append(sends[:BUFFER_SLOTS])
             users[receiver] = adds[-1]
+        of = np.repeat(receivers, [len(sends) for sends in first])
+        self.step.claim("message", receivers, np.concatenate(first), of)
         self.step.users["message"] = users
 
     def _part_buffers(self, taken: dict[int, Int64], empties: Int64) -> None:
@@ -133,5 +121,5 @@ class SplitSum:
             self.batch.edge(empties[position, 1:], readers[:-1])
             users[position] = readers[-1]
         self.step.users["part"] = users
-        claims = self.step.around.claim(self.step.step, "part", self.loops.cores)
-        self.batch.after(empties[:, :1], claims)
+        everyone = np.arange(len(empties), dtype=np.int64)
+        self.step.claim("part", everyone, empties[:, 0], everyone)

@@ -15,16 +15,13 @@ Values = npt.ArrayLike
 
 @dataclass
 class Batch:
-    """The tasks of one loop nest. Ids handed out here are local; `Table.flush` turns them into final ones.
-
-    Program order is by (iteration, phase, order of adding), so that loads of an iteration come before its compute
-    and its stores after.
-    """
+    """The tasks of one loop nest. Ids handed out here are in order of adding; `positions` turns them into program
+    order, which is by (iteration, phase, order of adding), so that loads of an iteration come before its compute and
+    its stores after."""
 
     columns: list[tuple[Int64, ...]] = field(default_factory=list)
     size: int = 0
-    local_edges: list[tuple[Ids, Ids]] = field(default_factory=list)
-    outer_edges: list[tuple[Ids, Ids]] = field(default_factory=list)
+    edges: list[tuple[Ids, Ids]] = field(default_factory=list)
 
     def add(
         self,
@@ -37,28 +34,32 @@ class Batch:
         hold: Values,
         dur: Values,
         nbytes: Values = 0,
-        route: Values = -1,
+        path: Values = -1,
     ) -> Ids:
-        """Add an array of tasks; every column broadcasts to `shape`. Returns their local ids in that shape."""
+        """Add an array of tasks; every column broadcasts to `shape`. Returns their ids in that shape."""
         ids = np.arange(self.size, self.size + int(np.prod(shape)), dtype=np.int64).reshape(shape)
         self.size += ids.size
-        given = (int(kind), phase, iteration, queue, hold, dur, nbytes, route)
+        given = (phase, iteration, int(kind), queue, hold, dur, nbytes, path)
         self.columns.append(
             tuple(np.broadcast_to(np.asarray(values, np.int64), shape).reshape(-1) for values in given)
         )
         return ids
 
     def edge(self, task: Ids, waits_for: Ids) -> None:
-        """`task` waits for `waits_for`, both local, broadcast together."""
+        """`task` waits for `waits_for`, broadcast together."""
         pair = np.broadcast_arrays(task, waits_for)
-        self.local_edges.append((pair[0].reshape(-1), pair[1].reshape(-1)))
+        self.edges.append((pair[0].reshape(-1), pair[1].reshape(-1)))
 
-    def after(self, task: Ids, waits_for: Ids) -> None:
-        """`task` (local) waits for `waits_for` (final ids of earlier batches; negative ones are none)."""
-        pair = np.broadcast_arrays(task, waits_for)
-        some = pair[1].reshape(-1) >= 0
-        if some.any():
-            self.outer_edges.append((pair[0].reshape(-1)[some], pair[1].reshape(-1)[some]))
+    def ordered(self) -> tuple[Ids, tuple[Int64, ...], tuple[Ids, Ids]]:
+        """(place in program order of every id, columns kind, queue, hold, dur, nbytes, path in that order, edges in
+        that order without duplicates)."""
+        phase, iteration, *columns = (np.concatenate(parts) for parts in zip(*self.columns, strict=True))
+        order = np.lexsort((phase, iteration))
+        place = np.empty(self.size, np.int64)
+        place[order] = np.arange(self.size)
+        task, before = (np.concatenate([edge[end] for edge in self.edges] or [place[:0]]) for end in (0, 1))
+        edges = np.divmod(np.unique(place[task] * self.size + place[before]), self.size)
+        return place, tuple(column[order] for column in columns), edges
 
 
 @dataclass
@@ -69,22 +70,30 @@ class Table:
     columns: list[tuple[Int64, ...]] = field(default_factory=list)
     edges: list[tuple[Ids, Ids]] = field(default_factory=list)
 
-    def flush(self, batch: Batch, op: int) -> Ids:
-        """Append a batch; returns the final id of every local id."""
-        if not batch.size:
-            return np.zeros(0, np.int64)
-        kind, phase, iteration, queue, hold, dur, nbytes, route = (
-            np.concatenate(parts) for parts in zip(*batch.columns, strict=True)
-        )
-        order = np.lexsort((phase, iteration))
-        final = np.empty(batch.size, np.int64)
-        final[order] = np.arange(self.size, self.size + batch.size)
-        ops = np.full(batch.size, op, np.int64)
-        self.columns.append(tuple(c[order] for c in (kind, queue, hold, dur, nbytes, route, ops)))
-        self.edges += [(final[task], final[before]) for task, before in batch.local_edges]
-        self.edges += [(final[task], before) for task, before in batch.outer_edges]
-        self.size += batch.size
-        return final
+    def add(
+        self,
+        kind: Values,
+        queue: Values,
+        hold: Values,
+        dur: Values,
+        nbytes: Values,
+        route: Values,
+        op: int,
+    ) -> Ids:
+        """Append tasks in program order; columns broadcast. Returns their final ids."""
+        given = (kind, queue, hold, dur, nbytes, route, op)
+        columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, np.int64)) for values in given))
+        first, self.size = self.size, self.size + len(columns[0])
+        self.columns.append(tuple(columns))
+        return np.arange(first, self.size, dtype=np.int64)
+
+    def after(self, task: Ids, waits_for: Ids) -> None:
+        """`task` waits for `waits_for`, broadcast together; negative ones are none."""
+        pair = np.broadcast_arrays(task, waits_for)
+        before = pair[1].reshape(-1)
+        some = before >= 0
+        if some.any():
+            self.edges.append((pair[0].reshape(-1)[some], before[some]))
 
     def arrays(self) -> tuple[list[Int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """(kind, queue, hold, dur, nbytes, route, op) and the predecessors as compressed rows, duplicates gone."""

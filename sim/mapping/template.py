@@ -1,0 +1,125 @@
+"""The tasks of one mapped loop nest by themselves: without names, addresses or what came before.
+
+Lowering sets a template into its surroundings through its ports (first fills, loads, stores, reads in place), so
+that equal layers of a network, and the same network again, are emitted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.mapping.fabric import Fabric
+from sim.mapping.loops import Fills, Loops
+from sim.mapping.memo import Recent
+
+Int64 = npt.NDArray[np.int64]
+
+TEMPLATE_BYTES = 128 << 20
+"""Memory that remembered templates may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """First uses of a scratchpad buffer: `tasks[i]` waits for the last users of its memory on the core at position
+    `of[i]` of the step. The cores at `positions` use the buffer."""
+
+    buffer: str
+    positions: Int64
+    tasks: Int64
+    of: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """`tasks` [groups, fills] read boxes [groups, fills, rank] of an operand of the nest: from DRAM, or, with
+    `positions` [groups], in the scratchpads of the step's cores at these positions."""
+
+    operand: int
+    tasks: Int64
+    start: Int64
+    stop: Int64
+    positions: Int64 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of a split sum: positions of senders, of their receivers and of the leaves among the senders, and
+    the tasks, one row per position: copies out of the leaves' accumulators, sends, additions. `fresh` says which
+    receivers add to their accumulator rather than to their part so far."""
+
+    senders: Int64
+    receivers: Int64
+    leaves: Int64
+    copies: Int64 | None
+    sends: Int64
+    adds: Int64
+    fresh: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the tasks do, summed up: action counts, multiply-accumulates by core, the largest tile by dimension."""
+
+    counts: Mapping[str, float]
+    core_macs: Mapping[int, int]
+    tile: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """Tasks are numbered in program order from 0; every array of tasks holds such numbers.
+
+    Columns as in a Segment, but `path` is a row of `paths`, what is asked of the fabric (-1: none). `edges` (task,
+    predecessor) are those within. Over positions in the step's cores: `main` [cores, iterations] and `drain` [cores,
+    result tiles], the computing tasks; `stores` [owners, result tiles] or None, `first_stores` the first of every
+    channel; `starts` [cores, 1 or 2], the first products of each part of the accumulator (used as `halves` parts in
+    turn), and `empties`, the last tasks that emptied it, None on the vector unit; `users`, the last tasks [cores,
+    any] that touch each buffer; `loads`, the tasks [groups, fills] of every operand not read in place; `rounds`,
+    those of a split sum. `results` are the boxes [owners, result tiles, rank] of the result.
+    """
+
+    loops: Loops
+    owners: Int64
+    columns: tuple[Int64, Int64, Int64, Int64, Int64]
+    path: Int64
+    paths: tuple[tuple[object, ...], ...]
+    edges: tuple[Int64, Int64]
+    main: Int64
+    drain: Int64
+    stores: Int64 | None
+    first_stores: Int64 | None
+    starts: Int64 | None
+    empties: Int64 | None
+    halves: int
+    claims: tuple[Claim, ...]
+    reads: tuple[Read, ...]
+    users: Mapping[str, Int64]
+    loads: Mapping[int, tuple[Int64, Fills]]
+    rounds: tuple[Round, ...]
+    results: tuple[Int64, Int64]
+    work: Work
+
+    @property
+    def tasks(self) -> int:
+        return len(self.path)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the columns, edges and boxes; the rest is small beside them."""
+        boxes = [array for read in self.reads for array in (read.tasks, read.start, read.stop)]
+        computing = (self.main, self.drain, *self.results)
+        loops = (*self.loops.low, *self.loops.high)
+        return sum(a.nbytes for a in (*self.columns, self.path, *self.edges, *boxes, *computing, *loops))
+
+    def routes(self, fabric: Fabric) -> Int64:
+        """Route row of every task in the tables of `fabric`."""
+        rows = [fabric.path(asked).row for asked in self.paths]
+        return np.array([*rows, -1], np.int64)[self.path]
+
+
+TEMPLATES: Recent[object, Template] = Recent(TEMPLATE_BYTES, lambda template: template.size_bytes)
+"""Templates of this process, by everything they depend on."""
