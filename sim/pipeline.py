@@ -11,6 +11,7 @@ from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip, load_chip
 from sim.hw.core import Dataflow
 from sim.hw.overrides import parse_overrides
+from sim.mapping.memo import Recent
 from sim.program import Program
 from sim.report.report import Report
 from sim.timeline import Timeline
@@ -22,8 +23,8 @@ Progress = Callable[[str], None]
 Fidelity = Literal["event", "bound"]
 Engine = Literal["compiled", "reference"]
 
-_SEARCHES: dict[object, Any] = {}
-"""Tile searches of this process: the same layer on the same cores is searched once."""
+_SEARCHES: Recent[object, Any] = Recent(1 << 13)
+"""Tile searches of this process: the same layer on the same cores is searched once. Some 5 KB each."""
 
 MAX_SEARCHES = 20_000
 """Remembered at most (about 1 KiB each): a process that sweeps over thousands of chips forgets the earlier ones."""

@@ -247,3 +247,18 @@ def test_random_text_is_accepted_or_refused_in_words(
     except LeptonError as error:
         text = str(error)
     assert str(path) in text
+
+
+def test_a_file_is_read_anew_when_its_text_changes_and_is_never_shared(tmp_path: Path) -> None:
+    """Parsed trees are remembered by text: a caller that changes its data must not change the next one's."""
+    file, parent = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    parent.write_text("version: 1\nlist: [1, 2]\ndeep: {x: 1, y: 2}\n")
+    file.write_text("version: 1\nextends: b.yaml\ndeep: {x: 3}\n")
+    first = load_yaml(file)
+    assert first.data == {"list": [1, 2], "deep": {"x": 3, "y": 2}}
+    first.data["list"].append(9)
+    first.data["deep"].clear()
+    assert load_yaml(file).data == {"list": [1, 2], "deep": {"x": 3, "y": 2}}
+    parent.write_text("version: 1\nlist: [1, 2]\ndeep: {x: 1, y: 5}\n")
+    assert load_yaml(file).data == {"list": [1, 2], "deep": {"x": 3, "y": 5}}
+    assert load_yaml(file).position(("deep", "y")).file == parent

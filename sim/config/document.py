@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -168,16 +169,23 @@ def _name_of(entry: _Located) -> Any:
 
 
 def _read(path: Path) -> _Located:
-    """One file as a located tree whose top is a mapping. Raises InputError with all complaints."""
-    import ruamel.yaml
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
+    """One file as a located tree whose top is a mapping of the caller's own. Raises InputError with all complaints."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(Diagnostic("the file is not UTF-8 text", path)) from error
     except OSError as error:
         raise InputError(Diagnostic(f"cannot read the file: {error.strerror}", path)) from error
+    tree = _parse(path, text)
+    return _Located(dict(tree.value), tree.at)
+
+
+@lru_cache(maxsize=64)
+def _parse(path: Path, text: str) -> _Located:
+    """The tree of a file with this text; parsed once, for parsing costs more than all the rest of loading a chip."""
+    import ruamel.yaml
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
     try:
         node = ruamel.yaml.YAML(typ="safe", pure=True).compose(text)
     except MarkedYAMLError as error:

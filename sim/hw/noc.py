@@ -144,6 +144,7 @@ class Network:
     capacity_bytes_per_s: tuple[int, ...]
     ids: dict[str, int] = field(repr=False, hash=False, compare=False)
     ports: tuple[int, ...] = field(repr=False)  # memory port (index into memory_ports) of each node
+    _routes: dict[tuple[int, int], Route] = field(default_factory=dict, repr=False, hash=False, compare=False)
 
     @property
     def endpoints(self) -> tuple[int, ...]:
@@ -163,6 +164,12 @@ class Network:
 
     def route(self, source: int, destination: int) -> Route:
         """From node to node; no links and no hops within a node. A crossbar is one hop over two links."""
+        found = self._routes.get((source, destination))
+        if found is None:
+            found = self._routes[source, destination] = self._walked(source, destination)
+        return found
+
+    def _walked(self, source: int, destination: int) -> Route:
         if source == destination:
             return Route((), 0)
         net = self.interconnect

@@ -12,6 +12,7 @@ from sim.cost.estimate import BUFFER_SLOTS, aligned, fills, result_elements
 from sim.cost.work import accumulator_bytes
 from sim.graph.nest import Nest
 from sim.mapping.grid import largest_part
+from sim.mapping.memo import Recent
 from sim.mapping.search import Tiling
 from sim.mapping.step import Step
 
@@ -37,8 +38,19 @@ def tile_sizes(nest: Nest, tiling: Tiling) -> tuple[Int64, ...]:
     )
 
 
+BUFFERS: Recent[object, tuple[Buffer, ...]] = Recent(1 << 14)
+
+
 def buffers(step: Step) -> tuple[Buffer, ...]:
     """Every buffer of the step; operands read in place and kept results need none."""
+    key = (step.signature, step.tiling, step.resident, step.keep)
+    found = BUFFERS.get(key)
+    if found is None:
+        found = BUFFERS[key] = _buffers(step)
+    return found
+
+
+def _buffers(step: Step) -> tuple[Buffer, ...]:
     nest, tiling = step.nest, step.tiling
     tile = tile_sizes(nest, tiling)
     steps = np.array([tiling.steps], np.int64)

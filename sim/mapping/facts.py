@@ -79,10 +79,11 @@ def _core_rows(program: Program, chip: Chip) -> list[dict[str, Any]]:
         core = core_of_queue[segment.queue]
         computes = np.isin(unit[segment.queue], ("array", "vector"))
         busy += np.bincount(core[computes], segment.hold[computes] * repeat, chip.core_count)
-        for pair in np.unique(np.stack([core[computes], segment.op[computes]]), axis=1).T.tolist():
-            ops[pair[0]].add(segment.ops[pair[1]].name)
-        for row in segment.ops:
-            for index, count in row.mapping.get("core_macs", {}).items():
+        pairs = np.unique(core[computes] * len(segment.ops) + segment.op[computes])
+        for index, row in zip(*(part.tolist() for part in np.divmod(pairs, len(segment.ops))), strict=True):
+            ops[index].add(segment.ops[row].name)
+        for op in segment.ops:
+            for index, count in op.mapping.get("core_macs", {}).items():
                 macs[index] += count * repeat
         moves = np.flatnonzero(segment.route >= 0)
         for kind, total in ((Kind.LOAD, loaded), (Kind.STORE, stored), (Kind.SEND, sent)):

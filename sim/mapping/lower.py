@@ -22,7 +22,6 @@ from sim.mapping.deal import loops_of
 from sim.mapping.describe import describe_step, host_row, view_row
 from sim.mapping.emit import Emitter
 from sim.mapping.fabric import Fabric
-from sim.mapping.plan import signature
 from sim.mapping.step import Plan, Step
 from sim.mapping.table import Table
 from sim.mapping.template import TEMPLATES, Claim, Read, Template
@@ -79,7 +78,8 @@ class Lowering:
         layout = self.plan.scratchpads[step.kind]
         users = self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
         cores = np.array(step.cores, np.int64)
-        self._after(claim.tasks[:, None], users[cores[claim.of]])
+        task, user = np.nonzero(users[cores[claim.of]] >= 0)
+        self._after(claim.tasks[task], users[cores[claim.of[task]], user])
         users[cores[claim.positions]] = -1
         self.inherited[key] = users[:, (users >= 0).any(axis=0)]
 
@@ -218,9 +218,8 @@ class Lowering:
     def _template(self, step: Step) -> Template:
         """The step's tasks, from memory if an equal step was emitted before. What an emitter reads of a chip, a nest
         and a step is in the key, but for names."""
-        nest = step.nest
         fate = step.kind, step.cores, step.resident, step.keep, step.store
-        key = (self.chip, signature(nest), nest.macs, step.tiling, fate)
+        key = (self.chip, step.signature, step.nest.macs, step.tiling, fate)
         found = TEMPLATES.get(key)
         if found is None:
             found = Emitter(self.chip, self.fabric, step, self.chip.cores[step.kind], loops_of(step)).run()

@@ -7,6 +7,7 @@ otherwise it goes through DRAM.
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 
 from sim.cost.estimate import Site
@@ -25,7 +26,7 @@ from sim.mapping.search import Limits, Tiling, cut_quanta, search
 from sim.mapping.segments import Segments, one_segment
 from sim.mapping.step import KeptResult, Plan, Step
 
-SearchMemo = dict[object, tuple[Tiling, tuple[bool, ...]]]
+SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
 
 PREFERRED_SHARE = 0.5
@@ -219,20 +220,21 @@ class _Planner:
         granule = max(1, kind.sram.size_bytes // 32)
         limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
         held_where = tuple(kept.boxes.key if kept else None for kept in candidates)
-        key = (signature(nest), site, cores, limits, dataflow, tuple(splits), held_where)
-        dealt = kind.dispatch is not None and "array" in units
-        if key not in self.memo and dealt:
-            assert kind.dispatch is not None
+        shape = signature(nest)
+        key = (shape, site, cores, limits, dataflow, tuple(splits), held_where)
+        known = self.memo.get(key)
+        if known is None and kind.dispatch is not None and "array" in units:
             none = (False,) * len(nest.operands)
-            self.memo[key] = deal_search(nest, site, limits, dataflow, kind.dispatch), none
-        elif key not in self.memo:
+            known = self.memo[key] = deal_search(nest, site, limits, dataflow, kind.dispatch), none
+        elif known is None:
             local = {
                 split: self._local(nest, split, site, units, dataflow, cores, candidates) for split in splits
             }
             tiling = search(nest, site, limits, dataflow, local)
-            self.memo[key] = tiling, local[tiling.splits]
-        tiling, resident = self.memo[key]
-        return Step(index, nest, tiling, kind_index, cores[: tiling.cores], resident, len(cores))
+            known = self.memo[key] = tiling, local[tiling.splits]
+        tiling, resident = known
+        used = cores[: tiling.cores]
+        return Step(index, nest, tiling, kind_index, used, resident, len(cores), shape)
 
     def _local(
         self,
@@ -290,7 +292,7 @@ def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]
 
 
 def signature(nest: Nest) -> tuple[object, ...]:
-    """What the search depends on: the nest without names."""
+    """What mapping depends on: the nest without names."""
 
     def shape(o: Operand) -> tuple[object, ...]:
         return (o.part, o.axes, o.channels_last, o.row_axes, o.tensor.dtype, o.tensor.role == "weight")

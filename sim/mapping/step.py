@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
@@ -16,7 +16,7 @@ from sim.mapping.segments import Segments
 class Step:
     """One loop nest, mapped. `cores` lists the chip's cores in the order of the tiling's grid; `resident` says
     which operands are read where their producer left them; `keep` and `store` what becomes of the result;
-    `available` how many cores the operator might have used."""
+    `available` how many cores the operator might have used; `signature` is the nest without names."""
 
     op: int
     nest: Nest
@@ -25,6 +25,7 @@ class Step:
     cores: tuple[int, ...]
     resident: tuple[bool, ...]
     available: int
+    signature: tuple[object, ...] = field(repr=False)
     keep: bool = False
     store: bool = True
 
