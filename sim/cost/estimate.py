@@ -276,7 +276,8 @@ def _efficiency(site: Site, operand: Operand, tile: Sequence[Int64]) -> Float64:
     extents = np.empty((*tile[0].shape, len(operand.axes)), np.int64)
     for index, axis in enumerate(operand.axes):
         extents[..., index] = axis.extent(tile)
-    return np.asarray(pattern_efficiency(site.dram, operand.run_bytes(extents)), np.float64)
+    pattern = np.asarray(pattern_efficiency(site.dram, operand.run_bytes(extents)), np.float64)
+    return pattern * site.kind.calibration.dram_efficiency
 
 
 def _reduction(

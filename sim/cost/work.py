@@ -12,6 +12,7 @@ import numpy.typing as npt
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import Array, CoreKind
 from sim.hw.systolic import gemm_cycles, gemm_hold_cycles
+from sim.units import PS_PER_S
 
 Int64 = npt.NDArray[np.int64]
 
@@ -78,11 +79,11 @@ def array_cycles(
             best = np.minimum(total, best)
     assert best is not None
     rate = array.rate(dtype)
-    hold = -(-best * rate.denominator // rate.numerator)
+    hold = _achieved(-(-best * rate.denominator // rate.numerator), kind.calibration.array_efficiency)
     left, right = array_reads(shape, array, dataflow)
     read_bytes = (left * operand_bits[0] + right * operand_bits[1]) / 8
     fed = np.ceil(read_bytes * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
-    hold = np.maximum(hold, fed)
+    hold = np.maximum(hold, fed) + tile_overhead_cycles(kind)
     return hold, hold + -(-drain * rate.denominator // rate.numerator)
 
 
@@ -125,12 +126,23 @@ def vector_tile_cycles(
     scratchpad and the accumulator deliver."""
     cost = vector_cost(passes, kind)
     busy = np.ceil(-(-elements // kind.vector.lanes) * cost).astype(np.int64)
+    busy = _achieved(busy, kind.calibration.vector_efficiency)
     fed = np.ceil(np.asarray(moved_bytes) * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
     busy = np.maximum(busy, fed)
     if kind.accumulator is not None:
         drained = np.asarray(accumulator_read_bytes) * kind.clock_hz / kind.accumulator.bandwidth_bytes_per_s
         busy = np.maximum(busy, np.ceil(drained).astype(np.int64))
-    return np.asarray(np.maximum(1, busy), np.int64)
+    return np.asarray(np.maximum(1, busy) + tile_overhead_cycles(kind), np.int64)
+
+
+def tile_overhead_cycles(kind: CoreKind) -> int:
+    """Cycles of the core's clock that starting a tile costs; 0 on a chip that is not calibrated."""
+    return -(-kind.calibration.tile_overhead_ps * kind.clock_hz // PS_PER_S)
+
+
+def _achieved(cycles: Int64, efficiency: float) -> Int64:
+    """Cycles at the achieved part of a unit's rate; the same integers where that is all of it."""
+    return cycles if efficiency == 1.0 else np.ceil(cycles / efficiency).astype(np.int64)
 
 
 def vector_cost(passes: Mapping[str, float], kind: CoreKind) -> float:

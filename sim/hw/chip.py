@@ -24,6 +24,7 @@ from sim.config import (
 )
 from sim.errors import Diagnostic, FieldError, InputError, KeyPath, did_you_mean
 from sim.hw.cache import Cache
+from sim.hw.calibration import UNCALIBRATED, Calibration
 from sim.hw.check import check_chip
 from sim.hw.core import CoreKind
 from sim.hw.dram import Dram, resolve_dram
@@ -85,11 +86,16 @@ class Chip(Part):
     power_limit_w: Annotated[
         float | None, Unit("power"), Field(alias="power_limit", gt=0, description="of chip and DRAM, if any")
     ] = None
+    calibration: Annotated[
+        Calibration, Field(description="fitted on measurements; without it, the data sheet")
+    ] = UNCALIBRATED
     document: Document | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        filled_in = (replace(kind, clock_hz=kind.clock_hz or self.clock_hz) for kind in self.cores)
-        object.__setattr__(self, "cores", tuple(filled_in))
+        filled_in = tuple(replace(kind, clock_hz=kind.clock_hz or self.clock_hz) for kind in self.cores)
+        for kind in filled_in:
+            object.__setattr__(kind, "calibration", self.calibration)
+        object.__setattr__(self, "cores", filled_in)
         complaints: list[tuple[KeyPath, str]] = []
         names = [kind.name for kind in self.cores]
         for i, name in enumerate(names):
@@ -134,7 +140,9 @@ class Chip(Part):
         """The interconnect as links, with the shared ends `dram`, `cache` and `host` as the last links."""
         ends = [("dram", self.dram.bandwidth_bytes_per_s)]
         if self.cache is not None:
-            ends.append(("cache", self.cache.bandwidth_bytes_per_s))
+            # A bandwidth of its own: nothing else on a cache's route scales with what it achieves.
+            achieved = self.cache.bandwidth_bytes_per_s * self.calibration.cache_efficiency
+            ends.append(("cache", max(1, int(achieved))))
         if self.host is not None:
             ends.append(("host", self.host.bandwidth_bytes_per_s))
         return build_network(self.interconnect, tuple(ends))
@@ -152,6 +160,10 @@ class Chip(Part):
         base = self.document or document_from_data(self.expanded(), self.name)
         return chip_from_document(with_overrides(base, values, Chip))
 
+    def with_calibration(self, calibration: Calibration) -> Chip:
+        """The same chip with other fitted scalars; `UNCALIBRATED` is its data sheet."""
+        return replace(self, calibration=calibration)
+
     def expanded(self) -> dict[str, Any]:
         """The whole configuration as YAML data with every default written out.
 
@@ -164,6 +176,8 @@ class Chip(Part):
         for core in data["cores"]:
             if core["clock"] == data["clock"]:
                 del core["clock"]  # likewise
+        if self.calibration == UNCALIBRATED:
+            del data["calibration"]
         return data
 
     def summary_text(self) -> str:

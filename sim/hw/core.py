@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from sim.config import Field, Part, Unit
 from sim.errors import FieldError, InputError, did_you_mean
+from sim.hw.calibration import UNCALIBRATED, Calibration
 from sim.hw.sram import Sram
 from sim.hw.vector import VectorUnit
 
@@ -108,6 +109,7 @@ class CoreKind(Part):
     dispatch: Annotated[
         Dispatch | None, Field(description="result tiles dealt in waves (GPU), instead of even shares")
     ] = None
+    calibration: Calibration = field(default=UNCALIBRATED, init=False, repr=False)  # the chip's, filled in by it
 
     def __post_init__(self) -> None:
         if self.accumulator is not None and self.array is None:

@@ -350,4 +350,5 @@ def dram_weight(chip: Chip, operand: Operand, extents: Int64) -> Int64:
     of an octave so that few distinct routes arise."""
     efficiency = pattern_efficiency(chip.dram, operand.run_bytes(extents))
     steps = np.round(-np.log2(efficiency) * 8)
-    return np.maximum(PAYLOAD_WEIGHT, np.round(PAYLOAD_WEIGHT * 2.0 ** (steps / 8))).astype(np.int64)
+    weight = PAYLOAD_WEIGHT * 2.0 ** (steps / 8) / chip.calibration.dram_efficiency
+    return np.maximum(PAYLOAD_WEIGHT, np.round(weight)).astype(np.int64)

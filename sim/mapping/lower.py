@@ -157,6 +157,15 @@ class Lowering:
         self.table.after(joint, tasks)
         return joint
 
+    def _launch(self) -> Int64 | None:
+        """A serial task of the calibrated launch overhead; launches follow one another, beside the work before. None
+        where a launch takes no time."""
+        overhead_ps = self.chip.calibration.launch_overhead_ps
+        if not overhead_ps:
+            return None
+        queue = self.fabric.queue("dispatch")
+        return self.table.add(Kind.BARRIER, queue, overhead_ps, overhead_ps, 0, -1, len(self.rows))
+
     # ---- steps ----------------------------------------------------------------------------------------------
 
     def run(
@@ -240,7 +249,12 @@ class Lowering:
                 self._after_vectors(step, operand, read)
         if template.first_stores is not None:
             self._before_dram_write(step, template.first_stores)
+        launch = self._launch()
         final = self.table.add(*template.columns, template.routes(self.fabric), len(self.rows))
+        if launch is not None:
+            # What follows in a queue waits for its first task.
+            first = np.unique(template.columns[1], return_index=True)[1]
+            self.table.after(final[first], launch)
         self.table.edges.append((final[template.edges[0]], final[template.edges[1]]))
         for tasks, before in self.waiting:
             self.table.after(final[tasks], before)

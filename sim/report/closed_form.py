@@ -12,7 +12,7 @@ import numpy as np
 
 from sim.cost.transfers import Float64, Routes, is_transfer, ticks_alone
 from sim.program import Int64, Program, Segment
-from sim.report.roofline import Bound, Floors, operator_bounds
+from sim.report.roofline import Bound, Floors, launch_ticks, operator_bounds
 from sim.report.stalls import compute_queues
 from sim.units import PS_PER_S
 
@@ -27,10 +27,12 @@ def operator_ticks(program: Program, segment: Segment, floors: Floors, routes: R
     alone = np.where(is_transfer(segment), segment.dur + ticks_alone(segment, routes), 0)
     transfers = np.bincount(segment.op, weights=alone, minlength=len(segment.ops))
     planned = [op.mapping.get("estimate_s") for op in segment.ops]
-    estimate = [t if s is None else s * PS_PER_S for s, t in zip(planned, transfers, strict=True)]
+    estimate = launch_ticks(program, segment) + [
+        t if s is None else s * PS_PER_S for s, t in zip(planned, transfers, strict=True)
+    ]
     floor_s, _ = operator_bounds(floors)
     held = _held_ticks(program, segment)
-    slowest = np.maximum.reduce([np.array(estimate), floor_s * PS_PER_S, held])
+    slowest = np.maximum.reduce([estimate, floor_s * PS_PER_S, held])
     return np.asarray(np.ceil(slowest), np.int64)
 
 

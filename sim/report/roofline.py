@@ -42,16 +42,17 @@ def peak_macs_per_s(chip: Chip, dtype: str) -> float:
 
 
 def array_seconds(op: OpRow, chip: Chip) -> float:
-    """Least time of the operator's MACs on all arrays of the chip; 0 where it does not run on arrays."""
+    """Least time of the operator's MACs on all arrays of the chip, at the calibrated part of their peak; 0 where it
+    does not run on arrays."""
     peak = peak_macs_per_s(chip, op.dtype) if op.mapping.get("unit") == "array" else 0.0
-    return op.macs / peak if peak else 0.0
+    return op.macs / (peak * chip.calibration.array_efficiency) if peak else 0.0
 
 
 def segment_floors(program: Program, segment: Segment, chip: Chip) -> Floors:
     """Work / capacity of every operator on every resource.
 
     Arrays: MACs / (PEs x rate x clock), all arrays of the chip together. Vector units: the time they are
-    held, spread over all of them. Links: bytes, times the route weight of the access pattern, / bandwidth
+    held, spread over all of them. Launches of operators, where they cost time: one after another. Links: bytes, times the route weight of the access pattern, / bandwidth
     (Williams et al., "Roofline", CACM 2009, with every link as a roof).
     """
     arrays = np.array([array_seconds(op, chip) for op in segment.ops], np.float64)
@@ -62,11 +63,20 @@ def segment_floors(program: Program, segment: Segment, chip: Chip) -> Floors:
     )
     bytes_per_s = program.capacity * (PS_PER_S / BYTE_UNITS)
     links = link_work(program, segment).weighted_bytes / bytes_per_s
+    launches = launch_ticks(program, segment) / PS_PER_S
     return Floors(
-        np.column_stack([arrays, held, links]),
-        ("array", "vector", *(link.kind for link in program.links)),
-        ("all arrays", "all vector units", *(link.name for link in program.links)),
+        np.column_stack([arrays, held, launches, links]),
+        ("array", "vector", "dispatch", *(link.kind for link in program.links)),
+        ("all arrays", "all vector units", "launches", *(link.name for link in program.links)),
     )
+
+
+def launch_ticks(program: Program, segment: Segment) -> Float64:
+    """Ticks that the launch of every operator takes; 0 on a chip without a launch overhead."""
+    dispatch = np.array([queue.unit == "dispatch" for queue in program.queues], np.bool_)[segment.queue]
+    return np.bincount(
+        segment.op[dispatch], weights=segment.hold[dispatch], minlength=len(segment.ops)
+    ).astype(np.float64)
 
 
 def operator_bounds(floors: Floors) -> tuple[Float64, list[str]]:

@@ -1,0 +1,1 @@
+"""How wrong the simulator is: its predictions beside measured chips, and beside a fitted roofline."""
