@@ -27,6 +27,7 @@ from sim.cli.options import (
     grouped,
 )
 from sim.cli.output import Progress, console, print_json, print_rows
+from sim.cli.validation import validate
 from sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -144,6 +145,9 @@ def check(
     typer.echo(f"lowers:  {program.tasks:,} tasks on {parts}; valid")
     if values:
         _check_values(target, chip, variant, mapping)
+
+
+app.command()(validate)
 
 
 @show_app.command("chip")

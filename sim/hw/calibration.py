@@ -12,7 +12,7 @@ from typing import Annotated
 
 from sim.config import Field, Part, Unit
 
-Fraction = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[float, Field(ge=0.05, le=1)]
 
 
 @dataclass(frozen=True, slots=True)

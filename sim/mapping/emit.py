@@ -29,7 +29,7 @@ from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch
 from sim.mapping.template import Claim, Read, Round, Template
-from sim.program import PAYLOAD_WEIGHT, Kind, ticks
+from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT, Kind, ticks
 
 Int64 = npt.NDArray[np.int64]
 
@@ -351,4 +351,4 @@ def dram_weight(chip: Chip, operand: Operand, extents: Int64) -> Int64:
     efficiency = pattern_efficiency(chip.dram, operand.run_bytes(extents))
     steps = np.round(-np.log2(efficiency) * 8)
     weight = PAYLOAD_WEIGHT * 2.0 ** (steps / 8) / chip.calibration.dram_efficiency
-    return np.maximum(PAYLOAD_WEIGHT, np.round(weight)).astype(np.int64)
+    return np.clip(np.round(weight), PAYLOAD_WEIGHT, MAX_ROUTE_WEIGHT).astype(np.int64)

@@ -2,5 +2,6 @@
 
 from sim.plot.breakdown import plot_time_energy
 from sim.plot.roofline import plot_roofline
+from sim.plot.scatter import plot_predicted_measured
 
-__all__ = ["plot_roofline", "plot_time_energy"]
+__all__ = ["plot_predicted_measured", "plot_roofline", "plot_time_energy"]

@@ -52,8 +52,9 @@ def segment_floors(program: Program, segment: Segment, chip: Chip) -> Floors:
     """Work / capacity of every operator on every resource.
 
     Arrays: MACs / (PEs x rate x clock), all arrays of the chip together. Vector units: the time they are
-    held, spread over all of them. Launches of operators, where they cost time: one after another. Links: bytes, times the route weight of the access pattern, / bandwidth
-    (Williams et al., "Roofline", CACM 2009, with every link as a roof).
+    held, spread over all of them. Launches of operators, where they cost time: one after another. Links: bytes,
+    times the route weight of the access pattern, / bandwidth (Williams et al., "Roofline", CACM 2009, with every
+    link as a roof).
     """
     arrays = np.array([array_seconds(op, chip) for op in segment.ops], np.float64)
     vector = np.array([queue.unit == "vector" for queue in program.queues], np.bool_)

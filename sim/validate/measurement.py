@@ -19,9 +19,6 @@ from sim.config import data_dir
 from sim.errors import InputError
 
 REQUIRED = ("chip", "op", "dtype", "measured_us")
-MEASURED_FOLDER = "hw_configs/measured"
-"""Rows that come with the package; others are read from a folder that the user names."""
-
 FAMILIES: Mapping[str, str] = {
     "matmul": "matmul",
     "q_mul_k_bmm": "matmul",
@@ -84,11 +81,13 @@ def chip_key(name: str) -> str:
 
 
 def load_measurements(folder: str | Path | None = None) -> list[Measurement]:
-    """All rows of the CSV files in `folder`, or of those that come with the package.
+    """All rows of the CSV files in `folder`, or of those that come with the package (hw_configs/measured).
 
     Raises InputError with the line: no such folder, no file with the columns, a time or shape that is none.
     """
-    path = data_dir(MEASURED_FOLDER) if folder is None else Path(folder)
+    path = data_dir("hw_configs") / "measured" if folder is None else Path(folder)
+    if folder is None and not path.is_dir():
+        return []
     if not path.is_dir():
         raise InputError(f"{path}: found no such folder; expected one with CSV files of measurements")
     rows: list[Measurement] = []

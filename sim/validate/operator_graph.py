@@ -11,6 +11,7 @@ from sim.graph.graph import Graph
 from sim.graph.tensor import DTYPE_BITS
 from sim.validate.measurement import Measurement
 
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """Operations and compulsory bytes of an operator: every operand read once, the result written once."""

@@ -1,4 +1,4 @@
-"""Predictions of measured operators: every distinct case is simulated once, in worker processes where there are many."""
+"""Predictions of measured operators: every distinct case is simulated once, in worker processes if there are many."""
 
 from __future__ import annotations
 

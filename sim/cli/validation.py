@@ -1,0 +1,178 @@
+"""`lepton validate`: the errors of predictions against measured chips, and the fit of a calibration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sim.cli.options import Fidelity, Format, FormatOption
+from sim.cli.output import Progress, print_json, print_rows
+from sim.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from sim.validate.validation import Validation
+
+DATA_VARIABLE = "LEPTON_MEASUREMENTS"
+
+
+def validate(
+    chip: Annotated[
+        str | None, typer.Argument(metavar="[CHIP]", help="Default: every chip with measurements.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            envvar=DATA_VARIABLE,
+            help="CSV files of measurements (chip, op, dtype, measured_us, shape). Default: those of the package.",
+        ),
+    ] = None,
+    timing: Annotated[
+        str | None, typer.Option(metavar="T", help="Only rows whose `regime` or `timing` begins with T.")
+    ] = None,
+    fidelity: Annotated[
+        Fidelity, typer.Option(help="Event simulation, or the closed-form bound.")
+    ] = Fidelity.event,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALARS",
+            help="Fit these scalars of the calibration (launch_overhead,array_efficiency,...) on half of the rows.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Worker processes.  [default: one per CPU]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Also write errors.csv, points.csv and scatter.png.")
+    ] = None,
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Compare predictions with measurements: errors by kind of operator, beside those of a fitted roofline."""
+    from sim.validate.validation import measured_chips
+    from sim.validate.validation import validate as run_validation
+
+    count = workers or os.cpu_count() or 1
+    if fit is not None:
+        _fit(chip, data, timing, fit, count, output_format)
+        return
+    names = [chip] if chip is not None else measured_chips(data)
+    if not names:
+        raise InputError("no chip of the package has measurements here; --data FOLDER names some")
+    with Progress() as progress:
+        found = [
+            run_validation(
+                name, data, fidelity=fidelity.value, timing=timing, workers=count, progress=progress
+            )
+            for name in names
+        ]
+        if out is not None:
+            _save(found, out)
+    if out is not None:
+        typer.echo(f"validation folder: {out}", err=True)
+    _print(found, output_format)
+
+
+def _print(found: Sequence[Validation], output_format: Format) -> None:
+    from sim.validate.validation import error_rows
+
+    rows = [row for one in found for row in error_rows(one.errors)]
+    if output_format is not Format.table:
+        print_rows(rows, output_format, "")
+        return
+    print_rows([_short(row) for row in rows], output_format, "Errors of predictions, % of the measured time")
+    for one in found:
+        if one.left_out:
+            counts = ", ".join(f"{count} x {op}" for op, count in sorted(one.left_out.items()))
+            typer.echo(f"{one.chip.name}: not compared: {counts}")
+
+
+def _short(row: dict[str, Any]) -> dict[str, str]:
+    """The columns that fit on a terminal; all of them are in the CSV and JSON."""
+
+    def number(key: str, text: str = "{:.1f}") -> str:
+        return "" if row[key] is None else text.format(row[key])
+
+    return {
+        "chip": row["chip"],
+        "family": row["family"],
+        "regime": row["regime"],
+        "rows": str(row["rows"]) + (f" ({row['refused']} refused)" if row["refused"] else ""),
+        "mean": number("mean_abs_pct"),
+        "median": number("median_abs_pct"),
+        "p90": number("p90_abs_pct"),
+        "signed": number("median_signed_pct", "{:+.1f}"),
+        "unseen": number("unseen_mean_abs_pct"),
+        "data sheet": number("uncalibrated_mean_abs_pct"),
+        "roofline": number("roofline_mean_abs_pct"),
+    }
+
+
+def _save(found: Sequence[Validation], out: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import pandas as pd
+    from matplotlib import pyplot
+
+    from sim.plot import plot_predicted_measured
+    from sim.report.folder import write_folder
+    from sim.validate.validation import error_rows, rows_csv
+
+    points = pd.concat([one.points for one in found])
+    errors = [row for one in found for row in error_rows(one.errors)]
+    write_folder(out, {"errors.csv": rows_csv(errors), "points.csv": points.to_csv(index=False)})
+    figure, axes = pyplot.subplots(
+        1, len(found), figsize=(5.2 * len(found), 4.6), layout="constrained", squeeze=False
+    )
+    for ax, one in zip(axes[0], found, strict=True):
+        plot_predicted_measured(one.points, ax)
+        ax.set_title(one.chip.name)
+    figure.savefig(out / "scatter.png", dpi=110)
+    pyplot.close(figure)
+
+
+def _fit(
+    chip: str | None, data: str | None, timing: str | None, scalars: str, workers: int, output_format: Format
+) -> None:
+    import dataclasses
+
+    from sim.config import dump
+    from sim.hw.chip import load_chip
+    from sim.validate.fit import EFFICIENCIES, TIMES, fit_calibration
+    from sim.validate.validation import measured_rows
+
+    if chip is None:
+        raise InputError("--fit fits one chip; name it: lepton validate CHIP --fit ...")
+    known = {name.removesuffix("_ps"): name for name in (*TIMES, *EFFICIENCIES)}
+    names = [name.strip() for name in scalars.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
+            raise InputError(f"--fit: unknown scalar '{name}'; {hint}")
+    on = load_chip(chip)
+    with Progress() as progress:
+        rows = measured_rows(on.name, data, timing)
+        found = fit_calibration(rows, on, [known[name] for name in names], workers=workers, progress=progress)
+    block = {key: value for key, value in dump(found.calibration).items() if key not in ("source", "notes")}
+    result = {
+        "calibration": block,
+        "evaluations": found.evaluations,
+        "seen": None if found.seen is None else dataclasses.asdict(found.seen),
+        "unseen": None if found.unseen is None else dataclasses.asdict(found.unseen),
+    }
+    if output_format is Format.json:
+        print_json(result)
+        return
+    typer.echo("calibration:")
+    for key, value in block.items():
+        typer.echo(f"  {key}: {value}")
+    for half in ("seen", "unseen"):
+        statistics = result[half]
+        if isinstance(statistics, dict):
+            shown = ", ".join(f"{name} {value:.1f}" for name, value in statistics.items())
+            typer.echo(f"# {half} half of the rows: {shown}")
