@@ -89,7 +89,9 @@ def dimension_of_metric(metric: str) -> str | None:
 def show_metric(metric: str, value: float) -> str:
     """A value with its unit, to be read."""
     dimension = dimension_of_metric(metric)
-    return f"{value:.4g}" if dimension is None else format_quantity(value, dimension)
+    if dimension is not None:
+        return format_quantity(value, dimension)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def check_metric(name: str, workloads: Sequence[str]) -> str:
