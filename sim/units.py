@@ -86,6 +86,11 @@ def _dimensions() -> dict[str, Dimension]:
                   "1.5 mm", ("um", "mm")),
         Dimension("area", "mm2", area, False, "854 um2", ("um2", "mm2")),
         Dimension("area_per_size", "mm2/MiB", {"mm2/MiB": Fraction(1)}, False, "0.875 mm2/MiB", ("mm2/MiB",)),
+        Dimension("money_per_area", "USD/mm2", {"USD/mm2": Fraction(1)}, False, "0.1 USD/mm2", ("USD/mm2",)),
+        Dimension("money_per_size", "USD/GiB", {"USD/GiB": Fraction(1), "USD/GB": Fraction(2**30, 10**9)},
+                  False, "7 USD/GB", ("USD/GiB",)),
+        Dimension("money_per_energy", "USD/J", {"USD/J": Fraction(1), "USD/kWh": Fraction(1, 3_600_000)},
+                  False, "0.08 USD/kWh", ("USD/kWh",)),
         Dimension("money", "USD", _decimal("USD", {"": 0, "k": 3, "M": 6}), False, "9346 USD", ("USD",)),
     ]  # fmt: skip
     return {

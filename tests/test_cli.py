@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -477,3 +478,22 @@ def test_schemas_say_what_editors_may_complete(lepton: Lepton, kind: str) -> Non
     assert expected in schema["properties"]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["version"] == {"const": 1}
+
+
+def test_show_area_and_cost(lepton: Lepton) -> None:
+    shown = lepton("show", "area", "tpu_v1", "--format", "json")
+    rows = {row["component"]: row["area_mm2"] for row in json.loads(shown.out)}
+    # The arrays of TPU v1 are 30 % of 331 mm2, its memories 37 %.
+    assert rows["arrays"] == pytest.approx(99.4, rel=0.01)
+    assert "Die of tpu_v1: 336.2 mm2 at n28" in lepton("show", "area", "tpu_v1").out
+    cost = lepton("show", "cost", "tpu_v4", "--format", "csv").out.splitlines()
+    assert cost[0] == "component,cost_usd,share"
+    assert [line.split(",")[0] for line in cost[1:]] == ["die", "dram", "package", "test", "assembly_loss"]
+    title = lepton("show", "cost", "tpu_v4").out.splitlines()[0]
+    assert re.fullmatch(r"tpu_v4: \d+ USD; 98 dies on a wafer, of which 48% are good", title.strip())
+
+
+def test_a_die_larger_than_a_wafer(lepton: Lepton) -> None:
+    found = lepton("show", "cost", "lepton_m", "--set", "cache.size=64 GiB")
+    words = ("the die of 'lepton_m' does not fit in the square in a wafer", "available: 45,000 mm2", "less memory")
+    assert_refused(found, 1, *words)

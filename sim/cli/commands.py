@@ -251,6 +251,36 @@ def show_dram(
     print_rows(rows, output_format, f"DRAM device {name}")
 
 
+@show_app.command("area")
+def show_area(
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name or a .yaml file.")],
+    overrides: SetOption = None,
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Print what a chip's die consists of, by component."""
+    from sim.cli.views import area_rows
+    from sim.hw.chip import load_chip
+
+    loaded = load_chip(chip, overrides or ())
+    rows = area_rows(loaded)
+    total = sum(row["area_mm2"] for row in rows)
+    print_rows(rows, output_format, f"Die of {loaded.name}: {total:.1f} mm2 at {loaded.technology}")
+
+
+@show_app.command("cost")
+def show_cost(
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name or a .yaml file.")],
+    overrides: SetOption = None,
+    output_format: FormatOption = Format.table,
+) -> None:
+    """Print what a good chip with its DRAM costs to make, by component."""
+    from sim.cli.views import cost_rows, cost_title
+    from sim.hw.chip import load_chip
+
+    loaded = load_chip(chip, overrides or ())
+    print_rows(cost_rows(loaded), output_format, cost_title(loaded))
+
+
 @show_app.command("schema")
 def show_schema(
     kind: Annotated[SchemaKind, typer.Argument(help="Which kind of file.")] = SchemaKind.CHIP,

@@ -9,6 +9,7 @@ from sim.units import format_quantity
 
 if TYPE_CHECKING:
     from sim.graph.graph import Graph
+    from sim.hw.chip import Chip
     from sim.program import Program
 
 Row = Mapping[str, Any]
@@ -124,6 +125,48 @@ def partition_title(program: Program) -> str:
 def partition_rows(program: Program) -> list[Row]:
     """One row per part: its cores, work, memory and cut."""
     return list(program.facts["partition"]["parts"])
+
+
+def area_rows(chip: Chip) -> list[Row]:
+    """One row per component of the die."""
+    from sim.hw.area import chip_area
+    from sim.hw.technology import load_technology
+
+    area = chip_area(chip, load_technology(chip.technology))
+    total = sum(area.values())
+    return [{"component": name, "area_mm2": mm2, "share": mm2 / total} for name, mm2 in area.items()]
+
+
+def cost_rows(chip: Chip) -> list[Row]:
+    """One row per component of the cost. Raises DoesNotFit where the die is larger than a wafer."""
+    from sim.errors import DoesNotFit
+    from sim.hw.area import chip_area
+    from sim.hw.money import WAFER_MM, chip_cost, load_prices
+    from sim.hw.technology import load_technology
+
+    technology = load_technology(chip.technology)
+    cost = chip_cost(chip, technology, load_prices(chip.prices))
+    if cost is None:
+        needed = round(sum(chip_area(chip, technology).values()))
+        levers = ("fewer cores", "less memory", "a denser technology")
+        raise DoesNotFit(
+            f"the die of '{chip.name}'", needed, WAFER_MM**2 // 2, "the square in a wafer", levers, "mm2"
+        )
+    total = sum(cost.values())
+    return [{"component": name, "cost_usd": usd, "share": usd / total} for name, usd in cost.items()]
+
+
+def cost_title(chip: Chip) -> str:
+    """Cost, yield and dies per wafer."""
+    from sim.hw.area import chip_area
+    from sim.hw.money import chip_yield, dies_per_wafer, load_prices
+    from sim.hw.technology import load_technology
+
+    technology, prices = load_technology(chip.technology), load_prices(chip.prices)
+    total = sum(row["cost_usd"] for row in cost_rows(chip))
+    dies = dies_per_wafer(sum(chip_area(chip, technology).values()), prices.scribe.value)
+    good = chip_yield(chip, technology, prices)
+    return f"{chip.name}: {total:,.0f} USD; {dies:.0f} dies on a wafer, of which {good:.0%} are good"
 
 
 def data_file_rows(folder: str, name: str, what: str) -> list[Row]:

@@ -16,7 +16,7 @@ from sim.cost.traffic import Traffic
 from sim.cost.transfers import Float64
 from sim.errors import InputError
 from sim.graph.tensor import DTYPE_BITS
-from sim.hw.area import chip_area, core_area, hop_length_mm, memory_bytes, memory_reach_mm
+from sim.hw.area import chip_area, core_area, hop_length_mm, logic_area_mm2, memory_bytes, memory_reach_mm
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.dram import refresh_power_w
@@ -118,8 +118,7 @@ def idle_power_w(chip: Chip, technology: Technology) -> dict[str, float]:
     Leakage of logic by area and of memories by capacity; the clock of all logic less what gating saves; the DRAM's
     refresh and standby.
     """
-    area = chip_area(chip, technology)
-    logic_mm2 = sum(area.values()) - area["sram"] - area["accumulators"] - area["cache"]
+    logic_mm2 = logic_area_mm2(chip, technology)
     ungated = 1.0 - chip.clock_gating
     return {
         "leakage": technology.leakage_w(logic_mm2, memory_bytes(chip)),
@@ -203,7 +202,9 @@ def chip_power_w(power_w: Mapping[str, float]) -> float:
 
 def _tasks(segment: Segment) -> Float64:
     """Tasks that a sequencer sets up: transfers and computation, by operator."""
-    return np.bincount(segment.op[segment.kind != Kind.BARRIER], minlength=len(segment.ops)).astype(np.float64)
+    return np.bincount(segment.op[segment.kind != Kind.BARRIER], minlength=len(segment.ops)).astype(
+        np.float64
+    )
 
 
 def _floats(values: Iterable[float]) -> Float64:

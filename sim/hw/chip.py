@@ -66,6 +66,16 @@ class Host(Part):
     ] = 40e-12  # PCIe at 5 pJ/bit: an assumption of public models, not a measurement
 
 
+@dataclass(frozen=True, slots=True)
+class Links(Part):
+    """Links to other chips. They take area and money; programs of several chips are not modelled."""
+
+    count: Annotated[int, Field(ge=1, le=1024, description="links to other chips")]
+    bandwidth_bytes_per_s: Annotated[
+        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="of one link, one direction")
+    ]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chip(Part):
     """An accelerator chip. Cores are numbered kind by kind; core i sits at node i of the interconnect."""
@@ -80,6 +90,7 @@ class Chip(Part):
     cache: Annotated[Cache | None, Field(description="shared last-level cache, if any")] = None
     dram: Annotated[Dram, Field(description="off-chip memory")]
     host: Annotated[Host | None, Field(description="link to the host, if any")] = None
+    links: Annotated[Links | None, Field(description="links to other chips, if any")] = None
     clock_gating: Annotated[
         float, Field(ge=0, le=1, description="share of the clock power that idle units save")
     ] = 0.9  # estimate: with it A100's constant power follows from TPU v1's, which gates nothing
@@ -89,6 +100,7 @@ class Chip(Part):
     calibration: Annotated[
         Calibration, Field(description="fitted on measurements; without it, the data sheet")
     ] = UNCALIBRATED
+    prices: Annotated[str, Field(min_length=1, description="a name of hw_configs/prices/")] = "default"
     document: Document | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -232,7 +244,9 @@ def chip_from_document(document: Document) -> Chip:
         complaints += error.diagnostics
         data["dram"] = {key: value for key, value in data["dram"].items() if key != "stacks"}
     if isinstance(data.get("technology"), str):
-        complaints += _technology_complaints(document, data["technology"])
+        complaints += _name_complaints(document, "technology", "hw_configs/technology", "technology")
+    if isinstance(data.get("prices"), str):
+        complaints += _name_complaints(document, "prices", "hw_configs/prices", "price list")
     complaints += _misnamed_cores(document)
     cores = data.get("cores")
     if "interconnect" not in data and isinstance(cores, list) and [_count(core) for core in cores] == [1]:
@@ -270,11 +284,12 @@ def _chip_path(name_or_path: str | Path) -> Path:
     return find_resource(CHIP_FOLDER, str(name_or_path), what="chip")
 
 
-def _technology_complaints(document: Document, name: str) -> list[Diagnostic]:
+def _name_complaints(document: Document, key: str, folder: str, what: str) -> list[Diagnostic]:
+    """The file that `key` names is not there."""
     try:
-        find_resource("hw_configs/technology", name, what="technology")
+        find_resource(folder, document.data[key], what=what)
     except InputError as error:
-        return [document.complaint(("technology",), d.message, d.hint) for d in error.diagnostics]
+        return [document.complaint((key,), d.message, d.hint) for d in error.diagnostics]
     return []
 
 

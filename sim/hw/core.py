@@ -98,6 +98,9 @@ class CoreKind(Part):
 
     name: Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z_]\w*$", description="name of the kind")]
     count: Annotated[int, Field(ge=1, le=1 << 14, description="cores of this kind")]
+    spare: Annotated[
+        int, Field(ge=0, le=1 << 14, description="more of them on the die, switched off: what yield may cost")
+    ] = 0
     clock_hz: Annotated[
         int, Unit("frequency"), Field(alias="clock", gt=0, le=10**12, description="default: the chip's clock")
     ] = 0

@@ -71,7 +71,13 @@ class Dram(Part):
         float, Unit("area"), Field(alias="phy_area", gt=0, description="PHY on our die, per channel")
     ]
     controller_transistors: Annotated[int, Field(gt=0, description="memory controller, per channel")]
+    price_usd_per_gib: Annotated[
+        float, Unit("money_per_size"), Field(alias="price", gt=0, description="by capacity")
+    ]
     timing: Annotated[DramTiming, Field(description="organisation and timing of a channel")]
+    channels_per_stack: Annotated[
+        int, Field(ge=0, description="of a stack on the package; 0: modules on a board")
+    ] = 0
     mapper: Annotated[Mapper, Field(description="address bits to banks")] = "bank_interleaved_xor"
     scheduler: Annotated[Scheduler, Field(description="which request goes next")] = "first_ready_row_hits"
     bandwidth_bytes_per_s: Annotated[
@@ -155,7 +161,7 @@ def resolve_dram(document: Document) -> dict[str, Any]:
         problem = error.diagnostics[0]
         raise InputError(document.complaint(("dram", "device"), problem.message, problem.hint)) from error
     base = dict(_device_data(path))
-    per_stack = base.pop("channels_per_stack", None)
+    per_stack = base.get("channels_per_stack")
     if "stacks" in block:
         block["channels"] = _channels(document, block, per_stack)
         del block["stacks"]

@@ -3,7 +3,7 @@ tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from sim.errors import InvariantViolation
 from sim.graph.graph import Graph, Passes
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
+from sim.hw.money import chip_cost, load_prices
 from sim.hw.technology import Technology
 from sim.program import Int64, Program, Segment
 from sim.report.causes import Starts
@@ -61,7 +62,8 @@ class SegmentAccount:
 @dataclass(frozen=True, slots=True)
 class Account:
     """A whole run. `input_ends` are the ticks at which the back-to-back inputs finish, ascending;
-    `closed_form_ps` is the latency of one input by the closed form; `idle_w` flows all the time, by component."""
+    `closed_form_ps` is the latency of one input by the closed form; `area_mm2`, `cost_usd` (None
+    where no die fits on a wafer) and `idle_w`, what flows all the time, are by component."""
 
     program: Program
     chip: Chip
@@ -69,7 +71,8 @@ class Account:
     latency_ps: int
     input_ends: tuple[int, ...]
     closed_form_ps: int
-    area_mm2: float
+    area_mm2: Mapping[str, float]
+    cost_usd: Mapping[str, float] | None
     idle_w: dict[str, float]
     bound: Bound
 
@@ -113,7 +116,6 @@ def account(
     latency_ps = ends[-1] if timeline is None else timeline.latency_ps
     if latency_ps <= 0:
         raise InvariantViolation("no run takes zero time")
-    area_mm2 = sum(chip_area(chip, technology).values())
     # Idle power goes to the operators by their share of the latency.
     worked = sum(int(t.sum()) * n for t, n in zip(ticks, program.repeats, strict=True))
     idle_w = idle_power_w(chip, technology)
@@ -141,7 +143,8 @@ def account(
         latency_ps=latency_ps,
         input_ends=ends,
         closed_form_ps=closed_form_ends[0],
-        area_mm2=area_mm2,
+        area_mm2=chip_area(chip, technology),
+        cost_usd=chip_cost(chip, technology, load_prices(chip.prices)),
         idle_w=idle_w,
         bound=bound,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sim.cost.energy import COMPONENTS, chip_power_w
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
+from sim.hw.money import cost_per_million, load_prices
 from sim.hw.technology import Technology
 from sim.program import Program
 from sim.report import tables
@@ -40,7 +41,8 @@ class Report:
     `bottleneck` are of one input; `array_utilization` and the throughput of the steady state; bytes, `energy_j`,
     `elapsed_s` and `tasks` of the whole run of all `inputs`; `energy_per_input_j` is per `throughput_unit` item
     (inference, token, step). `power_w` is the average of chip and DRAM, `chip_power_w` without the DRAM,
-    `peak_power_w` the highest of a slice of `power`. None: not modelled, or not stated.
+    `peak_power_w` the highest of a slice of `power`; `cost_per_million_usd` is per million items. None: not modelled,
+    or not stated.
 
     Of fidelity `bound`, the closed form (sim/report/closed_form.py), there is no engine, no `stalls`, no
     `critical_path` and no `overlap_ps`.
@@ -80,6 +82,16 @@ class Report:
     def power(self) -> pd.DataFrame:
         """Watts by component in equal slices of the run (see sim/report/power.py)."""
         return self._frame(self.tables["power"])
+
+    @property
+    def area(self) -> pd.DataFrame:
+        """One row per component of the die (see sim/hw/area.py)."""
+        return self._frame(self.tables["area"])
+
+    @property
+    def cost(self) -> pd.DataFrame:
+        """One row per component of the cost of a good chip (see sim/hw/money.py); empty where no die fits."""
+        return self._frame(self.tables["cost"])
 
     @property
     def stalls(self) -> pd.DataFrame:
@@ -155,6 +167,8 @@ def build_report(
             "resources": tables.resources(run),
             "energy": tables.energy(run),
             "power": watts,
+            "area": tables.shares("area_mm2", run.area_mm2),
+            "cost": tables.shares("cost_usd", run.cost_usd or {}),
             "stalls": tables.stalls(run),
             "critical_path": tables.critical_path_table(run),
             "parts": tables.parts(program.facts),
@@ -208,8 +222,8 @@ def _summary(
         "peak_power_w": peak_power_w,
         "chip_power_w": chip_power_w({name: run.energy_j(name) / elapsed_s for name in COMPONENTS}),
         "power_limit_w": run.chip.power_limit_w,
-        "area_mm2": run.area_mm2,
-        "cost_usd": None,
+        "area_mm2": sum(run.area_mm2.values()),
+        **_money(run, rate, energy_j / elapsed_s),
         "dram_read_bytes": round(run.total("dram_read_bytes")),
         "dram_write_bytes": round(run.total("dram_write_bytes")),
         "sram_read_bytes": round(run.total("sram_read_bytes")),
@@ -222,6 +236,15 @@ def _summary(
         **_token_times(run),
         "wall_s": wall_s,
     }
+
+
+def _money(run: Account, rate: float, power_w: float) -> dict[str, Value]:
+    """Cost of a good chip with its DRAM, and per million items at the throughput and power of the run."""
+    if run.cost_usd is None:
+        return {"cost_usd": None, "cost_per_million_usd": None}
+    cost_usd = sum(run.cost_usd.values())
+    per_million = cost_per_million(cost_usd, power_w, rate, load_prices(run.chip.prices))
+    return {"cost_usd": cost_usd, "cost_per_million_usd": per_million}
 
 
 def _is_steady(run: Account, items: int) -> bool:

@@ -131,6 +131,16 @@ def energy(account: Account) -> Table:
     }
 
 
+def shares(column: str, parts: Mapping[str, float]) -> Table:
+    """One row per component: amount (in the column of this name) and share of all."""
+    total = sum(parts.values())
+    return {
+        "component": list(parts),
+        column: list(parts.values()),
+        "share": [amount / total for amount in parts.values()],
+    }
+
+
 def stalls(account: Account) -> Table:
     """One row per array and vector unit: picoseconds by what it did or waited for; each row sums to
     `latency_ps`. A closed form has none."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sim.hw.money import RETICLE_MM2
 from sim.report.report import Report
 from sim.report.stalls import STALLS
 from sim.units import PS_PER_S, format_quantity
@@ -71,6 +73,26 @@ ENERGY_WORDS = {
     "dram_refresh": "DRAM refresh",
     "dram_standby": "DRAM standby",
 }
+AREA_WORDS = {
+    "arrays": "arrays",
+    "accumulators": "accumulators",
+    "vector": "vector units",
+    "sram": "scratchpads",
+    "dma": "DMA engines",
+    "interconnect": "interconnect",
+    "cache": "cache",
+    "dram_phy": "DRAM interface",
+    "host_phy": "host link",
+    "link_phy": "links to other chips",
+    "other": "pads, clocks, empty",
+}
+COST_WORDS = {
+    "die": "die",
+    "dram": "DRAM",
+    "package": "package",
+    "test": "test",
+    "assembly_loss": "lost at assembly",
+}
 _LATENCY_WORDS = {
     "load": "load",
     "store": "store",
@@ -120,6 +142,8 @@ def render_text(report: Report, console: Console) -> None:
         show(f"\n{_CLOSED_FORM}")
     title("\nWhere did the energy go")
     show(_energy_table(report, block))
+    title("\nWhat is on the die, and what the chip costs")
+    show(_die_table(report))
     title("\nMemory traffic", "" if _inputs(report) == 1 else " of all inputs")
     show(_traffic_table(report))
     measure = "part of the critical path" if report.overlap_ps else "estimate"
@@ -206,14 +230,11 @@ def _headline(report: Report) -> RichTable:
         "power",
         f"{power}, {_plain(v['tops_per_w'])} TOPS/W",
     )
-    peak, without_dram = (format_quantity(v[name], "power") for name in ("peak_power_w", "chip_power_w"))
-    grid.add_row("peak power", peak, "without DRAM", without_dram)
-    grid.add_row(
-        "die area",
-        f"{v['area_mm2']:.1f} mm2",
-        "cost",
-        "not modelled" if cost_usd is None else f"{cost_usd:.0f} USD",
-    )
+    peak, alone = (format_quantity(v[name], "power") for name in ("peak_power_w", "chip_power_w"))
+    cost = "no die fits on a wafer" if cost_usd is None else _dollars(cost_usd)
+    grid.add_row("die area", f"{v['area_mm2']:.1f} mm2", "cost", cost)
+    per_million = "" if cost_usd is None else _dollars(v["cost_per_million_usd"])
+    grid.add_row("peak power", f"{peak}, chip alone {alone}", per_million and "per million", per_million)
     return grid
 
 
@@ -266,6 +287,26 @@ def _energy_table(report: Report, block: str) -> RichTable:
         "total", format_quantity(total, "energy"), format_quantity(sum(energy["power_w"]), "power"), ""
     )
     return table
+
+
+def _die_table(report: Report) -> RichTable:
+    """Area and cost side by side, largest first, what there is none of left out."""
+    table = _table(("component", ">area", ">share", "part", ">cost", ">share"))
+    columns = []
+    for name, amount, words in (("area", "area_mm2", AREA_WORDS), ("cost", "cost_usd", COST_WORDS)):
+        found = report.tables[name]
+        rows = zip(found["component"], found[amount], found["share"], strict=True)
+        columns.append([(words[part], value, share) for part, value, share in sorted(rows, key=lambda r: -r[1])])
+    for (part, mm2, share), cost in itertools.zip_longest(columns[0], columns[1]):
+        money = (cost[0], _dollars(cost[1]), _percent(cost[2])) if cost else ("", "", "")
+        if mm2:
+            table.add_row(part, f"{mm2:.1f} mm2", _percent(share), *money)
+    return table
+
+
+def _dollars(amount_usd: float) -> str:
+    """Three digits, and whole dollars from a hundred on."""
+    return f"{amount_usd:,.0f} USD" if amount_usd >= 100 else f"{amount_usd:.3g} USD"
 
 
 def _traffic_table(report: Report) -> RichTable:
@@ -329,6 +370,8 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"  note: {names[0]}{more}: {note}"
     yield from _over_power_limit(report.values)
+    if sum(report.tables["area"]["area_mm2"]) > RETICLE_MM2:
+        yield f"  note: the die is larger than one exposure field ({RETICLE_MM2} mm2): it would have to be several"
     if not report.facts["steady"]:
         yield "  note: too few inputs to see the steady rate: the throughput shown is what the bound allows"
     if report.manifest["configuration"].get("cache"):

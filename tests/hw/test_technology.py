@@ -134,7 +134,7 @@ def test_area_and_idle_power() -> None:
     assert tech.pe_area_mm2({"bf16": 1.0, "fp32": 0.25, "int8": 1.0}) == tech.pe_area_mm2({"bf16": 1.0})
     assert tech.pe_area_mm2({"int8": 4.0}) == 4 * tech.pe_area_mm2({"int8": 1.0})
     assert tech.sram_area_mm2(128 << 20) == pytest.approx(112)  # TPUv4i CMEM
-    assert tech.leakage_w(100, 64 << 20) == pytest.approx(100 * 0.040 + 64 * 0.020)
+    assert tech.leakage_w(100, 64 << 20) == pytest.approx(100 * 0.063 + 64 * 0.020)
     assert tech.clock_w(10, 1e9) == pytest.approx(10 * 175e-12 * 1e9)
 
 

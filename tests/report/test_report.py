@@ -26,6 +26,7 @@ from sim.graph.graph import Graph
 from sim.graph.op import Op
 from sim.graph.tensor import Tensor
 from sim.hw.area import chip_area
+from sim.hw.money import chip_cost, load_prices
 from sim.hw.technology import load_technology
 from sim.program import Kind, Segment
 from sim.report import manifest
@@ -37,7 +38,7 @@ KEYS = (
     "throughput_per_s", "throughput_unit",
     "macs", "array_utilization", "bound_latency_s", "bottleneck", "energy_j", "energy_per_input_j",
     "tops_per_w", "power_w", "peak_power_w", "chip_power_w", "power_limit_w",
-    "area_mm2", "cost_usd", "dram_read_bytes", "dram_write_bytes",
+    "area_mm2", "cost_usd", "cost_per_million_usd", "dram_read_bytes", "dram_write_bytes",
     "sram_read_bytes", "sram_write_bytes", "cache_read_bytes", "cache_hit_rate", "noc_bytes",
     "noc_injected_bytes", "tasks", "wall_s",
 )  # fmt: skip
@@ -124,7 +125,16 @@ def test_the_summary_has_exactly_the_documented_keys_and_the_right_numbers() -> 
     assert found["power_w"] == pytest.approx(found["energy_j"] / found["latency_s"])  # type: ignore[operator]
     assert found["power_limit_w"] is None
     assert found["area_mm2"] == pytest.approx(sum(chip_area(small_chip(), load_technology("n7")).values()))
-    assert (found["cost_usd"], found["cache_hit_rate"], found["cache_read_bytes"]) == (None, None, 0)
+    assert (found["cache_hit_rate"], found["cache_read_bytes"]) == (None, 0)
+    cost = chip_cost(small_chip(), load_technology("n7"), load_prices("default"))
+    assert cost is not None
+    assert found["cost_usd"] == pytest.approx(sum(cost.values())) == report.cost["cost_usd"].sum()
+    # At this speed hardly anything: 2 x cost over 4 years at 60 %, and 6.7 W, for 405 million a second.
+    capital = 2 * sum(cost.values()) / (4 * 365.25 * 86400 * 0.6)
+    electricity = float(str(found["power_w"])) * 1.1 * 0.08 / 3.6e6
+    assert found["cost_per_million_usd"] == pytest.approx((capital + electricity) * latency_ps * 1e-6)
+    assert report.area["area_mm2"].sum() == pytest.approx(found["area_mm2"])
+    assert report.area["share"].sum() == pytest.approx(1)
 
 
 def test_repeats_are_expanded_everywhere() -> None:

@@ -103,3 +103,29 @@ def test_text_generation_shows_the_first_token_and_the_others() -> None:
     alone = replace(report, values={**report.values, **times, "time_per_output_token_s": None})
     assert re.search(r"further tokens +none asked for", _text(alone))
     assert "first token" not in _text(report)
+
+
+def test_area_cost_and_power_are_shown() -> None:
+    report = report_of(layer())
+    text = _text(report)
+    assert re.search(r"die area +43\.\d mm2 +cost +66\.\d USD", text)
+    assert re.search(r"peak power +\d+\.\d W, chip alone 3\.\d+ W +per million +\d\.\d+e-09 USD", text)
+    assert re.search(r"scratchpads +\d+\.\d mm2 +\d+\.\d % +package +\d+\.\d USD +\d+\.\d %", text)
+    assert not re.search(r"^cache ", text, re.MULTILINE)
+    unpriced = {**report.values, "cost_usd": None, "cost_per_million_usd": None}
+    text = _text(replace(report, values=unpriced, tables={**report.tables, "cost": _NO_COST}))
+    assert "cost        no die fits on a wafer" in text
+    assert "per million" not in text
+
+
+def test_a_die_of_several_exposures_and_power_above_the_limit_are_said() -> None:
+    report = report_of(layer())
+    area = {**report.tables["area"], "area_mm2": [100.0] * 11}
+    text = _text(
+        replace(report, tables={**report.tables, "area": area}, values={**report.values, "power_limit_w": 5.0})
+    )
+    assert "the die is larger than one exposure field (858 mm2)" in text
+    assert re.search(r"average power of 6\.\d+ W is above the chip's limit of 5 W", text)
+
+
+_NO_COST: dict[str, list[float]] = {"component": [], "cost_usd": [], "share": []}
