@@ -136,6 +136,22 @@ class Operand:
             whole = whole & (extents[..., axis] == self.axes[axis].size)
         return np.maximum(1, run * bits // 8)
 
+    def span_bytes(self, extents: Int64) -> Int64:
+        """Bytes of memory from the first to the last of boxes with these extents ([..., rank]), what lies between
+        their runs included. Weights are packed: a box of them is all there is. Rows of a gathered operand may lie
+        anywhere in it."""
+        bits = DTYPE_BITS[self.tensor.dtype]
+        if self.gathered:
+            whole = int(np.prod([axis.size for axis in self.axes])) * bits // 8
+            return np.full(extents.shape[:-1], max(1, whole), np.int64)
+        if self.tensor.role == "weight":
+            return self.run_bytes(extents)
+        last, stride = np.zeros(extents.shape[:-1], np.int64), 1
+        for axis in reversed(self.memory_order()):
+            last = last + (np.minimum(extents[..., axis], self.axes[axis].size) - 1) * stride
+            stride *= self.axes[axis].size
+        return np.maximum(1, (last + 1) * bits // 8)
+
 
 @dataclass(frozen=True, slots=True)
 class Nest:

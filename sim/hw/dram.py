@@ -124,17 +124,26 @@ def pattern_efficiency(dram: Dram, run_bytes: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(whole * np.minimum(run / dram.burst_bytes, 1.0))
 
 
-def row_activations(dram: Dram, run_bytes: ArrayLike, moved_bytes: ArrayLike) -> NDArray[np.float64]:
-    """Rows opened to move `moved_bytes` in contiguous runs of `run_bytes`. The arguments broadcast.
+def row_activations(
+    dram: Dram, run_bytes: ArrayLike, moved_bytes: ArrayLike, span_bytes: ArrayLike = np.inf
+) -> NDArray[np.float64]:
+    """Rows opened to move `moved_bytes` in contiguous runs of `run_bytes`, in rising order within `span_bytes`. The
+    arguments broadcast.
 
-    A run of r bytes that starts at any burst touches 1 + (r - burst) / row rows on average; no row stays open from
-    one run to the next, and every row of a run is opened once.
+    A stretch of s bytes that starts at any burst touches 1 + (s - burst) / row rows on average. Every run opens its
+    own, but no row of the span is opened twice: it stays open from one run to the next that lies in it.
 
-    1 MiB in runs of 32 B on HBM2 (row 1 KiB): 32768 rows; in one run: 1024.97.
+    1 MiB in runs of 32 B on HBM2 (row 1 KiB): 32768 rows; in one run: 1024.97; 8 runs of 32 B within 512 B: 1.47.
     """
     run = np.maximum(np.asarray(run_bytes, dtype=np.float64), 1.0)
     runs = np.maximum(np.asarray(moved_bytes, dtype=np.float64) / run, 1.0)
-    return np.asarray(runs * (1.0 + np.maximum(run - dram.burst_bytes, 0.0) / dram.row_bytes))
+    return np.minimum(runs * _rows_touched(dram, run), _rows_touched(dram, span_bytes))
+
+
+def _rows_touched(dram: Dram, stretch_bytes: ArrayLike) -> NDArray[np.float64]:
+    """Rows that a stretch of memory touches on average, wherever it starts."""
+    stretch = np.asarray(stretch_bytes, dtype=np.float64)
+    return np.asarray(1.0 + np.maximum(stretch - dram.burst_bytes, 0.0) / dram.row_bytes)
 
 
 def refresh_power_w(dram: Dram) -> float:

@@ -335,9 +335,8 @@ class Emitter:
 
     def _open_rows(self, operand: Operand, extents: Int64, nbytes: Int64) -> None:
         """Count the DRAM rows that boxes with these extents open."""
-        self.row_activations += float(
-            row_activations(self.chip.dram, operand.run_bytes(extents), nbytes).sum()
-        )
+        run, span = operand.run_bytes(extents), operand.span_bytes(extents)
+        self.row_activations += float(row_activations(self.chip.dram, run, nbytes, span).sum())
 
 
 def load_reads(nest: Nest, index: int) -> tuple[int, ...]:

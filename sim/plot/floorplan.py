@@ -24,8 +24,8 @@ _COLOURS = {
     "dram_phy": ORANGE,
     "other": LIGHT_GREY,
 }
-LEAST_SHARE = 0.012
-"""A smaller rectangle has no room for its name."""
+LEAST_POINTS = 4.5
+"""A rectangle that would need smaller letters has no name."""
 
 Rectangle = tuple[float, float, float, float]
 """x, y, width, height."""
@@ -41,6 +41,11 @@ def plot_floorplan(area: pd.DataFrame, ax: Axes | None = None, *, title: str = "
     ax = axes_or_new(ax, 4.6, 4.6)
     total = sum(mm2 for _, mm2 in rows)
     side = math.sqrt(total)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    box = ax.get_position()
+    width_inches, height_inches = figure.get_size_inches()
+    points_per_mm = 72 * min(box.width * width_inches, box.height * height_inches) / side
     for (name, mm2), (x, y, width, height) in zip(rows, tiled([mm2 for _, mm2 in rows], side), strict=True):
         colour = _COLOURS.get(name, LIGHT_GREY)
         ax.bar(
@@ -54,20 +59,25 @@ def plot_floorplan(area: pd.DataFrame, ax: Axes | None = None, *, title: str = "
             linewidth=1.2,
             label=f"_{name}",
         )
-        if mm2 >= LEAST_SHARE * total:
-            text = f"{AREA_WORDS.get(name, name)}\n{mm2:.3g} mm2"
-            upright = height > 1.6 * width
+        lines = [*AREA_WORDS.get(name, name).split(), f"{mm2:.3g} mm2"]
+        size = _font_points(lines, width, height, points_per_mm)
+        if size >= LEAST_POINTS:
             ax.text(
-                *(x + width / 2, y + height / 2, text),
+                *(x + width / 2, y + height / 2, "\n".join(lines)),
                 ha="center",
                 va="center",
-                rotation=90 if upright else 0,
-                fontsize=min(9.0, 2.0 + 40.0 * min(width, height) / side),
+                fontsize=size,
                 color="white" if colour == BLUE else "black",
             )
     ax.set(xlim=(0, side), ylim=(0, side), xlabel="mm", ylabel="mm", aspect="equal")
     ax.set_title(f"{title or 'die'}: {total:.0f} mm2", fontsize=10)
     return ax
+
+
+def _font_points(lines: Sequence[str], width_mm: float, height_mm: float, points_per_mm: float) -> float:
+    """Size at which the lines fit into their rectangle: a letter is about 0.6 as wide as its line is high."""
+    longest = max(len(line) for line in lines)
+    return min(9.0, points_per_mm * min(width_mm / (0.6 * longest), height_mm / (1.25 * len(lines))))
 
 
 def tiled(areas: Sequence[float], side: float) -> list[Rectangle]:

@@ -137,6 +137,28 @@ def test_idle_power_by_hand() -> None:
     assert (busy.array_clock_w, busy.vector_clock_w) == (0, 0)
 
 
+def test_units_at_work_take_the_clock_that_gating_saves() -> None:
+    build = Builder([operator(macs=8)])
+    build.compute(ARRAY, 10**12, hold=10**12)  # a second
+    busy, idle = _energy(program_of(build.segment()))["clock"], 2.0 * idle_power_w(small_chip(), N7)["clock"]
+    assert busy[0] - idle == approx(0.9 * 4 * 241e-6 * 175e-12 * 1e9, rel=1e-3)
+    build = Builder([operator(unit="vector")])
+    build.compute(VECTOR, 10**12)
+    lane_mm2 = (996_200 + 134_069) / 96.3e6
+    found = _energy(program_of(build.segment()))["clock"]
+    assert found[0] - idle == approx(0.9 * 4 * lane_mm2 * 0.175, rel=1e-3)
+
+
+def test_spare_cores_are_switched_off() -> None:
+    chip = small_chip()
+    found = idle_power_w(chip.replace("core.spare", 3), N7)
+    idle, more_mm2 = idle_power_w(chip, N7), 3 * 44.3e6 / 96.3e6
+    # Three more switches, and the 19 % that no component explains of the larger die.
+    core_mm2 = sum(core_area(chip.cores[0], N7).values())
+    more_mm2 += (more_mm2 + 3 * core_mm2) * 0.19 / 0.81
+    assert found["leakage"] - idle["leakage"] == approx(0.063 * more_mm2)
+
+
 def test_memories_pay_for_their_width_and_their_wires() -> None:
     chip = small_chip()
     slow = chip.replace("core.sram.bandwidth", "64 GB/s")  # 64 bit per bank instead of 1000

@@ -140,3 +140,11 @@ def test_refresh_opens_every_row_once_a_period() -> None:
     assert refresh_power_w(hbm2) == pytest.approx(hbm2.capacity_bytes / 1024 * 909e-12 / 32e-3)
     # A stack of 8 GiB, by hand: 2^23 rows x 909 pJ / 32 ms.
     assert refresh_power_w(replace(hbm2, capacity_bytes=8 << 30)) == pytest.approx(0.2383, rel=1e-3)
+
+
+def test_a_row_stays_open_from_one_run_of_a_box_to_the_next() -> None:
+    hbm2 = dram("hbm2")
+    # 8 runs of 32 B, 64 B apart, span 480 B: as many rows as one run of 480 B.
+    assert row_activations(hbm2, 32, 256, 480) == row_activations(hbm2, 480, 480) == 1 + 448 / 1024
+    # 4 KiB apart, every run has a row of its own.
+    assert row_activations(hbm2, 32, 256, 7 * 4096 + 32) == 8

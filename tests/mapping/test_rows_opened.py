@@ -1,0 +1,53 @@
+"""DRAM rows that a mapped operator opens, counted by hand from its tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import sim
+from sim.pipeline import plan
+from sim.program import Kind, Program
+
+ROW, BURST = 8192, 64
+"""Of the DDR4 of the chip tiny."""
+
+
+def opened(program: Program) -> float:
+    return float(program.segments[0].ops[0].counts["dram_row_activations"])
+
+
+def touched(stretch_bytes: int) -> float:
+    """Rows that a stretch touches, over all bursts it can start at."""
+    starts = np.arange(0, ROW, BURST)
+    return float(((starts + max(stretch_bytes, BURST) - 1) // ROW + 1).mean())
+
+
+def test_a_small_product() -> None:
+    """64 x 64 x 64 in 2 x 8 tiles of 32 x 8: two loads of rows (2048 B in one run), 16 of weights (packed, 512 B) and
+    16 stores of 32 runs of 8 B, a row of the matrix (64 B) apart."""
+    _, _, program = plan("gemm:64x64x64", "tiny", dtype="int8")
+    segment = program.segments[0]
+    moved = sorted(zip(segment.kind.tolist(), segment.nbytes.tolist(), strict=True))
+    assert [m for m in moved if m[1]] == [(0, 512)] * 16 + [(0, 2048)] * 2 + [(1, 256)] * 16
+    expected = 2 * touched(2048) + 16 * touched(512) + 16 * touched(31 * 64 + 8)
+    assert opened(program) == pytest.approx(expected, rel=5e-3)
+
+
+def test_a_pitch_of_more_than_a_row_opens_a_row_per_run() -> None:
+    """Results 16384 wide are stored 32 rows of 8 columns at a time: every run lies in a row of its own."""
+    narrow, wide = (plan(f"gemm:64x{columns}x64", "tiny", dtype="int8")[2] for columns in (64, 16384))
+    tile = wide.segments[0].ops[0].mapping["tile"]
+    stores = int((wide.segments[0].kind == Kind.STORE).sum())
+    assert tile["column"] < 16384
+    runs = stores * tile["row"]
+    assert opened(wide) > 0.9 * runs
+    assert opened(narrow) < 64
+
+
+def test_they_are_paid_for() -> None:
+    _, _, program = plan("gemm:512x512x512", "tiny", dtype="int8")
+    report = sim.simulate("gemm:512x512x512", "tiny", dtype="int8")
+    joules = report.energy.set_index("component")["energy_j"]
+    assert joules["dram_activate"] == pytest.approx(opened(program) * 7272e-12)
+    assert opened(program) > report["dram_read_bytes"] / ROW
