@@ -489,8 +489,8 @@ def test_show_area_and_cost(lepton: Lepton) -> None:
     cost = lepton("show", "cost", "tpu_v4", "--format", "csv").out.splitlines()
     assert cost[0] == "component,cost_usd,share"
     assert [line.split(",")[0] for line in cost[1:]] == ["die", "dram", "package", "test", "assembly_loss"]
-    title = lepton("show", "cost", "tpu_v4").out.splitlines()[0]
-    assert re.fullmatch(r"tpu_v4: \d+ USD; 98 dies on a wafer, of which 48% are good", title.strip())
+    title = lepton("show", "cost", "tpu_v1").out.splitlines()[0]
+    assert re.fullmatch(r"tpu_v1: \d+ USD; 172 dies on a wafer, of which 85% are good", title.strip())
 
 
 def test_a_die_larger_than_a_wafer(lepton: Lepton) -> None:
