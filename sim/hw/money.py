@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.config import Field, Part, Unit, data_dir, find_resource, load_yaml, validate
 from sim.hw.area import ROUTER_TRANSISTORS, chip_area, core_area
@@ -28,6 +29,8 @@ RETICLE_MM2 = 858
 
 COST_COMPONENTS = ("die", "dram", "package", "test", "assembly_loss")
 """What the cost of a chip consists of."""
+
+Floats = npt.NDArray[np.float64]
 
 _SECONDS_PER_YEAR = 365.25 * 24 * 3600
 _QUADRATURE_POINTS = 64
@@ -134,7 +137,7 @@ def die_yield(rest_mm2: float, cores: Sequence[Cores], defects_per_cm2: float, c
     shape alpha): at one density cores fail independently, so the mixture is integrated over the binomial of each kind
     (Gauss-Laguerre). Without spares it equals `negative_binomial_yield` of the whole die.
     """
-    points, weights = np.polynomial.laguerre.laggauss(_QUADRATURE_POINTS)
+    points, weights = _quadrature()
     weights = weights * points ** (clustering - 1.0) / math.gamma(clustering)
     defects_per_mm2 = points * defects_per_cm2 / 100.0 / clustering
     works = np.exp(-rest_mm2 * defects_per_mm2)
@@ -146,6 +149,13 @@ def die_yield(rest_mm2: float, cores: Sequence[Cores], defects_per_cm2: float, c
             for dead in range(kind.spare + 1)
         )
     return float(weights @ works)
+
+
+@lru_cache(maxsize=1)
+def _quadrature() -> tuple[Floats, Floats]:
+    """Points and weights of Gauss-Laguerre quadrature: a sweep prices thousands of chips."""
+    points, weights = np.polynomial.laguerre.laggauss(_QUADRATURE_POINTS)
+    return points, weights
 
 
 def chip_yield(chip: Chip, technology: Technology, prices: Prices) -> float:
