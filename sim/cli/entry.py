@@ -12,6 +12,7 @@ import typer
 
 from sim import __version__
 from sim.cli import compare as _compare  # noqa: F401 (registers its command)
+from sim.cli import pictures as _pictures  # noqa: F401 (likewise)
 from sim.cli import sweep as _sweep  # noqa: F401 (likewise)
 from sim.cli.commands import app
 from sim.errors import LeptonError

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from sim.cost.energy import IDLE
 from sim.errors import InputError
-from sim.plot.style import BLUE, GREEN, GREY, LIGHT_GREY, ORANGE, SKY, VERMILION, axes_or_new
+from sim.plot.style import (
+    BLUE,
+    COMPONENT_COLOURS,
+    COMPONENT_GROUPS,
+    GREY,
+    LIGHT_GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    axes_or_new,
+    text_on,
+)
 from sim.report.report import Report
 from sim.report.text import ENERGY_WORDS, critical_steps
 from sim.units import PS_PER_S, format_quantity
@@ -17,19 +27,12 @@ if TYPE_CHECKING:
 
 LEAST_SHARE = 0.045
 """A smaller part of a bar joins "everything else": its name would not fit."""
-_CAUSE_COLOURS: Mapping[str, str] = {
+CAUSE_COLOURS: Mapping[str, str] = {
     "compute": BLUE,
     "bandwidth": ORANGE,
     "contention": VERMILION,
     "latency": SKY,
     "release": GREY,
-}
-_COMPONENT_COLOURS: Mapping[str, str] = {
-    **dict.fromkeys(("mac", "registers", "accumulator", "vector", "control"), BLUE),
-    **dict.fromkeys(("sram", "cache"), GREEN),
-    **dict.fromkeys(("dram_activate", "dram_read", "dram_write", "dram_io"), ORANGE),
-    **dict.fromkeys(("dma", "noc", "host"), SKY),
-    **dict.fromkeys(IDLE, GREY),
 }
 Part = tuple[str, float, str]
 """Name, amount (s or J) and colour."""
@@ -39,22 +42,24 @@ def plot_time_energy(report: Report, ax: Axes | None = None) -> Axes:
     """The critical path by cause and the energy by component: two bars of 100 %, parts in falling order.
 
     Blue computes; the other colours of the upper bar are the bandwidth and latency of transfers and the sharing of
-    links, those of the lower bar memories on the chip, DRAM, links, and what flows while nothing works. Raises
-    InputError for a closed form, which has no critical path.
+    links. Components have the colours of their groups in every figure. Raises InputError for a closed form, which has
+    no critical path.
     """
     if not report.overlap_ps:
         raise InputError("a closed form has no critical path to draw; simulate with fidelity event")
-    ax = axes_or_new(ax, 7.0, 3.0)
+    ax = axes_or_new(ax, 7.0, 3.6)
     time = [
-        (f"{what} {cause}", duration / PS_PER_S, _CAUSE_COLOURS[cause])
+        (f"{what} {cause}", duration / PS_PER_S, CAUSE_COLOURS[cause])
         for what, cause, duration in critical_steps(report.tables["critical_path"])
     ]
     energy = report.tables["energy"]
     parts = zip(energy["component"], energy["energy_j"], strict=True)
-    joules = [(ENERGY_WORDS[name], amount, _COMPONENT_COLOURS[name]) for name, amount in parts]
-    _bar(ax, 1.15, time, f"time\n{format_quantity(_sum(time), 'time')}")
+    joules = [
+        (ENERGY_WORDS[name], amount, COMPONENT_COLOURS[COMPONENT_GROUPS[name]]) for name, amount in parts
+    ]
+    _bar(ax, 1.3, time, f"time\n{format_quantity(_sum(time), 'time')}")
     _bar(ax, 0.0, joules, f"energy\n{format_quantity(_sum(joules), 'energy')}")
-    ax.set(xlim=(0, 100), ylim=(-0.3, 2.15), xlabel="share (%)", yticks=[])
+    ax.set(xlim=(0, 100), ylim=(-0.3, 2.3), xlabel="share (%)", yticks=[])
     ax.set_title(f"{report['workload']} on {report['chip']}: where time and energy went", fontsize=10)
     ax.spines[["top", "left", "right"]].set_visible(False)
     return ax
@@ -68,7 +73,7 @@ def _bar(ax: Axes, y: float, parts: Iterable[Part], name: str) -> None:
         share = 100 * amount / total
         ax.barh(y, share, 0.42, left, color=colour, edgecolor="white", label=f"_{label}")
         middle = left + share / 2
-        ax.text(middle, y, f"{share:.0f}", ha="center", va="center", fontsize=8, color=_on(colour))
+        ax.text(middle, y, f"{share:.0f}", ha="center", va="center", fontsize=8, color=text_on(colour))
         ax.text(middle, y + 0.24, label, rotation=40, rotation_mode="anchor", fontsize=8)
         left += share
     ax.text(-1.5, y, name, ha="right", va="center", fontsize=9)
@@ -80,11 +85,6 @@ def _merged(parts: Iterable[Part], least: float) -> list[Part]:
     large = [part for part in falling if part[1] >= least]
     rest = _sum(falling[len(large) :])
     return [*large, ("everything else", rest, LIGHT_GREY)] if rest else large
-
-
-def _on(colour: str) -> str:
-    """The colour of text on a part of the bar."""
-    return "white" if colour in (BLUE, VERMILION, GREY) else "black"
 
 
 def _sum(parts: Iterable[Part]) -> float:

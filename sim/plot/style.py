@@ -1,15 +1,114 @@
-"""What all figures share: colours that colour-blind readers can tell apart, and the Axes to draw on."""
+"""What all figures share: colours that colour-blind readers can tell apart, axes in readable units, and the Axes
+to draw on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.energy import COMPONENTS
+from sim.units import DIMENSIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito, "Color Universal Design", 2008. In figures: blue computes, orange moves data.
+Amount = TypeVar("Amount", float, npt.NDArray[np.float64])
+
+# Okabe and Ito, "Color Universal Design", 2008, and paler shades of it. Blue computes, orange moves data.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-VERMILION, SKY, GREY, LIGHT_GREY = "#D55E00", "#56B4E9", "#777777", "#BBBBBB"
+VERMILION, SKY, YELLOW = "#D55E00", "#56B4E9", "#F0E442"
+GREY, LIGHT_GREY, PALE_SKY, PALE_PURPLE, DARK = "#777777", "#BBBBBB", "#B5DBF3", "#E9C9DA", "#333333"
+
+COMPONENT_GROUPS: Mapping[str, str] = {
+    **{
+        name: name
+        for name in ("mac", "registers", "accumulator", "vector", "control", "sram", "cache", "host")
+    },
+    **dict.fromkeys(("dma", "noc"), "noc"),
+    **{name: "dram" for name in COMPONENTS if name.startswith("dram_")},
+    **{name: name for name in ("leakage", "clock")},
+}
+"""Component -> the group that it is drawn with: more than a dozen colours nobody can tell apart."""
+COMPONENT_COLOURS: Mapping[str, str] = {
+    "mac": BLUE,
+    "registers": SKY,
+    "accumulator": PALE_SKY,
+    "vector": GREEN,
+    "control": DARK,
+    "sram": YELLOW,
+    "cache": "#F5C76B",
+    "dram": ORANGE,
+    "noc": PURPLE,
+    "host": PALE_PURPLE,
+    "clock": LIGHT_GREY,
+    "leakage": GREY,
+}
+"""Of the groups of components of energy and power, in every figure."""
+GROUP_WORDS: Mapping[str, str] = {
+    "mac": "multiply-accumulates",
+    "registers": "array registers",
+    "accumulator": "accumulators",
+    "vector": "vector units",
+    "control": "instructions",
+    "sram": "scratchpads",
+    "cache": "cache",
+    "dram": "DRAM",
+    "noc": "DMA and interconnect",
+    "host": "host link",
+    "clock": "clocks",
+    "leakage": "leakage",
+}
+UNIT_COLOURS: Mapping[str, str] = {
+    "array": BLUE,
+    "vector": GREEN,
+    "load": ORANGE,
+    "dram": ORANGE,
+    "store": VERMILION,
+    "send": PURPLE,
+    "noc": PURPLE,
+    "dma": SKY,
+    "port": YELLOW,
+    "cache": "#F5C76B",
+    "host": PALE_PURPLE,
+    "sync": LIGHT_GREY,
+}
+"""Of queues and links."""
+UNIT_WORDS: Mapping[str, str] = {
+    "array": "arrays",
+    "vector": "vector units",
+    "load": "loads",
+    "store": "stores",
+    "send": "sends",
+    "port": "memory ports",
+    "dram": "DRAM",
+    "noc": "on-chip links",
+    "dma": "DMA channels",
+    "cache": "cache",
+    "host": "host link",
+    "sync": "barriers",
+}
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, DARK, YELLOW)
+"""Of runs side by side, in order."""
+
+_SUFFIXES = (
+    ("_bytes_per_s", "bandwidth"),
+    ("_s", "time"),
+    ("_j", "energy"),
+    ("_w", "power"),
+    ("_mm2", "area"),
+    ("_bytes", "size"),
+    ("_usd", "money"),
+)
+_RATES = {"_macs_per_s": "MAC/s", "_per_s": "1/s", "tops_per_w": "TOP/s/W"}
+_ACRONYMS = {"dram": "DRAM", "sram": "SRAM", "noc": "network"}
+_WORDS = {
+    "energy_per_input": "energy per input",
+    "array_utilization": "array utilisation",
+    "cache_hit_rate": "cache hit rate",
+}
 
 
 def axes_or_new(ax: Axes | None, width_inches: float, height_inches: float) -> Axes:
@@ -19,3 +118,76 @@ def axes_or_new(ax: Axes | None, width_inches: float, height_inches: float) -> A
     from matplotlib import pyplot
 
     return pyplot.subplots(figsize=(width_inches, height_inches), layout="constrained")[1]
+
+
+def by_group(components: Mapping[str, Amount]) -> dict[str, Amount]:
+    """Amounts of components added up by group, in the order of COMPONENT_COLOURS; groups without any are left out."""
+    found: dict[str, Amount] = {}
+    for group in COMPONENT_COLOURS:
+        mine = [amount for name, amount in components.items() if COMPONENT_GROUPS[name] == group]
+        if mine:
+            found[group] = sum(mine[1:], mine[0])
+    return found
+
+
+def readable_unit(largest: float, dimension: str) -> tuple[float, str]:
+    """(factor, unit) that bring values up to `largest`, in the base unit of `dimension`, to at most 4 digits.
+
+    0.0021 s: (1000.0, "ms").
+    """
+    known = DIMENSIONS[dimension]
+    fitting = [unit for unit in known.shown if known.scales[unit] <= abs(largest) * (1 + 1e-9)]
+    unit = fitting[-1] if fitting else known.shown[0] if largest else known.base
+    return float(1 / known.scales[unit]), unit
+
+
+def dimension_of(metric: str) -> str | None:
+    """The dimension that a name with its unit says: "latency_s" is a time."""
+    if metric == "tops_per_w" or (metric.endswith("_per_s") and not metric.endswith("_bytes_per_s")):
+        return None
+    return next((dimension for suffix, dimension in _SUFFIXES if metric.endswith(suffix)), None)
+
+
+def words_of(metric: str) -> str:
+    """A metric's name without its unit: "energy_per_input_j" is "energy per input"."""
+    stem = metric
+    if dimension_of(metric) is not None:
+        suffix = next(suffix for suffix, _ in _SUFFIXES if metric.endswith(suffix))
+        stem = metric.removesuffix(suffix)
+    if "." in stem:
+        return stem
+    return _WORDS.get(stem, " ".join(_ACRONYMS.get(word, word) for word in stem.split("_")))
+
+
+def label_of(metric: str, largest: float) -> tuple[float, str]:
+    """(factor, axis label with the unit) for values of a metric up to `largest`.
+
+    ("latency_s", 0.0021): (1000.0, "latency (ms)").
+    """
+    dimension = dimension_of(metric)
+    if dimension is not None:
+        factor, unit = readable_unit(largest, dimension)
+        return factor, f"{words_of(metric)} ({unit.replace('mm2', 'mm²')})"
+    for suffix, unit in _RATES.items():
+        if metric.endswith(suffix):
+            words = words_of(metric.removesuffix(suffix)) or "efficiency"
+            return 1.0, f"{words} ({unit})"
+    if metric.endswith(("utilization", "hit_rate", "share")):
+        return 100.0, f"{words_of(metric)} (%)"
+    return 1.0, words_of(metric)
+
+
+def text_on(colour: str) -> str:
+    """Black or white, whichever reads better on a colour: relative luminance, WCAG 2.1."""
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if luminance < 0.3 else "black"
+
+
+def shortened(text: str, characters: int) -> str:
+    """A long name with its middle left out."""
+    if len(text) <= characters:
+        return text
+    head = (characters - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (characters - 1 - head) :]}"

@@ -1,14 +1,62 @@
-"""Writing a run folder so that it is never seen half written."""
+"""Writing a run folder so that it is never seen half written, and its tables as text."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sim.errors import Diagnostic, InputError
+
+TEXT_COLUMNS = frozenset({
+    "name", "kind", "segment", "dtype", "unit", "bound_by", "split", "tile", "order", "resident", "notes",
+    "resource", "op", "cause", "component",
+})  # fmt: skip
+"""Columns that hold words even where every word of a run looks like a number."""
+_INTEGER = re.compile(r"-?[0-9]+")
+
+
+def table_text(table: Mapping[str, list[Any]]) -> str:
+    """A table as CSV; floats in full precision, None and "" are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return text.getvalue()
+
+
+def table_from_text(text: str) -> dict[str, list[Any]]:
+    """A table from CSV as `table_text` writes it: an empty cell is None, in a column of words "".
+
+    Raises ValueError where there is no header or rows differ in length.
+    """
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows:
+        raise ValueError("no column names")
+    columns = list(zip(*rows[1:], strict=True)) or [()] * len(rows[0])
+    return {name: _cells(name, cells) for name, cells in zip(rows[0], columns, strict=True)}
+
+
+def _cells(column: str, cells: Sequence[str]) -> list[Any]:
+    """Numbers, or words where a cell is none or the column has only words."""
+    if column in TEXT_COLUMNS:
+        return list(cells)
+    try:
+        return [_number(cell) for cell in cells]
+    except ValueError:
+        return list(cells)
+
+
+def _number(cell: str) -> int | float | None:
+    if not cell:
+        return None
+    return int(cell) if _INTEGER.fullmatch(cell) else float(cell)
 
 
 def write_folder(folder: Path, files: Mapping[str, str]) -> Path:
@@ -43,6 +91,32 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> Path:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
     return folder
+
+
+def write_file(file: Path, data: bytes) -> Path:
+    """Write one file beside its place and move it there by one rename; returns it.
+
+    Raises InputError where that is not allowed. A file that was there stays until the new one is whole.
+    """
+    file = file.absolute()
+    if file.is_dir():
+        raise InputError(Diagnostic("is a folder; expected a file to write to", file))
+    scratch: str | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(scratch, 0o666 & ~_umask())
+        os.replace(scratch, file)
+        scratch = None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(Diagnostic(f"cannot be written: {reason}", file, hint="choose another --out")) from error
+    finally:
+        if scratch is not None:
+            Path(scratch).unlink(missing_ok=True)
+    return file
 
 
 def _umask() -> int:

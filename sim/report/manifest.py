@@ -12,6 +12,8 @@ from sim import __version__
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 
+FOLDER_FORMAT = 1
+"""Format of run folders; one higher whenever an older reader could misread a newer folder or the other way."""
 MANIFEST_TIME_KEYS = ("wall_s", "created")
 """The keys in which two runs of the same input differ."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,9 @@ from sim.hw.technology import Technology
 from sim.program import Program
 from sim.report import tables
 from sim.report.account import Account, account
-from sim.report.folder import write_folder
-from sim.report.manifest import build_manifest
+from sim.report.activity import activity, timeline
+from sim.report.folder import table_text, write_folder
+from sim.report.manifest import FOLDER_FORMAT, build_manifest
 from sim.report.power import power
 from sim.report.roofline import peak_macs_per_s
 from sim.report.tables import Table
@@ -45,7 +45,9 @@ class Report:
     or not stated.
 
     Of fidelity `bound`, the closed form (sim/report/closed_form.py), there is no engine, no `stalls`, no
-    `critical_path` and no `overlap_ps`.
+    `critical_path`, no `overlap_ps`, no `activity` and no `timeline`.
+
+    `run` is what the tables were read from; None in a report loaded from a run folder (sim/report/load.py).
     """
 
     values: Mapping[str, Value]
@@ -54,6 +56,7 @@ class Report:
     elapsed_s: float
     facts: Mapping[str, Any] = field(repr=False)
     manifest: Mapping[str, Any] = field(repr=False)
+    run: Account | None = field(repr=False, compare=False, default=None)
 
     def __getitem__(self, key: str) -> Value:
         return self.values[key]
@@ -108,6 +111,23 @@ class Report:
         """One row per part of the partition; empty without one."""
         return self._frame(self.tables["parts"])
 
+    @property
+    def activity(self) -> pd.DataFrame:
+        """Utilisation and bandwidth in equal slices of the run (see sim/report/activity.py)."""
+        return self._frame(self.all_tables["activity"])
+
+    @property
+    def timeline(self) -> pd.DataFrame:
+        """Which operator had which queue when: one row per stretch (see sim/report/activity.py)."""
+        return self._frame(self.all_tables["timeline"])
+
+    @cached_property
+    def all_tables(self) -> Mapping[str, Table]:
+        """`tables` and the two that are only computed when asked for: a sweep does not pay for pictures."""
+        if self.run is None:
+            return {"activity": {}, "timeline": {}, **self.tables}
+        return {**self.tables, "activity": activity(self.run), "timeline": timeline(self.run)}
+
     @staticmethod
     def _frame(table: Table) -> pd.DataFrame:
         import pandas as pd
@@ -120,24 +140,24 @@ class Report:
 
     def to_csv(self) -> str:
         """The operator table as CSV; floats in full precision, what does not apply is empty."""
-        table = self.tables["ops"]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
-        return text.getvalue()
+        return table_text(self.tables["ops"])
 
     def save(self, folder: str | Path) -> Path:
-        """Write summary.json, ops.csv and manifest.json into `folder`; returns it.
+        """Write summary.json, facts.json, manifest.json and one CSV file per table into `folder` (the parts of
+        the partition are among the facts); returns it. sim/report/load.py reads it back.
 
-        A new folder appears complete or not at all; in one that exists each file is replaced as a whole.
-        Raises InputError where it cannot be written.
+        A new folder appears complete or not at all; in one that exists each file is replaced as a whole, and the
+        manifest, which names the folder's files, comes last. Raises InputError where it cannot be written.
         """
+        facts = {"facts": dict(self.facts), "overlap_ps": dict(self.overlap_ps)}
         files = {
             "summary.json": json.dumps(self.to_json(), indent=2) + "\n",
-            "ops.csv": self.to_csv(),
-            "manifest.json": json.dumps(dict(self.manifest), indent=2, sort_keys=True) + "\n",
+            "facts.json": json.dumps(facts) + "\n",
         }
+        tables = {name: table for name, table in self.all_tables.items() if table and name != "parts"}
+        files |= {f"{name}.csv": table_text(table) for name, table in tables.items()}
+        manifest = {**self.manifest, "folder_format": FOLDER_FORMAT, "files": sorted(files)}
+        files["manifest.json"] = json.dumps(manifest, indent=2, sort_keys=True) + "\n"
         return write_folder(Path(folder), files)
 
 
@@ -181,6 +201,7 @@ def build_report(
             "steady": _is_steady(run, graph.items),
         },
         manifest=build_manifest(graph, chip, options, wall_s),
+        run=run,
     )
 
 

@@ -117,7 +117,7 @@ def test_a_roof_for_every_number_format() -> None:
 
 
 def test_the_upper_bar_is_the_critical_path(report: Report) -> None:
-    found = bars(plot_time_energy(report), 1.15)
+    found = bars(plot_time_energy(report), 1.3)
     path = report.critical_path
     compute = path[(path["kind"] == "array") & (path["cause"] == "compute")]["duration_ps"].sum()
     assert found["array compute"][1] == pytest.approx(100 * compute / path["duration_ps"].sum())
@@ -136,7 +136,7 @@ def test_the_lower_bar_is_the_energy(report: Report) -> None:
     assert found["everything else"][1] == pytest.approx(100 * small / energy.sum())
 
 
-@pytest.mark.parametrize("y", [0.0, 1.15])
+@pytest.mark.parametrize("y", [0.0, 1.3])
 def test_parts_of_a_bar_follow_each_other_and_fill_it(report: Report, y: float) -> None:
     parts = list(bars(plot_time_energy(report), y).values())
     assert len(parts) >= 3
