@@ -44,8 +44,8 @@ KEYS = (
 )  # fmt: skip
 
 FILES = [
-    "activity.csv", "critical_path.csv", "energy.csv", "facts.json", "manifest.json", "ops.csv", "power.csv",
-    "resources.csv", "stalls.csv", "summary.json", "timeline.csv",
+    "activity.csv", "area.csv", "cost.csv", "critical_path.csv", "energy.csv", "facts.json",
+    "manifest.json", "ops.csv", "power.csv", "resources.csv", "stalls.csv", "summary.json", "timeline.csv",
 ]  # fmt: skip
 
 LOAD, COMPUTE, RELU, STORE = 110, 2000, 300, 60
