@@ -186,12 +186,17 @@ class Guided:
 
 
 def _optuna_sampler(name: str, seed: int, population: int) -> Any:
+    import warnings
+
     import optuna
 
     if name == "tpe":
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=2 * TPE_ROUND, multivariate=True)
-    kind = optuna.samplers.NSGAIISampler if name == "nsga2" else optuna.samplers.NSGAIIISampler
-    return kind(seed=seed, population_size=population)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.NSGAIIISampler(seed=seed, population_size=population)
 
 
 def _distribution(name: str, ordered: bool, size: int) -> tuple[str, Any]:

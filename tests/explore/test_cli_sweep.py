@@ -1,0 +1,146 @@
+"""`lepton sweep`: what is typed, what is printed, what Ctrl-C leaves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sim.cli import run
+from sim.explore.store import open_study
+
+VARY = ["sweep", "--chip", "tiny", "--workload", "gemm:32x32x32", "--dtype", "int8"]
+SMALL = [*VARY, "--vary", "core.array.rows,core.array.cols=4,8", "--vary", "core.sram.size=16 KiB..64 KiB*2"]
+
+
+def test_options_make_a_space(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = tmp_path / "all.csv"
+    objectives = ["--objective", "throughput_per_s", "--objective", "area_mm2"]
+    code = run([*SMALL, *objectives, "--workers", "1", "--format", "json", "--export", str(table)])
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    found = json.loads(printed.out)
+    assert printed.err.startswith("space: 6 points\n")
+    every = pd.read_csv(table)
+    assert len(every) == 6
+    assert (every["core.array.rows"] == every["core.array.cols"]).all()
+    assert set(every["core.sram.size_bytes"]) == {16384, 32768, 65536}
+    assert found["front"][0]["throughput_per_s"] == every["throughput_per_s"].max()
+    assert found["front"][-1]["area_mm2"] == every["area_mm2"].min()
+    assert len(found["front"]) == every["on_front"].sum()
+
+
+def test_a_study_is_kept_and_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "study.sqlite"
+    for _ in range(2):
+        assert run([*SMALL, "--workers", "1", "--out", str(file)]) == 0
+        printed = capsys.readouterr()
+        assert "tiny sweep: gemm:32x32x32 on tiny, grid, event: 6 points, 0 without numbers" in printed.out
+        assert "by latency_s (min), then energy_j (min), then area_mm2 (min)" in printed.out
+        assert f"study: {file}" in printed.err
+    assert len(open_study(file).table) == 6
+
+
+def test_a_screening_says_how_far_the_bound_was_off(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*SMALL, "--workers", "1", "--fidelity", "screen", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["objective"]: row for row in found["disagreement"]}
+    assert set(rows) == {"latency_s", "energy_j"}  # the area is the same at both
+    assert 0.5 < rows["latency_s"]["least"] <= rows["latency_s"]["median_ratio"] < 2
+    assert (
+        rows["latency_s"]["still_on_front"]
+        <= rows["latency_s"]["bound_front"]
+        <= rows["latency_s"]["designs"]
+        <= 6
+    )
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "nsga3", "tpe"])
+def test_a_guided_sampler_stands_beside_random_search(
+    sampler: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = [*VARY, "--vary", "core.array.rows=1..16+1", "--vary", "clock=100 MHz..1.6 GHz*2"]
+    assert run([*wide, "--sampler", sampler, "--budget", "15", "--workers", "1", "--fidelity", "bound",
+                "--format", "json"]) == 0  # fmt: skip
+    found = json.loads(capsys.readouterr().out)
+    last = found["hypervolume"][-1]
+    assert last["evaluations"] == 15
+    assert 0 < last[sampler] <= 1
+    assert 0 < last["random"] <= 1
+    assert [row["random"] for row in found["hypervolume"]] == sorted(
+        row["random"] for row in found["hypervolume"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep"], "nothing to vary: expected SPACE, or --chip and --vary; lepton sweep edge_vision"),
+        (["sweep", "edge_visio"], "unknown space 'edge_visio'; did you mean 'edge_vision'?"),
+        (["sweep", "edge_vision", "--chip", "tiny"], "a space file has its own chip"),
+        ([*VARY, "--vary", "core.array.rows"], "found 'core.array.rows'; expected PATH=VALUES"),
+        ([*VARY, "--vary", "core.array.rows=4..8"], "expected FROM..TO+STEP or FROM..TO*FACTOR"),
+        ([*VARY, "--vary", "clock=1 GHz", "--vary", "clock=2 GHz"], "--vary: error: clock: given twice"),
+        ([*VARY, "--vary", "core.array.row=4"], "did you mean 'rows'?"),
+        ([*SMALL, "--objective", "latency"], "unknown metric 'latency'; did you mean 'latency_s'?"),
+        ([*SMALL, "--objective", "latency_s:up"], "expected METRIC, METRIC:min or METRIC:max"),
+        ([*SMALL, "--constraint", "power_w <= 5"], "a bare number"),
+        ([*SMALL, "--sampler", "random"], "needs a --budget"),
+        ([*SMALL, "--export", "all.xlsx"], "unknown kind of table '.xlsx'"),
+        ([*SMALL, "--out", "no/such/folder.sqlite"], "cannot write the study"),
+        ([*SMALL, "--scheduler", "nowhere"], "no Dask scheduler at 'nowhere'"),
+    ],
+)
+def test_bad_input_ends_with_a_message_and_code_2(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_keeps_what_is_done_and_prints_the_front(tmp_path: Path) -> None:
+    file = tmp_path / "study.sqlite"
+    long = ["--vary", "clock=100 MHz..1 GHz+1 MHz", "--workers", "2", "--out", str(file)]
+    started = subprocess.Popen(
+        [sys.executable, "-m", "sim", *VARY, *long],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while started.poll() is None and not _stored(file):
+        time.sleep(0.05)
+    import os
+
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+    out, err = started.communicate(timeout=60)
+    assert started.returncode == 130, err
+    assert "interrupted: this is the front so far; the same command goes on where it was" in err
+    assert "front of " in out
+    assert "Traceback" not in err
+    assert 0 < len(open_study(file).table) < 901
+
+
+def _stored(file: Path) -> int:
+    from sim.errors import InputError
+    from sim.explore.store import open_store
+
+    try:
+        with open_store(file) as store:
+            return store.count()
+    except InputError:
+        return 0
