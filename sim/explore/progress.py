@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,9 +82,9 @@ class Tally:
     def _count(self, asked: StudyPoint, results: Mapping[bytes, Result]) -> None:
         row = mix(self._space, asked, results)
         self._failed += row.status != "ok"
-        losses = losses_of(self._space, row)
-        if np.isfinite(losses).all():
-            self._losses.append(tuple(losses))
+        losses = tuple(losses_of(self._space, row))
+        if math.inf not in losses:
+            self._losses.append(losses)
 
     def progress(self) -> Progress:
         """The counts now."""

@@ -112,17 +112,13 @@ class Store:
         self, evaluations: Sequence[Evaluation], points: Iterable[StudyPoint] = (), study: int = 0
     ) -> None:
         """Store evaluations and the points that asked for them, in one transaction. Raises StoreFull."""
-        metrics = dict.fromkeys(name for item in evaluations for name in item.result.metrics)
+        kinds = {tuple(item.result.metrics) for item in evaluations}
+        metrics = tuple(dict.fromkeys(name for names in sorted(kinds) for name in names))
         names = [*_FIXED, *metrics]
-        rows = [
-            (
-                item.key, item.model, item.fidelity, item.parameters, item.result.status, item.result.error,
-                item.result.wall_s, *(_number(item.result.metrics.get(name)) for name in metrics),
-            )
-            for item in evaluations
-        ]  # fmt: skip
+        rows = [_cells(item, metrics) for item in evaluations]
         asked = [
-            (study, p.fidelity, json.dumps(p.point), p.number, p.sampler, b"".join(p.keys)) for p in points
+            (study, p.fidelity, ",".join(map(str, p.point)), p.number, p.sampler, b"".join(p.keys))
+            for p in points
         ]
         with self._writing():
             for name in metrics:
@@ -139,21 +135,19 @@ class Store:
         query = "SELECT point, fidelity, sampler, number, keys FROM points WHERE study = ? ORDER BY sampler, number"
         with _readable(self.path):
             rows = self._db.execute(query, (study,)).fetchall()
-        return [StudyPoint(tuple(json.loads(r[0])), r[1], r[2], r[3], tuple(_split(r[4]))) for r in rows]
+        return [
+            StudyPoint(tuple(map(int, r[0].split(","))), r[1], r[2], r[3], tuple(_split(r[4]))) for r in rows
+        ]
 
-    def results(self, study: int | None = None, keys: Iterable[bytes] | None = None) -> dict[bytes, Result]:
-        """Results by key: all, those of a study, or those of `keys`."""
+    def results(self, keys: Iterable[bytes] | None = None) -> dict[bytes, Result]:
+        """Results by key: all, or those of `keys`."""
         names = sorted(self._columns - set(_FIXED))
         columns = ", ".join(map(_quoted, ("key", "status", "error", "wall_s", *names)))
         query = f"SELECT {columns} FROM evaluations"
         if keys is not None:
             return self._some(query, names, list(keys))
         with _readable(self.path):
-            found = _results(self._db.execute(query), names)
-        if study is None:
-            return found
-        wanted = {key for point in self.points(study) for key in point.keys}
-        return {key: result for key, result in found.items() if key in wanted}
+            return _results(self._db.execute(query), names)
 
     def _some(self, query: str, names: Sequence[str], keys: Sequence[bytes]) -> dict[bytes, Result]:
         found: dict[bytes, Result] = {}
@@ -213,7 +207,6 @@ def open_study(path: str | Path, name: str | None = None) -> Study:
     """The study of a file: the newest, or the newest of this name. Raises InputError as open_store, and where
     there is none."""
     from sim.errors import did_you_mean
-    from sim.explore.study import Study
 
     with open_store(path) as store:
         found = store.studies()
@@ -224,7 +217,17 @@ def open_study(path: str | Path, name: str | None = None) -> Study:
             message = f"no study named '{name}'" if found else "no study in it"
             raise InputError(Diagnostic(message, str(path), hint=hint))
         number, _, plan = named[-1]
-        return Study(Space.from_data(plan["space"]), plan, tuple(store.points(number)), store.results(number))
+        return read_study(store, number, plan)
+
+
+def read_study(store: Store, number: int, plan: Mapping[str, Any]) -> Study:
+    """A study of an open store, as far as it is."""
+    from sim.explore.study import Study
+
+    points = tuple(store.points(number))
+    wanted = {key for point in points for key in point.keys}
+    results = {key: result for key, result in store.results().items() if key in wanted}
+    return Study(Space.from_data(plan["space"]), plan, points, results)
 
 
 def _prepared(name: str, write: bool) -> sqlite3.Connection:
@@ -325,9 +328,14 @@ def _results(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> dict[bytes,
     }
 
 
-def _number(value: Any) -> Any:
-    """SQLite's integers have 64 bits; larger ones are kept to 16 digits."""
-    return float(value) if isinstance(value, int) and abs(value) >= 1 << 63 else value
+def _cells(item: Evaluation, metrics: Sequence[str]) -> tuple[Any, ...]:
+    """A row as SQLite takes it: its integers have 64 bits, larger ones are kept to 16 digits."""
+    result = item.result
+    values = tuple(map(result.metrics.get, metrics))
+    if any(type(value) is int and abs(value) >= 1 << 63 for value in values):
+        values = tuple(float(v) if type(v) is int and abs(v) >= 1 << 63 else v for v in values)
+    head = (item.key, item.model, item.fidelity, item.parameters, result.status, result.error, result.wall_s)
+    return head + values
 
 
 def _split(keys: bytes) -> Iterator[bytes]:

@@ -172,20 +172,21 @@ def mix(
 ) -> Row:
     """A point's row from the results of its workloads: the worst status, all errors, the summed time."""
     parts = [results[key] for key in asked.keys]
-    names = [workload.name for workload in space.workloads]
-    status = next((s for s in ("failed", "infeasible") if any(part.status == s for part in parts)), "ok")
-    errors = [
-        part.error if len(parts) == 1 else f"{name}: {part.error}"
-        for name, part in zip(names, parts, strict=True)
-        if part.error
-    ]
-    metrics = space.combine([part.metrics for part in parts]) if status == "ok" else {}
+    if len(parts) == 1:
+        only = parts[0]
+        status, errors, metrics, wall_s = only.status, [only.error], only.metrics, only.wall_s
+    else:
+        names = [workload.name for workload in space.workloads]
+        status = next((s for s in ("failed", "infeasible") if any(part.status == s for part in parts)), "ok")
+        errors = [f"{name}: {part.error}" for name, part in zip(names, parts, strict=True) if part.error]
+        metrics = space.combine([part.metrics for part in parts]) if status == "ok" else {}
+        wall_s = sum(part.wall_s for part in parts)
     return Row(
         point=asked.point,
         fidelity=asked.fidelity,
         status=status,
         error="\n".join(dict.fromkeys(errors)),
-        wall_s=sum(part.wall_s for part in parts),
+        wall_s=wall_s,
         metrics=metrics,
         violation=space.violation(metrics) if status == "ok" else float("inf"),
         keys=asked.keys,

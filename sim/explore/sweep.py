@@ -18,7 +18,7 @@ from sim.explore.samplers import GUIDED, Listed, Sampler, make_sampler
 from sim.explore.screening import to_confirm
 from sim.explore.space import Point, Space
 from sim.explore.space_file import load_space, space_from_dict
-from sim.explore.store import MEMORY, Evaluation, Store, StudyPoint, open_store
+from sim.explore.store import MEMORY, Evaluation, Store, StudyPoint, open_store, read_study
 from sim.explore.study import BASELINE, CONFIRM, Row, Study, mix
 from sim.explore.workers import Batch, Outcome, Workers, local_workers
 
@@ -82,12 +82,12 @@ def sweep(
             if sampler in GUIDED:
                 driver.run(make_sampler(BASELINE, space, budget, seed), BASELINE, first)
             if fidelity == "screen":
-                _confirm(driver, Study(space, plan, tuple(store.points(study)), store.results(study)), slack)
+                _confirm(driver, read_study(store, study, plan), slack)
         except _Stopped:
             pass
         finally:
             driver.close()
-        return Study(space, plan, tuple(store.points(study)), store.results(study))
+        return read_study(store, study, plan)
 
 
 def _load(space: str | Path | Mapping[str, Any], workloads: Sequence[str]) -> Space:
