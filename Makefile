@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint bench nightly docs clean
+.PHONY: demo test lint bench nightly docs dram-tables clean
 
 # ResNet-50 from an ONNX file (the one inside the installed onnx package) on the medium preset chip.
 demo: $(VENV)/core.stamp
@@ -30,6 +30,10 @@ nightly: $(VENV)/dev.stamp
 # The output shown in README.md and docs/, the table of parameters and the figures.
 docs: $(VENV)/core.stamp
 	$(BIN)/python docs/refresh.py
+
+# The tables of efficiency by access pattern that come with the DRAM devices: a minute on four cores.
+dram-tables: $(VENV)/core.stamp
+	$(BIN)/python docs/dram_tables.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -244,11 +244,10 @@ def show_dram(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Such as hbm3.")],
     output_format: FormatOption = Format.table,
 ) -> None:
-    """Print a DRAM device, each number with its source."""
-    from sim.cli.views import data_file_rows
+    """Print a DRAM device: each number with its source, efficiency and latency by access pattern."""
+    from sim.cli.views import dram_rows
 
-    rows = data_file_rows("hw_configs/dram", name, "DRAM device")
-    print_rows(rows, output_format, f"DRAM device {name}")
+    print_rows(dram_rows(name), output_format, f"DRAM device {name}")
 
 
 @show_app.command("area")

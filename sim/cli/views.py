@@ -179,6 +179,36 @@ def data_file_rows(folder: str, name: str, what: str) -> list[Row]:
     return list(_leaves(load_yaml(find_resource(folder, name, what=what)).data, "", {}))
 
 
+def dram_rows(name: str) -> list[Row]:
+    """The numbers of a DRAM device, then what follows from them for one channel: latencies, and the efficiency of loads
+    and of stores by access pattern. Raises InputError on an unknown name."""
+    from sim.hw.chip import load_chip
+    from sim.hw.dram import pattern_efficiency
+
+    rows = data_file_rows("hw_configs/dram", name, "DRAM device")
+    dram = load_chip("tiny", {"dram.device": name, "dram.channels": 1}).dram
+    timing, burst = dram.timing, dram.burst_bytes
+    hit_ps = timing.read_clocks * timing.clock_ps + dram.controller_latency_ps
+    derived = {
+        "latency.row_open": format_quantity(hit_ps, "time_ps"),
+        "latency.other_row_open": format_quantity(dram.unloaded_latency_ps, "time_ps"),
+    }
+    endless = 1 << 30
+    patterns = {"sequential": (endless, endless)}
+    patterns |= {f"tile of {run} B rows, pitch 8 KiB": (run, 8192) for run in (64, 256, 1024)}
+    patterns |= {f"tile of {run} B rows, pitch 9 KiB": (run, 9216) for run in (64, 256, 1024)}
+    patterns |= {f"stride {stride} B": (burst, stride) for stride in (256, 4096)}
+    patterns |= {"random bursts": (burst, 0), "random 1 KiB": (1024, 0)}
+    for label, (run, pitch) in patterns.items():
+        load, store = (float(pattern_efficiency(dram, run, pitch, store=s)) for s in (False, True))
+        derived[f"efficiency[{label}]"] = f"{load:.3f} load, {store:.3f} store"
+    source = f"simulated, {dram.streams} streams"
+    return [
+        *rows,
+        *({"name": k, "value": v, "status": dram.status, "source": source} for k, v in derived.items()),
+    ]
+
+
 def file_schema(kind: str) -> dict[str, Any]:
     """JSON Schema of a file that a user writes: a chip, a workload or a partition."""
     from sim.config import json_schema

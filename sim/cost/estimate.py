@@ -178,7 +178,7 @@ class _Movement:
 
     def store(self, out: Operand, tile: Sequence[Int64], tiles: Int64, owners: Int64) -> None:
         """`tiles` results of each of the `owners` (cores that finish sums)."""
-        self._move(out, tile, out.tile_bytes(tile), tiles, owners)
+        self._move(out, tile, out.tile_bytes(tile), tiles, owners, store=True)
 
     def busiest_s(self) -> Float64:
         """Time of the busiest of DMA, DRAM, memory ports and transfer issue, or the longest wait."""
@@ -197,7 +197,14 @@ class _Movement:
         return self._channel * self.site.kind.dma.channels
 
     def _move(
-        self, operand: Operand, tile: Sequence[Int64], size: Int64, count: Int64, distinct: Int64
+        self,
+        operand: Operand,
+        tile: Sequence[Int64],
+        size: Int64,
+        count: Int64,
+        distinct: Int64,
+        *,
+        store: bool = False,
     ) -> None:
         """`count` tiles per core; cores that need the same tile share one access to the DRAM."""
         accesses = count * distinct
@@ -207,7 +214,7 @@ class _Movement:
         self.transfers += accesses
         self.core_bytes += count * size
         self.dram_bytes += from_dram
-        efficiency = _efficiency(self.site, operand, tile)
+        efficiency = _efficiency(self.site, operand, tile, store=store)
         self.dram_s += from_dram / (self.site.dram.bandwidth_bytes_per_s * efficiency)
 
 
@@ -271,12 +278,13 @@ def operand_bits(nest: Nest) -> tuple[int, int]:
     return DTYPE_BITS[left], DTYPE_BITS[right]
 
 
-def _efficiency(site: Site, operand: Operand, tile: Sequence[Int64]) -> Float64:
+def _efficiency(site: Site, operand: Operand, tile: Sequence[Int64], *, store: bool) -> Float64:
     """DRAM efficiency of the operand's access pattern under each tile."""
     extents = np.empty((*tile[0].shape, len(operand.axes)), np.int64)
     for index, axis in enumerate(operand.axes):
         extents[..., index] = axis.extent(tile)
-    pattern = np.asarray(pattern_efficiency(site.dram, operand.run_bytes(extents)), np.float64)
+    run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
+    pattern = np.asarray(pattern_efficiency(site.dram, run, pitch, store=store), np.float64)
     return pattern * site.kind.calibration.dram_efficiency
 
 

@@ -152,6 +152,24 @@ class Operand:
             stride *= self.axes[axis].size
         return np.maximum(1, (last + 1) * bits // 8)
 
+    def pitch_bytes(self, extents: Int64) -> Int64:
+        """Distance between the starts of the runs of such boxes: the stride of the first slower axis that a box has
+        more than one index of. The run's own length where there is one run (what follows lies beside it), 0 for a
+        gathered operand, whose rows lie anywhere."""
+        run = self.run_bytes(extents)
+        if self.tensor.role == "weight" and not self.gathered:
+            return run
+        if self.gathered:
+            return np.zeros_like(run)
+        bits, stride = DTYPE_BITS[self.tensor.dtype], 1
+        pitch, whole = np.zeros_like(run), np.ones(run.shape, np.bool_)
+        for axis in reversed(self.memory_order()):
+            apart = ~whole & (extents[..., axis] > 1) & (pitch == 0)
+            pitch = np.where(apart, stride * bits // 8, pitch)
+            whole = whole & (extents[..., axis] == self.axes[axis].size)
+            stride *= self.axes[axis].size
+        return np.where(pitch > 0, np.maximum(pitch, run), run)
+
 
 @dataclass(frozen=True, slots=True)
 class Nest:

@@ -185,6 +185,8 @@ class Chip(Part):
         dram = self.dram
         if dram.bandwidth_bytes_per_s == dram.channels * dram.channel_bandwidth_bytes_per_s:
             del data["dram"]["bandwidth"]  # so that a later change of the channels changes it
+        if dram.latency_ps == dram.unloaded_latency_ps:
+            del data["dram"]["latency"]  # likewise
         for core in data["cores"]:
             if core["clock"] == data["clock"]:
                 del core["clock"]  # likewise
@@ -258,7 +260,8 @@ def chip_from_document(document: Document) -> Chip:
 
 def parameter_table() -> tuple[dict[str, str], ...]:
     """One row per parameter of a chip file: path, unit, default, meaning."""
-    of_chip = {"name", "source", "notes", "device", "channels", "capacity", "bandwidth"}
+    of_chip = {"name", "source", "notes", "device", "channels", "capacity", "bandwidth", "latency"}
+    of_chip |= {"interleave", "streams", "mapper", "scheduler"}
     filled_in = {f"dram.{key}": "of the device" for key in known_keys(Dram, ()) if key not in of_chip}
     filled_in |= {f"dram.timing.{key}": "of the device" for key in known_keys(Dram, ("timing",))}
     return tuple(parameter_rows(Chip, filled_in | {"core.clock": "the chip's clock"}))

@@ -21,7 +21,7 @@ FOOTPRINT_BYTES = 128 << 20
 class Pattern:
     """Streams that take turns by chunks. A stream is sequential, or made of runs of `run_bytes` that start
     `pitch_bytes` apart; after `rows` of them the next tile begins beside the first run (0: never). The last
-    `writing` streams write. `scattered` requests go anywhere, and `write_share` of them write."""
+    `writing` streams write. `scattered` runs (of a burst at least) lie anywhere, and `write_share` of them write."""
 
     run_bytes: int = 0
     pitch_bytes: int = 0
@@ -53,8 +53,12 @@ def requests(pattern: Pattern, count: int, burst_bytes: int, seed: int = 1) -> t
     number = np.arange(count, dtype=np.int64)
     if pattern.scattered:
         random = np.random.default_rng(seed)
-        address = random.integers(0, FOOTPRINT_BYTES // burst_bytes, count) * burst_bytes
-        return address, random.random(count) < pattern.write_share
+        length = max(1, pattern.run_bytes // burst_bytes)
+        runs = -(-count // length)
+        start = random.integers(0, FOOTPRINT_BYTES // burst_bytes, runs)
+        writes = random.random(runs) < pattern.write_share
+        burst = np.repeat(start, length)[:count] + number % length
+        return burst * burst_bytes % FOOTPRINT_BYTES, np.repeat(writes, length)[:count]
     chunk = max(1, pattern.chunk_bytes // burst_bytes)
     turn, within = number // chunk, number % chunk
     stream = turn % pattern.streams

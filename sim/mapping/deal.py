@@ -235,13 +235,14 @@ class _Costs:
             many = self.waves * busy * (1 if operand.part == "epilogue" else self.sum_steps)
             total += many * operand.tile_bytes(self.tile) / self._efficiency(operand)
         out = self.nest.out
-        return np.asarray(total + self.tiles * out.tile_bytes(self.tile) / self._efficiency(out))
+        return np.asarray(total + self.tiles * out.tile_bytes(self.tile) / self._efficiency(out, store=True))
 
-    def _efficiency(self, operand: Operand) -> Float64:
+    def _efficiency(self, operand: Operand, *, store: bool = False) -> Float64:
         extents = np.empty((len(self.rows), len(operand.axes)), np.int64)
         for index, axis in enumerate(operand.axes):
             extents[:, index] = axis.extent(self.tile)
-        return pattern_efficiency(self.site.dram, operand.run_bytes(extents))
+        run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
+        return pattern_efficiency(self.site.dram, run, pitch, store=store)
 
     def _sum_s(self, drain_s: Float64) -> Float64:
         """Adding up the parts of split sums, as a binary tree."""

@@ -305,7 +305,7 @@ class Emitter:
     def _store(self, drains: Int64) -> None:
         loops, nest = self.loops, self.step.nest
         start, stop = loops.boxes(nest.out, self.owners, loops.result_last)
-        weight = dram_weight(self.chip, nest.out, stop - start)
+        weight = dram_weight(self.chip, nest.out, stop - start, store=True)
         nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[nest.out.tensor.dtype] // 8))
         self._open_rows(nest.out, stop - start, nbytes)
         channel = np.arange(weight.shape[1]) % self.kind.dma.channels
@@ -344,10 +344,11 @@ def load_reads(nest: Nest, index: int) -> tuple[int, ...]:
     return tuple(range(len(nest.inputs))) if nest.operands[index].gathered else (index,)
 
 
-def dram_weight(chip: Chip, operand: Operand, extents: Int64) -> Int64:
-    """Route weight of the DRAM for boxes with these extents: 256 / efficiency of their runs, in steps of an eighth
-    of an octave so that few distinct routes arise."""
-    efficiency = pattern_efficiency(chip.dram, operand.run_bytes(extents))
-    steps = np.round(-np.log2(efficiency) * 8)
-    weight = PAYLOAD_WEIGHT * 2.0 ** (steps / 8) / chip.calibration.dram_efficiency
+def dram_weight(chip: Chip, operand: Operand, extents: Int64, *, store: bool = False) -> Int64:
+    """Route weight of the DRAM for boxes with these extents: 256 / efficiency of their runs, in steps of a 32nd
+    of an octave (2 %) so that few distinct routes arise."""
+    run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
+    efficiency = pattern_efficiency(chip.dram, run, pitch, store=store)
+    steps = np.round(-np.log2(efficiency) * 32)
+    weight = PAYLOAD_WEIGHT * 2.0 ** (steps / 32) / chip.calibration.dram_efficiency
     return np.clip(np.round(weight), PAYLOAD_WEIGHT, MAX_ROUTE_WEIGHT).astype(np.int64)

@@ -376,6 +376,9 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         yield "  note: too few inputs to see the steady rate: the throughput shown is what the bound allows"
     if report.manifest["configuration"].get("cache"):
         yield "  note: the chip's shared cache is not modelled yet: loads and stores bypass it"
+    dram = report.manifest["configuration"].get("dram", {})
+    if dram.get("status") == "estimate":
+        yield f"  note: the timing of {dram['device']} is an estimate: there is no run or part to compare it with"
     for where in ("scratchpad", "dram"):
         layout = report.facts.get(where)
         if layout:

@@ -159,8 +159,8 @@ def test_replace_changes_what_depends_on_it() -> None:
         ({"dram.device": "ddr4_2400"}, "'ddr4_2400' does not come in stacks; write channels: N"),
         ({"dram.device": "hbm33"}, "unknown DRAM device 'hbm33'; did you mean 'hbm3'?"),
         (
-            {"dram.efficiency_random": 0.95},
-            "dram.efficiency_random: random bursts cannot beat sequential reads",
+            {"dram.timing.banks": 3},
+            "dram.timing.banks: found 3; address bits need a power of two",
         ),
         ({"technology": "n8"}, "technology: unknown technology 'n8'"),
         ({"interconnect.shape": [1, 4]}, "interconnect.shape: 4 nodes cannot hold 8 cores"),
@@ -326,7 +326,7 @@ def test_the_parameter_table_covers_every_path() -> None:
     }  # fmt: skip
     assert rows["core.dma.outstanding"]["default"] == "1"
     assert rows["core.clock"]["default"] == "the chip's clock"
-    assert rows["dram.latency"]["default"] == "of the device"
+    assert rows["dram.timing.CL"]["default"] == "of the device"
     assert rows["core.array.double_buffered_weights"]["default"] == "true"
     assert all(row["meaning"] for row in rows.values())
     chip = load_chip("lepton_m")

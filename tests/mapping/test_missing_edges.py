@@ -45,7 +45,7 @@ def lookup() -> Graph:
 
 def cache_steps() -> Graph:
     b = GraphBuilder("cache", "int8")
-    return b.build([b.relu(b.cache_update(b.state("cache", (4, 32, 16)), b.input("x", (4, 3, 16)), 1, 5))])
+    return b.build([b.relu(b.cache_update(b.state("cache", (4, 128, 64)), b.input("x", (4, 3, 64)), 1, 5))])
 
 
 @cache
@@ -122,7 +122,7 @@ CLASSES: Mapping[str, tuple[str, Select]] = {
     ),
     "state is overwritten after the input before read it": (
         "cache",
-        lambda e: e.between(STORE, VECTOR) & e.next_input,
+        lambda e: (e.between(STORE, VECTOR) | e.between(STORE, LOAD) | e.between(STORE, MATMUL)) & e.next_input,
     ),
 }
 

@@ -52,7 +52,7 @@ def cases() -> Iterator[tuple[str, Graph, Chip, str, int]]:
     chips = {
         "small": small,
         "slow": small.replace_many({"core.dma.setup_latency": "300 ns", "clock": "600 MHz"}),
-        "one way": small.replace_many({"core.dma.channels": 1, "dram.efficiency_random": 0.2}),
+        "one way": small.replace_many({"core.dma.channels": 1, "dram.interleave": "64 B"}),
         "ring": chip("ring"),
     }
     names = ("conv grouped", "matmul deep", "gather", "cache_update")
