@@ -30,8 +30,8 @@ MIN_LINK_CAPACITY = 1 << 10
 MAX_LINK_CAPACITY = 1 << 40
 MAX_ROUTE_WEIGHT = 1 << 16
 MAX_TASK_BYTES = 1 << 38
-MAX_ADDRESS = 1 << 60
-"""Highest address in DRAM; beside its number, the tag of a line holds two flags."""
+MAX_TAG = 1 << 29
+"""Highest address in DRAM, in cache sizes of one way (see sim/hw/tags.py)."""
 
 MAX_TICKS = 1 << 62
 """No time may reach this (53 days); so the sum of a time and a duration still fits an int64."""
@@ -382,9 +382,10 @@ def _validate_probes(program: Program, segment: Segment, probes: Probes, repeats
         lines * cache.line_bytes >= MAX_TASK_BYTES // 2, "touches lines of more bytes than a task may move"
     )
     reach = probes.address + ((count - 1) * probes.pitch).sum(axis=1) + probes.run_bytes
+    limit = MAX_TAG * cache.sets * cache.line_bytes
     for repeat in range(repeats):
         moved = probes.shift[repeat, probes.tensor]
-        refuse((probes.address + moved < 0) | (reach + moved > MAX_ADDRESS), "is of an address out of range")
+        refuse((probes.address + moved < 0) | (reach + moved > limit), "is of an address out of range")
     for route in (probes.hit_route, probes.rest_route):
         refuse((route < 0) | (route >= routes), "names a route that does not exist")
     refuse((probes.hit_dur < 1) | (probes.hit_dur >= MAX_TICKS), "has a head latency out of range")

@@ -49,7 +49,7 @@ class SegmentTimeline:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """One entry per run of a segment, in the order of the program; equal runs in a row are one entry with a count
+    """One entry per run of a segment, in the order of the program; equal runs of a segment are one entry with a count
     in `repeats`. `segment_of` is the program's segment of each; without a cache there is one entry per segment."""
 
     engine: str

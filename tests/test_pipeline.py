@@ -146,10 +146,16 @@ def test_the_closed_form_is_near_the_events_and_breaks_no_bound(
     assert event.facts["closed_form_latency_s"] == bound["latency_s"]
     for key in ("latency_s", "throughput_per_s", "energy_j"):
         assert bound[key] == pytest.approx(event[key], rel=0.35), key
-    assert bound["latency_s"] >= bound["bound_latency_s"] == event["bound_latency_s"]  # type: ignore[operator]
+    assert bound["latency_s"] >= bound["bound_latency_s"]  # type: ignore[operator]
     assert bound.resources["utilization"].max() <= 1
-    for key in ("macs", "tasks", "dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "noc_bytes"):
+    for key in ("macs", "tasks", "sram_read_bytes", "noc_bytes"):
         assert bound[key] == event[key], key
+    # What is found in a cache depends on the order in which transfers come, which the closed form takes from the
+    # program: without one all is equal.
+    cached = event["cache_hit_rate"] is not None
+    assert (bound["cache_hit_rate"] is not None) == cached
+    for key in ("bound_latency_s", "dram_read_bytes", "dram_write_bytes"):
+        assert bound[key] == (pytest.approx(event[key], rel=0.1) if cached else event[key]), key
 
 
 def test_the_closed_form_runs_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,12 +187,17 @@ def held_s(program: Program, segment: Segment, unit: str) -> Float64:
 
 def row_activations_of(segment: Segment, traffic: Traffic, chip: Chip) -> Float64:
     """DRAM rows opened by operator: as its tasks' patterns have it (see sim/hw/dram.py); of an operator that has no
-    pattern (a host transfer) one row after another."""
+    pattern (a host transfer) one row after another. What the cache keeps from the DRAM opens none, and write-backs as
+    many as the transfers that cause them."""
     moved = traffic.dram_read_bytes + traffic.dram_write_bytes
     counted = [op.counts.get("dram_row_activations") for op in segment.ops]
     sequential = moved / chip.dram.row_bytes
-    pairs = zip(counted, sequential.tolist(), strict=True)
-    return _floats(whole if count is None else count for count, whole in pairs)
+    share = np.ones(len(moved))
+    if segment.probes is not None:
+        planned = np.bincount(segment.op, weights=segment.nbytes, minlength=len(moved))
+        share = np.divide(moved, planned, out=share, where=planned > 0)
+    pairs = zip(counted, share.tolist(), sequential.tolist(), strict=True)
+    return _floats(whole if count is None else count * part for count, part, whole in pairs)
 
 
 def chip_power_w(power_w: Mapping[str, float]) -> float:

@@ -1,7 +1,7 @@
 """Runs of a program's segments, repeats and passes included: what changes from one repeat to the next is the cache.
 
 Without a cache every repeat of a segment is the same, and one is run. With one, each repeat finds what the one before
-left there, and equal results in a row are counted, not listed.
+left there.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sim.program import Program, repeats_in_pass
+from sim.program import Program, Segment, repeats_in_pass
 from sim.timeline import SegmentTimeline, Timeline
 
 T = TypeVar("T")
 Run = tuple[int, int, T]
-"""(segment of the program, how often in a row, result)."""
+"""(segment of the program, how often, result)."""
 
 
 def run_all(
     program: Program,
     begin_pass: Callable[[], None],
-    run: Callable[[int, int, T | None], T],
+    run: Callable[[int, int, Sequence[T]], T],
     same: Callable[[T, T], bool],
 ) -> list[Run[T]]:
-    """`run(segment, repeat, result of the repeat before)` for all segments in order; `begin_pass` empties the cache.
+    """`run(segment, repeat, different results of earlier repeats)` for all segments in order; `begin_pass` empties
+    the cache. Repeats of a segment with the same result are counted together, as the chip is idle between them.
 
     A pass that is made several times is run once, as it begins with an empty cache each time.
     """
@@ -33,19 +34,17 @@ def run_all(
     for size, times in program.passes or ((len(program.segments), 1),):
         begin_pass()
         for number in range(first, first + size):
-            before = run(number, 0, None)
-            count = 1
-            if program.segments[number].probes is None:
-                count = repeats[number]
-            else:
-                for repeat in range(1, repeats[number]):
-                    now = run(number, repeat, before)
-                    if same(before, now):
-                        count += 1
-                    else:
-                        found.append((number, count * times, before))
-                        before, count = now, 1
-            found.append((number, count * times, before))
+            results: list[T] = []
+            counts: list[int] = []
+            many = repeats[number] if program.segments[number].probes is not None else 1
+            for repeat in range(many):
+                now = run(number, repeat, results)
+                place = next((at for at, before in enumerate(results) if same(before, now)), len(results))
+                if place == len(results):
+                    results.append(now)
+                    counts.append(0)
+                counts[place] += times * (repeats[number] // many)
+            found += [(number, count, result) for count, result in zip(counts, results, strict=True)]
         first += size
     return found
 
@@ -70,5 +69,13 @@ def unfold(program: Program, segment_of: Sequence[int], repeats: Sequence[int]) 
     """The program with one segment per run, so that a table of segments fits a table of runs."""
     if tuple(segment_of) == tuple(range(len(program.segments))) and tuple(repeats) == program.repeats:
         return program
-    segments = tuple(program.segments[number] for number in segment_of)
+    segments = tuple(_named(program, segment_of, place) for place in range(len(segment_of)))
     return replace(program, segments=segments, repeats=tuple(repeats), passes=())
+
+
+def _named(program: Program, segment_of: Sequence[int], place: int) -> Segment:
+    """The segment of a run; of several runs of a segment, each with a name of its own."""
+    number = segment_of[place]
+    segment, before = program.segments[number], sum(1 for other in segment_of[:place] if other == number)
+    several = sum(1 for other in segment_of if other == number) > 1
+    return replace(segment, name=f"{segment.name}, variant {before + 1}") if several else segment

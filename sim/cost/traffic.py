@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from sim.cost.transfers import Bool, Float64, Routes, is_transfer
+from sim.cost.transfers import Bool, Float64, Routes, segment_moves
 from sim.program import Int8, Int64, Kind, Program, Segment
+from sim.timeline import Probed
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,8 @@ class Traffic:
     """Bytes by operator (one entry per row of `segment.ops`) in one run of the segment.
 
     SRAM and accumulator: compute-side accesses (action counts) and the DMA's. `dma_bytes` counts a byte at each engine
-    that it passes: a multicast at every receiver, a SEND at both ends. `noc_bytes` is bytes x hops,
+    that it passes: a multicast at every receiver, a SEND at both ends. Hits and misses of the cache are what
+    transfers asked it for. `noc_bytes` is bytes x hops,
     `noc_injected_bytes` what enters the interconnect, each transfer once. `host_bytes` counts both
     directions.
     """
@@ -29,6 +31,8 @@ class Traffic:
     accumulator_write_bytes: Float64
     cache_read_bytes: Float64
     cache_write_bytes: Float64
+    cache_hit_bytes: Float64
+    cache_miss_bytes: Float64
     dma_bytes: Float64
     noc_bytes: Float64
     noc_injected_bytes: Float64
@@ -38,21 +42,26 @@ class Traffic:
 TRAFFIC_COLUMNS = tuple(field.name for field in fields(Traffic))
 
 
-def operator_traffic(program: Program, segment: Segment, routes: Routes) -> Traffic:
-    """Bytes by operator and level.
+def operator_traffic(
+    program: Program, segment: Segment, routes: Routes, probed: Probed | None = None
+) -> Traffic:
+    """Bytes by operator and level; `probed` is what the segment's probes found in the cache (None: nothing).
 
     A LOAD reads the DRAM once and writes one scratchpad per DMA link of its route; a STORE reads a
     scratchpad and writes the DRAM; a SEND reads its source's scratchpad and writes its destinations'. A
     transfer between host and DRAM goes the other way at the DRAM: what is loaded from the host is written
-    there. Bytes are payload: the route weight of a bad DRAM pattern costs time, not bytes.
+    there. What hits leaves the DRAM alone; lines that come and go do so between cache and DRAM only. Bytes are
+    payload: the route weight of a bad DRAM pattern costs time, not bytes.
     """
-    moves = is_transfer(segment)
-    kind, route, op = segment.kind[moves], segment.route[moves], segment.op[moves]
-    nbytes = segment.nbytes[moves]
+    moves = segment_moves(segment, probed)
+    kind, route, op, nbytes = moves.kind, moves.route, moves.op, moves.nbytes
     dma, hops = routes.crossings["dma"][route], routes.hops[route]
     on_dram, on_host = routes.crossings["dram"][route] > 0, routes.crossings["host"][route] > 0
     load, send = kind == Kind.LOAD, kind == Kind.SEND
     reads_dram, writes_dram = dram_directions(kind, on_dram, on_host)
+    on_cache, inward = routes.crossings["cache"][route] > 0, load != on_host
+    # What comes from DRAM is written to the cache on its way, what goes there was read from it.
+    reads_cache = on_cache & (inward != on_dram)
     receivers = np.where(load, dma, np.where(send, np.maximum(1, dma - 1), 0))
 
     def total(bytes_moved: Int64) -> Float64:
@@ -65,8 +74,10 @@ def operator_traffic(program: Program, segment: Segment, routes: Routes) -> Traf
         sram_write_bytes=total(nbytes * receivers) + _counts(segment, "sram_write_bytes"),
         accumulator_read_bytes=_counts(segment, "accumulator_read_bytes"),
         accumulator_write_bytes=_counts(segment, "accumulator_write_bytes"),
-        cache_read_bytes=total(nbytes * (routes.crossings["cache"][route] > 0) * load),
-        cache_write_bytes=total(nbytes * (routes.crossings["cache"][route] > 0) * ~load),
+        cache_read_bytes=total(nbytes * reads_cache),
+        cache_write_bytes=total(nbytes * (on_cache & ~reads_cache)),
+        cache_hit_bytes=_found(segment, probed, "hit"),
+        cache_miss_bytes=_found(segment, probed, "miss"),
         dma_bytes=total(nbytes * dma),
         noc_bytes=total(nbytes * hops),
         noc_injected_bytes=total(nbytes * (hops > 0)),
@@ -74,11 +85,19 @@ def operator_traffic(program: Program, segment: Segment, routes: Routes) -> Traf
     )
 
 
-def dram_directions(kind: Int8, on_dram: Bool, on_host: Bool) -> tuple[Bool, Bool]:
+def dram_directions(kind: Int8 | Int64, on_dram: Bool, on_host: Bool) -> tuple[Bool, Bool]:
     """Which transfers read the DRAM and which write it, by their kind and what their routes cross."""
     send = kind == Kind.SEND
     reads: Bool = on_dram & ~send & ((kind == Kind.LOAD) != on_host)
     return reads, on_dram & ~send & ~reads
+
+
+def _found(segment: Segment, probed: Probed | None, what: str) -> Float64:
+    """A column of what probes found, by operator."""
+    if segment.probes is None or probed is None:
+        return np.zeros(len(segment.ops))
+    op, found = segment.op[segment.probes.task], getattr(probed, what)
+    return np.bincount(op, weights=found, minlength=len(segment.ops)).astype(np.float64)
 
 
 def _counts(segment: Segment, name: str) -> Float64:

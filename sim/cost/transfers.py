@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Int64, Kind, Program, Segment
+from sim.timeline import Probed
 
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
@@ -72,25 +73,129 @@ def ticks_alone(segment: Segment, routes: Routes) -> Int64:
 
 
 @dataclass(frozen=True, slots=True)
+class Moves:
+    """Bytes under way in one run of a segment, one entry per way of a transfer: `task`, `op`, `kind` (LOAD, STORE,
+    SEND), `route`, head latency `dur`, `nbytes`. In the `background` the cache writes lines back (STORE) and fills the
+    rest of lines (LOAD)."""
+
+    task: Int64
+    op: Int64
+    kind: Int64
+    route: Int64
+    dur: Int64
+    nbytes: Int64
+    background: Bool
+
+
+def segment_moves(segment: Segment, probed: Probed | None = None) -> Moves:
+    """Every transfer of a segment; those that probed the cache by what they found there. Without `probed` nothing was
+    there, and nothing had to go."""
+    tasks, probes = np.flatnonzero(is_transfer(segment)), segment.probes
+    if probes is None or probed is None:
+        kind, route = (column[tasks].astype(np.int64) for column in (segment.kind, segment.route))
+        return _moves(segment, tasks, kind, route, segment.dur[tasks], segment.nbytes[tasks], len(tasks))
+    plain, mine = tasks[~np.isin(tasks, probes.task)], probes.task
+    kind = segment.kind.astype(np.int64)
+    back, forth = np.full(len(mine), Kind.STORE, np.int64), np.full(len(mine), Kind.LOAD, np.int64)
+    return _moves(
+        segment,
+        np.concatenate([plain, mine, mine, mine, mine]),
+        np.concatenate([kind[plain], kind[mine], kind[mine], forth, back]),
+        np.concatenate(
+            [
+                segment.route[plain],
+                probes.hit_route,
+                segment.route[mine],
+                probes.rest_route,
+                probes.rest_route,
+            ]
+        ).astype(np.int64),
+        np.concatenate(
+            [segment.dur[plain], probes.hit_dur, segment.dur[mine], segment.dur[mine], segment.dur[mine]]
+        ),
+        np.concatenate([segment.nbytes[plain], probed.hit, probed.miss, probed.rest, probed.evicted]),
+        len(plain) + 2 * len(mine),
+    )
+
+
+def _moves(
+    segment: Segment,
+    task: Int64,
+    kind: Int64,
+    route: Int64,
+    dur: Int64,
+    nbytes: Int64,
+    background_from: int,
+) -> Moves:
+    """Entries that move anything; those from `background_from` on are in the background."""
+    some = nbytes > 0
+    op, background = segment.op[task].astype(np.int64), np.arange(len(task)) >= background_from
+    return Moves(
+        task=np.asarray(task, np.int64)[some],
+        op=op[some],
+        kind=kind[some],
+        route=route[some],
+        dur=dur[some],
+        nbytes=nbytes[some],
+        background=background[some],
+    )
+
+
+def by_slower_way(segment: Segment, probed: Probed | None, routes: Routes) -> Segment:
+    """The segment with each transfer that found a part of its bytes in the cache reduced to the way that takes longer
+    if it is alone: what its duration can be explained by."""
+    probes = segment.probes
+    if probes is None or probed is None:
+        return segment
+    mine = probes.task
+
+    def alone(route: Int64, dur: Int64, nbytes: Int64) -> Int64:
+        ticks: Int64 = np.where(
+            nbytes > 0, dur + np.maximum(1, -(-nbytes * BYTE_UNITS // routes.rate[route])), 0
+        )
+        return ticks
+
+    miss_route, miss_dur = segment.route[mine].astype(np.int64), segment.dur[mine]
+    hit_route = probes.hit_route.astype(np.int64)
+    hits = alone(hit_route, probes.hit_dur, probed.hit) > alone(miss_route, miss_dur, probed.miss)
+    route, dur, nbytes = segment.route.copy(), segment.dur.copy(), segment.nbytes.copy()
+    route[mine] = np.where(hits, hit_route, miss_route)
+    dur[mine] = np.where(hits, probes.hit_dur, miss_dur)
+    nbytes[mine] = np.where(hits, probed.hit, probed.miss)
+    return replace(segment, route=route, dur=dur, nbytes=nbytes)
+
+
+@dataclass(frozen=True, slots=True)
 class LinkWork:
     """Bytes over each link in one run of a segment, one row per operator and one column per link.
 
-    `payload_bytes` is what is moved, `weighted_bytes` what it costs the link (payload x route weight / 256).
+    `payload_bytes` is what is moved, `weighted_bytes` what it costs the link (payload x route weight / 256), of which
+    `background_bytes` by flows that no task waits for.
     """
 
     payload_bytes: Float64
     weighted_bytes: Float64
+    background_bytes: Float64
 
 
-def link_work(program: Program, segment: Segment) -> LinkWork:
+def link_work(program: Program, segment: Segment, probed: Probed | None = None) -> LinkWork:
     """Work on every link by operator: transfers are summed by (operator, route) first, then spread over the
     links."""
+    moves = segment_moves(segment, probed)
+    payload, weighted = _on_links(program, segment, moves, ~moves.background)
+    if not moves.background.any():
+        return LinkWork(payload, weighted, np.zeros_like(weighted))
+    behind, background = _on_links(program, segment, moves, moves.background)
+    return LinkWork(payload + behind, weighted + background, background)
+
+
+def _on_links(program: Program, segment: Segment, moves: Moves, which: Bool) -> tuple[Float64, Float64]:
+    """Payload and weighted bytes [operators, links] of some of the moves."""
     ops, links = len(segment.ops), len(program.links)
-    moves = is_transfer(segment)
     routes = max(1, len(program.route_ptr) - 1)
-    keys = segment.op[moves].astype(np.int64) * routes + segment.route[moves]
+    keys = moves.op[which] * routes + moves.route[which]
     pairs, place = np.unique(keys, return_inverse=True)
-    bytes_of_pair = np.bincount(place, weights=segment.nbytes[moves], minlength=len(pairs))
+    bytes_of_pair = np.bincount(place, weights=moves.nbytes[which], minlength=len(pairs))
     pair_op, pair_route = pairs // routes, pairs % routes
     lengths = np.diff(program.route_ptr)[pair_route]
     entry = ranges(program.route_ptr[pair_route].astype(np.int64), lengths.astype(np.int64))
@@ -98,7 +203,7 @@ def link_work(program: Program, segment: Segment) -> LinkWork:
     payload = np.repeat(bytes_of_pair, lengths)
     weighted = payload * program.route_weight[entry] / PAYLOAD_WEIGHT
     shape = (ops, links)
-    return LinkWork(
+    return (
         np.bincount(cell, weights=payload, minlength=ops * links).reshape(shape).astype(np.float64),
         np.bincount(cell, weights=weighted, minlength=ops * links).reshape(shape).astype(np.float64),
     )

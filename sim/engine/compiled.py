@@ -15,6 +15,7 @@ The fair share is in sim/engine/sharing.py, the tags of the cache in sim/hw/tags
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 
 import numpy as np
@@ -57,6 +58,7 @@ class Machine:
         self.program = program
         cache = program.cache
         self.line_bytes, self.shape = 1, (1, 1)
+        self.recent: tuple[SegmentTimeline | None, SegmentTimeline | None] = (None, None)
         if cache is not None:
             sets, self.line_bytes = tag_store.coarse_line(
                 cache.sets, cache.line_bytes, _common_bytes(program)
@@ -66,23 +68,28 @@ class Machine:
     def begin_pass(self) -> None:
         self.tags = empty_tags(*self.shape)
 
-    def run(self, number: int, repeat: int, before: SegmentTimeline | None) -> SegmentTimeline:
+    def run(self, number: int, repeat: int, earlier: Sequence[SegmentTimeline]) -> SegmentTimeline:
         """One repeat of a segment.
 
-        The cache is all that is left of the repeat before. If the probes find the same as in that one when they are
-        made in the order of that one, then this is what happens: the first probe takes place at the same tick and
-        finds the same, so that the second takes place at the same tick, and so on. Then nothing needs to be
-        simulated again.
+        The cache is all that is left of the repeats before. If the probes find the same as in one of them when they
+        are made in the order of that one, then this is what happens: the first probe takes place at the same tick
+        and finds the same, so that the second takes place at the same tick, and so on. Then nothing needs to be
+        simulated again. Tried are the last repeat but one, as blocks take turns at two places in memory, and the
+        last.
         """
         segment = self.program.segments[number]
-        if segment.probes is not None and before is not None and before.probed is not None:
-            tags = self.tags.copy()
-            order = np.argsort(before.start[segment.probes.task], kind="stable")
-            found = _probe_in_order(tags, self.line_bytes, segment.probes, repeat, order)
-            if _equal(before.probed, found):
-                self.tags = tags
-                return before
-        return _run_segment(self.program, segment, repeat, self.tags, self.line_bytes)
+        if not earlier:
+            self.recent = (None, None)
+        if segment.probes is not None:
+            for before in filter(None, self.recent):
+                tags = self.tags.copy()
+                if _replayed(tags, self.line_bytes, segment.probes, repeat, before):
+                    self.tags = tags
+                    self.recent = (self.recent[1], before)
+                    return before
+        found = _run_segment(self.program, segment, repeat, self.tags, self.line_bytes)
+        self.recent = (self.recent[1], found)
+        return found
 
     @staticmethod
     def same(before: SegmentTimeline, now: SegmentTimeline) -> bool:
@@ -99,23 +106,28 @@ def _common_bytes(program: Program) -> int:
     return common
 
 
-def _probe_in_order(tags: Int64, line_bytes: int, probes: Probes, repeat: int, order: Int64) -> Int64:
-    """What the probes find, [probes, 4], made in an order."""
-    table, count, pitch = probes, np.array(probes.count, np.int64), np.array(probes.pitch, np.int64)
-    found = np.zeros((len(order), 4), np.int64)
-    address, run_bytes = table.addresses(repeat), np.array(table.run_bytes, np.int64)
-    write, policy = np.array(table.write, np.bool_), np.array(table.policy, np.int8)
-    probe_all(tags, line_bytes, order, address, run_bytes, count, pitch, write, policy, found)
-    return found
-
-
-def _equal(probed: Probed, found: Int64) -> bool:
-    columns = (probed.hit, probed.miss, probed.rest, probed.evicted)
-    return all(np.array_equal(column, found[:, part]) for part, column in enumerate(columns))
+def _replayed(tags: Int32, line_bytes: int, probes: Probes, repeat: int, before: SegmentTimeline) -> bool:
+    """Do the probes find the same as before, made in the order of before? Changes the tags."""
+    assert before.probed is not None
+    order = np.argsort(before.start[probes.task], kind="stable")
+    expected = np.column_stack([getattr(before.probed, name) for name in Probed.__slots__])
+    return probe_all(
+        tags,
+        line_bytes,
+        order,
+        probes.addresses(repeat),
+        np.array(probes.run_bytes, np.int64),  # copies, as Numba compiles anew for a read-only array
+        np.array(probes.count, np.int64),
+        np.array(probes.pitch, np.int64),
+        np.array(probes.write, np.bool_),
+        np.array(probes.policy, np.int8),
+        np.zeros_like(expected),
+        expected,
+    )
 
 
 def _run_segment(
-    program: Program, segment: Segment, repeat: int, tags: Int64, line_bytes: int
+    program: Program, segment: Segment, repeat: int, tags: Int32, line_bytes: int
 ) -> SegmentTimeline:
     tasks, queues, links = records.tasks(segment), records.queues(program), records.links(program)
     routes, hops = records.routes(program)
@@ -160,7 +172,7 @@ def _simulate(
     probes: Records,
     count: Int64,
     pitch: Int64,
-    tags: Int64,
+    tags: Int32,
     line_bytes: int,
     found: Int64,
 ) -> int:
@@ -329,7 +341,7 @@ def _look_up(
     probes: Records,
     count: Int64,
     pitch: Int64,
-    tags: Int64,
+    tags: Int32,
     line_bytes: int,
     found: Int64,
     heads: Heads,

@@ -45,7 +45,7 @@ def run(program: Program) -> Timeline:
     def begin_pass() -> None:
         cache[:] = [Cache(program.cache or TagStore(1, 1, 1))]
 
-    def run_segment(number: int, repeat: int, before: SegmentTimeline | None) -> SegmentTimeline:
+    def run_segment(number: int, repeat: int, earlier: Sequence[SegmentTimeline]) -> SegmentTimeline:
         return _Machine(program, program.segments[number], repeat, cache[0]).run()
 
     return as_timeline("reference", run_all(program, begin_pass, run_segment, _same))

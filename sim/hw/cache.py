@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from sim.config import Field, Part, Unit
 from sim.errors import FieldError
 
+PolicyName = Literal["auto", "cache", "bypass", "pin"]
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy(Part):
+    """Which tensors go through the cache. `cache`: lines come in and go out again; `bypass`: what is not there stays
+    out; `pin`: lines stay once they are there; `auto`: `cache` what is read more than once, `bypass` the rest."""
+
+    weights: Annotated[PolicyName, Field(description="constants of the model")] = "auto"
+    inputs: Annotated[PolicyName, Field(description="what the model is given")] = "auto"
+    states: Annotated[PolicyName, Field(description="what is kept between runs (key-value caches)")] = "auto"
+    activations: Annotated[PolicyName, Field(description="results that go through memory")] = "auto"
+    tensors: Annotated[
+        Mapping[str, PolicyName], Field(description="policy of single tensors, by their name in the model")
+    ] = field(default_factory=dict, hash=False)
+
 
 @dataclass(frozen=True, slots=True)
 class Cache(Part):
-    """Set-associative, LRU, write-back. Raises FieldError unless it divides into whole sets."""
+    """Set-associative, LRU, write-back, write-allocate. Raises FieldError unless it divides into whole sets."""
 
     size_bytes: Annotated[int, Unit("size"), Field(alias="size", gt=0, description="capacity of all slices")]
     ways: Annotated[int, Field(ge=1, le=1024, description="associativity")]
@@ -19,6 +36,12 @@ class Cache(Part):
     bandwidth_bytes_per_s: Annotated[
         int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="all slices together")
     ]
+    latency_ps: Annotated[
+        int, Unit("time_ps"), Field(alias="latency", ge=0, description="look-up and access, without hops")
+    ] = 20_000  # estimate: some 20 cycles of a slice of a few MiB at 1 GHz
+    policy: Annotated[CachePolicy, Field(description="which tensors go through the cache")] = field(
+        default_factory=CachePolicy
+    )
 
     def __post_init__(self) -> None:
         if self.size_bytes % (self.ways * self.line_bytes):

@@ -1,7 +1,8 @@
 """The tags of a cache: which lines it holds, in machine code.
 
-A set is `ways` entries of one array, the one used last first. An entry is line number x 4 + pinned x 2 + dirty, so
-that a look-up touches one array only; EMPTY entries lie behind all others.
+A set is `ways` entries of one array, the one used last first. An entry is tag x 4 + pinned x 2 + dirty, with the tag
+line number // sets (below 2^29); EMPTY entries lie behind all others. So 16 ways lie in one line of the host's own
+cache, and a look-up touches little else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from sim.jit import jit
 
 Int8 = npt.NDArray[np.int8]
+Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 EMPTY = -1
@@ -26,9 +28,9 @@ HIT, MISS, REST, EVICTED = range(4)
 were put in for less than a whole line; dirty lines that had to go."""
 
 
-def empty_tags(sets: int, ways: int) -> Int64:
+def empty_tags(sets: int, ways: int) -> Int32:
     """Tags of a cache that holds nothing, [sets, ways]."""
-    return np.full((sets, ways), EMPTY, np.int64)
+    return np.full((sets, ways), EMPTY, np.int32)
 
 
 def coarse_line(sets: int, line_bytes: int, common_bytes: int) -> tuple[int, int]:
@@ -44,7 +46,7 @@ def coarse_line(sets: int, line_bytes: int, common_bytes: int) -> tuple[int, int
 
 @jit
 def probe(
-    tags: Int64,
+    tags: Int32,
     line_bytes: int,
     address: int,
     run_bytes: int,
@@ -62,54 +64,103 @@ def probe(
     is put in for a part of it is filled with the rest. At most ways - 1 lines of a set are pinned.
     """
     found[:] = 0
-    rows = 1
-    for level in range(len(count)):
-        rows *= count[level]
-    for row in range(rows):
-        start, left = address, row
-        for level in range(len(count) - 1, -1, -1):
-            start += left % count[level] * pitch[level]
+    sets, inner = np.uint64(len(tags)), len(count) - 1
+    size = np.uint64(line_bytes)
+    outer = 1
+    for level in range(inner):
+        outer *= count[level]
+    for row in range(outer):
+        begin, left = address, row
+        for level in range(inner - 1, -1, -1):
+            begin += left % count[level] * pitch[level]
             left //= count[level]
-        _probe_run(tags, line_bytes, start, start + run_bytes, write, policy, found)
+        for _ in range(count[inner]):
+            # Unsigned, as dividing those is faster.
+            first = np.uint64(begin) // size
+            tag = np.int32(first // sets)
+            number = np.int64(first - np.uint64(tag) * sets)
+            start = begin - np.int64(first) * line_bytes
+            _probe_run(tags, line_bytes, tag, number, start, start + run_bytes, write, policy, found)  # type: ignore[arg-type]
+            begin += pitch[inner]
 
 
 @jit
 def _probe_run(
-    tags: Int64, line_bytes: int, start: int, stop: int, write: bool, policy: int, found: Int64
+    tags: Int32,
+    line_bytes: int,
+    tag: int,
+    number: int,
+    start: int,
+    stop: int,
+    write: bool,
+    policy: int,
+    found: Int64,
 ) -> None:
-    first, last = start // line_bytes, (stop - 1) // line_bytes
-    number, sets = first % len(tags), len(tags)
-    for line in range(first, last + 1):
-        asked = min(stop, (line + 1) * line_bytes) - max(start, line * line_bytes)
+    """A run from byte `start` of the line of `tag` in set `number` to byte `stop` from the beginning of that line."""
+    sets, ways = tags.shape
+    while stop > 0:
+        asked = min(stop, line_bytes) - start
         lines = tags[number]
-        number = number + 1 if number + 1 < sets else 0
-        place = 0
-        while place < len(lines) and lines[place] >> 2 != line:
-            place += 1
-        if place < len(lines):
+        entry, wanted = lines[0], np.int32(tag << 2)
+        last = lines[ways - 1]
+        if entry & ~3 == wanted and policy != PIN:
             found[HIT] += asked
-            entry = lines[place]
+        elif policy == ALLOCATE and (last == EMPTY or not last & PINNED):
+            # One pass moves every entry one place back until the line is found, or the last entry falls out.
+            place = 1
+            while place < ways:
+                entry, lines[place] = lines[place], entry
+                if entry & ~3 == wanted:
+                    break
+                place += 1
+            if place < ways:
+                found[HIT] += asked
+            else:
+                found[MISS] += asked
+                found[REST] += line_bytes - asked
+                if entry != EMPTY and entry & DIRTY:
+                    found[EVICTED] += line_bytes
+                entry = wanted
         else:
-            found[MISS] += asked
-            place = -1 if policy == BYPASS else _victim(lines)
-            if place < 0:
-                continue
-            found[REST] += line_bytes - asked
-            if lines[place] != EMPTY and lines[place] & DIRTY:
-                found[EVICTED] += line_bytes
-            entry = line << 2
-        if write:
-            entry |= DIRTY
-        if policy == PIN and not entry & PINNED and _pinned(lines) < len(lines) - 1:
-            entry |= PINNED
-        for at in range(place, 0, -1):
-            lines[at] = lines[at - 1]
-        lines[0] = entry
+            entry = _probe_line(lines, wanted, asked, line_bytes, policy, found)
+        if entry != EMPTY:
+            lines[0] = entry | DIRTY if write else entry
+        start, stop = 0, stop - line_bytes
+        number += 1
+        if number == sets:
+            number, tag = 0, tag + 1
 
 
 @jit
-def _victim(lines: Int64) -> int:
-    """Place of the line to go: the last that is not pinned; -1 if all are (a cache of one way pins none)."""
+def _probe_line(
+    lines: Int32, wanted: np.int32, asked: int, line_bytes: int, policy: int, found: Int64
+) -> np.int32:
+    """Any policy: make room in front and return the entry that belongs there, EMPTY if nothing changes."""
+    place = 0
+    while place < len(lines) and lines[place] & ~3 != wanted:
+        place += 1
+    entry = wanted
+    if place < len(lines):
+        found[HIT] += asked
+        entry = lines[place]
+    else:
+        found[MISS] += asked
+        place = -1 if policy == BYPASS else _victim(lines)
+        if place < 0:
+            return np.int32(EMPTY)
+        found[REST] += line_bytes - asked
+        if lines[place] != EMPTY and lines[place] & DIRTY:
+            found[EVICTED] += line_bytes
+    if policy == PIN and not entry & PINNED and _pinned(lines) < len(lines) - 1:
+        entry |= PINNED
+    for at in range(place, 0, -1):
+        lines[at] = lines[at - 1]
+    return entry
+
+
+@jit
+def _victim(lines: Int32) -> int:
+    """Place of the line to go: the last that is not pinned; -1 if all are."""
     for place in range(len(lines) - 1, -1, -1):
         if lines[place] == EMPTY or not lines[place] & PINNED:
             return place
@@ -117,7 +168,7 @@ def _victim(lines: Int64) -> int:
 
 
 @jit
-def _pinned(lines: Int64) -> int:
+def _pinned(lines: Int32) -> int:
     """Pinned lines of a set."""
     total = 0
     for entry in lines:
@@ -128,7 +179,7 @@ def _pinned(lines: Int64) -> int:
 
 @jit
 def probe_all(
-    tags: Int64,
+    tags: Int32,
     line_bytes: int,
     order: Int64,
     address: Int64,
@@ -138,8 +189,12 @@ def probe_all(
     write: npt.NDArray[np.bool_],
     policy: Int8,
     found: Int64,
-) -> None:
-    """The probes of a table, in `order`; row i of `found` [probes, 4] receives what probe i yields."""
+    expected: Int64,
+) -> bool:
+    """The probes of a table, in `order`; row i of `found` [probes, 4] receives what probe i yields.
+
+    Stops at the first that yields something else than its row of `expected`, unless that is empty; whether none did.
+    """
     for row in order:
         probe(
             tags,
@@ -152,3 +207,8 @@ def probe_all(
             policy[row],
             found[row],
         )
+        if len(expected) > 0:
+            for part in range(4):
+                if found[row, part] != expected[row, part]:
+                    return False
+    return True

@@ -63,9 +63,8 @@ class AccessLog:
         """An access to where the tensor lies in DRAM."""
         root = self.plan.root(tensor)
         layout = self.plan.dram
-        own = self.plan.graph.tensors[root].role in ("input", "activation")
-        address = layout.address_bytes[root] + (self.copy * layout.peak_bytes if own else 0)
-        self.add(tasks, write, operand, tensor, boxes, Space.DRAM, -1, address, layout.size_bytes[root])
+        where = (Space.DRAM, -1, self.plan.dram_address(root, self.copy), layout.size_bytes[root])
+        self.add(tasks, write, operand, tensor, boxes, *where)
 
     def columns(self, tasks: int, ops: int) -> Functional:
         """Everything logged, by task, writes first."""

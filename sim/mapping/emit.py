@@ -8,8 +8,9 @@ template.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +24,18 @@ from sim.hw.core import CoreKind
 from sim.hw.dram import pattern_efficiency, row_activations
 from sim.mapping.buffers import buffers
 from sim.mapping.describe import step_work
-from sim.mapping.fabric import Fabric
+from sim.mapping.fabric import Fabric, Level
 from sim.mapping.loops import Fills, Loops
+from sim.mapping.regions import Regions, regions
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch
-from sim.mapping.template import Claim, Read, Round, Template
-from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT, Kind, ticks
+from sim.mapping.template import Claim, Lookups, Read, Round, Template
+from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT, RESULT, Kind, Policy, ticks
 
 Int64 = npt.NDArray[np.int64]
+Transfers = Callable[[Level], tuple[Int64, Int64]]
+"""(path, latency) of some transfers, by where in memory their bytes lie."""
 
 LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
 """Order of the phases of an iteration; the rounds of a split sum lie between COMPUTE and DRAIN."""
@@ -41,7 +45,8 @@ LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
 class Emitter:
     """Emits the tasks of one step, under the names of `Template`; ids are those of the batch until the end.
 
-    `row_activations` are the DRAM rows that they all open.
+    `policies` says how the transfers of operands (RESULT: of the result) treat the cache; those of others need not look
+    into it. `row_activations` are the DRAM rows that they all open.
     """
 
     chip: Chip
@@ -49,6 +54,7 @@ class Emitter:
     step: Step
     kind: CoreKind
     loops: Loops
+    policies: Mapping[int, Policy] = field(default_factory=dict)
     batch: Batch = field(default_factory=Batch)
     paths: dict[tuple[object, ...], int] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
@@ -62,6 +68,7 @@ class Emitter:
     loads: dict[int, tuple[Int64, Fills]] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     row_activations: float = 0.0
+    lookups: list[Lookups] = field(default_factory=list)
 
     def run(self) -> Template:
         self.slots = {buffer.name: buffer.slots for buffer in buffers(self.step)}
@@ -115,6 +122,7 @@ class Emitter:
             ),
             results=self.loops.boxes(self.step.nest.out, self.owners, self.loops.result_last),
             work=step_work(self.step, self.loops, self.kind, self.row_activations),
+            lookups=tuple(replace(found, tasks=place[found.tasks]) for found in self.lookups),
         )
 
     def ask(self, *asked: object) -> tuple[int, int]:
@@ -221,8 +229,10 @@ class Emitter:
         name = f"in{index}"
         leaders = fills.members[:, 0]
         start, stop = self.loops.boxes(operand, leaders, fills.first)
-        nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[operand.tensor.dtype] // 8))
-        queue, path, latency = self._load_paths(index, operand, fills, stop - start)
+        where = regions(operand, start, stop) if index in self.policies else None
+        nbytes = _bytes(operand, stop - start) if where is None else where.size_bytes
+        queue, transfers = self._load_paths(index, operand, fills, stop - start)
+        path, latency = transfers(self._missing(index, "fill"))
         self._open_rows(operand, stop - start, nbytes)
         tasks = self.batch.add(
             Kind.LOAD,
@@ -235,6 +245,8 @@ class Emitter:
             nbytes=nbytes,
             path=path,
         )
+        if where is not None:
+            self._look_up(index, tasks, where, transfers, dram_weight(self.chip, operand, stop - start))
         self.loads[index] = (tasks, fills)
         consumers = self._consumers(operand)
         slots = self.slots[name]
@@ -254,18 +266,34 @@ class Emitter:
 
     def _load_paths(
         self, index: int, operand: Operand, fills: Fills, extents: Int64
-    ) -> tuple[Int64, Int64, Int64]:
-        """(queue, path, latency) of every load [groups, fills]; loads take the DMA channels in turn, tiles that
-        several cores need come as multicasts from a memory port."""
+    ) -> tuple[Int64, Transfers]:
+        """Queue of every load [groups, fills], and a function that gives (path, latency) of each for a level of memory;
+        loads take the DMA channels in turn, tiles that several cores need come as multicasts from a memory port."""
         weight = dram_weight(self.chip, operand, extents)
         channel = (np.arange(weight.shape[1]) + index) % self.kind.dma.channels
         groups = [tuple(self.loops.cores[members].tolist()) for members in fills.members]
         if fills.members.shape[1] > 1:
             ports = [self.fabric.queue("port", self.fabric.multicast_port(cores)) for cores in groups]
             queue = np.broadcast_to(np.array(ports, np.int64)[:, None], weight.shape)
-            return queue, *self._transfers("multicast", groups, channel, weight)
+            return queue, partial(self._transfers, "multicast", groups, channel, weight)
         alone = [cores[0] for cores in groups]
-        return self._queues("load", alone, channel), *self._transfers("load", alone, channel, weight)
+        return self._queues("load", alone, channel), partial(self._transfers, "load", alone, channel, weight)
+
+    def _missing(self, operand: int, through: Level) -> Level:
+        """Where the bytes of a transfer go that the cache does not have: `through` it, if they are let in."""
+        return "dram" if self.policies.get(operand, Policy.BYPASS) == Policy.BYPASS else through
+
+    def _look_up(
+        self, operand: int, tasks: Int64, where: Regions, transfers: Transfers, weight: Int64
+    ) -> None:
+        """Note that transfers look into the cache, and the ways of what is there and of lines that come and go."""
+        hit_path, hit_dur = transfers("cache")
+        kinds, which = np.unique(weight, return_inverse=True)
+        rest = np.array([self.ask("write_back", heavy)[0] for heavy in kinds.tolist()], np.int64)
+        rest_path = rest[which.reshape(weight.shape)]
+        self.lookups.append(
+            Lookups(operand, self.policies[operand], tasks, where, hit_path, hit_dur, rest_path)
+        )
 
     def _queues(self, unit: str, cores: Sequence[int], channel: Int64) -> Int64:
         """DMA queues [cores, tasks] for these channels [tasks]."""
@@ -275,7 +303,7 @@ class Emitter:
         ]
 
     def _transfers(
-        self, way: str, ends: Sequence[object], channel: Int64, weight: Int64
+        self, way: str, ends: Sequence[object], channel: Int64, weight: Int64, level: Level
     ) -> tuple[Int64, Int64]:
         """(path, latency) of every transfer [ends, tasks] on these channels [tasks] with these DRAM weights."""
         keys = weight * self.kind.dma.channels + channel
@@ -283,7 +311,7 @@ class Emitter:
         for row, end in enumerate(ends):
             kinds, which = np.unique(keys[row], return_inverse=True)
             asked = [
-                self.ask(way, end, turn, heavy)
+                self.ask(way, end, turn, heavy, level)
                 for heavy, turn in (divmod(key, self.kind.dma.channels) for key in kinds.tolist())
             ]
             path[row], latency[row] = np.array(asked, np.int64)[which].T
@@ -306,11 +334,14 @@ class Emitter:
         loops, nest = self.loops, self.step.nest
         start, stop = loops.boxes(nest.out, self.owners, loops.result_last)
         weight = dram_weight(self.chip, nest.out, stop - start, store=True)
-        nbytes = np.maximum(1, -(-(stop - start).prod(axis=-1) * DTYPE_BITS[nest.out.tensor.dtype] // 8))
+        where = regions(nest.out, start, stop) if RESULT in self.policies else None
+        nbytes = _bytes(nest.out, stop - start) if where is None else where.size_bytes
         self._open_rows(nest.out, stop - start, nbytes)
         channel = np.arange(weight.shape[1]) % self.kind.dma.channels
         cores = loops.cores[self.owners].tolist()
-        path, latency = self._transfers("store", cores, channel, weight)
+        transfers = partial(self._transfers, "store", cores, channel, weight)
+        # What is written goes into the cache, whether its line was there or not.
+        path, latency = transfers(self._missing(RESULT, "cache"))
         stores = self.batch.add(
             Kind.STORE,
             STORE,
@@ -322,6 +353,8 @@ class Emitter:
             nbytes=nbytes,
             path=path,
         )
+        if where is not None:
+            self._look_up(RESULT, stores, where, transfers, weight)
         self.batch.edge(stores, drains)
         if not self.step.keep:
             slots = self.slots["out"]
@@ -337,6 +370,12 @@ class Emitter:
         """Count the DRAM rows that boxes with these extents open."""
         run, span = operand.run_bytes(extents), operand.span_bytes(extents)
         self.row_activations += float(row_activations(self.chip.dram, run, nbytes, span).sum())
+
+
+def _bytes(operand: Operand, extents: Int64) -> Int64:
+    """Bytes of boxes with these extents [..., rank], at least 1."""
+    bits = DTYPE_BITS[operand.tensor.dtype]
+    return np.asarray(np.maximum(1, -(-extents.prod(axis=-1) * bits // 8)), np.int64)
 
 
 def load_reads(nest: Nest, index: int) -> tuple[int, ...]:

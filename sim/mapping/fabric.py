@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from sim.hw.noc import Network
 from sim.program import PAYLOAD_WEIGHT, Int32, Link, Queue, link_capacity
 
 LINK_KINDS = ("dram", "host", "cache", "port")
+
+Level = Literal["dram", "cache", "fill"]
+"""Where the bytes of a transfer lie: in DRAM, in the cache, or in DRAM and on their way through the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,38 +94,46 @@ class Fabric:
         found = self._paths.get(asked)
         if found is None:
             ways: Mapping[str, Callable[..., Path]] = {
-                "load": self.load, "store": self.store, "multicast": self.multicast, "send": self.send
+                "load": self.load, "store": self.store, "multicast": self.multicast, "send": self.send,
+                "write_back": self.write_back,
             }  # fmt: skip
             found = ways[asked[0]](*asked[1:])
         return found
 
-    def load(self, core: int, channel: int, weight: int) -> Path:
-        """DRAM to a core's scratchpad through its nearest memory port."""
-        key = ("load", core, channel, weight)
+    def load(self, core: int, channel: int, weight: int, level: Level = "dram") -> Path:
+        """Memory to a core's scratchpad through its nearest memory port."""
+        key = ("load", core, channel, weight, level)
         if key not in self._paths:
             route = self.network.memory_read_route(self.node(core))
-            links = (self._end("dram"), *route.links, self._dma_links[core, channel])
+            links = (*self._memory(level), *route.links, self._dma_links[core, channel])
             self._paths[key] = self._path(
-                links, weight, route.hops, self._setup(core) + self.chip.dram.latency_ps
+                links, weight, route.hops, self._setup(core) + self._access_ps(level)
             )
         return self._paths[key]
 
-    def store(self, core: int, channel: int, weight: int) -> Path:
-        """A core's scratchpad to DRAM. Writes are posted: they do not wait for the device."""
-        key = ("store", core, channel, weight)
+    def store(self, core: int, channel: int, weight: int, level: Level = "dram") -> Path:
+        """A core's scratchpad to memory. Writes are posted: they do not wait for the device."""
+        key = ("store", core, channel, weight, level)
         if key not in self._paths:
             route = self.network.memory_write_route(self.node(core))
-            links = (self._end("dram"), self._dma_links[core, channel], *route.links)
+            links = (*self._memory(level), self._dma_links[core, channel], *route.links)
             self._paths[key] = self._path(links, weight, route.hops, self._setup(core))
+        return self._paths[key]
+
+    def write_back(self, weight: int) -> Path:
+        """Between the cache and the DRAM behind it: lines evicted, and the rest of lines filled for a part."""
+        key = ("write_back", weight)
+        if key not in self._paths:
+            self._paths[key] = self._path(self._memory("fill"), weight, 0, 0)
         return self._paths[key]
 
     def multicast_port(self, cores: Sequence[int]) -> int:
         """Memory port that serves a group of cores: the nearest of its first."""
         return self.network.nearest_port(self.node(cores[0]))
 
-    def multicast(self, cores: tuple[int, ...], channel: int, weight: int) -> Path:
-        """DRAM to several scratchpads: read once, every link of the tree crossed once."""
-        key = ("multicast", cores, channel, weight)
+    def multicast(self, cores: tuple[int, ...], channel: int, weight: int, level: Level = "dram") -> Path:
+        """Memory to several scratchpads: read once, every link of the tree crossed once."""
+        key = ("multicast", cores, channel, weight, level)
         if key not in self._paths:
             port = self.multicast_port(cores)
             start = self.chip.interconnect.memory_ports[port]
@@ -131,10 +142,10 @@ class Fabric:
             receivers = tuple(
                 self._dma_links[core, channel % self.chip.kind_of_core(core).dma.channels] for core in cores
             )
-            links = (self._end("dram"), self.network.port_link(port), *tree, *receivers)
+            links = (*self._memory(level), self.network.port_link(port), *tree, *receivers)
             crossed = 1 if self.chip.interconnect.topology == "crossbar" else len(tree)
             farthest = max(self.network.route(start, node).hops for node in nodes)
-            latency = self._setup(cores[0]) + self.chip.dram.latency_ps
+            latency = self._setup(cores[0]) + self._access_ps(level)
             self._paths[key] = self._path(links, weight, crossed, latency, farthest)
         return self._paths[key]
 
@@ -152,14 +163,14 @@ class Fabric:
             self._paths[key] = self._path(links, 0, route.hops, self._setup(source))
         return self._paths[key]
 
-    def host(self, inward: bool) -> Path:
-        """Host to DRAM or back, through the host's node and its nearest memory port."""
-        key = ("host", inward)
+    def host(self, inward: bool, level: Level = "dram") -> Path:
+        """Host to memory or back, through the host's node and its nearest memory port."""
+        key = ("host", inward, level)
         if key not in self._paths:
             assert self.chip.host is not None
             node = self.chip.interconnect.host_port
             route = self.network.memory_write_route(node) if inward else self.network.memory_read_route(node)
-            ends = (self._end("dram"), self._end("host"))
+            ends = (*self._memory(level), self._end("host"))
             self._paths[key] = self._path(
                 (*ends, *route.links), PAYLOAD_WEIGHT, route.hops, self.chip.host.latency_ps
             )
@@ -175,6 +186,16 @@ class Fabric:
 
     def _end(self, name: str) -> int:
         return self.network.link_id(name)
+
+    def _memory(self, level: Level) -> tuple[int, ...]:
+        """Links of the memory side of a route; the DRAM's, which has the weight, is the first."""
+        names = {"dram": ("dram",), "cache": ("cache",), "fill": ("dram", "cache")}[level]
+        return tuple(self._end(name) for name in names)
+
+    def _access_ps(self, level: Level) -> int:
+        """Latency of a read: of the cache, of the DRAM, or of both where the cache was looked into first."""
+        cache_ps = self.chip.cache.latency_ps if self.chip.cache is not None and level != "dram" else 0
+        return cache_ps + (0 if level == "cache" else self.chip.dram.latency_ps)
 
     def _setup(self, core: int) -> int:
         return self.chip.kind_of_core(core).dma.setup_latency_ps

@@ -14,6 +14,10 @@ from sim.mapping.buffers import buffers
 from sim.mapping.residency import Residency
 from sim.mapping.step import Step
 
+PAGE_BYTES = 4096
+"""Where there is a cache, tensors in DRAM start at multiples of this: they share no line, and lines that always come
+and go together can be simulated as one (sim/hw/tags.py)."""
+
 
 def scratchpad_layouts(
     chip: Chip, steps: Sequence[Step], residency: Residency
@@ -42,30 +46,47 @@ def scratchpad_layouts(
 
 
 def dram_layout(
-    graph: Graph, chip: Chip, steps: Sequence[Step], roots: Mapping[str, str], *, reuse: bool, copies: int
+    graph: Graph,
+    chip: Chip,
+    steps: Sequence[Step],
+    roots: Mapping[str, str],
+    *,
+    reuse: bool,
+    copies: int,
+    together: Sequence[tuple[str, str, int, int]] = (),
+    block_starts: frozenset[str] = frozenset(),
 ) -> tuple[Layout, dict[str, int]]:
     """Weights, inputs and states for good, results from their first write to their last read; the second value
     is the last step that reads each of the latter.
 
     Without `reuse` every result has memory of its own: in a pipeline, the first stage would otherwise wait until the
     last one is done with what lies at the same address. Back-to-back inputs take turns at two `copies` of inputs and
-    results.
+    results. `together` lists pairs of results that both keep their memory from one step to another, as the repeats of a
+    block take turns at them. `block_starts` are the first weights or states of each repeat of a block: they start at
+    multiples of the cache's sets, so that every repeat falls into the same ones.
 
     Raises DoesNotFit.
     """
     last = len(steps)
+
+    def padded(size_bytes: int) -> int:
+        return aligned(size_bytes) if chip.cache is None else -(-size_bytes // PAGE_BYTES) * PAGE_BYTES
+
     address: dict[str, int] = {}
     base = 0
     for name, tensor in graph.tensors.items():
         if tensor.role != "activation":
+            if chip.cache is not None and name in block_starts:
+                all_sets = chip.cache.sets * chip.cache.line_bytes
+                base = -(-base // all_sets) * all_sets
             address[name] = base
-            base += aligned(tensor.size_bytes)
+            base += padded(tensor.size_bytes)
     spans: dict[str, Span] = {}
     for position, step in enumerate(steps):
         root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
         if step.store and root not in address:
             first = spans[root].first if root in spans else position
-            spans[root] = Span(root, graph.tensors[root].size_bytes, first, position)
+            spans[root] = Span(root, padded(graph.tensors[root].size_bytes), first, position)
         for operand, here in zip(step.nest.operands, step.resident, strict=True):
             read = roots.get(operand.tensor.name, operand.tensor.name)
             if not here and read in spans:
@@ -75,10 +96,14 @@ def dram_layout(
         if root in spans:
             spans[root] = replace(spans[root], last=last)
     passing = {name: span.last for name, span in spans.items()}
+    for one, other, first, until in together:
+        for name in {one, other} & spans.keys():
+            mine = spans[name]
+            spans[name] = replace(mine, first=min(mine.first, first), last=max(mine.last, until))
     if not reuse:
         spans = {name: replace(span, first=0, last=last) for name, span in spans.items()}
     layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
-    inputs = sum(aligned(graph.tensors[name].size_bytes) for name in graph.inputs)
+    inputs = sum(padded(graph.tensors[name].size_bytes) for name in graph.inputs)
     more = (copies - 1) * (inputs + layout.peak_bytes - base)
     if failed is not None or layout.peak_bytes + more > chip.dram.capacity_bytes:
         results = sum(span.size_bytes for span in spans.values())

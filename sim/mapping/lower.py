@@ -22,11 +22,13 @@ from sim.mapping.deal import loops_of
 from sim.mapping.describe import describe_step, host_row, view_row
 from sim.mapping.emit import Emitter
 from sim.mapping.fabric import Fabric
+from sim.mapping.probing import ProbeLog
+from sim.mapping.regions import Regions
 from sim.mapping.step import Plan, Step
 from sim.mapping.table import Table
 from sim.mapping.template import TEMPLATES, Claim, Read, Template
 from sim.mapping.written import Written
-from sim.program import Kind, OpRow, Program, Segment
+from sim.program import PAYLOAD_WEIGHT, RESULT, Kind, OpRow, Policy, Program, Segment, TagStore
 
 Int64 = npt.NDArray[np.int64]
 
@@ -54,11 +56,13 @@ class Lowering:
     readers: dict[str, list[Int64]] = field(default_factory=dict)
     unread: dict[str, Int64] = field(default_factory=dict)  # stores of a result that no load waits for yet
     log: AccessLog | None = None
+    probed: ProbeLog = field(init=False)
     position: int = 0
     parity: int = 0
 
     def __post_init__(self) -> None:
         cores = self.chip.core_count
+        self.probed = ProbeLog(self.plan)
         self.half = np.zeros(cores, np.int64)
         self.inherited: dict[str, Int64] = {}
         self.scratchpads = [Occupancy(cores) for _ in self.chip.cores]
@@ -228,12 +232,22 @@ class Lowering:
         """The step's tasks, from memory if an equal step was emitted before. What an emitter reads of a chip, a nest
         and a step is in the key, but for names."""
         fate = step.kind, step.cores, step.resident, step.keep, step.store
-        key = (self.chip, step.signature, step.nest.macs, step.tiling, fate)
+        policies = self._policies(step)
+        key = (self.chip, step.signature, step.nest.macs, step.tiling, fate, tuple(policies.items()))
         found = TEMPLATES.get(key)
         if found is None:
-            found = Emitter(self.chip, self.fabric, step, self.chip.cores[step.kind], loops_of(step)).run()
+            kind = self.chip.cores[step.kind]
+            found = Emitter(self.chip, self.fabric, step, kind, loops_of(step), policies).run()
             TEMPLATES[key] = found
         return found
+
+    def _policies(self, step: Step) -> dict[int, Policy]:
+        """How the transfers of operands (RESULT: of the result) treat the cache, of those that look into it."""
+        if self.plan.caching is None:
+            return {}
+        operands = {RESULT: step.nest.out, **dict(enumerate(step.nest.operands))}
+        found = {n: self.plan.caching.policy.get(self.plan.root(o.tensor.name)) for n, o in operands.items()}
+        return {n: p for n, p in found.items() if p is not None and not operands[n].gathered}
 
     def _place(self, step: Step, template: Template) -> Int64:
         """Set a template into its surroundings and append it to the table: the final id of every task."""
@@ -250,7 +264,9 @@ class Lowering:
         if template.first_stores is not None:
             self._before_dram_write(step, template.first_stores)
         launch = self._launch()
-        final = self.table.add(*template.columns, template.routes(self.fabric), len(self.rows))
+        routes = template.route_rows(self.fabric)
+        final = self.table.add(*template.columns, routes[template.path], len(self.rows))
+        self.probed.step(step, template, final, routes, self.parity)
         if launch is not None:
             # What follows in a queue waits for its first task.
             first = np.unique(template.columns[1], return_index=True)[1]
@@ -328,6 +344,7 @@ class Lowering:
         for name in self.plan.graph.inputs:
             tensor = self.plan.graph.tensors[name]
             final = self._host_transfer(Kind.LOAD, 0, tensor.size_bytes)
+            self._host_lookup(final, name, True)
             users = self.drams[self.parity].claim(*self._in_dram(name))
             self.table.after(final, np.unique(users[users >= 0]))
             self.unread[name], self.readers[name] = final, []
@@ -345,6 +362,7 @@ class Lowering:
             if writers is None:
                 continue
             final = self._host_transfer(Kind.STORE, 1, self.plan.graph.tensors[name].size_bytes)
+            self._host_lookup(final, name, False)
             self.table.after(final, writers.store)
             self.rows.append(host_row(self.plan.graph, name, "out", number))
             if self.log is not None:
@@ -362,8 +380,20 @@ class Lowering:
         queue = self.fabric.queue("host", direction)
         return self.table.add(kind, queue, 1, path.latency_ps, nbytes, path.row, len(self.rows))
 
-    def segment(self, name: str) -> Segment:
-        """Everything lowered so far as one segment."""
+    def _host_lookup(self, task: Int64, name: str, write: bool) -> None:
+        """A transfer with the host looks for lines that were left in the cache, but brings none there."""
+        caching = self.plan.caching
+        if caching is None or self.plan.root(name) not in caching.policy:
+            return
+        one = np.ones((1, 1), np.int64)
+        size = np.array([self.plan.graph.tensors[name].size_bytes], np.int64)
+        where = Regions(np.zeros(1, np.int64), size, one, 0 * one)
+        hit = self.fabric.host(write, "cache")
+        ways = (hit.row, hit.latency_ps, self.fabric.write_back(PAYLOAD_WEIGHT).row)
+        self.probed.add(task, name, write, Policy.BYPASS, where, ways, self.parity)
+
+    def segment(self, name: str, number: int) -> Segment:
+        """Everything lowered so far as segment `number`."""
         (kind, queue, hold, dur, nbytes, route, op), pointers, before = self.table.arrays()
         return Segment(
             name,
@@ -379,6 +409,7 @@ class Lowering:
             op.astype(np.int32),
             tuple(self.rows),
             self.log.columns(len(kind), len(self.rows)) if self.log is not None else None,
+            self.probed.probes(number, self.plan.segments.repeats[number]),
         )
 
 
@@ -403,7 +434,7 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional
         steps = [(at, step) for at, step in enumerate(plan.steps) if plan.segments.of_op[step.op] == number]
         lowering = Lowering(plan, chip, fabric, log=AccessLog(plan) if functional else None)
         lowering.run(number, steps, inputs, from_host=number == 0, to_host=number == last)
-        found.append(lowering.segment(name))
+        found.append(lowering.segment(name, number))
     pointers, links, weights, hops = fabric.route_tables()
     program = Program(
         plan.graph.name,
@@ -415,9 +446,15 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional
         links,
         weights,
         hops,
+        cache=_tag_store(chip),
     )
     program.validate()
     return program
+
+
+def _tag_store(chip: Chip) -> TagStore | None:
+    cache = chip.cache
+    return None if cache is None else TagStore(cache.sets, cache.ways, cache.line_bytes)
 
 
 def count_tasks(plan: Plan) -> int:

@@ -84,7 +84,8 @@ def _chain(name: str, programs: Sequence[Program], counts: Sequence[int]) -> Pro
         replace(segment, name=f"{one.name}: {segment.name}") for one in programs for segment in one.segments
     ]
     repeats = [repeat * count for one, count in zip(programs, counts, strict=True) for repeat in one.repeats]
-    return replace(last, name=name, segments=tuple(segments), repeats=tuple(repeats))
+    passes = tuple((len(one.segments), count) for one, count in zip(programs, counts, strict=True))
+    return replace(last, name=name, segments=tuple(segments), repeats=tuple(repeats), passes=passes)
 
 
 def _assignment(

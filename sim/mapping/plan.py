@@ -17,6 +17,7 @@ from sim.graph.nest import Nest, Operand, channels_last, nests
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_tensors, taking_turns
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.fabric import Fabric
 from sim.mapping.layout import dram_layout, scratchpad_layouts
@@ -68,10 +69,19 @@ def make_plan(
                 for root, result in planner.residency.results.items()
                 if result.until >= 0
             }
+            blocks = repeated_tensors(graph, segments, planner.roots) if chip.cache else Blocks()
             dram, last_read = dram_layout(
-                graph, chip, steps, planner.roots, reuse=not assignment.stages, copies=min(inputs, 2)
+                graph,
+                chip,
+                steps,
+                planner.roots,
+                reuse=not assignment.stages,
+                copies=min(inputs, 2),
+                together=taking_turns(blocks, segments, steps, planner.roots),
+                block_starts=block_starts(graph, blocks),
             )
-            return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments)
+            caching = plan_caching(graph, chip, steps, planner.roots, dram, blocks)
+            return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments, caching)
         crowding = [span for span in spans if span.last > span.first]
         if not crowding:
             break

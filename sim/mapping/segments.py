@@ -32,7 +32,7 @@ def find_segments(graph: Graph, *, unroll: bool = False) -> Segments:
     names: list[str] = []
     repeats: list[int] = []
     before: object = None
-    for block, first, last in _runs(graph):
+    for block, first, last in runs_of_blocks(graph):
         shape = block_signature(graph, first, last) if block >= 0 else None
         if shape is not None and shape == before and not unroll:
             repeats[-1] += 1
@@ -45,7 +45,7 @@ def find_segments(graph: Graph, *, unroll: bool = False) -> Segments:
     return Segments(tuple(of_op), tuple(names), tuple(repeats))
 
 
-def _runs(graph: Graph) -> Iterator[tuple[int, int, int]]:
+def runs_of_blocks(graph: Graph) -> Iterator[tuple[int, int, int]]:
     """(block, first operator, one past the last) of each run of operators of one block."""
     first = 0
     for index in range(1, len(graph.ops) + 1):

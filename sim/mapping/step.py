@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
 from sim.mapping.allocate import Layout
 from sim.mapping.search import Tiling
 from sim.mapping.segments import Segments
+
+if TYPE_CHECKING:
+    from sim.mapping.caching import Caching
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class KeptResult:
 class Plan:
     """The mapping as a value: steps in program order, the results kept in scratchpads, the scratchpad layout of
     each core kind, the DRAM layout with the last step that reads each result from there, and for every tensor
-    that is a view or an update in place the tensor whose memory it is (`roots`)."""
+    that is a view or an update in place the tensor whose memory it is (`roots`); what goes through the cache, if the
+    chip has one."""
 
     graph: Graph
     steps: tuple[Step, ...]
@@ -53,7 +58,14 @@ class Plan:
     dram: Layout
     last_read: Mapping[str, int]
     segments: Segments
+    caching: Caching | None = None
 
     def root(self, name: str) -> str:
         """The tensor whose memory `name` is."""
         return self.roots.get(name, name)
+
+    def dram_address(self, root: str, copy: int) -> int:
+        """Where a tensor lies; back-to-back inputs take turns at two copies of inputs and results."""
+        own = self.graph.tensors[root].role in ("input", "activation")
+        where = self.caching.address(root) if self.caching is not None else self.dram.address_bytes[root]
+        return where + (copy * self.dram.peak_bytes if own else 0)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.memo import Recent
+from sim.mapping.regions import Regions
+from sim.program import Policy
 
 Int64 = npt.NDArray[np.int64]
 
@@ -43,6 +45,21 @@ class Read:
     start: Int64
     stop: Int64
     positions: Int64 | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """`tasks` [any] look into the cache for regions of an operand of the nest (RESULT: its result), by their offset in
+    the tensor. `hit_path` and `rest_path` are rows of the template's paths: the way of what is there, and the way
+    between cache and DRAM; `hit_dur` the head latency of the former."""
+
+    operand: int
+    policy: Policy
+    tasks: Int64
+    where: Regions
+    hit_path: Int64
+    hit_dur: Int64
+    rest_path: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +96,8 @@ class Template:
     channel; `starts` [cores, 1 or 2], the first products of each part of the accumulator (used as `halves` parts in
     turn), and `empties`, the last tasks that emptied it, None on the vector unit; `users`, the last tasks [cores,
     any] that touch each buffer; `loads`, the tasks [groups, fills] of every operand not read in place; `rounds`,
-    those of a split sum. `results` are the boxes [owners, result tiles, rank] of the result.
+    those of a split sum; `lookups`, the transfers that look into the cache. `results` are the boxes [owners, result
+    tiles, rank] of the result.
     """
 
     loops: Loops
@@ -102,6 +120,7 @@ class Template:
     rounds: tuple[Round, ...]
     results: tuple[Int64, Int64]
     work: Work
+    lookups: tuple[Lookups, ...] = ()
 
     @property
     def tasks(self) -> int:
@@ -113,12 +132,14 @@ class Template:
         boxes = [array for read in self.reads for array in (read.tasks, read.start, read.stop)]
         computing = (self.main, self.drain, *self.results)
         loops = (*self.loops.low, *self.loops.high)
-        return sum(a.nbytes for a in (*self.columns, self.path, *self.edges, *boxes, *computing, *loops))
+        looked_up = [a for found in self.lookups for a in (found.where.count, found.where.pitch_bytes)]
+        looked_up += [found.where.offset_bytes for found in self.lookups] * 6
+        every = (*self.columns, self.path, *self.edges, *boxes, *computing, *loops, *looked_up)
+        return sum(a.nbytes for a in every)
 
-    def routes(self, fabric: Fabric) -> Int64:
-        """Route row of every task in the tables of `fabric`."""
-        rows = [fabric.path(asked).row for asked in self.paths]
-        return np.array([*rows, -1], np.int64)[self.path]
+    def route_rows(self, fabric: Fabric) -> Int64:
+        """Row in the tables of `fabric` of every path asked for; -1 behind them, for tasks without a path."""
+        return np.array([*(fabric.path(asked).row for asked in self.paths), -1], np.int64)
 
 
 TEMPLATES: Recent[object, Template] = Recent(TEMPLATE_BYTES, lambda template: template.size_bytes)

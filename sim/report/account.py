@@ -3,14 +3,17 @@ tables."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sim.cost.caching import probed_in_order
 from sim.cost.energy import COMPONENTS, IDLE, idle_power_w, operator_energy
+from sim.cost.repeats import Run, unfold
 from sim.cost.traffic import Traffic, operator_traffic
-from sim.cost.transfers import Float64, LinkWork, Routes, link_work, program_routes
+from sim.cost.transfers import Float64, LinkWork, Routes, by_slower_way, link_work, program_routes
 from sim.errors import InvariantViolation
 from sim.graph.graph import Graph, Passes
 from sim.hw.area import chip_area
@@ -25,7 +28,7 @@ from sim.report.critical_path import Pieces, critical_path
 from sim.report.invariants import check, check_energy, check_macs
 from sim.report.roofline import Bound, Floors, network_bound, segment_floors
 from sim.report.stalls import OperatorTime, Overlap, operator_time, queue_stalls, segment_overlap
-from sim.timeline import SegmentTimeline, Timeline
+from sim.timeline import Probed, SegmentTimeline, Timeline
 from sim.units import PS_PER_S
 
 
@@ -57,18 +60,22 @@ class SegmentAccount:
     energy_j: dict[str, Float64]
     idle_j: dict[str, Float64]
     observed: Observed | None
+    probed: Probed | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A whole run. `input_ends` are the ticks at which the back-to-back inputs finish, ascending;
-    `closed_form_ps` is the latency of one input by the closed form; `area_mm2`, `cost_usd` (None
+    """A whole run; segments of the program that took several courses are there once for each (`segment_of`).
+    `input_ends` are the ticks at which the back-to-back inputs finish, ascending; `drained_ps` is when the last
+    write-back ends; `closed_form_ps` is the latency of one input by the closed form; `area_mm2`, `cost_usd` (None
     where no die fits on a wafer) and `idle_w`, what flows all the time, are by component."""
 
     program: Program
     chip: Chip
     segments: tuple[SegmentAccount, ...]
+    segment_of: tuple[int, ...]
     latency_ps: int
+    drained_ps: int
     input_ends: tuple[int, ...]
     closed_form_ps: int
     area_mm2: Mapping[str, float]
@@ -102,8 +109,15 @@ def account(
     Raises InvariantViolation where a law is broken, InputError where the technology lacks a cost.
     """
     routes = program_routes(program)
-    floors = [segment_floors(program, segment, chip) for segment in program.segments]
-    bound = network_bound(floors, program.segments, program.repeats)
+    runs = _runs(program, timeline)
+    segment_of = tuple(number for number, _, _ in runs)
+    program = unfold(program, segment_of, tuple(count for _, count, _ in runs))
+    probed = [found for _, _, found in runs]
+    floors = [
+        segment_floors(program, s, chip, found) for s, found in zip(program.segments, probed, strict=True)
+    ]
+    after_s = math.inf if timeline is None else (timeline.drained_ps - timeline.latency_ps) / PS_PER_S
+    bound = network_bound(floors, program.segments, program.repeats, after_s=after_s)
     ticks = [operator_ticks(program, s, f, routes) for s, f in zip(program.segments, floors, strict=True)]
     ends = closed_form_ends = input_ends(program, ticks, bound)
     observed: list[Observed | None] = [None] * len(program.segments)
@@ -121,26 +135,29 @@ def account(
     idle_w = idle_power_w(chip, technology)
     segments = []
     for row, segment in enumerate(program.segments):
-        traffic = operator_traffic(program, segment, routes)
+        traffic = operator_traffic(program, segment, routes, probed[row])
         elapsed_s = latency_ps / PS_PER_S * ticks[row] / worked
         segments.append(
             SegmentAccount(
                 segment=segment,
                 repeats=program.repeats[row],
                 traffic=traffic,
-                links=link_work(program, segment),
+                links=link_work(program, segment, probed[row]),
                 floors=floors[row],
                 ticks=ticks[row],
                 energy_j=operator_energy(program, segment, traffic, chip, technology, elapsed_s),
                 idle_j={name: idle_w[name] * elapsed_s for name in IDLE},
                 observed=observed[row],
+                probed=probed[row],
             )
         )
     done = Account(
         program=program,
         chip=chip,
         segments=tuple(segments),
+        segment_of=segment_of,
         latency_ps=latency_ps,
+        drained_ps=latency_ps if timeline is None else timeline.drained_ps,
         input_ends=ends,
         closed_form_ps=closed_form_ends[0],
         area_mm2=chip_area(chip, technology),
@@ -150,6 +167,16 @@ def account(
     )
     _check_energy_of(done)
     return done
+
+
+def _runs(program: Program, timeline: Timeline | None) -> list[Run[Probed | None]]:
+    """The runs of the program's segments, and what each found in the cache: as observed, or in program order."""
+    if timeline is None:
+        return probed_in_order(program)
+    if len(timeline.segments) < len(program.segments):
+        raise InvariantViolation("the timeline has other segments than the program")
+    found = [times.probed for times in timeline.segments]
+    return list(zip(timeline.segment_of, timeline.repeats, found, strict=True))
 
 
 def _check_energy_of(done: Account) -> None:
@@ -164,6 +191,7 @@ def _observe(
     """Why the run took its time, by segment; `starts` says why each task started when it did."""
     found = []
     for segment, times, why in zip(program.segments, timeline.segments, starts, strict=True):
+        segment = by_slower_way(segment, times.probed, routes)
         limiting = limiting_links(program, segment, times)
         found.append(
             Observed(
@@ -190,8 +218,8 @@ def _observed_ends(program: Program, timeline: Timeline) -> Iterator[int]:
     for segment, times, repeats in zip(program.segments, timeline.segments, program.repeats, strict=True):
         input_of_op = np.array([op.input_index for op in segment.ops], np.int64)
         input_of_task = input_of_op[segment.op]
-        offset += times.end * (repeats - 1)
+        offset += times.length * (repeats - 1)
         for index in np.unique(input_of_task).tolist():
             ends[index] = offset + int(times.finish[input_of_task == index].max())
-        offset += times.end
+        offset += times.length
     yield from sorted(ends.values())

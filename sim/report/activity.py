@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.traffic import dram_directions
-from sim.cost.transfers import LINK_KINDS, Bool, Float64, Routes, is_transfer, program_routes, ranges
+from sim.cost.transfers import LINK_KINDS, Bool, Float64, Routes, program_routes, ranges, segment_moves
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Int64, Program, Segment
 from sim.report.account import Account
 from sim.report.stalls import COMPUTE_UNITS
@@ -79,7 +79,7 @@ def activity(account: Account, slices: int = SLICES) -> Table:
     done: dict[str, Float64] = {}
     offset = 0
     for seen, s in account.observed:
-        end = seen.times.end
+        end = seen.times.length
         at = np.clip(edges - offset, 0.0, float(end * s.repeats))
         whole = np.minimum(at // end, s.repeats - 1)
         for name, flow in _flows(program, s.segment, seen.times, routes):
@@ -106,16 +106,17 @@ def _flows(
             held = segment.hold[mine]
             start = times.start[mine]
             yield f"{name}_utilization", _Flow(start, start + held, held / PS_PER_S / count)
-    moves = is_transfer(segment)
-    route, nbytes = segment.route[moves], segment.nbytes[moves]
-    begin, end = (times.start + segment.dur)[moves], times.finish[moves]
+    moves = segment_moves(segment, times.probed)
+    route, nbytes = moves.route, moves.nbytes
+    # When a background flow ended is not recorded: as if it went on beside its transfer.
+    begin, end = times.start[moves.task] + moves.dur, times.finish[moves.task]
     # A payload can end within its last tick: it still flows for one.
     begin = np.minimum(begin, end - 1)
     for name, weight in _link_weights(program).items():
         yield f"{name}_utilization", _Flow(begin, end, nbytes * weight[route])
     hops = routes.hops[route]
     on_dram, on_host = routes.crossings["dram"][route] > 0, routes.crossings["host"][route] > 0
-    reads, writes = dram_directions(segment.kind[moves], on_dram, on_host)
+    reads, writes = dram_directions(moves.kind, on_dram, on_host)
     for name, counted in zip(BANDWIDTHS, (reads, writes, hops > 0, on_host), strict=True):
         yield f"{name}_bytes_per_s", _Flow(begin[counted], end[counted], nbytes[counted].astype(np.float64))
 
@@ -181,7 +182,7 @@ def timeline(account: Account, most: int = MOST_SPANS) -> Table:
     names: list[str] = []
     offset, moved = 0, np.array([0, 0, 1, 1, 0], np.int64)  # columns that count from the start of the run
     for seen, s in account.observed:
-        end = seen.times.end
+        end = seen.times.length
         slices = max(1, round(end / slice_ps))
         spans = _spans(program, s.segment, seen.times, slices)
         spans[:, 1] += len(names)

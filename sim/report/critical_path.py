@@ -12,16 +12,16 @@ from sim.program import Int64, Program, Segment
 from sim.report.causes import Cause, Starts
 from sim.timeline import SegmentTimeline
 
-COMPUTE, LATENCY, BANDWIDTH, CONTENTION, RELEASE = range(5)
-CAUSES = ("compute", "latency", "bandwidth", "contention", "release")
+COMPUTE, LATENCY, BANDWIDTH, CONTENTION, RELEASE, WRITE_BACK = range(6)
+CAUSES = ("compute", "latency", "bandwidth", "contention", "release", "write_back")
 """Why a piece takes its time: a unit computes; a transfer's head is under way; its payload crosses its
 slowest link at the full speed of that link; it has to share links with others; a task is not released
-yet."""
+yet; after the last task of a segment the cache writes lines back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Pieces of one segment's critical path, first to last; `duration` (ticks) adds up to the segment's end.
+    """Pieces of one segment's critical path, first to last; `duration` (ticks) adds up to the segment's length.
 
     `resource` is a queue number, or number of queues + link number. `cause` indexes CAUSES.
     """
@@ -57,12 +57,15 @@ def critical_path(
     own = queues + routes.bottleneck[np.maximum(segment.route[task], 0)] if len(routes.rate) else queue
     first = np.zeros(len(task), np.int64)
     first[0] = released
+    tail = np.zeros(len(task), np.int64)
+    tail[-1] = times.tail
     columns = (
         (RELEASE, queue, first),
         (LATENCY, queue, latency),
         (BANDWIDTH, own, alone),
         (CONTENTION, queues + limiting[task], np.where(moved, length - latency - alone, 0)),
         (COMPUTE, queue, np.where(moved, 0, length)),
+        (WRITE_BACK, np.full(len(task), queues + _dram_link(program)), tail),
     )
     duration = np.stack([d for _, _, d in columns], axis=1).ravel()
     keep = duration != 0
@@ -70,6 +73,11 @@ def critical_path(
     cause = np.tile([c for c, _, _ in columns], len(task))[keep]
     which = np.repeat(np.arange(len(task)), len(columns))[keep]
     return Pieces(task[which], op[which], resource, cause, duration[keep])
+
+
+def _dram_link(program: Program) -> int:
+    """Number of the DRAM's link, 0 where there is none."""
+    return next((number for number, link in enumerate(program.links) if link.kind == "dram"), 0)
 
 
 def _walk(times: SegmentTimeline, starts: Starts) -> tuple[Int64, Int64, int]:

@@ -8,11 +8,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.traffic import operator_traffic
-from sim.cost.transfers import Routes, is_transfer, link_work, program_routes, ticks_alone
+from sim.cost.transfers import (
+    Routes,
+    by_slower_way,
+    is_transfer,
+    link_work,
+    program_routes,
+    ticks_alone,
+)
 from sim.errors import InvariantViolation
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
-from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Program, Segment
+from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Kind, Policy, Program, Segment
 from sim.report.causes import Starts, explain, previous_in_queue
 from sim.report.roofline import array_seconds
 from sim.timeline import SegmentTimeline, Timeline
@@ -38,7 +45,8 @@ def check(
         if not len(times.start) == len(times.finish) == segment.tasks:
             raise InvariantViolation(f"segment {segment.name}: the timeline has other tasks than the program")
         _refuse((segment.op < 0) | (segment.op >= len(segment.ops)), "a task belongs to an operator")
-        _check_durations(segment, times, routes)
+        _check_probes(segment, times)
+        _check_durations(by_slower_way(segment, times.probed, routes), times, routes)
         starts.append(explain(program, segment, times))
         _check_queues(program, segment, times)
         _check_links(program, segment, times, routes)
@@ -77,6 +85,20 @@ def _check_routes(program: Program) -> None:
         raise InvariantViolation("a route crosses a link twice")
 
 
+def _check_probes(segment: Segment, times: SegmentTimeline) -> None:
+    """What was asked of the cache is found there or not; no more is written back than was ever written."""
+    probes, found = segment.probes, times.probed
+    if probes is None or found is None:
+        return
+    asked = segment.nbytes[probes.task]
+    _refuse(found.hit + found.miss != asked, "hits + misses = bytes asked of the cache", segment)
+    _refuse(
+        (probes.policy == Policy.BYPASS) & (found.rest + found.evicted > 0),
+        "a bypass evicts nothing",
+        segment,
+    )
+
+
 def _check_durations(segment: Segment, times: SegmentTimeline, routes: Routes) -> None:
     """Compute ends on time and in order; a transfer is never faster than alone on the chip."""
     moves, previous = is_transfer(segment), previous_in_queue(segment)
@@ -101,24 +123,47 @@ def _check_queues(program: Program, segment: Segment, times: SegmentTimeline) ->
 
 def _check_links(program: Program, segment: Segment, times: SegmentTimeline, routes: Routes) -> None:
     """No link carries more than its capacity; DRAM bytes by task equal DRAM bytes by link."""
-    work, traffic = link_work(program, segment), operator_traffic(program, segment, routes)
+    work = link_work(program, segment, times.probed)
+    traffic = operator_traffic(program, segment, routes, times.probed)
     capacity = program.capacity / BYTE_UNITS
     # Rates are at least one unit a tick, which a link too crowded for that grants on top.
     moves = is_transfer(segment)
     in_flight = float((times.finish[moves] - times.start[moves]).sum())
     slack = in_flight * float(program.route_weight.max(initial=0)) / PAYLOAD_WEIGHT / BYTE_UNITS
+    until = times.end
+    if segment.probes is not None:
+        until = times.drained
+        slack *= 2  # a transfer may have two flows, and one in the background
+        slack += (times.drained - times.end) / BYTE_UNITS * len(segment.probes.task)
     carried = work.weighted_bytes.sum(axis=0)
-    for number in np.flatnonzero(carried > capacity * times.end * (1 + ROUNDING) + slack):
+    for number in np.flatnonzero(carried > capacity * until * (1 + ROUNDING) + slack):
         raise InvariantViolation(
             f"segment {segment.name}: link {program.links[number].name} carries its work in time"
         )
     on_dram = np.array([link.kind == "dram" for link in program.links], np.bool_)
+    _check_dram_writes(segment, times, routes, float(traffic.dram_write_bytes.sum()))
     by_link = work.payload_bytes[:, on_dram].sum(axis=1)
     by_task = traffic.dram_read_bytes + traffic.dram_write_bytes
     for row in np.flatnonzero(by_link != by_task):
         raise InvariantViolation(
             f"operator {segment.ops[row].name}: DRAM traffic = loads + stores",
             detail=f"{by_link[row]} B on the links",
+        )
+
+
+def _check_dram_writes(segment: Segment, times: SegmentTimeline, routes: Routes, written: float) -> None:
+    """DRAM writes = stores that go there + write-backs."""
+    moves = is_transfer(segment)
+    on_host = moves & (routes.crossings["host"][segment.route] > 0)
+    writes = moves & ((segment.kind == Kind.STORE) != on_host) & (segment.kind != Kind.SEND)
+    writes &= routes.crossings["dram"][segment.route] > 0
+    there, back = segment.nbytes.copy(), 0
+    if segment.probes is not None and times.probed is not None:
+        there[segment.probes.task] = times.probed.miss
+        back = int(times.probed.evicted.sum())
+    if written != int(there[writes].sum()) + back:
+        raise InvariantViolation(
+            "DRAM writes = stores + write-backs", detail=f"segment {segment.name}: {written} B"
         )
 
 

@@ -33,7 +33,9 @@ def load_report(folder: str | Path) -> Report:
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder / "facts.json", f"has no {error}") from error
     read = {name[:-4]: _table(folder / name, files[name]) for name in sorted(files) if name.endswith(".csv")}
-    absent: dict[str, tables.Table] = {"stalls": {}, "critical_path": {}, "parts": tables.parts(facts)}
+    absent: dict[str, tables.Table] = {
+        "stalls": {}, "critical_path": {}, "cache": {}, "parts": tables.parts(facts)
+    }  # fmt: skip
     return Report(values, absent | read, overlap_ps, elapsed_s, facts, manifest)
 
 

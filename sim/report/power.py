@@ -34,7 +34,7 @@ def power(account: Account, slices: int = SLICES) -> Table:
     offset = 0
     for s in account.segments:
         times = None if s.observed is None else s.observed.times
-        end = int(s.ticks.sum()) if times is None else times.end
+        end = int(s.ticks.sum()) if times is None else times.length
         if end == 0:
             continue
         at = np.clip(edges - offset, 0.0, float(end * s.repeats))

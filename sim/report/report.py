@@ -97,6 +97,11 @@ class Report:
         return self._frame(self.tables["cost"])
 
     @property
+    def cache(self) -> pd.DataFrame:
+        """One row per tensor that goes through the cache; empty without one."""
+        return self._frame(self.tables["cache"])
+
+    @property
     def stalls(self) -> pd.DataFrame:
         """One row per array and vector unit; picoseconds by cause add up to the latency."""
         return self._frame(self.tables["stalls"])
@@ -186,6 +191,7 @@ def build_report(
             "ops": tables.operators(run),
             "resources": tables.resources(run),
             "energy": tables.energy(run),
+            "cache": tables.cache(run),
             "power": watts,
             "area": tables.shares("area_mm2", run.area_mm2),
             "cost": tables.shares("cost_usd", run.cost_usd or {}),
@@ -230,6 +236,7 @@ def _summary(
         "inputs": inputs,
         "latency_s": latency_s,
         "elapsed_s": elapsed_s,
+        "drained_s": run.drained_ps / PS_PER_S,
         "throughput_per_s": rate,
         "throughput_unit": graph.unit,
         "macs": graph.macs,
@@ -249,8 +256,9 @@ def _summary(
         "dram_write_bytes": round(run.total("dram_write_bytes")),
         "sram_read_bytes": round(run.total("sram_read_bytes")),
         "sram_write_bytes": round(run.total("sram_write_bytes")),
-        "cache_read_bytes": 0,
-        "cache_hit_rate": None,
+        "cache_read_bytes": round(run.total("cache_read_bytes")),
+        "cache_write_bytes": round(run.total("cache_write_bytes")),
+        "cache_hit_rate": _hit_rate(run),
         "noc_bytes": round(run.total("noc_bytes")),
         "noc_injected_bytes": round(run.total("noc_injected_bytes")),
         "tasks": run.program.tasks,
@@ -275,6 +283,13 @@ def _is_steady(run: Account, items: int) -> bool:
     return not run.bound.seconds or rate <= items / run.bound.seconds * (1 + 1e-9)
 
 
+def _hit_rate(run: Account) -> float | None:
+    """Bytes found in the cache of those that were looked for; None where nothing looks into one."""
+    hits = run.total("cache_hit_bytes")
+    asked = hits + run.total("cache_miss_bytes")
+    return hits / asked if asked else None
+
+
 def _main_dtype(run: Account) -> str | None:
     """Number format of most multiply-accumulates; of most operators where there are none."""
     weight: dict[str, int] = {}
@@ -294,7 +309,9 @@ def _token_times(run: Account) -> dict[str, Value]:
         return {}
     seconds, at = [], 0
     for one in passes:
-        mine = run.segments[at : at + one["segments"]]
+        mine = [
+            s for s, of in zip(run.segments, run.segment_of, strict=True) if at <= of < at + one["segments"]
+        ]
         seconds.append(sum(int(s.ticks.sum()) * s.repeats for s in mine) / PS_PER_S)
         at += one["segments"]
     steps = sum(one["repeat"] for one in passes[1:])

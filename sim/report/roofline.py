@@ -10,6 +10,7 @@ import numpy as np
 from sim.cost.transfers import Float64, link_work
 from sim.hw.chip import Chip
 from sim.program import BYTE_UNITS, OpRow, Program, Segment
+from sim.timeline import Probed
 from sim.units import PS_PER_S
 
 
@@ -18,12 +19,13 @@ class Floors:
     """Least seconds of every operator (rows) on every resource (columns) in one run of a segment.
 
     `kind` and `name` of the columns: all arrays together at their peak, all vector units together, every
-    link.
+    link. `background` is the time of flows that no task waits for (write-backs of the cache); it is not in `seconds`.
     """
 
     seconds: Float64
     kind: tuple[str, ...]
     name: tuple[str, ...]
+    background: Float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ def array_seconds(op: OpRow, chip: Chip) -> float:
     return op.macs / (peak * chip.calibration.array_efficiency) if peak else 0.0
 
 
-def segment_floors(program: Program, segment: Segment, chip: Chip) -> Floors:
-    """Work / capacity of every operator on every resource.
+def segment_floors(program: Program, segment: Segment, chip: Chip, probed: Probed | None = None) -> Floors:
+    """Work / capacity of every operator on every resource; `probed` is what was found in the cache (None: nothing).
 
     Arrays: MACs / (PEs x rate x clock), all arrays of the chip together. Vector units: the time they are
     held, spread over all of them. Launches of operators, where they cost time: one after another. Links: bytes,
@@ -63,12 +65,15 @@ def segment_floors(program: Program, segment: Segment, chip: Chip) -> Floors:
         PS_PER_S * max(1, int(vector.sum()))
     )
     bytes_per_s = program.capacity * (PS_PER_S / BYTE_UNITS)
-    links = link_work(program, segment).weighted_bytes / bytes_per_s
+    work = link_work(program, segment, probed)
+    links = (work.weighted_bytes - work.background_bytes) / bytes_per_s
     launches = launch_ticks(program, segment) / PS_PER_S
+    none = np.zeros_like(arrays)
     return Floors(
         np.column_stack([arrays, held, launches, links]),
         ("array", "vector", "dispatch", *(link.kind for link in program.links)),
         ("all arrays", "all vector units", "launches", *(link.name for link in program.links)),
+        np.column_stack([none, none, none, work.background_bytes / bytes_per_s]),
     )
 
 
@@ -88,12 +93,22 @@ def operator_bounds(floors: Floors) -> tuple[Float64, list[str]]:
 
 
 def network_bound(
-    floors: Sequence[Floors], segments: Sequence[Segment], repeats: Sequence[int], *, input_index: int = 0
+    floors: Sequence[Floors],
+    segments: Sequence[Segment],
+    repeats: Sequence[int],
+    *,
+    input_index: int = 0,
+    after_s: float = 0.0,
 ) -> Bound:
-    """Least seconds of one input: the largest, over all resources, of its total work / capacity."""
-    total = np.zeros(len(floors[0].kind))
+    """Least seconds of one input: the largest, over all resources, of its total work / capacity.
+
+    Background flows may go on for `after_s` after the end: so much of their work need not be done before.
+    """
+    total, behind = np.zeros((2, len(floors[0].kind)))
     for table, segment, count in zip(floors, segments, repeats, strict=True):
         mine = np.array([op.input_index == input_index for op in segment.ops], np.bool_)
         total += table.seconds[mine].sum(axis=0) * count
+        behind += table.background[mine].sum(axis=0) * count
+    total += np.maximum(0.0, behind - after_s)
     worst = int(total.argmax())
     return Bound(float(total[worst]), floors[0].kind[worst], floors[0].name[worst])

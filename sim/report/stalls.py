@@ -60,7 +60,7 @@ def queue_stalls(
     row = row_of_queue[segment.queue]
     mine = np.flatnonzero(row >= 0)
     ticks = np.zeros((len(queues), len(STALLS)), np.int64)
-    end = times.end
+    end = times.length
     if len(mine) == 0:
         ticks[:, NO_WORK] = end
         return ticks
@@ -131,7 +131,9 @@ def segment_overlap(segment: Segment, times: SegmentTimeline) -> Overlap:
     compute = int(_union(everything[~moves], times.start[~moves], times.finish[~moves], 1)[0])
     transfer = int(_union(everything[moves], times.start[moves], times.finish[moves], 1)[0])
     either = int(_union(everything, times.start, times.finish, 1)[0])
-    return Overlap(either - transfer, either - compute, compute + transfer - either, times.end - either)
+    # Between the last task and what follows only write-backs are under way.
+    exposed = either - compute + times.tail
+    return Overlap(either - transfer, exposed, compute + transfer - either, times.end - either)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,12 @@ import numpy as np
 from sim.cost.energy import COMPONENTS
 from sim.cost.traffic import TRAFFIC_COLUMNS
 from sim.cost.transfers import Float64
-from sim.program import BYTE_UNITS, Int64, OpRow
+from sim.program import BYTE_UNITS, Int64, OpRow, Policy
 from sim.report.account import Account, SegmentAccount
 from sim.report.critical_path import CAUSES
 from sim.report.roofline import operator_bounds
 from sim.report.stalls import STALLS, compute_queues
+from sim.timeline import Probed
 from sim.units import PS_PER_S
 
 Table = Mapping[str, list[Any]]
@@ -68,6 +69,7 @@ def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
         "achieved_macs_per_s": _ratio(macs, active_s),
         "utilization": _fact(ops, "utilization", None),
         **{name: (getattr(s.traffic, name) * n).tolist() for name in TRAFFIC_COLUMNS},
+        "cache_hit_rate": _ratio(s.traffic.cache_hit_bytes, s.traffic.cache_hit_bytes + s.traffic.cache_miss_bytes),
         "energy_j": (energy * n).tolist(),
         **{f"energy_{name}_j": (s.energy_j[name] * n).tolist() for name in COMPONENTS},
         **{name: [_words(op.mapping.get(name)) for op in ops] for name in ("split", "tile", "order")},
@@ -115,7 +117,7 @@ def _link_row(account: Account, number: int) -> tuple[Any, ...]:
     weighted = sum(float(s.links.weighted_bytes[:, number].sum()) * s.repeats for s in account.segments)
     payload = sum(float(s.links.payload_bytes[:, number].sum()) * s.repeats for s in account.segments)
     busy_s = weighted / bytes_per_s
-    share = busy_s * PS_PER_S / account.latency_ps
+    share = busy_s * PS_PER_S / account.drained_ps
     return link.name, link.kind, -1, busy_s, share, None, int(payload), bytes_per_s
 
 
@@ -139,6 +141,27 @@ def shares(column: str, parts: Mapping[str, float]) -> Table:
         column: list(parts.values()),
         "share": [amount / total for amount in parts.values()],
     }
+
+
+def cache(account: Account) -> Table:
+    """One row per tensor whose transfers look into the cache, most bytes first: bytes asked for, found and not found,
+    lines filled beyond that, dirty lines its transfers evicted (of whichever tensor). No columns without a cache."""
+    totals: dict[tuple[str, str], Int64] = {}
+    for s in account.segments:
+        probes, found = s.segment.probes, s.probed
+        if probes is None or found is None:
+            continue
+        columns = [found.hit + found.miss, *(getattr(found, name) for name in Probed.__slots__)]
+        key = probes.tensor.astype(np.int64) * len(Policy) + probes.policy
+        for cell in np.unique(key).tolist():
+            name, policy = probes.tensors[cell // len(Policy)], Policy(cell % len(Policy)).name.lower()
+            mine = np.array([int(column[key == cell].sum()) for column in columns]) * s.repeats
+            totals[name, policy] = totals.get((name, policy), np.zeros(len(columns), np.int64)) + mine
+    rows = [
+        (name, policy, *total.tolist(), float(total[1] / total[0])) for (name, policy), total in totals.items()
+    ]
+    names = ("tensor", "policy", "bytes", "hit_bytes", "miss_bytes", "rest_bytes", "evicted_bytes", "hit_rate")
+    return _columns(names, sorted(rows, key=lambda row: -row[2])) if rows else {}
 
 
 def stalls(account: Account) -> Table:

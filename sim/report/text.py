@@ -19,6 +19,7 @@ WIDTH = 100
 TOP_OPERATORS = 10
 TOP_STEPS = 8
 TOP_PARTS = 16
+TOP_TENSORS = 8
 BAR = 24
 NAME_WIDTH, KIND_WIDTH, TILE_WIDTH = 22, 13, 19
 
@@ -146,6 +147,9 @@ def render_text(report: Report, console: Console) -> None:
     show(_die_table(report))
     title("\nMemory traffic", "" if _inputs(report) == 1 else " of all inputs")
     show(_traffic_table(report))
+    if report.tables["cache"]:
+        title("\nCache", " by the tensors that ask it for most")
+        show(_cache_table(report.tables["cache"]))
     measure = "part of the critical path" if report.overlap_ps else "estimate"
     title("\nOperators", f" by their {measure} (top {TOP_OPERATORS})")
     rows = top_operators(report.tables["ops"])
@@ -319,10 +323,38 @@ def _traffic_table(report: Report) -> RichTable:
 
     for level, read, written in _TRAFFIC_ROWS:
         add(level, sum(ops[read]), sum(ops[written]))
+    if report.tables["cache"]:
+        rate = report.values["cache_hit_rate"]
+        add(
+            "cache",
+            sum(ops["cache_read_bytes"]),
+            sum(ops["cache_write_bytes"]),
+            f"{_percent(float(rate or 0))} hits",
+        )
     injected, hops = sum(ops["noc_injected_bytes"]), sum(ops["noc_bytes"])
     add("interconnect", injected, None, f"{hops / injected:.2f} hops on average" if injected else "")
     if sum(ops["host_bytes"]):
         add("host link", sum(ops["host_bytes"]), None, "both ways")
+    return table
+
+
+def _cache_table(tensors: Mapping[str, Sequence[Any]]) -> RichTable:
+    """The tensors that most bytes are looked up of."""
+    table = _table(("tensor", "policy", ">asked for", ">hits", ">rest of lines", ">written back"))
+    rows = [dict(zip(tensors, values, strict=True)) for values in zip(*tensors.values(), strict=True)]
+    for row in rows[:TOP_TENSORS]:
+        sizes = (
+            _size(row["bytes"]),
+            _percent(row["hit_rate"]),
+            _size(row["rest_bytes"]),
+            _size(row["evicted_bytes"]),
+        )
+        table.add_row(_cut(row["tensor"], NAME_WIDTH), row["policy"], *sizes)
+    if len(rows) > TOP_TENSORS:
+        left = rows[TOP_TENSORS:]
+        hits = sum(row["hit_bytes"] for row in left) / sum(row["bytes"] for row in left)
+        total = [_size(sum(row[name] for row in left)) for name in ("bytes", "rest_bytes", "evicted_bytes")]
+        table.add_row(f"{len(left)} more", "", total[0], _percent(hits), *total[1:])
     return table
 
 
@@ -374,8 +406,9 @@ def _notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
         yield f"  note: the die is larger than one exposure field ({RETICLE_MM2} mm2): it would have to be several"
     if not report.facts["steady"]:
         yield "  note: too few inputs to see the steady rate: the throughput shown is what the bound allows"
-    if report.manifest["configuration"].get("cache"):
-        yield "  note: the chip's shared cache is not modelled yet: loads and stores bypass it"
+    late_s = float(report.values["drained_s"] or 0) - report.elapsed_s
+    if late_s > 0:
+        yield f"  note: the cache writes lines back for {_time(late_s)} after the last task"
     dram = report.manifest["configuration"].get("dram", {})
     if dram.get("status") == "estimate":
         yield f"  note: the timing of {dram['device']} is an estimate: there is no run or part to compare it with"

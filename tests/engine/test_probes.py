@@ -181,7 +181,7 @@ def test_unrolled_repeats_take_as_long(run: Run) -> None:
         ({"run_bytes": np.array([64, 0])}, "probe 1 is of an empty region"),
         ({"run_bytes": np.array([64, 63])}, "probe 1 is not of as many bytes as its task moves"),
         ({"address": np.array([0, -1])}, "probe 1 is of an address out of range"),
-        ({"address": np.array([0, 1 << 60])}, "probe 1 is of an address out of range"),
+        ({"address": np.array([0, 1 << 35])}, "probe 1 is of an address out of range"),
         ({"hit_route": np.array([0, 3], np.int32)}, "probe 1 names a route that does not exist"),
         ({"rest_route": np.array([-1, 0], np.int32)}, "probe 0 names a route that does not exist"),
         ({"hit_dur": np.array([0, 1])}, "probe 0 has a head latency out of range"),

@@ -222,5 +222,9 @@ def test_a_table_of_probes_in_an_order() -> None:
     found = np.zeros((2, 4), np.int64)
     columns = (np.zeros(2, np.int64), np.full(2, 16, np.int64), ones, 0 * ones)
     rest = (np.zeros(2, np.bool_), np.zeros(2, np.int8))
-    probe_all(empty_tags(4, 2), 16, np.array([1, 0]), *columns, *rest, found)
+    nothing = np.zeros((0, 4), np.int64)
+    assert probe_all(empty_tags(4, 2), 16, np.array([1, 0]), *columns, *rest, found, nothing)
     assert found.tolist() == [[16, 0, 0, 0], [0, 16, 0, 0]]
+    again = np.zeros((2, 4), np.int64)
+    assert probe_all(empty_tags(4, 2), 16, np.array([1, 0]), *columns, *rest, again, found)
+    assert not probe_all(empty_tags(4, 2), 16, np.array([0, 1]), *columns, *rest, again, found)

@@ -67,10 +67,15 @@ def test_a_repeated_block_is_that_block_unrolled(phase: str, on: str) -> None:
     assert len(unrolled.segments) == sum(folded.repeats)
     assert kinds(folded) == kinds(unrolled)
     short, long = report_of(graph, on, folded), report_of(graph, on, unrolled)
-    assert short["latency_s"] == pytest.approx(long["latency_s"], rel=1e-3)
-    assert short["energy_j"] == pytest.approx(long["energy_j"], rel=1e-3)
-    for key in ("macs", "tasks", "dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "noc_bytes"):
+    # Tensors lie elsewhere in a program that is unrolled, and so find other lines in a cache.
+    cached = short["cache_hit_rate"] is not None
+    slack = 5e-3 if cached else 1e-3
+    assert short["latency_s"] == pytest.approx(long["latency_s"], rel=slack)
+    assert short["energy_j"] == pytest.approx(long["energy_j"], rel=slack)
+    for key in ("macs", "tasks", "sram_read_bytes", "noc_bytes"):
         assert short[key] == long[key], key
+    for key in ("dram_read_bytes", "dram_write_bytes"):
+        assert short[key] == (pytest.approx(long[key], rel=0.03) if cached else long[key]), key
     assert short["macs"] == graph.macs
 
 

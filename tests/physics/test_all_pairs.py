@@ -90,12 +90,14 @@ def test_simulates_within_the_limits_of_the_hardware(workload: str, chip: str) -
     assert v["latency_s"] >= v["macs"] / (peak + vector)
     traffic = v["dram_read_bytes"] + v["dram_write_bytes"]
     assert v["latency_s"] >= traffic / target.dram.bandwidth_bytes_per_s
-    # Every weight is read at least once, except the rows of tables that nobody looks up.
-    looked_up = {op.inputs[0] for op in graph.ops if op.kind == "gather"}
+    # Every weight is read at least once, except the rows of tables that nobody looks up or that are cut off.
+    looked_up = {op.inputs[0] for op in graph.ops if op.kind in ("gather", "slice")}
     read = {name for op in graph.ops for name in op.operands} - looked_up
     weights = sum(t.size_bytes for t in graph.tensors.values() if t.role == "weight" and t.name in read)
     assert v["dram_read_bytes"] >= weights
-    assert v["dram_write_bytes"] >= sum(graph.tensors[name].size_bytes for name in graph.outputs)
+    # Results may stay in a cache.
+    written = v["dram_write_bytes"] + v["cache_write_bytes"]
+    assert written >= sum(graph.tensors[name].size_bytes for name in graph.outputs)
     assert 0 <= v["array_utilization"] <= 1
     assert v["bound_latency_s"] <= v["latency_s"]
     assert v["throughput_per_s"] == pytest.approx(graph.items / v["latency_s"])

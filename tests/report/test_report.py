@@ -35,12 +35,12 @@ from sim.report.report import Report, build_report, throughput_per_s
 
 KEYS = (
     "workload", "chip", "engine", "fidelity", "dtype", "partition", "inputs", "latency_s", "elapsed_s",
-    "throughput_per_s", "throughput_unit",
+    "drained_s", "throughput_per_s", "throughput_unit",
     "macs", "array_utilization", "bound_latency_s", "bottleneck", "energy_j", "energy_per_input_j",
     "tops_per_w", "power_w", "peak_power_w", "chip_power_w", "power_limit_w",
     "area_mm2", "cost_usd", "cost_per_million_usd", "dram_read_bytes", "dram_write_bytes",
-    "sram_read_bytes", "sram_write_bytes", "cache_read_bytes", "cache_hit_rate", "noc_bytes",
-    "noc_injected_bytes", "tasks", "wall_s",
+    "sram_read_bytes", "sram_write_bytes", "cache_read_bytes", "cache_write_bytes", "cache_hit_rate",
+    "noc_bytes", "noc_injected_bytes", "tasks", "wall_s",
 )  # fmt: skip
 
 FILES = [
