@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sim.cli.commands import app
 from sim.cli.options import Fidelity, Format, FormatOption, MappingOptions, ModelOptions, grouped
-from sim.cli.output import Progress, print_json, print_rows
+from sim.cli.output import Progress, console, print_json, print_rows
 from sim.units import format_quantity
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _print(found: Comparison, output_format: Format) -> None:
     print_rows(blocks["metrics"], output_format, f"{title}: {' beside '.join(names)}")
     typer.echo()
     for side in range(1, len(names)):
-        typer.echo(_verdict(found, side))
+        typer.echo(fill(_verdict(found, side), console().width, subsequent_indent="  "))
     if blocks["settings"]:
         typer.echo()
         print_rows(blocks["settings"], output_format, "What differs in the inputs")

@@ -1,0 +1,289 @@
+"""Sweeps: designs per second, what the machinery around a simulation costs, guided against random search, resuming.
+
+    python benchmarks/explore.py [event] [bound] [efficiency] [guided] [resume] [--workers 4] [--dask]
+
+event, bound  designs per second of ResNet-50 on variants of lepton_m, stored, beside a plain loop over sim.simulate in
+              one process. No two designs share a tile search.
+efficiency    the same designs by one worker and by several. `speed-up / workers` is the usual measure; on a machine
+              that does other things too, `busy` is fairer: the share of the workers' time, from the first result to
+              the last, that they spent in simulations. With --dask, a Dask cluster on this machine beside it.
+guided        NSGA-II and the others on a space of four parameters whose grid is evaluated as well: hypervolume after a
+              tenth of the grid's evaluations, as a share of the grid's, median and worst of 5 seeds, beside random.
+resume        a study of 100,000 rows, all stored: until the first batch is handed out.
+
+CPU seconds of the driver are its own; a machine with fewer free cores than workers + 1 shows less than its best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sim.explore.evaluate import Result, evaluate
+from sim.explore.pareto import ideal_and_nadir, normalised_hypervolume
+from sim.explore.samplers import Listed
+from sim.explore.space import Point, Space
+from sim.explore.space_file import space_from_dict
+from sim.explore.store import open_store
+from sim.explore.study import Study
+from sim.explore.sweep import Driver, sweep
+from sim.explore.workers import Serial, Workers, local_workers
+
+RESNET: dict[str, Any] = {
+    "name": "resnet50 on variants of lepton_m",
+    "chip": "lepton_m",
+    "workloads": [{"model": "resnet50", "dtype": "int8"}],
+    "parameters": {
+        "core.array.rows": {"from": 48, "to": 256, "step": 4},
+        "core.array.cols": {"from": 48, "to": 256, "step": 4},
+        "core.sram.size": {"from": "1 MiB", "to": "8 MiB", "step": "256 KiB"},
+        "core.dma.bandwidth": {"from": "64 GB/s", "to": "256 GB/s", "step": "16 GB/s"},
+    },
+}
+FOUR: dict[str, Any] = {
+    "name": "four parameters",
+    "chip": "lepton_s",
+    "workloads": [{"model": "lenet5", "dtype": "int8", "batch": 16}],
+    "parameters": {
+        "core.array.rows": {"from": 8, "to": 64, "step": 8},
+        "core.sram.size": {"from": "64 KiB", "to": "4 MiB", "factor": 2},
+        "core.vector.lanes": [4, 8, 16, 32, 64, 96, 128],
+        "core.dma.bandwidth": {"from": "4 GB/s", "to": "64 GB/s", "factor": 2},
+    },
+}
+MANY: dict[str, Any] = {
+    "name": "many",
+    "chip": "lepton_s",
+    "workloads": [{"model": "lenet5", "dtype": "int8"}],
+    "parameters": {
+        "core.array.rows": {"from": 1, "to": 40, "step": 1},
+        "core.vector.lanes": {"from": 1, "to": 50, "step": 1},
+        "core.dma.bandwidth": {"from": "1 GB/s", "to": "50 GB/s", "step": "1 GB/s"},
+    },
+}
+
+
+def chosen(space: Space, count: int, seed: int) -> list[Point]:
+    """Different points of a space."""
+    return [space.point_at(number) for number in random.Random(seed).sample(range(space.size), count)]
+
+
+class Timed:
+    """Workers that note when results came, and how long these took."""
+
+    def __init__(self, inner: Workers) -> None:
+        self._inner = inner
+        self.taken: list[tuple[float, float, int]] = []  # when, seconds of simulation, points
+
+    @property
+    def count(self) -> int:
+        return self._inner.count
+
+    def room(self) -> int:
+        return self._inner.room()
+
+    def submit(self, batch: Any) -> None:
+        self._inner.submit(batch)
+
+    def wait(self, timeout_s: float) -> list[Any]:
+        found = self._inner.wait(timeout_s)
+        for outcome in found:
+            spent_s = sum(result.wall_s for result in outcome.results)
+            self.taken.append((time.perf_counter(), spent_s, len(outcome.results)))
+        return found
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def timed_run(
+    space: Space, points: list[Point], fidelity: Any, open_workers: Callable[[], Workers]
+) -> dict[str, float]:
+    """Rate, busy share and driver's CPU of a run into a store on disk; the first result of every worker (start-up and
+    first imports) does not count."""
+    workers: list[Timed] = []
+
+    def opened() -> Timed:
+        workers.append(Timed(open_workers()))
+        return workers[0]
+
+    with tempfile.TemporaryDirectory() as folder, open_store(Path(folder) / "s.sqlite", write=True) as store:
+        driver = Driver(space, store, store.study("benchmark", {}), opened, progress=lambda now: None)
+        began_cpu = time.process_time()
+        driver.run(Listed(iter(points), len(points)), "benchmark", fidelity)
+        cpu_s = time.process_time() - began_cpu
+        driver.close()
+    taken, count = workers[0].taken, workers[0].count
+    first = min(2 * count, len(taken) // 4)
+    began, ended = taken[first - 1][0] if first else taken[0][0], taken[-1][0]
+    spent_s = sum(seconds for _, seconds, _ in taken[first:])
+    done = sum(number for _, _, number in taken[first:])
+    return {
+        "rate": done / (ended - began),
+        "busy": spent_s / (count * (ended - began)),
+        "each": spent_s / done,
+        "driver": cpu_s / len(points),
+    }
+
+
+def show(name: str, found: dict[str, float], workers: int) -> None:
+    print(
+        f"  {name:34}{workers:>3} workers{found['rate']:>11,.1f} designs/s{found['each'] * 1e3:>10.3f} ms each"
+        f"{found['busy']:>8.1%} busy{found['driver'] * 1e6:>8.0f} us of driver's CPU each",
+        flush=True,
+    )
+
+
+def plain_loop(space: Space, points: list[Point], fidelity: Any) -> tuple[float, float]:
+    """Designs per second, and per CPU second, of a loop over sim.simulate with nothing stored."""
+    from sim.pipeline import simulate
+
+    workload = space.workloads[0]
+    began, began_cpu = time.perf_counter(), time.process_time()
+    for point in points:
+        simulate(workload.model, space.chip(point), **space.options(workload, point), fidelity=fidelity)
+    return len(points) / (time.perf_counter() - began), len(points) / (time.process_time() - began_cpu)
+
+
+def rates(fidelity: Any, count: int, workers: int) -> None:
+    space = space_from_dict(RESNET)
+    print(f"{fidelity}: {space.name}, {count:,} designs")
+    evaluate(space, 0, fidelity, chosen(space, 1, 0))
+    alone, by_cpu = plain_loop(space, chosen(space, 12, 1), fidelity)
+    print(f"  {'plain loop, not stored':34}{1:>3} process{alone:>12,.1f} designs/s, {by_cpu:,.1f} per CPU second")
+    show(
+        "sweep",
+        timed_run(space, chosen(space, count, 2), fidelity, lambda: local_workers(space, workers)),
+        workers,
+    )
+
+
+def efficiency(count: int, workers: int, dask: bool) -> None:
+    space = space_from_dict(RESNET)
+    points = chosen(space, count, 3)
+    print(f"efficiency: {space.name}, events, {count} designs")
+    one = timed_run(space, points, "event", lambda: Serial(space))
+    show("this process", one, 1)
+    many = timed_run(space, points, "event", lambda: local_workers(space, workers))
+    show("local workers", many, workers)
+    print(f"  speed-up / workers {many['rate'] / one['rate'] / workers:.1%}")
+    if dask:
+        from distributed import LocalCluster
+
+        from sim.explore.cluster import ClusterWorkers
+
+        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster:
+            found = timed_run(
+                space, points, "event", lambda: ClusterWorkers(space, cluster.scheduler_address)
+            )
+            show("Dask workers", found, workers)
+            print(f"  speed-up / workers {found['rate'] / one['rate'] / workers:.1%}")
+
+
+def guided(workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "s.sqlite"
+        grid = sweep(FOUR, fidelity="bound", workers=workers, out=file)
+        feasible = grid.losses[np.isfinite(grid.losses).all(axis=1)]
+        corners = ideal_and_nadir(feasible)
+        whole = normalised_hypervolume(feasible, *corners)
+        budget = len(grid.rows) // 10
+        print(
+            f"guided: {grid.name}, grid of {len(grid.rows):,}, front of {int(grid.on_front.sum())}, budget {budget}"
+        )
+        for sampler in ("nsga2", "tpe", "nsga3", "sobol"):
+            shares: dict[str, list[float]] = {}
+            for seed in range(5):
+                study = sweep(
+                    FOUR, fidelity="bound", workers=1, out=file, sampler=sampler, budget=budget, seed=seed
+                )
+                for name in {point.sampler for point in study.points}:
+                    found = normalised_hypervolume(losses_by(study, name), *corners) / whole
+                    shares.setdefault(name, []).append(found)
+            for name, found_shares in sorted(shares.items()):
+                if name == sampler or sampler == "nsga2":
+                    median, worst = statistics.median(found_shares), min(found_shares)
+                    print(f"  {name:8} median {median:.2%} of the grid's hypervolume, worst {worst:.2%}")
+
+
+def losses_by(study: Study, sampler: str) -> Any:
+    of = {row.point: losses for row, losses in zip(study.rows, study.losses, strict=True)}
+    found = np.array([of[point.point] for point in study.points if point.sampler == sampler])
+    return found[np.isfinite(found).all(axis=1)]
+
+
+def resume() -> None:
+    """Every evaluation but the last is in the store; the numbers are made up, as only keys matter."""
+    from sim.explore.keys import KeyMaker
+    from sim.explore.store import Evaluation
+
+    space = space_from_dict(MANY)
+    maker = KeyMaker(space, space.workloads[0], "bound")
+    numbers = {f"metric_{at}_s": at / 7 for at in range(30)} | {
+        "latency_s": 1.0,
+        "energy_j": 1.0,
+        "area_mm2": 1.0,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "s.sqlite"
+        points = list(space.points())
+        with open_store(file, write=True) as store:
+            for at in range(0, len(points) - 1, 5000):
+                chunk = points[at : min(at + 5000, len(points) - 1)]
+                store.add(
+                    [
+                        Evaluation(maker.key(p), "lenet5", "bound", "{}", Result("ok", numbers, "", 0.0))
+                        for p in chunk
+                    ]
+                )
+        given: list[float] = []
+
+        class Watched(Serial):
+            def submit(self, batch: Any) -> None:
+                given.append(time.perf_counter())
+                super().submit(batch)
+
+        began = time.perf_counter()
+        began_cpu = time.process_time()
+        with open_store(file, write=True) as store:
+            driver = Driver(space, store, store.study("resume", {}), lambda: Watched(space))
+            driver.run(Listed(space.points(), space.size), "grid", "bound")
+            cpu_s = time.process_time() - began_cpu
+            driver.close()
+        size = file.stat().st_size / 2**20
+        print(
+            f"resume: {space.size:,} rows in {size:.0f} MiB: first new point after {given[0] - began:.2f} s"
+        )
+        print(f"  {cpu_s:.2f} s of CPU for the whole run; all {len(given)} new point evaluated")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", default=["event", "bound", "efficiency", "guided", "resume"])
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--dask", action="store_true")
+    parser.add_argument("--designs", type=int, default=120, help="of event and efficiency; bound takes more")
+    asked = parser.parse_args()
+    for part in asked.parts:
+        if part == "event":
+            rates("event", asked.designs, asked.workers)
+        elif part == "bound":
+            rates("bound", 20 * asked.designs, asked.workers)
+        elif part == "efficiency":
+            efficiency(asked.designs, asked.workers, asked.dask)
+        elif part == "guided":
+            guided(asked.workers)
+        else:
+            resume()
+
+
+if __name__ == "__main__":
+    main()
