@@ -85,10 +85,13 @@ def simulated_table(setup: ChannelSetup) -> Float64:
             for line, pitch in enumerate(PITCHES):
                 costs[line, column] = point(setup, run, pitch, writing)
             costs[-1, column] = point(setup, run, 0, writing)
-    store = np.maximum(2 * half - read, 1.0)
-    for costs in (read, store):
-        costs[:] = np.maximum.accumulate(costs[:, ::-1], axis=1)[:, ::-1]
-    return np.round(np.stack([read, store]), 4)
+    return np.round(combine(read, half), 4)
+
+
+def combine(read: Float64, half: Float64) -> Float64:
+    """Costs of [load, store] from those [pitch, run] of reading alone and of half and half, falling along the runs."""
+    costs = np.stack([read, np.maximum(2 * half - read, 1.0)])
+    return np.maximum.accumulate(costs[..., ::-1], axis=-1)[..., ::-1]
 
 
 def point(setup: ChannelSetup, run: int, pitch: int, writing: int) -> float:

@@ -10,6 +10,7 @@ import pytest
 
 from sim.graph.builder import GraphBuilder
 from sim.graph.nest import Axis, Nest, Operand, channels_last, nests
+from sim.graph.tensor import Tensor
 
 Range = tuple[int, int]
 
@@ -313,3 +314,26 @@ def test_drain_passes_count_bias_epilogue_and_conversion() -> None:
 
 def test_an_axis_without_terms_is_whole() -> None:
     assert Axis(7).box([], []) == (0, 7)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_pitches_are_the_distances_between_runs(last: bool) -> None:
+    """By brute force over all boxes of a small tensor: where the bytes lie, how far the first two runs are apart."""
+    sizes = (2, 3, 4, 5)
+    operand = Operand(Tensor("x", sizes, "int16"), "left", tuple(Axis(size) for size in sizes), channels_last=last)
+    order = operand.memory_order()
+    index = np.arange(np.prod(sizes)).reshape([sizes[axis] for axis in order]).transpose(np.argsort(order))
+    for extents in np.ndindex(*sizes):
+        box = np.sort(index[tuple(slice(0, extent + 1) for extent in extents)].ravel()) * 2
+        starts = box[np.flatnonzero(np.diff(box, prepend=-9) > 2)]
+        run = len(box) * 2 if len(starts) == 1 else int(np.searchsorted(box, starts[1])) * 2
+        shape = np.array(extents) + 1
+        assert operand.run_bytes(shape) == run
+        assert operand.pitch_bytes(shape) == (run if len(starts) == 1 else starts[1] - starts[0])
+
+
+def test_packed_weights_go_on_and_gathered_rows_lie_anywhere() -> None:
+    axes = (Axis(8), Axis(16))
+    box = np.array([2, 4])
+    assert Operand(Tensor("w", (8, 16), "int8", "weight"), "right", axes).pitch_bytes(box) == 8
+    assert Operand(Tensor("t", (8, 16), "int8"), "main", axes, row_axes=1).pitch_bytes(box) == 0

@@ -11,7 +11,16 @@ import pytest
 from sim.config import data_dir, list_resources
 from sim.hw.chip import load_chip
 from sim.hw.dram import Dram, pattern_efficiency
-from sim.hw.dram_efficiency import PITCHES, RUNS, TABLES, cost_table, interpolate, point, simulated_table
+from sim.hw.dram_efficiency import (
+    PITCHES,
+    RUNS,
+    TABLES,
+    combine,
+    cost_table,
+    interpolate,
+    point,
+    simulated_table,
+)
 from sim.hw.dram_patterns import Pattern, simulate
 from tests.against import ramulator
 
@@ -45,6 +54,7 @@ def test_a_line_of_the_table_is_what_the_channel_does(device: str, line: int) ->
     for kind, costs in enumerate((read, np.maximum(2 * half - read, 1.0))):
         falling = [costs[i:].max() for i in range(len(costs))]
         assert cost_table(setup)[kind, line] == pytest.approx(falling, abs=1e-4)
+        assert combine(read, half)[kind] == pytest.approx(falling)
 
 
 @pytest.mark.nightly
