@@ -107,8 +107,8 @@ class Timed:
 def timed_run(
     space: Space, points: list[Point], fidelity: Any, open_workers: Callable[[], Workers]
 ) -> dict[str, float]:
-    """Rate, busy share and driver's CPU of a run into a store on disk; the first result of every worker (start-up and
-    first imports) does not count."""
+    """Rate, busy share and driver's CPU of a run into a store on disk, counted from when every worker has given about
+    two results (start-up and first imports do not count)."""
     workers: list[Timed] = []
 
     def opened() -> Timed:
@@ -123,13 +123,13 @@ def timed_run(
         driver.close()
     taken, count = workers[0].taken, workers[0].count
     first = min(2 * count, len(taken) // 4)
-    began, ended = taken[first - 1][0] if first else taken[0][0], taken[-1][0]
-    spent_s = sum(seconds for _, seconds, _ in taken[first:])
-    done = sum(number for _, _, number in taken[first:])
+    began, ended = taken[first][0], taken[-1][0]
+    spent_s = sum(max(0.0, min(at, ended) - max(at - seconds, began)) for at, seconds, _ in taken)
+    done = sum(number for _, _, number in taken[first + 1 :])
     return {
         "rate": done / (ended - began),
         "busy": spent_s / (count * (ended - began)),
-        "each": spent_s / done,
+        "each": sum(seconds for _, seconds, _ in taken) / len(points),
         "driver": cpu_s / len(points),
     }
 
@@ -158,7 +158,9 @@ def rates(fidelity: Any, count: int, workers: int) -> None:
     print(f"{fidelity}: {space.name}, {count:,} designs")
     evaluate(space, 0, fidelity, chosen(space, 1, 0))
     alone, by_cpu = plain_loop(space, chosen(space, 12, 1), fidelity)
-    print(f"  {'plain loop, not stored':34}{1:>3} process{alone:>12,.1f} designs/s, {by_cpu:,.1f} per CPU second")
+    print(
+        f"  {'plain loop, not stored':34}{1:>3} process{alone:>12,.1f} designs/s, {by_cpu:,.1f} per CPU second"
+    )
     show(
         "sweep",
         timed_run(space, chosen(space, count, 2), fidelity, lambda: local_workers(space, workers)),

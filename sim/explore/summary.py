@@ -22,12 +22,18 @@ def study_title(study: Study) -> str:
     rows = [row for row in study.rows if row.fidelity == ("event" if _has_events(study) else "bound")]
     without = sum(row.status != "ok" for row in rows)
     beyond = sum(row.status == "ok" and row.violation > 0 for row in rows)
+    unknown = [
+        objective.metric
+        for objective in study.objectives
+        if any(row.status == "ok" and row.metrics.get(objective.metric) is None for row in rows)
+    ]
+    lacking = f"; not modelled for all of them: {', '.join(unknown)}" if unknown else ""
     order = ", then ".join(str(objective) for objective in study.objectives)
     fidelity = "screen" if study.plan["fidelity"] == "screen" else rows[0].fidelity if rows else "event"
     return (
         f"{study.name}: {models} on {chip}, {study.plan['sampler']}, {fidelity}: {len(rows):,} points"
         f"{' with events' if fidelity == 'screen' else ''}, {without:,} without numbers, "
-        f"{beyond:,} beyond a constraint\nfront of {int(study.on_front.sum()):,}, by {order}"
+        f"{beyond:,} beyond a constraint{lacking}\nfront of {int(study.on_front.sum()):,}, by {order}"
     )
 
 

@@ -47,6 +47,12 @@ def test_a_study_is_kept_and_said(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert len(open_study(file).table) == 6
 
 
+def test_an_objective_without_values_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*SMALL, "--workers", "1", "--objective", "cache_hit_rate"]) == 0
+    printed = capsys.readouterr().out
+    assert "not modelled for all of them: cache_hit_rate\nfront of 0" in printed
+
+
 def test_a_screening_says_how_far_the_bound_was_off(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*SMALL, "--workers", "1", "--fidelity", "screen", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from spaces import MIX, SMALL, space
 
+import sim
 from sim.errors import InputError
 from sim.explore.preview import preview
 from sim.explore.space import Space
@@ -67,9 +68,13 @@ def test_impossible_points_are_told_beforehand() -> None:
         "interconnect.shape: 1 nodes cannot hold 4 cores": 1,
         "interconnect.shape: 2 nodes cannot hold 4 cores": 1,
     }
-    large = preview(space(constraints=["area_mm2 <= 37 mm2"]))
-    assert large.reasons == {"constraint area_mm2 <= 37 mm2": large.infeasible}
-    assert 0 < large.infeasible < 18
+    areas = sorted(
+        sim.simulate("gemm:8x8x8", space().chip(p), dtype="int8")["area_mm2"] for p in space().points()
+    )
+    limit = f"area_mm2 <= {areas[9]} mm2"
+    large = preview(space(constraints=[limit]))
+    assert large.reasons == {f"constraint {limit}": large.infeasible}
+    assert large.infeasible == sum(area > areas[9] for area in areas) > 0
 
 
 def test_a_space_without_a_possible_point_is_refused() -> None:
