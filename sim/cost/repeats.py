@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
+
 from sim.program import Program, Segment, repeats_in_pass
-from sim.timeline import SegmentTimeline, Timeline
+from sim.timeline import Probed, SegmentTimeline, Timeline
 
 T = TypeVar("T")
 Run = tuple[int, int, T]
@@ -47,6 +49,15 @@ def run_all(
             found += [(number, count, result) for count, result in zip(counts, results, strict=True)]
         first += size
     return found
+
+
+def same_course(a: SegmentTimeline, b: SegmentTimeline) -> bool:
+    """Did two repeats of a segment take the same course?"""
+    if a is b or a.probed is None or b.probed is None:
+        return a is b
+    columns = [(getattr(a.probed, name), getattr(b.probed, name)) for name in Probed.__slots__]
+    columns += [(a.start, b.start), (a.finish, b.finish)]
+    return a.drained == b.drained and all(np.array_equal(one, other) for one, other in columns)
 
 
 def as_timeline(engine: str, runs: Sequence[Run[SegmentTimeline]]) -> Timeline:

@@ -20,7 +20,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from sim.cost.repeats import as_timeline, run_all
+from sim.cost.repeats import as_timeline, run_all, same_course
 from sim.engine import records
 from sim.engine.records import BACKGROUND, FOREVER, NONE, UNKNOWN, Int32, Int64, Records
 from sim.engine.sharing import join, leave, settle, spread
@@ -48,7 +48,7 @@ def run(program: Program) -> Timeline:
     The program must be valid (`Program.validate`). Raises InvariantViolation where time runs out of 63 bits.
     """
     machine = Machine(program)
-    return as_timeline("compiled", run_all(program, machine.begin_pass, machine.run, machine.same))
+    return as_timeline("compiled", run_all(program, machine.begin_pass, machine.run, same_course))
 
 
 class Machine:
@@ -90,10 +90,6 @@ class Machine:
         found = _run_segment(self.program, segment, repeat, self.tags, self.line_bytes)
         self.recent = (self.recent[1], found)
         return found
-
-    @staticmethod
-    def same(before: SegmentTimeline, now: SegmentTimeline) -> bool:
-        return before is now
 
 
 def _common_bytes(program: Program) -> int:

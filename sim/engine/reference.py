@@ -22,7 +22,7 @@ import simpy
 from simpy.events import EventPriority
 from simpy.resources.resource import Request
 
-from sim.cost.repeats import as_timeline, run_all
+from sim.cost.repeats import as_timeline, run_all, same_course
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Policy, Probes, Program, Segment, TagStore
 from sim.timeline import Probed, SegmentTimeline, Timeline
 
@@ -48,16 +48,7 @@ def run(program: Program) -> Timeline:
     def run_segment(number: int, repeat: int, earlier: Sequence[SegmentTimeline]) -> SegmentTimeline:
         return _Machine(program, program.segments[number], repeat, cache[0]).run()
 
-    return as_timeline("reference", run_all(program, begin_pass, run_segment, _same))
-
-
-def _same(a: SegmentTimeline, b: SegmentTimeline) -> bool:
-    """Did two repeats of a segment take the same course?"""
-    if a.probed is None or b.probed is None:
-        return a is b
-    columns = [(getattr(a.probed, name), getattr(b.probed, name)) for name in Probed.__slots__]
-    columns += [(a.start, b.start), (a.finish, b.finish)]
-    return a.drained == b.drained and all(np.array_equal(one, other) for one, other in columns)
+    return as_timeline("reference", run_all(program, begin_pass, run_segment, same_course))
 
 
 def max_min_rates(routes: Sequence[Route], capacity: Sequence[int]) -> list[int]:
