@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sim.errors import Diagnostic, InputError
 
@@ -93,10 +94,12 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> Path:
     return folder
 
 
-def write_file(file: Path, data: bytes) -> Path:
-    """Write one file beside its place and move it there by one rename; returns it.
+@contextmanager
+def written_file(file: Path) -> Iterator[BinaryIO]:
+    """A stream to write one file with: beside its place, then moved there by one rename.
 
-    Raises InputError where that is not allowed. A file that was there stays until the new one is whole.
+    Raises InputError where that is not allowed. A file that was there stays until the new one is whole; after an
+    error nothing of the new one is left.
     """
     file = file.absolute()
     if file.is_dir():
@@ -106,7 +109,7 @@ def write_file(file: Path, data: bytes) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
         os.chmod(scratch, 0o666 & ~_umask())
         os.replace(scratch, file)
         scratch = None
@@ -116,7 +119,13 @@ def write_file(file: Path, data: bytes) -> Path:
     finally:
         if scratch is not None:
             Path(scratch).unlink(missing_ok=True)
-    return file
+
+
+def write_file(file: Path, data: bytes) -> Path:
+    """Write one file as a whole or not at all; returns its absolute path. Raises InputError, see written_file."""
+    with written_file(file) as stream:
+        stream.write(data)
+    return file.absolute()
 
 
 def _umask() -> int:
