@@ -175,7 +175,7 @@ class Space:
             "workloads": [asdict(workload) for workload in self.workloads],
             "axes": [asdict(axis) for axis in self.axes],
             "constraints": [constraint.text for constraint in self.constraints],
-            "objectives": {objective.metric: objective.direction for objective in self.objectives},
+            "objectives": [[objective.metric, objective.direction] for objective in self.objectives],
         }
 
     @staticmethod
@@ -189,7 +189,7 @@ class Space:
                 Axis(tuple(a["paths"]), tuple(_frozen(row) for row in a["rows"])) for a in data["axes"]
             ),
             constraints=tuple(parse_constraint(text) for text in data["constraints"]),
-            objectives=tuple(Objective(*item) for item in data["objectives"].items()),
+            objectives=tuple(Objective(*item) for item in data["objectives"]),
             duplicates=data["duplicates"],
         )
 

@@ -31,20 +31,25 @@ RUN_KINDS: Mapping[str, Callable[..., Axes]] = {
 }
 """Drawn from one report; `energy` from one or more, `compare` from two or more."""
 _OF_SEVERAL = {"energy", "compare"}
+STUDY_KINDS = ("pareto", "parallel", "sensitivity", "heatmap")
+"""Drawn from the table of a study."""
+KINDS = (*RUN_KINDS, *STUDY_KINDS)
 FORMATS = ("png", "svg", "pdf")
 DPI = 200
 
 
-def check_kind(kind: str, known: Sequence[str]) -> None:
-    """Raises InputError where `kind` is none of `known`."""
-    if kind not in known:
-        hint = did_you_mean(kind, known) or f"one of {', '.join(known)}"
+def check_kind(kind: str, known: Sequence[str] = KINDS, of: str = "") -> None:
+    """Raises InputError where `kind` is none of `known`; `of` says what it would be drawn from."""
+    if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS) or f"one of {', '.join(KINDS)}"
         raise InputError(Diagnostic(f"unknown kind of figure '{kind}'", hint=hint))
+    if kind not in known:
+        raise InputError(Diagnostic(f"{kind} is no figure of {of}", hint=f"one of {', '.join(known)}"))
 
 
 def plot_runs(kind: str, reports: Sequence[Report]) -> Axes:
     """The figure of one or several runs. Raises InputError where the kind does not apply to them."""
-    check_kind(kind, tuple(RUN_KINDS))
+    check_kind(kind, tuple(RUN_KINDS), "a run")
     if kind in _OF_SEVERAL:
         return RUN_KINDS[kind](reports)
     if len(reports) != 1:

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 BAND = 0.25
 """Relative error up to which points lie inside the grey band."""
 
-_COLOURS = {"matmul": BLUE, "norm": ORANGE, "softmax": GREEN, "unary": PURPLE, "binary": VERMILION, "copy": SKY}
+_COLOURS = {
+    "matmul": BLUE,
+    "norm": ORANGE,
+    "softmax": GREEN,
+    "unary": PURPLE,
+    "binary": VERMILION,
+    "copy": SKY,
+}
 _MARKERS = {"launch": "o", "compute": "^", "memory": "s"}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.energy import COMPONENTS
-from sim.units import DIMENSIONS
+from sim.units import DIMENSIONS, format_quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -175,6 +175,14 @@ def label_of(metric: str, largest: float) -> tuple[float, str]:
     if metric.endswith(("utilization", "hit_rate", "share")):
         return 100.0, f"{words_of(metric)} (%)"
     return 1.0, words_of(metric)
+
+
+def value_text(name: str, value: object) -> str:
+    """A value of a column to be read: with the unit that the column's name says, words as they are."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
+        return str(value)
+    dimension = dimension_of(name)
+    return f"{value:,.4g}" if dimension is None else format_quantity(float(value), dimension)
 
 
 def text_on(colour: str) -> str:

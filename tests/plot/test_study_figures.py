@@ -1,0 +1,230 @@
+"""Pareto front, parallel coordinates, sensitivity and heat map: the data in the Axes is the study's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+
+from sim.cli import run
+from sim.errors import InputError
+from sim.explore.sensitivity import steps
+from sim.plot.heatmap import plot_heatmap
+from sim.plot.parallel import plot_parallel
+from sim.plot.pareto import Limit, plot_pareto
+from sim.plot.sensitivity import plot_sensitivity
+
+matplotlib.use("Agg")
+
+ROWS, BATCH = "core.array.rows", "workload.batch"
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """Latency 1 s / rows x batch: halved by each step of rows, doubled by each of the batch; area 10 mm2 a row. Rows of
+    64 at batch 4 failed, those of 128 are too large."""
+    cells = [
+        {
+            ROWS: rows, BATCH: batch, "latency_s": batch / rows, "area_mm2": 10.0 * rows, "status": "ok",
+            "fidelity": "bound", "feasible": rows < 128, "on_front": batch == 1 and rows < 128,
+        }
+        for rows, batch in itertools.product((16, 32, 64, 128), (1, 2, 4))
+    ]  # fmt: skip
+    made = pd.DataFrame(cells)
+    failed = (made[ROWS] == 64) & (made[BATCH] == 4)
+    made.loc[failed, ["latency_s", "area_mm2"]] = None
+    made.loc[failed, "status"] = "failed"
+    made.loc[failed, "feasible"] = False
+    return made
+
+
+@pytest.fixture(autouse=True)
+def figures_closed() -> Iterator[None]:
+    yield
+    pyplot.close("all")
+
+
+def layers(ax: Axes) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    return {
+        str(c.get_label()): np.asarray(c.get_offsets()) for c in ax.collections if c.get_label()[0] != "_"
+    }
+
+
+def test_designs_are_on_the_front_dominated_or_infeasible(table: pd.DataFrame) -> None:
+    ax = plot_pareto(table, ["latency_s", "area_mm2"])
+    found = layers(ax)
+    assert [*found] == ["infeasible (3)", "dominated (5)", "front (3)"]
+    front = found["front (3)"]
+    assert front[np.argsort(front[:, 0])].tolist() == [
+        [pytest.approx(1000 / r), 10 * r] for r in (64, 32, 16)
+    ]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("latency (ms)", "area (mm²)")
+    (line,) = (one for one in ax.lines if one.get_label() == "_front")
+    assert np.asarray(line.get_xydata())[:, 1].tolist() == [640, 320, 160]
+
+
+def test_a_front_of_other_objectives_is_no_line(table: pd.DataFrame) -> None:
+    table["on_front"] = table[ROWS] <= 32
+    assert not [
+        one for one in plot_pareto(table, ["latency_s", "area_mm2"]).lines if one.get_label() == "_front"
+    ]
+
+
+def test_a_constraint_shades_what_it_forbids(table: pd.DataFrame) -> None:
+    limits = [Limit("area_mm2", "<=", 700.0), Limit("latency_s", ">=", 0.05), Limit("power_w", "<=", 1.0)]
+    ax = plot_pareto(table, ["latency_s", "area_mm2"], limits=limits)
+    across, up = (patch.get_extents().transformed(ax.transData.inverted()) for patch in ax.patches)
+    assert (across.x1, up.y0) == (pytest.approx(50), pytest.approx(700))
+    assert ax.get_ylim()[1] == pytest.approx(up.y1)
+
+
+def test_three_metrics_have_three_axes(table: pd.DataFrame) -> None:
+    ax = plot_pareto(table, ["latency_s", "area_mm2", BATCH])
+    assert ax.name == "3d"
+    assert sum(len(np.asarray(c.get_offsets())) for c in ax.collections) == 11
+
+
+def test_parallel_coordinates_scale_every_column(table: pd.DataFrame) -> None:
+    ax = plot_parallel(table, [ROWS, BATCH, "latency_s"])
+    found = {str(c.get_label()): c for c in ax.collections if isinstance(c, LineCollection)}
+    assert [*found] == ["infeasible (3)", "dominated (5)", "front (3)"]
+    lines = np.array([segment[:, 1] for segment in found["front (3)"].get_segments()])
+    latency = table["latency_s"].dropna()
+    wanted = [
+        [(rows - 16) / 112, 0.0, (1 / rows - latency.min()) / (latency.max() - latency.min())]
+        for rows in (16, 32, 64)
+    ]
+    np.testing.assert_allclose(lines, wanted)
+    texts = {text.get_text() for text in ax.texts}
+    assert {"16", "128", "7.81 ms", "250 ms"} <= texts
+
+
+def test_words_are_numbered_in_parallel_coordinates(table: pd.DataFrame) -> None:
+    table["dataflow"] = ["os", "ws"] * 6
+    ax = plot_parallel(table, ["dataflow", ROWS])
+    assert {"os", "ws"} <= {text.get_text() for text in ax.texts}
+
+
+def test_steps_are_pairs_that_differ_in_one_parameter(table: pd.DataFrame) -> None:
+    found = steps(table, [ROWS, BATCH], "latency_s").set_index("parameter")
+    # Three steps of rows at three batches, less the two that the failed design takes part in.
+    assert found.loc[ROWS, ["first", "last", "values", "pairs"]].tolist() == [16, 128, 4, 7]
+    assert found.loc[ROWS, ["median", "low", "high"]].tolist() == pytest.approx([-0.5] * 3)
+    assert found.loc[BATCH, ["values", "pairs"]].tolist() == [3, 7]
+    assert found.loc[BATCH, "median"] == pytest.approx(1.0)
+
+
+def test_steps_do_not_mix_fidelities_or_skip_a_value(table: pd.DataFrame) -> None:
+    one = table[table[BATCH] == 1].copy()
+    one["fidelity"] = ["bound", "event", "bound", "event"]
+    assert steps(one, [ROWS, BATCH], "latency_s").empty
+    with pytest.raises(InputError, match="unknown column 'latency'; did you mean 'latency_s'"):
+        steps(table, [ROWS], "latency")
+
+
+def test_a_tornado_has_the_largest_first(table: pd.DataFrame) -> None:
+    ax = plot_sensitivity(steps(table, [ROWS, BATCH], "latency_s"), "latency_s")
+    assert [patch.get_width() for patch in ax.containers[0].patches] == pytest.approx([100, -50])
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert names == [f"{BATCH}\n2 steps, 1 to 4", f"{ROWS}\n3 steps, 16 to 128"]
+    with pytest.raises(InputError, match="no two designs"):
+        plot_sensitivity(steps(table.head(1), [ROWS], "latency_s"), "latency_s")
+
+
+@pytest.mark.parametrize("best", ["min", "max"])
+def test_a_heat_map_has_the_best_of_each_pair(table: pd.DataFrame, best: str) -> None:
+    twice = pd.concat([table, table.assign(latency_s=2 * table["latency_s"])])
+    ax = plot_heatmap(twice, ROWS, BATCH, "latency_s", best=best)
+    (image,) = ax.images
+    wanted = table.pivot(index=BATCH, columns=ROWS, values="latency_s").to_numpy() * (
+        1 if best == "min" else 2
+    )
+    np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), 1000 * wanted)
+    assert ax.get_title() == ("lowest latency" if best == "min" else "highest latency")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "32", "64", "128"]
+    assert len(ax.texts) == 11  # a failed design has no value
+
+
+def test_bad_input_is_refused(table: pd.DataFrame) -> None:
+    for call, message in (
+        (lambda: plot_pareto(table, ["latency_s"]), "found 1 metrics; expected 2 or 3"),
+        (
+            lambda: plot_pareto(table, ["latency", "area_mm2"]),
+            "unknown column 'latency'; did you mean 'latency_s'",
+        ),
+        (lambda: plot_pareto(table, ["status", "area_mm2"]), "status has no numbers"),
+        (lambda: plot_parallel(table, [ROWS]), "found 1 column; expected 2 or more"),
+        (lambda: plot_parallel(table[table["status"] == "failed"], [ROWS, BATCH]), "was evaluated"),
+        (lambda: plot_heatmap(table, ROWS, ROWS, "latency_s"), "expected two parameters"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+
+
+def test_the_command_line_draws_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = tmp_path / "small.sqlite"
+    sweep = [
+        "sweep",
+        "--chip",
+        "tiny",
+        "--workload",
+        "gemm:64x64x64",
+        "--dtype",
+        "int8",
+        "--fidelity",
+        "bound",
+    ]
+    sweep += [
+        "--vary",
+        "core.array.rows=4,8",
+        "--vary",
+        "core.array.cols=4,8",
+        "--workers",
+        "1",
+        "--out",
+        str(study),
+    ]
+    assert run([*sweep, "--objective", "latency_s", "--objective", "area_mm2"]) == 0
+    capsys.readouterr()
+    for kind in ("pareto", "parallel", "sensitivity", "heatmap"):
+        assert run(["plot", kind, str(study)]) == 0
+        assert capsys.readouterr().out == f"figure: {tmp_path / kind}.png\n"
+    for arguments, message in (
+        (["timeline", study], "timeline is no figure of a study; one of pareto"),
+        (["pareto", tmp_path], "pareto is no figure of a run; one of breakdown"),
+        (["pareto", study, "--metric", "area_mm2"], "pareto takes no --metric"),
+        (["heatmap", study, "--x", "core.array.row"], "unknown parameter 'core.array.row'; did you mean"),
+        (["sensitivity", study, "--metric", "latency"], "unknown column 'latency'; did you mean 'latency_s'"),
+        (["pareto", study, study], "found 2 studies; expected one"),
+        (["pareto", study, "--study", "nosuch"], "no study named 'nosuch'"),
+    ):
+        assert run(["plot", *map(str, arguments)]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_objectives_keep_their_order_in_the_store(tmp_path: Path) -> None:
+    from sim.explore.store import open_study
+
+    study = tmp_path / "small.sqlite"
+    sweep = [
+        "sweep",
+        "--chip",
+        "tiny",
+        "--workload",
+        "gemm:64x64x64",
+        "--dtype",
+        "int8",
+        "--fidelity",
+        "bound",
+    ]
+    sweep += ["--vary", "core.array.rows=4,8", "--workers", "1", "--out", str(study)]
+    assert run([*sweep, "--objective", "power_w", "--objective", "area_mm2", "--objective", "latency_s"]) == 0
+    assert [one.metric for one in open_study(study).objectives] == ["power_w", "area_mm2", "latency_s"]
