@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 PARAMETERS = ROOT / "docs" / "parameters.md"
 FIGURE = ROOT / "docs" / "resnet50_lepton_m.png"
+PICTURES = ROOT / "docs" / "pictures"
 DEMO = "--chip lepton_m --dtype int8"
 """What the demo of the Makefile adds to the ONNX file."""
 
@@ -133,6 +134,37 @@ def draw_figure(path: Path) -> None:
     pyplot.close(figure)
 
 
+def draw_pictures(folder: Path) -> None:
+    """The pictures of docs/pictures.md: a run's times and power, a comparison of chips, a study's front."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+
+    import sim.plot
+    from sim.explore.sensitivity import steps
+    from sim.plot.draw import figure_bytes
+    from sim.plot.pareto import Limit
+
+    run, other = (sim.simulate("resnet18", chip=chip, dtype="int8") for chip in ("lepton_m", "lepton_s"))
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "study.sqlite"
+        output_of(f"lepton sweep edge_vision --fidelity bound --workers 1 --out {file}", ROOT)
+        from sim.explore.store import open_study
+
+        study = open_study(file)
+    limits = [Limit(one.metric, one.comparison, one.limit) for one in study.constraints]
+    leading = [study.columns[axis.paths[0]][0] for axis in study.space.axes]
+    axes = {
+        "timeline": sim.plot.plot_timeline(run),
+        "power": sim.plot.plot_power(run),
+        "compare": sim.plot.plot_compare([run, other]),
+        "pareto": sim.plot.plot_pareto(study.table, ["latency_s", "energy_j"], limits=limits),
+        "sensitivity": sim.plot.plot_sensitivity(steps(study.table, leading, "latency_s"), "latency_s"),
+    }
+    for name, ax in axes.items():
+        (folder / f"{name}.png").write_bytes(figure_bytes(ax, "png", 100))
+
+
 def main() -> None:
     for page in PAGES:
         with tempfile.TemporaryDirectory() as folder:
@@ -141,6 +173,7 @@ def main() -> None:
     table = output_of("lepton list parameters --format markdown", ROOT)
     PARAMETERS.write_text(table, encoding="utf-8")
     draw_figure(FIGURE)
+    draw_pictures(PICTURES)
 
 
 if __name__ == "__main__":

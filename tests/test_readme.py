@@ -6,7 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
-from refresh import DEMO, FIGURE, PAGES, PARAMETERS, ROOT, CommandFailed, excerpt, output_of, refreshed
+from refresh import (
+    DEMO,
+    FIGURE,
+    PAGES,
+    PARAMETERS,
+    PICTURES,
+    ROOT,
+    CommandFailed,
+    excerpt,
+    output_of,
+    refreshed,
+)
 
 README = ROOT / "README.md"
 
@@ -39,7 +50,8 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page.name}: {target}"
-    assert FIGURE.stat().st_size < 120_000
+    for picture in (FIGURE, *PICTURES.glob("*.png")):
+        assert picture.stat().st_size < 120_000, picture.name
 
 
 def test_output_is_replaced_below_its_command(tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"use strict";
+// The page of one run: where time and energy went, roofline, timeline, operators.
+const UNITS = { array: "arrays", vector: "vector", dram: "DRAM", port: "ports", noc: "network", dma: "DMA", cache: "cache", host: "host" };
+const BOUNDS = { array: "circle", dram: "square", vector: "triangle-up" };
+
+function stacked(title, parts, colours, metric) {
+  const total = parts.reduce((sum, [, value]) => sum + value, 0);
+  const traces = parts.filter(([, value]) => value > 0).map(([name, value, key]) => ({
+    type: "bar", orientation: "h", x: [value], y: [""], name: `${name} ${digits(100 * value / total)} %`,
+    marker: { color: colours[key], line: { color: "white", width: 1 } },
+    hovertemplate: `${name}: ${format(metric, value)}<extra></extra>`,
+  }));
+  return [traces, layout(`${title}: ${format(metric, total)}`, {
+    barmode: "stack", height: 400, xaxis: axis(metric, { title: undefined, ticksuffix: suffixOf(metric)[1] }), yaxis: { visible: false },
+    legend: { orientation: "h", traceorder: "normal", y: -0.14, font: { size: 11 } } })];
+}
+
+function drawRoofline(data) {
+  const ops = data.tables.ops, on = ops.name.map((_, i) => i).filter(i => ops.macs[i] > 0 && ops.macs_per_dram_byte[i] > 0);
+  const longest = Math.max(...on.map(i => ops.time_s[i]));
+  const points = { type: "scatter", mode: "markers", x: on.map(i => ops.macs_per_dram_byte[i]), y: on.map(i => ops.achieved_macs_per_s[i]),
+    customdata: on, text: on.map(i => `${ops.name[i]}<br>${format("time_s", ops.time_s[i])}, bound by ${ops.bound_by[i]}`),
+    hovertemplate: "%{text}<br>%{x:.3s} MAC/B, %{y:.3s}MAC/s<extra></extra>", name: "operators",
+    marker: { color: on.map(i => data.colours.units[ops.bound_by[i]] || "#333"), symbol: on.map(i => BOUNDS[ops.bound_by[i]] || "diamond"),
+      size: on.map(i => Math.max(6, 22 * Math.sqrt(ops.time_s[i] / longest))), line: { color: "white", width: 1 } } };
+  const { bytes_per_s: bandwidth, macs_per_s: peaks } = data.roofs;
+  const highest = Math.max(...Object.values(peaks), 1), ridge = highest / bandwidth;
+  const low = Math.min(ridge, ...points.x) / 3, high = Math.max(ridge, ...points.x) * 3;
+  const line = (x, y, name) => ({ type: "scatter", mode: "lines", x, y, name, line: { color: "black", width: 1.5 }, hoverinfo: "name" });
+  const roofs = Object.entries(peaks).map(([dtype, peak]) => line([peak / bandwidth, high], [peak, peak], `arrays, ${dtype}: ${format("x_macs_per_s", peak)}`));
+  roofs.push(line([low, ridge], [low * bandwidth, highest], `DRAM: ${format("x_bytes_per_s", bandwidth)}`));
+  const box = document.getElementById("roofline");
+  Plotly.newPlot(box, [points, ...roofs], layout("Roofline: operators by MACs per DRAM byte (area: time)", { height: 440,
+    xaxis: { type: "log", title: { text: "arithmetic intensity (MAC per DRAM byte)" }, gridcolor: "#eee" },
+    yaxis: { type: "log", title: { text: "MAC/s while the operator is active" }, exponentformat: "SI", gridcolor: "#eee" },
+    legend: { orientation: "h", y: -0.22 } }), CONFIG);
+  box.on("plotly_click", event => { const row = event.points[0].customdata; if (row !== undefined) choose(row); });
+  return on;
+}
+
+function drawTimeline(data) {
+  const spans = data.tables.timeline, box = document.getElementById("timeline");
+  const order = ["host", "port", "array", "vector", "load", "store", "send", "sync"];
+  const names = [...new Set(spans.resource)];
+  const first = Object.fromEntries(spans.resource.map((name, i) => [name, i]));
+  names.sort((a, b) => spans.core[first[a]] - spans.core[first[b]] || order.indexOf(spans.unit[first[a]]) - order.indexOf(spans.unit[first[b]]) || (a < b ? -1 : 1));
+  const row = Object.fromEntries(names.map((name, i) => [name, i]));
+  const type = spans.op.length > 6000 ? "scattergl" : "scatter";
+  const traces = order.filter(unit => spans.unit.includes(unit)).map(unit => {
+    const x = [], y = [], text = [];
+    spans.unit.forEach((one, i) => {
+      if (one !== unit) return;
+      x.push(spans.start_ps[i] / 1e12, spans.end_ps[i] / 1e12, null);
+      y.push(row[spans.resource[i]], row[spans.resource[i]], null);
+      const busy = spans.busy_ps[i] / (spans.end_ps[i] - spans.start_ps[i]);
+      const label = `${spans.op[i]}<br>${spans.resource[i]}, ${digits(100 * busy)} % of ${format("x_s", (spans.end_ps[i] - spans.start_ps[i]) / 1e12)}`;
+      text.push(label, label, "");
+    });
+    return { type, mode: "lines", name: unit, x, y, text, hovertemplate: "%{text}<extra></extra>", line: { color: data.colours.units[unit], width: 9 } };
+  });
+  traces.push({ type, mode: "lines", name: "chosen operator", x: [], y: [], line: { color: "black", width: 3 }, hoverinfo: "skip" });
+  Plotly.newPlot(box, traces, layout("Timeline: who had which queue (drag to zoom, double click to go back)", {
+    height: Math.max(300, 120 + 15 * names.length), xaxis: axis("time_s", { title: { text: "time (s)" } }), dragmode: "zoom",
+    yaxis: { tickvals: names.map((_, i) => i), ticktext: names, range: [names.length - 0.4, -0.6], automargin: true, tickfont: { size: 10 }, fixedrange: true, showgrid: false },
+    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 1, xanchor: "right" }, margin: { l: 60, r: 16, t: 70, b: 46 } }), CONFIG);
+  return op => {
+    const x = [], y = [];
+    spans.op.forEach((name, i) => {
+      if (name !== op) return;
+      x.push(spans.start_ps[i] / 1e12, spans.end_ps[i] / 1e12, null);
+      y.push(row[spans.resource[i]], row[spans.resource[i]], null);
+    });
+    Plotly.restyle(box, { x: [x], y: [y] }, [traces.length - 1]);
+  };
+}
+
+function drawActivity(data) {
+  const activity = data.tables.activity, x = activity.start_s;
+  const columns = end => Object.keys(activity).filter(name => name.endsWith(end) && activity[name].some(value => value > 0));
+  // A strip for every kind of unit and link, one below the other.
+  const strips = columns("_utilization"), height = 1 / strips.length, axes = {};
+  const traces = strips.map((name, i) => {
+    const kind = name.split("_")[0], number = i ? i + 1 : "";
+    axes[`yaxis${number}`] = { domain: [1 - (i + 0.85) * height, 1 - i * height], range: [0, 1], tickvals: [0, 1], tickformat: ".0%", tickfont: { size: 9 },
+      title: { text: UNITS[kind] || kind, font: { size: 11 } }, fixedrange: true, gridcolor: "#eee", zeroline: false, automargin: true };
+    return { type: "scatter", mode: "lines", fill: "tozeroy", x, y: activity[name], yaxis: `y${number}`, name: UNITS[kind] || kind,
+      line: { shape: "hv", width: 0.5, color: data.colours.units[kind] }, hovertemplate: "%{y:.1%}" };
+  });
+  Plotly.newPlot("utilisation", traces, layout("Utilisation over time, mean of each kind", { height: 80 + 70 * strips.length, showlegend: false,
+    xaxis: axis("time_s", { anchor: `y${strips.length > 1 ? strips.length : ""}` }), margin: { l: 110, r: 16, t: 40, b: 46 }, ...axes }), CONFIG);
+  const bandwidth = name => ({ type: "scatter", mode: "lines", x, y: activity[name], name: words(name),
+    line: { shape: "hv", width: 1.2, color: data.colours.units[name.split("_")[0]], dash: name.includes("write") ? "dot" : "solid" } });
+  Plotly.newPlot("bandwidth", columns("_bytes_per_s").map(bandwidth), layout("Bandwidth over time",
+    { height: 380, xaxis: axis("time_s"), yaxis: axis("x_bytes_per_s", { title: { text: "bandwidth (B/s)" } }), legend: { orientation: "h", y: -0.2 } }), CONFIG);
+}
+
+function drawPower(data) {
+  const { start_s: x, groups, average_w: average, limit_w: limit } = data.power;
+  const traces = groups.map(([name, key, watts]) => ({ type: "scatter", mode: "lines", stackgroup: "one", x, y: watts, name,
+    line: { shape: "hv", width: 0 }, fillcolor: data.colours.components[key], hovertemplate: "%{y:.3s}W" }));
+  const level = (y, name, color, dash) => ({ type: "scatter", mode: "lines", x: [x[0], x[x.length - 1]], y: [y, y], name, line: { color, width: 1.5, dash } });
+  traces.push(level(average, `average, ${format("x_w", average)}`, "black", "dash"));
+  if (limit) traces.push(level(limit, `limit, ${format("x_w", limit)}`, "#D55E00", "solid"));
+  Plotly.newPlot("power", traces, layout("Power over time", { height: 380, xaxis: axis("time_s"), yaxis: axis("power_w", { rangemode: "tozero" }),
+    legend: { orientation: "h", y: -0.2, traceorder: "normal" } }), CONFIG);
+}
+
+function drawTraffic(data) {
+  const ops = data.tables.ops, sum = name => (ops[name] || []).reduce((total, value) => total + (value || 0), 0);
+  const levels = data.levels.map(([name, read, write]) => [name, read.reduce((t, n) => t + sum(n), 0), write.reduce((t, n) => t + sum(n), 0)]).filter(([, r, w]) => r || w).reverse();
+  const bar = (at, name, color) => ({ type: "bar", orientation: "h", y: levels.map(level => level[0]), x: levels.map(level => level[at]), name, marker: { color },
+    text: levels.map(level => level[at] ? format("x_bytes", level[at]) : ""), textposition: "auto", hovertemplate: "%{y}: %{text}<extra></extra>" });
+  Plotly.newPlot("traffic", [bar(2, "written", "#E69F00"), bar(1, "read, or moved", "#0072B2")],
+    layout("Memory traffic by level", { barmode: "group", height: 330, xaxis: axis("x_bytes", { title: { text: "bytes (B)" } }), yaxis: { automargin: true }, legend: { traceorder: "reversed" } }), CONFIG);
+}
+
+let choose;
+
+async function draw(data) {
+  cards("cards", data.cards);
+  document.getElementById("warnings").replaceChildren(...data.warnings.map(text => element("p", { className: "warning", textContent: text })));
+  if (data.time.length) Plotly.newPlot("time", ...stacked("Time on the critical path", data.time, data.colours.causes, "time_s"), CONFIG);
+  Plotly.newPlot("energy", ...stacked("Energy", data.energy, data.colours.components, "energy_j"), CONFIG);
+  const onRoofline = drawRoofline(data);
+  drawTraffic(data);
+  const events = Boolean(data.tables.timeline.op);
+  document.querySelectorAll(".events").forEach(part => { part.hidden = !events; });
+  const mark = events ? drawTimeline(data) : () => {};
+  if (events) drawActivity(data);
+  drawPower(data);
+  const ops = new SortedTable("ops", data.tables.ops, data.columns.ops, { onRow: row => choose(row), most: 2000 });
+  new SortedTable("resources", data.tables.resources, data.columns.resources);
+  choose = row => {
+    ops.choose(row);
+    mark(data.tables.ops.name[row]);
+    const at = onRoofline.indexOf(row);
+    Plotly.restyle("roofline", { selectedpoints: [at < 0 ? null : [at]] }, [0]);
+  };
+  document.getElementById("filter").addEventListener("input", event => {
+    const wanted = event.target.value.toLowerCase(), { name, kind } = data.tables.ops;
+    ops.show(ops.all.filter(row => name[row].toLowerCase().includes(wanted) || kind[row].toLowerCase().includes(wanted)));
+  });
+  document.getElementById("manifest").textContent = JSON.stringify(data.manifest, null, 2);
+}
+
+start();
