@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sim.graph.load import load_model as load_model
     from sim.hw.chip import Chip as Chip
     from sim.hw.chip import load_chip as load_chip
+    from sim.pipeline import bound as bound
     from sim.pipeline import plan as plan
     from sim.pipeline import simulate as simulate
     from sim.pipeline import verify_values as verify_values
@@ -38,6 +39,7 @@ _HOME = {
     "Space": "sim.explore.space",
     "Study": "sim.explore.study",
     "Timeline": "sim.timeline",
+    "bound": "sim.pipeline",
     "load_chip": "sim.hw.chip",
     "load_model": "sim.graph.load",
     "load_space": "sim.explore.space_file",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sim.errors import Diagnostic, InputError, did_you_mean
@@ -17,6 +19,9 @@ from sim.report.report import Report
 from sim.timeline import Timeline
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from sim.cost.bound import Model
     from sim.engine.verification import Verification
 
 Progress = Callable[[str], None]
@@ -28,6 +33,11 @@ _SEARCHES: Recent[object, Any] = Recent(1 << 13)
 
 MAX_SEARCHES = 20_000
 """Remembered at most (about 1 KiB each): a process that sweeps over thousands of chips forgets the earlier ones."""
+
+_MODELS: dict[object, Model] = {}
+"""Models of this process as loop nests, the oldest first."""
+
+_MOST_MODELS = 32
 
 
 def simulate(
@@ -122,9 +132,7 @@ def plan(
     """Everything before the clock starts: the model after its passes, the chip, the program. Options and errors as
     `simulate`; with `baseline`, `program.facts["partition"]` compares the partition with one core; with
     `functional`, the program has what it takes to compute numbers (of one pass only, else InputError)."""
-    from sim.graph.load import load_plan
     from sim.mapping.mapper import map_graph
-    from sim.passes import default_passes
 
     say = progress or _silent
     if inputs < 1:
@@ -138,12 +146,7 @@ def plan(
     variant: dict[str, Any] = {
         "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
     }  # fmt: skip
-    if isinstance(model, Graph):
-        _refuse_for_graph(variant)
-        parts = [(model.with_dtype(dtype) if dtype else model, 1)]
-    else:
-        parts = load_plan(model, dtype=dtype, **variant)
-    graph = _passes([(default_passes(part), count) for part, count in parts])
+    graph = _load(model, dtype, variant)
     if functional and isinstance(graph, Passes):
         raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
@@ -210,6 +213,95 @@ def verify_values(
     assert isinstance(graph, Graph)  # plan refuses several passes
     say(f"computing {program.tasks:,} tasks")
     return verify(program, graph, on.name, seed=seed, integers=integers)
+
+
+def bound(
+    model: str | Graph,
+    chip: str | Chip | Sequence[Chip],
+    columns: Mapping[str, Sequence[object]] | None = None,
+    *,
+    batch: int | None = None,
+    dtype: str | None = None,
+    inputs: int = 1,
+    partition: str = "auto",
+    dataflow: Dataflow | None = None,
+    phase: str | None = None,
+    seq: int | None = None,
+    kv: int | None = None,
+    new_tokens: int | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> pd.DataFrame:
+    """A model on N designs at once by the compiled closed form (sim/cost/bound.py): one row per design, in order.
+
+    `chip` is a base chip (name, path or object) with `columns` of changed parameters by path, all of one length N
+    ({"core.array.rows": [64, 128], "core.sram.size": ["2 MiB", "4 MiB"]}); or a list of chips without `columns`.
+    The other options are those of `simulate`; `partition` is a mode, not a pipeline or a file.
+
+    Returned columns: the parameters, the keys of `Report.summary` that the bound has (latency_s, throughput_per_s,
+    energy_j, energy_per_input_j, power_w, area_mm2, dram_read_bytes, ...), and `error`: "" or why the design cannot
+    run the model, in which case the numbers of its row that depend on a mapping are NaN. Raises InputError on bad
+    input. A model is read and compiled once per process; calls with thousands of designs are the cheapest per
+    design.
+    """
+    import pandas as pd
+
+    from sim.cost.bound import evaluate
+    from sim.cost.designs import designs_from, designs_of
+    from sim.mapping.partition import MODES, mode_splits
+    from sim.mapping.plan import check_dtypes
+    from sim.report.bound_table import bound_columns
+
+    _check_choice("partition", partition, tuple(MODES))
+    if inputs < 1:
+        raise InputError(f"inputs: found {inputs}; expected a positive number of back-to-back inputs")
+    if dataflow is not None:
+        _check_choice("dataflow", dataflow, get_args(Dataflow))
+    if isinstance(chip, str | Chip):
+        base = load_chip(chip) if isinstance(chip, str) else chip
+        designs = designs_from(base, columns or {})
+    elif columns:
+        raise InputError("columns of parameters change one base chip; found a list of chips")
+    else:
+        designs = designs_of(chip)
+    variant: dict[str, Any] = {
+        "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
+    }  # fmt: skip
+    compiled = _compiled(model, dtype, variant)
+    parts = compiled.graph.parts if isinstance(compiled.graph, Passes) else ((compiled.graph, 1),)
+    for one in designs.chips:
+        for part, _ in parts:
+            check_dtypes(part, one)
+    found = evaluate(compiled, designs, partial(mode_splits, partition), dataflow)
+    return pd.DataFrame(bound_columns(found, partition=partition, inputs=inputs))
+
+
+def _compiled(model: str | Graph, dtype: str | None, variant: Mapping[str, Any]) -> Model:
+    """The model as distinct loop nests; one that was named is kept for the next call, unless its file changes."""
+    from sim.cost.bound import compile_model
+
+    if isinstance(model, Graph):
+        return compile_model(_load(model, dtype, variant))
+    path = Path(model)
+    stamp = path.stat().st_mtime_ns if path.is_file() else 0
+    key = (model, stamp, dtype, repr(variant))
+    if key not in _MODELS:
+        if len(_MODELS) >= _MOST_MODELS:
+            _MODELS.pop(next(iter(_MODELS)))
+        _MODELS[key] = compile_model(_load(model, dtype, variant))
+    return _MODELS[key]
+
+
+def _load(model: str | Graph, dtype: str | None, variant: Mapping[str, Any]) -> Graph | Passes:
+    """The model after its passes."""
+    from sim.graph.load import load_plan
+    from sim.passes import default_passes
+
+    if isinstance(model, Graph):
+        _refuse_for_graph(variant)
+        parts = [(model.with_dtype(dtype) if dtype else model, 1)]
+    else:
+        parts = load_plan(model, dtype=dtype, **variant)
+    return _passes([(default_passes(part), count) for part, count in parts])
 
 
 def _check_choice(option: str, found: str, known: tuple[str, ...]) -> None:

@@ -114,6 +114,16 @@ def field_specs(model: type) -> tuple[FieldSpec, ...]:
     return tuple(sorted(specs, key=lambda spec: spec.name in ("source", "notes")))
 
 
+@cache
+def field_adapter(model: type, name: str) -> TypeAdapter[Any]:
+    """What validates one field of a model by itself: its type, unit and limits. Strict, as in a file."""
+    base, extras = _split(typing.get_type_hints(model, include_extras=True)[name])
+    rules: list[Any] = []
+    for extra in extras:
+        rules += extra.metadata if isinstance(extra, FieldInfo) else [extra]
+    return TypeAdapter(Annotated[base, *rules] if rules else base)  # type: ignore[valid-type,unused-ignore]
+
+
 def known_keys(model: Any, path: KeyPath) -> tuple[str, ...]:
     """The keys that the mapping at `path` may have; () where that is not a fixed set."""
     here = model

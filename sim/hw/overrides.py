@@ -39,7 +39,7 @@ def with_overrides(document: Document, values: Mapping[str, object], model: type
     complaints: list[Diagnostic] = []
     for text, value in values.items():
         try:
-            path = _resolve(data, text, model)
+            path = resolve_path(data, text, model)
             _assign(data, path, value, text)
         except InputError as error:
             complaints += error.diagnostics
@@ -61,7 +61,7 @@ def _hidden_by_total(document: Document, values: Mapping[str, object]) -> list[D
     return [Diagnostic(message, path=path) for path in counts if path in values]
 
 
-def _resolve(data: Mapping[str, Any], text: str, model: type) -> KeyPath:
+def resolve_path(data: Mapping[str, Any], text: str, model: type) -> KeyPath:
     """The key path that `text` means."""
     words = text.split(".")
     path: KeyPath = ()

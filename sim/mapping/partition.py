@@ -76,17 +76,21 @@ class Assignment:
         rule = self.rules.get(self.names[op]) if self.names else None
         if rule is not None and rule.split:
             return [_forced(self.names[op], rule.split, nest, site)]
-        mode = (rule.mode if rule is not None else None) or self.mode
-        roles = MODES[mode]
-        if nest.contraction or mode in ("auto", "data"):
-            return list(split_candidates(nest, site, roles))
-        # Vector operators have rows only: split by channel means by their channel (or last) dimension.
-        named = [index for index, dim in enumerate(nest.dims) if dim.name == "channel"]
-        only = named[0] if named else len(nest.dims) - 1
-        every = split_candidates(nest, site, ALL_ROLES)
-        if mode == "reduction":
-            return list(every)
-        return [s for s in every if all(part == 1 for dim, part in enumerate(s) if dim != only)]
+        return mode_splits((rule.mode if rule is not None else None) or self.mode, nest, site.cores)
+
+
+def mode_splits(mode: str, nest: Nest, cores: int) -> list[tuple[int, ...]]:
+    """Partitions of a loop nest over so many cores that a mode (of MODES) allows, never empty."""
+    roles = MODES[mode]
+    if nest.contraction or mode in ("auto", "data"):
+        return list(split_candidates(nest, cores, roles))
+    # Vector operators have rows only: split by channel means by their channel (or last) dimension.
+    named = [index for index, dim in enumerate(nest.dims) if dim.name == "channel"]
+    only = named[0] if named else len(nest.dims) - 1
+    every = split_candidates(nest, cores, ALL_ROLES)
+    if mode == "reduction":
+        return list(every)
+    return [s for s in every if all(part == 1 for dim, part in enumerate(s) if dim != only)]
 
 
 def _forced(name: str, split: Mapping[str, int], nest: Nest, site: Site) -> tuple[int, ...]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 
+from sim.cost.bound import PREFERRED_SHARE
 from sim.cost.estimate import Site
+from sim.cost.nest_tables import signature
 from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, Operand, channels_last, nests
@@ -29,9 +31,6 @@ from sim.mapping.step import KeptResult, Plan, Step
 
 SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
-
-PREFERRED_SHARE = 0.5
-"""Share of the free scratchpad one operator's buffers should keep to, so that the next one's can fill meanwhile."""
 
 PLACEMENT_ATTEMPTS = 64
 """Results sent through DRAM, one by one, when fragmentation leaves no hole for a buffer that would fit by size."""
@@ -298,25 +297,6 @@ def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]
         (kind.dma.setup_latency_ps + net.hop_latency_ps) * 1e-12,
         float(net.port_bandwidth_bytes_per_s * len(ports)),
         float(net.link_bandwidth_bytes_per_s),
-    )
-
-
-def signature(nest: Nest) -> tuple[object, ...]:
-    """What mapping depends on: the nest without names."""
-
-    def shape(o: Operand) -> tuple[object, ...]:
-        return (o.part, o.axes, o.channels_last, o.row_axes, o.tensor.dtype, o.tensor.role == "weight")
-
-    dims = tuple((dim.extent, dim.role) for dim in nest.dims)
-    passes = (tuple(nest.own.items()), tuple(nest.drain.items()))
-    return (
-        nest.kind,
-        dims,
-        tuple(map(shape, nest.operands)),
-        shape(nest.out),
-        nest.taps,
-        passes,
-        nest.nested,
     )
 
 

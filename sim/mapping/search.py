@@ -143,14 +143,14 @@ def vector_floor_s(nest: Nest, site: Site) -> float:
     return passes / (unit.lanes * site.cores * site.kind.clock_hz)
 
 
-def split_candidates(nest: Nest, site: Site, roles: frozenset[str]) -> tuple[tuple[int, ...], ...]:
-    """Partitions of the nest over the site's cores, at most two dimensions split, those using most cores first."""
+def split_candidates(nest: Nest, cores: int, roles: frozenset[str]) -> tuple[tuple[int, ...], ...]:
+    """Partitions of the nest over so many cores, at most two dimensions split, those using most cores first."""
     limits = []
     for dim in nest.dims:
         allowed = dim.role in roles and (dim.role != "k" or nest.contraction)
-        most = MAX_REDUCTION_CORES if dim.role == "k" else site.cores
-        limits.append(min(dim.extent, site.cores, most) if allowed else 1)
-    return _splits(tuple(limits), site.cores, nest.extents, nest.nested)
+        most = MAX_REDUCTION_CORES if dim.role == "k" else cores
+        limits.append(min(dim.extent, cores, most) if allowed else 1)
+    return _splits(tuple(limits), cores, nest.extents, nest.nested)
 
 
 @lru_cache(maxsize=1 << 12)

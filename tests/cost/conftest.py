@@ -1,6 +1,6 @@
-"""The programs built by hand are the report tests'."""
+"""The programs built by hand are the report tests', the graphs of one operator the mapper's."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("report", "mapping")]

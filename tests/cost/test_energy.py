@@ -31,6 +31,8 @@ from sim.hw.technology import load_technology
 from sim.program import BYTE_UNITS, Kind, Link, Program
 
 N7 = load_technology("n7")
+
+
 def approx(expected: object, rel: float = 1e-6) -> object:
     """pytest.approx without its absolute tolerance, which is as large as a picojoule."""
     return pytest.approx(expected, rel=rel, abs=0)

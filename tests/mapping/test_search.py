@@ -48,7 +48,7 @@ def limits(nest: Nest, site: Site, share: float = 0.5) -> Limits:
 
 def find(nest: Nest, site: Site, share: float = 0.5) -> Tiling:
     """The search with every partition and nothing resident."""
-    local = {split: (False,) * len(nest.operands) for split in split_candidates(nest, site, ALL_ROLES)}
+    local = {split: (False,) * len(nest.operands) for split in split_candidates(nest, site.cores, ALL_ROLES)}
     return search(nest, site, limits(nest, site, share), "weight_stationary", local)
 
 
@@ -86,7 +86,7 @@ def test_the_estimate_of_many_is_that_of_each(name: str) -> None:
     site = site_of(chip("small"))
     rng = np.random.default_rng(5)
     for nest in graph_nests(GRAPHS[name]()):
-        splits = list(split_candidates(nest, site, ALL_ROLES))
+        splits = list(split_candidates(nest, site.cores, ALL_ROLES))
         for unit in usable_units(nest, site.kind):
             rows = []
             for split in splits if unit == "array" else [(1,) * len(nest.dims)]:

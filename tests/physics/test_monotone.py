@@ -98,7 +98,7 @@ def test_the_search_finds_nothing_slower_with_more(name: str) -> None:
             core = target.cores[0]
             site = make_site(target, Fabric(target), core, tuple(range(target.core_count)))
             limits = Limits(core.sram.size_bytes // 2, core.sram.size_bytes, usable_units(nest, core))
-            local = {s: (False,) * len(nest.operands) for s in split_candidates(nest, site, ALL_ROLES)}
+            local = {s: (False,) * len(nest.operands) for s in split_candidates(nest, site.cores, ALL_ROLES)}
             times.append(search(nest, site, limits, "weight_stationary", local).latency_s)
         for less, more in itertools.pairwise(times):
             assert more <= less * SLACK, (nest.name, times)

@@ -1,0 +1,348 @@
+"""The bound: a model on N chips at once, in closed form.
+
+What it is. Operators follow one another, each alone on the chip, each under its best tiling (sim/cost/kernel.py);
+every operand comes from the DRAM and every result goes there; the model's inputs and outputs cross the host link.
+So there is no contention between operators, no overlap of one with the next, and nothing stays in a scratchpad from
+one operator to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost import kernel
+from sim.cost.designs import Designs
+from sim.cost.estimate import body_passes
+from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
+from sim.cost.nest_tables import NestTables, nest_tables, signature
+from sim.cost.work import accumulator_dtype, vector_cost
+from sim.graph.graph import Graph, Passes
+from sim.graph.nest import Nest, channels_last, nests
+from sim.graph.tensor import DTYPE_BITS
+from sim.hw.chip import Chip
+from sim.hw.core import CoreKind
+from sim.hw.noc import Interconnect, build_network
+from sim.hw.technology import Technology, load_technology
+from sim.hw.vector import FUNCTIONS
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+Partitions = Callable[[Nest, int], Sequence[tuple[int, ...]]]
+"""The cuts of a nest over so many cores that are to be tried, never empty."""
+
+PREFERRED_SHARE = 0.5
+"""Share of a scratchpad that buffers keep to where they can, so that the next operator's can be filled meanwhile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model as distinct loop nests: `repeats` says how often each runs, `tables` are the nests as the kernel reads
+    them. `host_in_bytes` and `host_out_bytes` cross the host link in `host_transfers` transfers."""
+
+    graph: Graph | Passes
+    nests: tuple[Nest, ...]
+    repeats: Int64
+    host_in_bytes: int
+    host_out_bytes: int
+    host_transfers: int
+
+    @cached_property
+    def tables(self) -> NestTables:
+        return nest_tables(self.nests)
+
+    @cached_property
+    def formats(self) -> tuple[str, ...]:
+        """Operand formats of the contractions."""
+        return tuple(sorted({n.operands[0].tensor.dtype for n in self.nests if n.contraction}))
+
+    @cached_property
+    def main_dtype(self) -> str:
+        """Number format of most multiply-accumulates; of most nests where there are none."""
+        weight: dict[str, int] = {}
+        for nest, times in zip(self.nests, self.repeats.tolist(), strict=True):
+            dtype = nest.operands[0].tensor.dtype
+            weight[dtype] = weight.get(dtype, 0) + nest.macs * times + 1
+        return max(weight, key=lambda name: weight[name])
+
+    @cached_property
+    def format_of(self) -> Int64:
+        """Index in `formats` of every nest; -1 for those without products."""
+        found = [self.formats.index(n.operands[0].tensor.dtype) if n.contraction else -1 for n in self.nests]
+        return np.array(found, np.int64)
+
+
+def compile_model(graph: Graph | Passes) -> Model:
+    """The distinct loop nests of a model after its passes."""
+    parts = graph.parts if isinstance(graph, Passes) else ((graph, 1),)
+    found: dict[tuple[object, ...], tuple[Nest, int]] = {}
+    host_in = host_out = transfers = 0
+    for part, count in parts:
+        last = channels_last(part)
+        for op in part.ops:
+            for nest in nests(op, part.tensors, last):
+                first, times = found.get(signature(nest), (nest, 0))
+                found[signature(nest)] = first, times + count
+        if not part.kernel:
+            host_in += count * sum(part.tensors[name].size_bytes for name in part.inputs)
+            host_out += count * sum(part.tensors[name].size_bytes for name in part.outputs)
+            transfers += count * (len(part.inputs) + len(part.outputs))
+    chosen = list(found.values())
+    return Model(
+        graph,
+        tuple(nest for nest, _ in chosen),
+        np.array([times for _, times in chosen], np.int64),
+        host_in,
+        host_out,
+        transfers,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """A model on N designs; arrays [designs] or [designs, nests]. What does not fit is not a number.
+
+    `cost` [designs, nests, kernel.COSTS] and `traffic` [designs, nests, kernel.TRAFFIC] are of one run of a nest,
+    `choice` its tiling (kernel.best_tilings).
+    """
+
+    model: Model
+    designs: Designs
+    hardware: Float64
+    rates: Float64
+    costs: Costs
+    cost: Float64
+    traffic: Float64
+    choice: Int64
+    vector_j: Float64
+    array_j: Float64
+
+    @cached_property
+    def latency_s(self) -> Float64:
+        """Of one input: all nests one after another, and the host transfers."""
+        return np.asarray(self.cost[:, :, kernel.LATENCY_S] @ self.model.repeats + self.host_s)
+
+    @cached_property
+    def host_s(self) -> Float64:
+        """Inputs and results over the host link, one after another, each as fast as the slowest link of its route."""
+        host_bw = self.designs.column("host", "bandwidth_bytes_per_s")
+        net = [chip.interconnect for chip in self.designs.chips]
+        hops = self.designs.per_chip([host_hops(one) for one in net])
+        link_bw = self.designs.column("interconnect", "link_bandwidth_bytes_per_s")
+        own_bw = self.designs.per_chip([one.memory_port_bandwidth_bytes_per_s or 0 for one in net])
+        slowest = np.minimum.reduce(
+            [
+                np.where(host_bw > 0, host_bw, np.inf),
+                np.where(own_bw > 0, own_bw, link_bw),
+                np.where(hops > 0, link_bw, np.inf),
+                self.hardware[:, 0, kernel.DRAM_BW],
+            ]
+        )
+        latency_s = 1e-12 * (
+            self.designs.column("host", "latency_ps")
+            + hops * self.designs.column("interconnect", "hop_latency_ps")
+        )
+        moved_s = (self.model.host_in_bytes + self.model.host_out_bytes) / slowest
+        return np.where(host_bw > 0, moved_s + self.model.host_transfers * latency_s, 0.0)
+
+    @cached_property
+    def host_bytes(self) -> Float64:
+        """Bytes over the host link, both directions."""
+        there = self.designs.column("host", "bandwidth_bytes_per_s") > 0
+        return np.where(there, float(self.model.host_in_bytes + self.model.host_out_bytes), 0.0)
+
+    @cached_property
+    def total_traffic(self) -> Float64:
+        """[designs, kernel.TRAFFIC] of one input, host transfers included: what the host sends is written to the
+        DRAM."""
+        total = np.einsum("dnt,n->dt", self.traffic, self.model.repeats)
+        there = self.host_bytes > 0
+        hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
+        total[:, kernel.DRAM_WRITE] += there * self.model.host_in_bytes
+        total[:, kernel.DRAM_READ] += there * self.model.host_out_bytes
+        total[:, kernel.NOC] += self.host_bytes * hops
+        total[:, kernel.NOC_INJECTED] += self.host_bytes * (hops > 0)
+        return np.asarray(total)
+
+    @cached_property
+    def energy_j(self) -> dict[str, Float64]:
+        """By component, of one input."""
+        c, repeats = self.costs, self.model.repeats
+        kind = np.maximum(0, self.choice[:, :, 0])
+        rows = np.arange(len(self.designs))[:, None]
+
+        def moved(column: int, coefficient: Float64) -> Float64:
+            return np.asarray((self.traffic[:, :, column] * coefficient[rows, kind]) @ repeats)
+
+        on_vector = self.choice[:, :, 1] == 1
+        total = self.total_traffic
+        chip = self.designs.chip_of[:, None]
+        nest = np.arange(len(self.model.nests))[None, :]
+        fixed = np.where(on_vector, self.vector_j[chip, kind, nest, 0], self.array_j[chip, kind, nest, 2])
+        mac = np.where(on_vector, 0.0, self.array_j[chip, kind, nest, 0])
+        registers = np.where(on_vector, 0.0, self.array_j[chip, kind, nest, 1])
+        adding = self.traffic[:, :, kernel.ADDS] * self.array_j[chip, kind, nest, 3]
+        adding = adding + self.traffic[:, :, kernel.COPIES] * self.array_j[chip, kind, nest, 4]
+        return {
+            "mac": np.asarray(mac @ repeats),
+            "registers": np.asarray(registers @ repeats),
+            "accumulator": moved(kernel.ACCUMULATOR_READ, c.accumulator_read_j)
+            + moved(kernel.ACCUMULATOR_WRITE, c.accumulator_write_j),
+            "vector": np.asarray((fixed + adding) @ repeats),
+            "sram": moved(kernel.SRAM_READ, c.sram_read_j) + moved(kernel.SRAM_WRITE, c.sram_write_j),
+            "noc": total[:, kernel.NOC] * c.noc_j,
+            "dram": total[:, kernel.DRAM_READ] * c.dram_read_j + total[:, kernel.DRAM_WRITE] * c.dram_write_j,
+            "host": self.host_bytes * c.host_j,
+            "static": c.static_w * self.latency_s,
+        }
+
+    @cached_property
+    def floors(self) -> dict[str, Float64]:
+        """Seconds that the work of one input takes on every kind of resource, whatever the order: no run is faster."""
+        repeats, on_vector = self.model.repeats, self.choice[:, :, 1] == 1
+        used = self.choice[:, :, 3 : 3 + self.model.tables.extent.shape[1]].prod(axis=2)
+        cores = self.hardware[:, :, kernel.CORES].sum(axis=1)[:, None]
+        moved = self.traffic[:, :, kernel.DRAM_READ] + self.traffic[:, :, kernel.DRAM_WRITE]
+        # The search counts every tile as large as the largest.
+        share = moved / self.cost[:, :, kernel.DRAM_BYTES]
+        host_bw = np.maximum(1, self.designs.column("host", "bandwidth_bytes_per_s"))
+        return {
+            "array": np.where(on_vector, 0.0, self._array_s) @ repeats,
+            "vector": (self.cost[:, :, kernel.VECTOR_S] * used / cores) @ repeats,
+            "dram": (self.cost[:, :, kernel.DRAM_S] * share) @ repeats,
+            "port": (moved / self.hardware[:, :1, kernel.PORTS_BW]) @ repeats,
+            "host": self.host_bytes / host_bw,
+        }
+
+    @cached_property
+    def peak_macs_per_s(self) -> Float64:
+        """[designs, nests]: all arrays together at the format of every nest; 0 where none has it."""
+        h, which = self.hardware, np.maximum(0, self.model.format_of)
+        rate = self.rates[:, :, :, 0] / self.rates[:, :, :, 1]
+        pes = h[:, :, kernel.CORES] * h[:, :, kernel.ROWS] * h[:, :, kernel.COLS] * h[:, :, kernel.ARRAYS]
+        peak = np.einsum("dk,dkf->df", pes * h[:, :, kernel.CLOCK_HZ], rate)
+        return np.where(self.model.format_of >= 0, peak[:, which], 0.0)
+
+    @cached_property
+    def _array_s(self) -> Float64:
+        """Least time of every nest's products on all arrays [designs, nests]."""
+        macs = np.array([nest.macs for nest in self.model.nests], np.float64)
+        peak = self.peak_macs_per_s
+        return np.where(peak > 0, macs / np.where(peak > 0, peak, 1.0), 0.0)
+
+    @cached_property
+    def array_s(self) -> Float64:
+        """Time of one input's products on all arrays at their peak."""
+        return np.asarray(self._array_s @ self.model.repeats)
+
+
+def host_hops(net: Interconnect) -> int:
+    """Hops from the host's node to its nearest memory port."""
+    return build_network(net).memory_write_route(net.host_port).hops
+
+
+def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: str | None = None) -> Bounds:
+    """The bound of a model on every design. `partitions` gives the cuts over cores to try, `dataflow` overrides the
+    arrays' own. Time and memory grow with designs x distinct nests."""
+    tables = model.tables
+    hardware = timing_columns(designs, dataflow)
+    rates = rate_columns(designs, model.formats)
+    cycles, cycles_of = _cycle_tables(model, designs)
+    rows, rows_of = _partition_tables(model, hardware, partitions)
+    shape = (len(designs), len(model.nests))
+    cost, traffic = np.empty((*shape, kernel.COSTS)), np.full((*shape, kernel.TRAFFIC), np.nan)
+    choice = np.zeros((*shape, 3 + 2 * tables.extent.shape[1]), np.int64)
+    kernel.best_tilings(
+        tables, hardware, rates, model.format_of, cycles, cycles_of, rows, rows_of, PREFERRED_SHARE, cost, traffic,
+        choice
+    )  # fmt: skip
+    vector_j, array_j = _fixed_energy(model, designs.chips)
+    return Bounds(
+        model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, vector_j, array_j
+    )
+
+
+def _cycle_tables(model: Model, designs: Designs) -> tuple[Float64, Int64]:
+    """Cycles per element and lane [tables, nests, 2] of the body and of the drain, and each core kind's table."""
+    kinds = max(len(chip.cores) for chip in designs.chips)
+    numbers: dict[tuple[object, ...], int] = {}
+    tables: list[list[tuple[float, float]]] = []
+    of_chip = np.zeros((len(designs.chips), kinds), np.int64)
+    for row, chip in enumerate(designs.chips):
+        for column, kind in enumerate(chip.cores):
+            key = tuple(kind.vector.passes.items())
+            if key not in numbers:
+                numbers[key] = len(tables)
+                tables.append(
+                    [(vector_cost(body_passes(n), kind), vector_cost(n.drain, kind)) for n in model.nests]
+                )
+            of_chip[row, column] = numbers[key]
+    return np.array(tables, np.float64), of_chip[designs.chip_of]
+
+
+def _partition_tables(model: Model, hardware: Float64, partitions: Partitions) -> tuple[Int64, Int64]:
+    """Cuts over cores [rows, dims] and the rows of each (design, kind, nest), one set per number of cores."""
+    width = model.tables.extent.shape[1]
+    cores = hardware[:, :, kernel.CORES].astype(np.int64)
+    counts, which = np.unique(cores, return_inverse=True)
+    rows: list[tuple[int, ...]] = []
+    spans = np.zeros((len(counts), len(model.nests), 2), np.int64)
+    for place, count in enumerate(counts.tolist()):
+        for index, nest in enumerate(model.nests):
+            first = len(rows)
+            if count:
+                rows += [(*cut, *(1,) * (width - len(cut))) for cut in partitions(nest, count)]
+            spans[place, index] = first, len(rows)
+    table = np.array(rows, np.int64).reshape(-1, width)
+    return table, spans[which.reshape(cores.shape)]
+
+
+def _fixed_energy(model: Model, chips: Sequence[Chip]) -> tuple[Float64, Float64]:
+    """Joules of one run that no tiling changes, [chips, kinds, nests, ...]: on the vector unit; on arrays those of
+    (products, registers, drain, one addition and one copy of a partial sum)."""
+    kinds = max(len(chip.cores) for chip in chips)
+    vector = np.zeros((len(chips), kinds, len(model.nests), 1))
+    array = np.zeros((len(chips), kinds, len(model.nests), 5))
+    for row, chip in enumerate(chips):
+        technology = load_technology(chip.technology)
+        for column, kind in enumerate(chip.cores):
+            for index, nest in enumerate(model.nests):
+                dtype = nest.operands[0].tensor.dtype
+                results = _results(nest)
+                vector[row, column, index, 0] = results * _passes_j(
+                    body_passes(nest), kind, technology, dtype
+                )
+                if not nest.contraction:
+                    continue
+                sums = accumulator_dtype(dtype)
+                bits = DTYPE_BITS[dtype] + DTYPE_BITS[sums]
+                array[row, column, index] = (
+                    nest.macs * technology.mac_energy_j(dtype),
+                    2 * nest.macs * bits / 8 * technology.register_energy_j_per_byte(),
+                    results * _passes_j(nest.drain, kind, technology, sums),
+                    _passes_j({"add": 1.0}, kind, technology, sums),
+                    _passes_j({"copy": 1.0}, kind, technology, sums),
+                )
+    return vector, array
+
+
+def _results(nest: Nest) -> int:
+    """Elements that a nest makes."""
+    ones = [np.ones((), np.int64) * dim.extent for dim in nest.dims]
+    total = 1
+    for axis in nest.out.axes:
+        total *= int(axis.extent(ones))
+    return total
+
+
+def _passes_j(passes: Mapping[str, float], kind: CoreKind, technology: Technology, dtype: str) -> float:
+    """Joules of a mix of passes over one element."""
+    dtype = {"bool": "int8", "int64": "int32"}.get(dtype, dtype)
+    return sum(
+        count * kind.vector.passes_of(name) * technology.vector_energy_j(FUNCTIONS[name].kind, dtype)
+        for name, count in passes.items()
+    )

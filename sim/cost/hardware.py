@@ -1,0 +1,234 @@
+"""Designs as the columns that the compiled closed form reads: timing of every kind of cores, energy of every
+action."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost import kernel
+from sim.cost.designs import Designs
+from sim.hw.area import chip_area
+from sim.hw.chip import Chip
+from sim.hw.noc import Interconnect, build_network
+from sim.hw.systolic import DATAFLOWS
+from sim.hw.technology import load_technology
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+PS = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """How a group of cores sits on the interconnect.
+
+    `hops` from a core's nearest memory port on average, `ports` different ones in use, `remote` share of cores that
+    do not sit on theirs, `tree_links` crossed by a multicast to all of them.
+    """
+
+    hops: float
+    ports: int
+    remote: float
+    tree_links: int
+
+
+@lru_cache(maxsize=1024)
+def site(net: Interconnect, first_core: int, cores: int) -> Site:
+    """The cores first_core, first_core + 1, ... of an interconnect; core i sits on node i."""
+    network = build_network(net)
+    nodes = range(first_core, first_core + cores)
+    hops = [network.memory_read_route(node).hops for node in nodes]
+    ports = {network.nearest_port(node) for node in nodes}
+    start = net.memory_ports[network.nearest_port(first_core)]
+    tree = len(network.multicast_tree(start, nodes)) if cores > 1 else hops[0]
+    return Site(
+        sum(hops) / cores,
+        len(ports),
+        sum(hop > 0 for hop in hops) / cores,
+        1 if net.topology == "crossbar" and cores > 1 else tree,
+    )
+
+
+def timing_columns(designs: Designs, dataflow: str | None = None) -> Float64:
+    """[designs, kinds of cores, kernel.HARDWARE_COLUMNS]; a chip with fewer kinds has none of the rest.
+
+    `dataflow` overrides the arrays' own. A scratchpad's bandwidth for compute is what the DMA leaves of it, at least a
+    quarter (sim.cost.work.compute_bandwidth).
+    """
+    kinds = max(len(chip.cores) for chip in designs.chips)
+    found = np.zeros((len(designs), kinds, kernel.HARDWARE_COLUMNS), np.float64)
+    for kind in range(kinds):
+        _fill_kind(designs, kind, dataflow, found[:, kind])
+    return found
+
+
+def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64) -> None:
+    def of(*place: str) -> Float64:
+        return designs.column("cores", kind, *place)
+
+    def chips(value: object) -> Float64:
+        return designs.per_chip([value(chip) for chip in designs.chips])  # type: ignore[operator]
+
+    def array_dataflow(chip: Chip) -> float:
+        array = chip.cores[kind].array if kind < len(chip.cores) else None
+        return float(DATAFLOWS.index(dataflow or array.dataflow)) if array is not None else 0.0
+
+    channels, channel_bw = of("dma", "channels"), of("dma", "bandwidth_bytes_per_s")
+    sram_bw = of("sram", "bandwidth_bytes_per_s")
+    hop_s = designs.column("interconnect", "hop_latency_ps") * PS
+    link_bw = designs.column("interconnect", "link_bandwidth_bytes_per_s")
+    own_port_bw = chips(lambda chip: chip.interconnect.memory_port_bandwidth_bytes_per_s or 0)
+    sites = [_site(chip, kind) for chip in designs.chips]
+    hops = designs.per_chip([one.hops for one in sites])
+    setup_s = of("dma", "setup_latency_ps") * PS
+    columns = {
+        kernel.CORES: of("count"),
+        kernel.CLOCK_HZ: of("clock_hz"),
+        kernel.HAS_ARRAY: of("array", "rows") > 0,
+        kernel.ROWS: of("array", "rows"),
+        kernel.COLS: of("array", "cols"),
+        kernel.ARRAYS: of("array", "count"),
+        kernel.DATAFLOW: chips(array_dataflow),
+        kernel.OVERLAP: of("array", "double_buffered_weights"),
+        kernel.LANES: of("vector", "lanes"),
+        kernel.SRAM_BYTES: of("sram", "size_bytes"),
+        kernel.FEED_BW: np.maximum(sram_bw - channels * channel_bw, sram_bw / 4),
+        kernel.ACCUMULATOR_BYTES: of("accumulator", "size_bytes"),
+        kernel.ACCUMULATOR_BW: of("accumulator", "bandwidth_bytes_per_s"),
+        kernel.CHANNELS: channels,
+        kernel.CHANNEL_BW: channel_bw,
+        kernel.OUTSTANDING: of("dma", "outstanding"),
+        kernel.DRAM_BW: designs.column("dram", "bandwidth_bytes_per_s"),
+        kernel.BURST_BYTES: designs.column("dram", "burst_bytes"),
+        kernel.INVERSE_SEQUENTIAL: 1 / designs.column("dram", "efficiency_sequential"),
+        kernel.INVERSE_RANDOM: 1 / designs.column("dram", "efficiency_random"),
+        kernel.HEAD_S: setup_s + designs.column("dram", "latency_ps") * PS + hops * hop_s,
+        kernel.SEND_S: setup_s + hop_s,
+        kernel.PORTS_BW: np.where(own_port_bw > 0, own_port_bw, link_bw)
+        * designs.per_chip([one.ports for one in sites]),
+        kernel.HOP_BW: link_bw,
+        kernel.HOPS: hops,
+        kernel.TREE_LINKS: designs.per_chip([one.tree_links for one in sites]),
+        kernel.REMOTE_SHARE: designs.per_chip([one.remote for one in sites]),
+    }
+    for column, values in columns.items():
+        found[:, column] = values
+
+
+def _site(chip: Chip, kind: int) -> Site:
+    if kind >= len(chip.cores):
+        return Site(0.0, 0, 0.0, 0)
+    first = sum(other.count for other in chip.cores[:kind])
+    return site(chip.interconnect, first, chip.cores[kind].count)
+
+
+def rate_columns(designs: Designs, formats: Sequence[str]) -> Float64:
+    """[designs, kinds, formats, 2]: numerator and denominator of the arrays' rate; numerator 0 where there is none."""
+    kinds = max(len(chip.cores) for chip in designs.chips)
+    found = np.zeros((len(designs.chips), kinds, max(1, len(formats)), 2), np.float64)
+    found[..., 1] = 1.0
+    for row, chip in enumerate(designs.chips):
+        for kind, core in enumerate(chip.cores):
+            for column, dtype in enumerate(formats):
+                if core.array is not None and dtype in core.array.rates:
+                    rate = core.array.rate(dtype)
+                    found[row, kind, column] = rate.numerator, rate.denominator
+    return found[designs.chip_of]
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Per design: area, idle power, and joules per byte (and hop) of every level; those of a core [designs, kinds]."""
+
+    area_mm2: Float64
+    static_w: Float64
+    sram_read_j: Float64
+    sram_write_j: Float64
+    accumulator_read_j: Float64
+    accumulator_write_j: Float64
+    noc_j: Float64
+    dram_read_j: Float64
+    dram_write_j: Float64
+    host_j: Float64
+
+
+def cost_columns(designs: Designs) -> Costs:
+    """The coefficients of every design, by the functions that the events use. Raises InputError on an unknown
+    technology."""
+    kinds = max(len(chip.cores) for chip in designs.chips)
+    count = len(designs)
+    technologies = [load_technology(chip.technology) for chip in designs.chips]
+    area, wired = _areas(designs)
+    static, hop = np.empty(count), np.empty(count)
+    memories = np.zeros((4, count, kinds))
+    for row, technology in enumerate(technologies):
+        mine = np.flatnonzero(designs.chip_of == row)
+        static[mine] = technology.static_power_w(1.0) * area[mine]
+        length_mm = np.sqrt(wired[mine] / designs.chips[row].interconnect.node_count)
+        hop[mine] = [technology.noc_energy_j_per_byte_hop(length) for length in length_mm.tolist()]
+        for kind in range(len(designs.chips[row].cores)):
+            size = designs.column("cores", kind, "sram", "size_bytes")[mine]
+            bank = np.ceil(size / designs.column("cores", kind, "sram", "banks")[mine])
+            columns = designs.column("cores", kind, "array", "cols") * designs.column(
+                "cores", kind, "array", "count"
+            )
+            sums = designs.column("cores", kind, "accumulator", "size_bytes")[mine]
+            of_sums = np.where(sums > 0, np.maximum(1, sums // np.maximum(1, columns[mine])), bank)
+            memories[0, mine, kind] = technology.sram_read_energy_j_per_byte(bank)
+            memories[1, mine, kind] = technology.sram_write_energy_j_per_byte(bank)
+            memories[2, mine, kind] = technology.sram_read_energy_j_per_byte(of_sums)
+            memories[3, mine, kind] = technology.sram_write_energy_j_per_byte(of_sums)
+    return Costs(
+        area,
+        static,
+        memories[0],
+        memories[1],
+        memories[2],
+        memories[3],
+        hop,
+        designs.column("dram", "read_energy_j_per_byte"),
+        designs.column("dram", "write_energy_j_per_byte"),
+        designs.column("host", "energy_j_per_byte"),
+    )
+
+
+_NO_SILICON = frozenset(
+    {
+        "clock_hz",
+        "bandwidth_bytes_per_s",
+        "setup_latency_ps",
+        "outstanding",
+        "link_bandwidth_bytes_per_s",
+        "hop_latency_ps",
+        "latency_ps",
+        "double_buffered_weights",
+        "banks",
+    }
+)
+"""Numbers that no area depends on (a host link's bandwidth does matter: it has lanes)."""
+
+
+def _areas(designs: Designs) -> tuple[Float64, Float64]:
+    """(whole, on the network: without the PHYs) mm2 of every design, each distinct die once."""
+    changed = {
+        place: values
+        for place, values in designs.changed.items()
+        if place[-1] not in _NO_SILICON or place[0] == "host"
+    }
+    keys = np.column_stack([designs.chip_of, *changed.values()])
+    _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    bare = replace(designs, changed=changed)
+    whole, wired = np.empty(len(first)), np.empty(len(first))
+    for place, row in enumerate(first.tolist()):
+        chip = bare.chip(row)
+        parts = chip_area(chip, load_technology(chip.technology))
+        whole[place] = sum(parts.values())
+        wired[place] = whole[place] - parts["dram_phy"] - parts["host_phy"]
+    which = which.reshape(-1)
+    return whole[which], wired[which]

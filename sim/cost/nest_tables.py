@@ -1,0 +1,130 @@
+"""Loop nests as padded integer tables: what the compiled closed form (sim/cost/kernel.py) reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.cost.work import accumulator_bytes
+from sim.graph.nest import Nest, Operand
+from sim.graph.tensor import DTYPE_BITS
+
+Int64 = npt.NDArray[np.int64]
+
+ROLES = ("g", "m", "n", "k")
+"""Their positions are the codes in `NestTables.role`."""
+
+PARTS = ("left", "right", "main", "epilogue", "out")
+"""Their positions are the codes in column PART of `NestTables.operands`."""
+
+# Columns of NestTables.nests.
+DIMS, OPERANDS, TAPS, CONTRACTION, SUM_BYTES = range(5)
+# Columns of NestTables.operands: part of the nest, bits of an element, axes, those that a contiguous run may span,
+# packed in tile order?, loops that move the box (bit mask), read at the drain once per result?
+PART, BITS, AXES, RUN_AXES, PACKED, TOUCHES, PER_ELEMENT = range(7)
+# Columns of NestTables.axes.
+SIZE, TERMS, LOW, HIGH, DENOMINATOR = range(5)
+
+
+class NestTables(NamedTuple):
+    """Nests as rows, everything int64.
+
+    `nests` [nests, 5] and `operands` [nests, operands, 7] by the columns above, the result as the last operand;
+    `extent`, `role`, `nested` [nests, dims] (loops; `nested` the outer loop of a nested pair, -1 without);
+    `order` [nests, 2, dims] loops from the innermost, rows outside and columns outside;
+    `axes` [nests, operands, axes, 5]; `terms` [nests, operands, axes, terms, 2] (loop, factor);
+    `run_order` [nests, operands, axes] axes from the fastest in memory.
+    """
+
+    nests: Int64
+    extent: Int64
+    role: Int64
+    nested: Int64
+    order: Int64
+    operands: Int64
+    axes: Int64
+    terms: Int64
+    run_order: Int64
+
+
+def nest_tables(nests: Sequence[Nest]) -> NestTables:
+    """The tables of some nests (at least one). A size that differs between them is padded with zeros."""
+    operands = [(*nest.operands, nest.out) for nest in nests]
+    most_dims = max(len(nest.dims) for nest in nests)
+    most_operands = max(map(len, operands))
+    every = [operand for row in operands for operand in row]
+    most_axes = max(1, *(len(operand.axes) for operand in every))
+    most_terms = max(1, *(len(axis.terms) for operand in every for axis in operand.axes))
+    of_operand = (len(nests), most_operands)
+    tables = NestTables(
+        np.zeros((len(nests), 5), np.int64),
+        np.ones((len(nests), most_dims), np.int64),
+        np.zeros((len(nests), most_dims), np.int64),
+        np.full((len(nests), most_dims), -1, np.int64),
+        np.zeros((len(nests), 2, most_dims), np.int64),
+        np.zeros((*of_operand, 7), np.int64),
+        np.zeros((*of_operand, most_axes, 5), np.int64),
+        np.zeros((*of_operand, most_axes, most_terms, 2), np.int64),
+        np.zeros((*of_operand, most_axes), np.int64),
+    )
+    for row, nest in enumerate(nests):
+        _fill_loops(tables, row, nest)
+        for place, operand in enumerate(operands[row]):
+            _fill_operand(tables, row, place, operand, len(nest.out.axes))
+    return tables
+
+
+def _fill_loops(tables: NestTables, row: int, nest: Nest) -> None:
+    dims = len(nest.dims)
+    one = accumulator_bytes(nest.operands[0].tensor.dtype)
+    tables.nests[row] = (dims, len(nest.operands), nest.taps, nest.contraction, one)
+    tables.extent[row, :dims] = nest.extents
+    tables.role[row, :dims] = [ROLES.index(dim.role) for dim in nest.dims]
+    for outer, inner in nest.nested:
+        tables.nested[row, inner] = outer
+    rows, columns = nest.role("m"), nest.role("n")
+    for place, middle in enumerate((rows + columns, columns + rows)):
+        order = nest.role("g") + middle + nest.role("k")
+        tables.order[row, place, :dims] = order[::-1]
+
+
+def _fill_operand(tables: NestTables, row: int, place: int, operand: Operand, result_rank: int) -> None:
+    order = operand.memory_order()
+    run = order if operand.row_axes is None else order[len(order) - operand.row_axes :]
+    packed = operand.tensor.role == "weight" and not operand.gathered
+    tables.operands[row, place] = (
+        PARTS.index(operand.part),
+        DTYPE_BITS[operand.tensor.dtype],
+        len(operand.axes),
+        len(run),
+        packed,
+        sum(1 << dim for dim in operand.dims),
+        operand.part == "epilogue" and len(operand.axes) == result_rank,
+    )
+    tables.run_order[row, place, : len(run)] = run[::-1]
+    for index, axis in enumerate(operand.axes):
+        tables.axes[row, place, index] = (axis.size, len(axis.terms), axis.low, axis.high, axis.denominator)
+        for term, (dim, factor) in enumerate(axis.terms):
+            tables.terms[row, place, index, term] = dim, factor
+
+
+def signature(nest: Nest) -> tuple[object, ...]:
+    """What the closed form depends on: the nest without names."""
+
+    def shape(o: Operand) -> tuple[object, ...]:
+        return (o.part, o.axes, o.channels_last, o.row_axes, o.tensor.dtype, o.tensor.role == "weight")
+
+    dims = tuple((dim.extent, dim.role) for dim in nest.dims)
+    passes = (tuple(nest.own.items()), tuple(nest.drain.items()))
+    return (
+        nest.kind,
+        dims,
+        tuple(map(shape, nest.operands)),
+        shape(nest.out),
+        nest.taps,
+        passes,
+        nest.nested,
+    )

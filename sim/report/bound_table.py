@@ -1,0 +1,89 @@
+"""The bound of N designs as columns, by the names of a report's summary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sim.cost import kernel
+from sim.cost.bound import Bounds
+from sim.cost.transfers import Float64
+
+
+def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, Any]:
+    """One row per design: its parameters, the keys of `Report.summary` that the bound has, and `error` ("" where
+    all is well; else every number that depends on the tiling is not a number).
+
+    Keys mean what they mean in a report (sim/report/report.py): bytes, `energy_j` and `elapsed_s` are of all `inputs`,
+    which follow each other on the same cores, `latency_s` of one. `bound_latency_s` is the largest total work /
+    capacity.
+    """
+    model, designs = bounds.model, bounds.designs
+    count, items = len(designs), model.graph.items
+    floors = bounds.floors
+    names = list(floors)
+    table = np.column_stack([floors[name] for name in names])
+    floor_s = table.max(axis=1)
+    latency_s = bounds.latency_s
+    interval_s = np.maximum(latency_s - bounds.host_s, floor_s)
+    elapsed_s = latency_s + (inputs - 1) * interval_s
+    rate = items / (latency_s if inputs == 1 else interval_s)
+    joules = bounds.energy_j
+    static_j = bounds.costs.static_w * elapsed_s
+    energy_j = inputs * sum(value for name, value in joules.items() if name != "static") + static_j
+    total = bounds.total_traffic * inputs
+    error = design_errors(bounds)
+    traffic = {
+        "dram_read_bytes": total[:, kernel.DRAM_READ],
+        "dram_write_bytes": total[:, kernel.DRAM_WRITE],
+        "sram_read_bytes": total[:, kernel.SRAM_READ],
+        "sram_write_bytes": total[:, kernel.SRAM_WRITE],
+        "noc_bytes": total[:, kernel.NOC],
+        "noc_injected_bytes": total[:, kernel.NOC_INJECTED],
+    }
+    return {
+        **designs.parameters,
+        "workload": [model.graph.name] * count,
+        "chip": [designs.chips[row].name for row in designs.chip_of.tolist()],
+        "fidelity": ["bound"] * count,
+        "dtype": [model.main_dtype] * count,
+        "partition": [partition] * count,
+        "inputs": [inputs] * count,
+        "latency_s": latency_s,
+        "elapsed_s": elapsed_s,
+        "throughput_per_s": rate,
+        "throughput_unit": [model.graph.unit] * count,
+        "macs": [model.graph.macs] * count,
+        "array_utilization": bounds.array_s * rate / items,
+        "bound_latency_s": floor_s,
+        "bottleneck": ["" if message else names[i] for i, message in zip(_worst(table), error, strict=True)],
+        "energy_j": energy_j,
+        "energy_per_input_j": energy_j / (inputs * items),
+        "tops_per_w": 2e-12 * model.graph.macs * inputs / energy_j,
+        "power_w": energy_j / elapsed_s,
+        "area_mm2": bounds.costs.area_mm2,
+        **{name: np.rint(values) for name, values in traffic.items()},
+        "error": error,
+    }
+
+
+def design_errors(bounds: Bounds) -> list[str]:
+    """What keeps each design from running the model, in words; "" where nothing does."""
+    found = []
+    weights = bounds.model.graph.weight_bytes
+    capacity = bounds.designs.column("dram", "capacity_bytes")
+    lost = bounds.choice[:, :, 0] < 0
+    for row in range(len(bounds.designs)):
+        message = ""
+        if lost[row].any():
+            nest = bounds.model.nests[int(lost[row].argmax())]
+            message = f"the smallest tile of operator {nest.name} ({nest.kind}) does not fit in a core"
+        elif weights > capacity[row]:
+            message = f"the weights ({weights:,} B) do not fit in the DRAM ({int(capacity[row]):,} B)"
+        found.append(message)
+    return found
+
+
+def _worst(table: Float64) -> list[int]:
+    return [int(i) for i in np.where(np.isnan(table), -np.inf, table).argmax(axis=1)]

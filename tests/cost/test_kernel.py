@@ -1,0 +1,98 @@
+"""The compiled closed form against the NumPy one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from operator_graphs import GRAPHS
+from random_chips import random_chips
+
+from sim.cost import kernel
+from sim.cost.designs import designs_of
+from sim.cost.estimate import Cuts, body_passes, estimate
+from sim.cost.hardware import timing_columns
+from sim.cost.nest_tables import nest_tables
+from sim.cost.work import vector_cost
+from sim.graph.nest import Nest, channels_last, nests
+from sim.hw.chip import Chip
+from sim.mapping.fabric import Fabric
+from sim.mapping.grid import largest_part
+from sim.mapping.plan import make_site, usable_units
+from sim.mapping.search import ALL_ROLES, cut_quanta, split_candidates
+
+CHIPS = random_chips(8, seed=5)
+NESTS = {
+    f"{name} {index}": nest
+    for name, make in GRAPHS.items()
+    for graph in [make()]
+    for index, nest in enumerate(
+        found
+        for op in graph.ops
+        for found in nests(op, graph.tensors, channels_last(graph))
+        if op.kind == name.split()[0] or op.kind == "cache_update"
+    )
+}
+
+
+def random_cuts(nest: Nest, chip: Chip, quanta: tuple[int, ...], unit: str, seed: int) -> Cuts:
+    """Forty legal ways to cut a nest."""
+    rng = np.random.default_rng(seed)
+    options = split_candidates(nest, chip.core_count, ALL_ROLES)
+    summed = nest.role("k")
+    splits, steps = [], []
+    while len(splits) < 40:
+        split = options[rng.integers(len(options))]
+        step = [
+            int(rng.integers(1, max(1, d.extent // s) + 1)) for d, s in zip(nest.dims, split, strict=True)
+        ]
+        if unit == "vector":
+            split = tuple(1 if dim in summed else s for dim, s in enumerate(split))
+            step = [1 if dim in summed else s for dim, s in enumerate(step)]
+        splits.append(split)
+        steps.append(step)
+    parts, tiles = np.array(splits, np.int64), np.array(steps, np.int64)
+    tile = tuple(
+        largest_part(dim.extent, parts[:, i] * tiles[:, i], quanta[i]) for i, dim in enumerate(nest.dims)
+    )
+    return Cuts(parts, tiles, rng.random(40) < 0.5, tile)
+
+
+@pytest.mark.parametrize("name", NESTS)
+def test_any_tiling_costs_what_the_numpy_estimate_says(name: str) -> None:
+    nest = NESTS[name]
+    tables = nest_tables([nest])
+    found = np.zeros(kernel.COSTS)
+    rng = np.random.default_rng(len(name))
+    for chip in CHIPS:
+        kind = chip.cores[0]
+        assert kind.array is not None
+        site = make_site(chip, Fabric(chip), kind, tuple(range(chip.core_count)))
+        hardware = timing_columns(designs_of([chip]))[0, 0]
+        rate = kind.array.rate("int8")
+        for unit in usable_units(nest, kind):
+            quanta = cut_quanta(nest, site, unit, kind.array.dataflow)
+            cuts = random_cuts(nest, chip, quanta, unit, int(rng.integers(1000)))
+            resident = rng.random((40, len(nest.operands))) < 0.3
+            said = estimate(nest, site, cuts, unit=unit, dataflow=kind.array.dataflow, resident=resident)
+            for row in range(40):
+                kernel.tiling_cost(
+                    tables, 0, hardware, rate.numerator, rate.denominator,
+                    vector_cost(body_passes(nest), kind), vector_cost(nest.drain, kind),
+                    cuts.splits[row], cuts.steps[row], np.array([size[row] for size in cuts.tile]),
+                    int(cuts.columns_first[row]), unit == "vector",
+                    sum(1 << place for place in np.flatnonzero(resident[row]).tolist()), found,
+                )  # fmt: skip
+                at = (name, chip.name, unit, row)
+                assert found[kernel.LATENCY_S] == pytest.approx(said.latency_s[row], rel=1e-12), at
+                assert found[kernel.DRAM_BYTES] == said.dram_bytes[row], at
+                assert found[kernel.TRANSFERS] == said.transfers[row], at
+                assert found[kernel.SRAM_NEED] == said.sram_bytes[row], at
+                assert found[kernel.ACCUMULATOR_NEED] == said.accumulator_bytes[row], at
+
+
+@pytest.mark.parametrize("quantum", [1, 8, 48])
+def test_largest_parts_are_those_of_the_grid(quantum: int) -> None:
+    parts = np.arange(1, 200, dtype=np.int64)
+    for extent in (199, 200, 384, 1000):
+        expected = largest_part(extent, parts, quantum)
+        assert [kernel.largest_part(extent, int(p), quantum) for p in parts] == expected.tolist()
