@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sim.cost import kernel
 from sim.cost.designs import Designs
+from sim.cost.energy import COMPONENTS, COMPUTED_AS, IDLE, TASK_INSTRUCTIONS
 from sim.cost.estimate import body_passes
 from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
 from sim.cost.nest_tables import NestTables, nest_tables, signature
@@ -107,7 +108,7 @@ class Bounds:
     """A model on N designs; arrays [designs] or [designs, nests]. What does not fit is not a number.
 
     `cost` [designs, nests, kernel.COSTS] and `traffic` [designs, nests, kernel.TRAFFIC] are of one run of a nest,
-    `choice` its tiling (kernel.best_tilings).
+    `choice` its tiling (kernel.best_tilings); `fixed` what no tiling changes (see `_fixed_work`).
     """
 
     model: Model
@@ -118,8 +119,7 @@ class Bounds:
     cost: Float64
     traffic: Float64
     choice: Int64
-    vector_j: Float64
-    array_j: Float64
+    fixed: Float64
 
     @cached_property
     def latency_s(self) -> Float64:
@@ -169,42 +169,75 @@ class Bounds:
         return np.asarray(total)
 
     @cached_property
-    def energy_j(self) -> dict[str, Float64]:
-        """By component, of one input."""
-        c, repeats = self.costs, self.model.repeats
+    def _operator_j(self) -> dict[str, Float64]:
+        """Joules by component of one input, without what flows all the time; see sim.cost.energy.operator_energy."""
+        actions, repeats = self.costs.actions, self.model.repeats
         kind = np.maximum(0, self.choice[:, :, 0])
         rows = np.arange(len(self.designs))[:, None]
-
-        def moved(column: int, coefficient: Float64) -> Float64:
-            return np.asarray((self.traffic[:, :, column] * coefficient[rows, kind]) @ repeats)
-
         on_vector = self.choice[:, :, 1] == 1
-        total = self.total_traffic
-        chip = self.designs.chip_of[:, None]
-        nest = np.arange(len(self.model.nests))[None, :]
-        fixed = np.where(on_vector, self.vector_j[chip, kind, nest, 0], self.array_j[chip, kind, nest, 2])
-        mac = np.where(on_vector, 0.0, self.array_j[chip, kind, nest, 0])
-        registers = np.where(on_vector, 0.0, self.array_j[chip, kind, nest, 1])
-        adding = self.traffic[:, :, kernel.ADDS] * self.array_j[chip, kind, nest, 3]
-        adding = adding + self.traffic[:, :, kernel.COPIES] * self.array_j[chip, kind, nest, 4]
+
+        def cost(*columns: int) -> Float64:
+            return np.asarray(self.cost[:, :, list(columns)].sum(axis=2))
+
+        def moved(*columns: int) -> Float64:
+            return np.asarray(self.traffic[:, :, list(columns)].sum(axis=2))
+
+        def joules(amount: Float64, name: str) -> Float64:
+            return np.asarray((amount * actions[name + "_j_per_byte"][rows, kind]) @ repeats)
+
+        chip, nest = self.designs.chip_of[:, None], np.arange(len(self.model.nests))[None, :]
+        fixed = self.fixed[chip, kind, nest]
+        arithmetic = np.where(on_vector, fixed[..., ON_VECTOR_J], fixed[..., DRAIN_J])
+        arithmetic = (
+            arithmetic + moved(kernel.ADDS) * fixed[..., ADD_J] + moved(kernel.COPIES) * fixed[..., COPY_J]
+        )
+        lanes = np.where(on_vector, fixed[..., ON_VECTOR_PASSES], fixed[..., DRAIN_PASSES])
+        lanes = lanes + moved(kernel.ADDS, kernel.COPIES)
+        lanes = lanes / self.hardware[rows, kind, kernel.LANES]
+        instructions = lanes + TASK_INSTRUCTIONS * moved(kernel.TASKS)
+        dram = moved(kernel.DRAM_READ, kernel.DRAM_WRITE)
+        busy_j = cost(kernel.ARRAY_S) * actions["array_clock_w"][rows, kind]
+        busy_j = busy_j + cost(kernel.VECTOR_S) * actions["vector_clock_w"][rows, kind]
+        host_rows = self.host_bytes / self.designs.column("dram", "row_bytes")
+        first = {name: values[:, 0] for name, values in actions.items()}
+        there = self.host_bytes > 0
+        from_host, to_host = there * self.model.host_in_bytes, there * self.model.host_out_bytes
+        host_tasks = there * float(self.model.host_transfers)
+        hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
         return {
-            "mac": np.asarray(mac @ repeats),
-            "registers": np.asarray(registers @ repeats),
-            "accumulator": moved(kernel.ACCUMULATOR_READ, c.accumulator_read_j)
-            + moved(kernel.ACCUMULATOR_WRITE, c.accumulator_write_j),
-            "vector": np.asarray((fixed + adding) @ repeats),
-            "sram": moved(kernel.SRAM_READ, c.sram_read_j) + moved(kernel.SRAM_WRITE, c.sram_write_j),
-            "noc": total[:, kernel.NOC] * c.noc_j,
-            "dram": total[:, kernel.DRAM_READ] * c.dram_read_j + total[:, kernel.DRAM_WRITE] * c.dram_write_j,
-            "host": self.host_bytes * c.host_j,
-            "static": c.static_w * self.latency_s,
+            "mac": np.asarray(np.where(on_vector, 0.0, fixed[..., MAC_J]) @ repeats),
+            "registers": joules(np.where(on_vector, 0.0, fixed[..., REGISTER_BYTES]), "register"),
+            "accumulator": joules(moved(kernel.ACCUMULATOR_READ), "accumulator_read")
+            + joules(moved(kernel.ACCUMULATOR_WRITE), "accumulator_write"),
+            "vector": np.asarray(arithmetic @ repeats),
+            "control": (instructions * actions["instruction_j"][rows, kind]) @ repeats
+            + TASK_INSTRUCTIONS * host_tasks * first["instruction_j"],
+            "sram": joules(moved(kernel.SRAM_READ), "sram_read")
+            + joules(moved(kernel.SRAM_WRITE), "sram_write"),
+            "cache": np.zeros(len(self.designs)),
+            "dma": 2 * joules(moved(kernel.DMA), "register"),
+            "noc": (moved(kernel.NOC) @ repeats + self.host_bytes * hops) * first["noc_j_per_byte_hop"],
+            "dram_activate": (moved(kernel.ACTIVATIONS) @ repeats + host_rows) * first["dram_activation_j"],
+            "dram_read": joules(moved(kernel.DRAM_READ), "dram_read")
+            + to_host * first["dram_read_j_per_byte"],
+            "dram_write": joules(moved(kernel.DRAM_WRITE), "dram_write")
+            + from_host * first["dram_write_j_per_byte"],
+            "dram_io": joules(dram, "dram_io") + self.host_bytes * first["dram_io_j_per_byte"],
+            "host": self.host_bytes * first["host_j_per_byte"],
+            "clock": np.asarray(busy_j @ repeats),
         }
+
+    def energy_j(self, inputs: int, elapsed_s: Float64) -> dict[str, Float64]:
+        """Joules by component (energy.COMPONENTS) of so many inputs in `elapsed_s` [designs]."""
+        found = {name: inputs * joules for name, joules in self._operator_j.items()}
+        for name in IDLE:
+            found[name] = found.get(name, 0.0) + self.costs.idle_w[name] * elapsed_s
+        return {name: found[name] for name in COMPONENTS}
 
     @cached_property
     def floors(self) -> dict[str, Float64]:
         """Seconds that the work of one input takes on every kind of resource, whatever the order: no run is faster."""
         repeats, on_vector = self.model.repeats, self.choice[:, :, 1] == 1
-        used = self.choice[:, :, 3 : 3 + self.model.tables.extent.shape[1]].prod(axis=2)
         cores = self.hardware[:, :, kernel.CORES].sum(axis=1)[:, None]
         moved = self.traffic[:, :, kernel.DRAM_READ] + self.traffic[:, :, kernel.DRAM_WRITE]
         # The search counts every tile as large as the largest.
@@ -212,7 +245,7 @@ class Bounds:
         host_bw = np.maximum(1, self.designs.column("host", "bandwidth_bytes_per_s"))
         return {
             "array": np.where(on_vector, 0.0, self._array_s) @ repeats,
-            "vector": (self.cost[:, :, kernel.VECTOR_S] * used / cores) @ repeats,
+            "vector": (self.cost[:, :, kernel.VECTOR_S] / cores) @ repeats,
             "dram": (self.cost[:, :, kernel.DRAM_S] * share) @ repeats,
             "port": (moved / self.hardware[:, :1, kernel.PORTS_BW]) @ repeats,
             "host": self.host_bytes / host_bw,
@@ -260,9 +293,16 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
         tables, hardware, rates, model.format_of, cycles, cycles_of, rows, rows_of, PREFERRED_SHARE, cost, traffic,
         choice
     )  # fmt: skip
-    vector_j, array_j = _fixed_energy(model, designs.chips)
     return Bounds(
-        model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, vector_j, array_j
+        model,
+        designs,
+        hardware,
+        rates,
+        cost_columns(designs),
+        cost,
+        traffic,
+        choice,
+        _fixed_work(model, designs.chips),
     )
 
 
@@ -301,33 +341,36 @@ def _partition_tables(model: Model, hardware: Float64, partitions: Partitions) -
     return table, spans[which.reshape(cores.shape)]
 
 
-def _fixed_energy(model: Model, chips: Sequence[Chip]) -> tuple[Float64, Float64]:
-    """Joules of one run that no tiling changes, [chips, kinds, nests, ...]: on the vector unit; on arrays those of
-    (products, registers, drain, one addition and one copy of a partial sum)."""
+ON_VECTOR_J, ON_VECTOR_PASSES, MAC_J, REGISTER_BYTES, DRAIN_J, DRAIN_PASSES, ADD_J, COPY_J = range(8)
+
+
+def _fixed_work(model: Model, chips: Sequence[Chip]) -> Float64:
+    """[chips, kinds, nests, 8], of one run: joules and passes of the whole body on the vector unit; on arrays
+    joules of the products, bytes into registers, joules and passes of the drain, joules of one addition and one
+    copy of a partial sum."""
     kinds = max(len(chip.cores) for chip in chips)
-    vector = np.zeros((len(chips), kinds, len(model.nests), 1))
-    array = np.zeros((len(chips), kinds, len(model.nests), 5))
+    found = np.zeros((len(chips), kinds, len(model.nests), 8))
     for row, chip in enumerate(chips):
         technology = load_technology(chip.technology)
         for column, kind in enumerate(chip.cores):
             for index, nest in enumerate(model.nests):
-                dtype = nest.operands[0].tensor.dtype
-                results = _results(nest)
-                vector[row, column, index, 0] = results * _passes_j(
-                    body_passes(nest), kind, technology, dtype
+                dtype, results, mine = (
+                    nest.operands[0].tensor.dtype,
+                    _results(nest),
+                    found[row, column, index],
                 )
+                joules, passes = _passes(body_passes(nest), kind, technology, dtype)
+                mine[ON_VECTOR_J], mine[ON_VECTOR_PASSES] = results * joules, results * passes
                 if not nest.contraction:
                     continue
                 sums = accumulator_dtype(dtype)
-                bits = DTYPE_BITS[dtype] + DTYPE_BITS[sums]
-                array[row, column, index] = (
-                    nest.macs * technology.mac_energy_j(dtype),
-                    2 * nest.macs * bits / 8 * technology.register_energy_j_per_byte(),
-                    results * _passes_j(nest.drain, kind, technology, sums),
-                    _passes_j({"add": 1.0}, kind, technology, sums),
-                    _passes_j({"copy": 1.0}, kind, technology, sums),
-                )
-    return vector, array
+                mine[MAC_J] = nest.macs * technology.mac_energy_j(dtype)
+                mine[REGISTER_BYTES] = nest.macs * (DTYPE_BITS[dtype] + DTYPE_BITS[sums]) / 8
+                joules, passes = _passes(nest.drain, kind, technology, sums)
+                mine[DRAIN_J], mine[DRAIN_PASSES] = results * joules, results * passes
+                mine[ADD_J], _ = _passes({"add": 1.0}, kind, technology, sums)
+                mine[COPY_J], _ = _passes({"copy": 1.0}, kind, technology, sums)
+    return found
 
 
 def _results(nest: Nest) -> int:
@@ -339,10 +382,14 @@ def _results(nest: Nest) -> int:
     return total
 
 
-def _passes_j(passes: Mapping[str, float], kind: CoreKind, technology: Technology, dtype: str) -> float:
-    """Joules of a mix of passes over one element."""
-    dtype = {"bool": "int8", "int64": "int32"}.get(dtype, dtype)
-    return sum(
-        count * kind.vector.passes_of(name) * technology.vector_energy_j(FUNCTIONS[name].kind, dtype)
-        for name, count in passes.items()
-    )
+def _passes(
+    passes: Mapping[str, float], kind: CoreKind, technology: Technology, dtype: str
+) -> tuple[float, float]:
+    """Joules and passes of a mix over one element."""
+    dtype = COMPUTED_AS.get(dtype, dtype)
+    joules = total = 0.0
+    for name, elements in passes.items():
+        count = elements * kind.vector.passes_of(name)
+        total += count
+        joules += count * technology.vector_energy_j(FUNCTIONS[name].kind, dtype)
+    return joules, total

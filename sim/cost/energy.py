@@ -48,7 +48,7 @@ CACHE_BANK_BYTES = 512 << 10
 
 _VECTOR_PREFIX = "vector_"
 
-_COMPUTED_AS = {"bool": "int8", "int64": "int32"}
+COMPUTED_AS = {"bool": "int8", "int64": "int32"}
 """Masks take a byte, and indices never need more than 32 bits."""
 
 
@@ -236,7 +236,7 @@ def _vector(op: OpRow, kind: CoreKind, technology: Technology) -> tuple[float, f
     """Joules of the passes of every element function, in the operator's format (behind an array, in that of the
     sums), and the instructions they take: one for a pass of all lanes."""
     dtype = op.accumulator_dtype if op.mapping.get("unit") == "array" else op.dtype
-    dtype = _COMPUTED_AS.get(dtype, dtype)
+    dtype = COMPUTED_AS.get(dtype, dtype)
     joules = passes = 0.0
     for name, elements in op.counts.items():
         if name.startswith(_VECTOR_PREFIX):

@@ -3,8 +3,8 @@ action."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from sim.cost import kernel
 from sim.cost.designs import Designs
+from sim.cost.energy import IDLE, ActionEnergies, action_energies, idle_power_w
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
 from sim.hw.noc import Interconnect, build_network
@@ -105,6 +106,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.CHANNEL_BW: channel_bw,
         kernel.OUTSTANDING: of("dma", "outstanding"),
         kernel.DRAM_BW: designs.column("dram", "bandwidth_bytes_per_s"),
+        kernel.ROW_BYTES: designs.column("dram", "row_bytes"),
         kernel.BURST_BYTES: designs.column("dram", "burst_bytes"),
         kernel.INVERSE_SEQUENTIAL: 1 / designs.column("dram", "efficiency_sequential"),
         kernel.INVERSE_RANDOM: 1 / designs.column("dram", "efficiency_random"),
@@ -142,93 +144,58 @@ def rate_columns(designs: Designs, formats: Sequence[str]) -> Float64:
     return found[designs.chip_of]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Costs:
-    """Per design: area, idle power, and joules per byte (and hop) of every level; those of a core [designs, kinds]."""
+    """What every design takes: area [designs], idle watts by component [designs], joules and watts of every action
+    (names of energy.ActionEnergies; 0 where there is no host) [designs, kinds of cores]."""
 
     area_mm2: Float64
-    static_w: Float64
-    sram_read_j: Float64
-    sram_write_j: Float64
-    accumulator_read_j: Float64
-    accumulator_write_j: Float64
-    noc_j: Float64
-    dram_read_j: Float64
-    dram_write_j: Float64
-    host_j: Float64
+    idle_w: Mapping[str, Float64]
+    actions: Mapping[str, Float64]
 
 
 def cost_columns(designs: Designs) -> Costs:
-    """The coefficients of every design, by the functions that the events use. Raises InputError on an unknown
-    technology."""
+    """The coefficients of every design, by the functions that the events use, each distinct piece of silicon once.
+
+    Raises InputError on an unknown technology.
+    """
+    changed = {place: v for place, v in designs.changed.items() if place[-2:] not in _TIMING_ONLY}
+    _, first, which = np.unique(
+        np.column_stack([designs.chip_of, *changed.values()]), axis=0, return_index=True, return_inverse=True
+    )
+    bare = replace(designs, changed=changed)
     kinds = max(len(chip.cores) for chip in designs.chips)
-    count = len(designs)
-    technologies = [load_technology(chip.technology) for chip in designs.chips]
-    area, wired = _areas(designs)
-    static, hop = np.empty(count), np.empty(count)
-    memories = np.zeros((4, count, kinds))
-    for row, technology in enumerate(technologies):
-        mine = np.flatnonzero(designs.chip_of == row)
-        static[mine] = technology.static_power_w(1.0) * area[mine]
-        length_mm = np.sqrt(wired[mine] / designs.chips[row].interconnect.node_count)
-        hop[mine] = [technology.noc_energy_j_per_byte_hop(length) for length in length_mm.tolist()]
-        for kind in range(len(designs.chips[row].cores)):
-            size = designs.column("cores", kind, "sram", "size_bytes")[mine]
-            bank = np.ceil(size / designs.column("cores", kind, "sram", "banks")[mine])
-            columns = designs.column("cores", kind, "array", "cols") * designs.column(
-                "cores", kind, "array", "count"
-            )
-            sums = designs.column("cores", kind, "accumulator", "size_bytes")[mine]
-            of_sums = np.where(sums > 0, np.maximum(1, sums // np.maximum(1, columns[mine])), bank)
-            memories[0, mine, kind] = technology.sram_read_energy_j_per_byte(bank)
-            memories[1, mine, kind] = technology.sram_write_energy_j_per_byte(bank)
-            memories[2, mine, kind] = technology.sram_read_energy_j_per_byte(of_sums)
-            memories[3, mine, kind] = technology.sram_write_energy_j_per_byte(of_sums)
+    names = [field.name for field in fields(ActionEnergies)]
+    area = np.empty(len(first))
+    idle = {name: np.empty(len(first)) for name in IDLE}
+    actions = {name: np.zeros((len(first), kinds)) for name in names}
+    for place, row in enumerate(first.tolist()):
+        chip = bare.chip(row)
+        technology = load_technology(chip.technology)
+        area[place] = sum(chip_area(chip, technology).values())
+        for name, watts in idle_power_w(chip, technology).items():
+            idle[name][place] = watts
+        for kind, core in enumerate(chip.cores):
+            found = action_energies(chip, core, technology)
+            for name in names:
+                actions[name][place, kind] = getattr(found, name) or 0.0
+    spread = which.reshape(-1)
     return Costs(
-        area,
-        static,
-        memories[0],
-        memories[1],
-        memories[2],
-        memories[3],
-        hop,
-        designs.column("dram", "read_energy_j_per_byte"),
-        designs.column("dram", "write_energy_j_per_byte"),
-        designs.column("host", "energy_j_per_byte"),
+        area[spread],
+        {name: watts[spread] for name, watts in idle.items()},
+        {name: joules[spread] for name, joules in actions.items()},
     )
 
 
-_NO_SILICON = frozenset(
+_TIMING_ONLY = frozenset(
     {
-        "clock_hz",
-        "bandwidth_bytes_per_s",
-        "setup_latency_ps",
-        "outstanding",
-        "link_bandwidth_bytes_per_s",
-        "hop_latency_ps",
-        "latency_ps",
-        "double_buffered_weights",
-        "banks",
+        ("dma", "bandwidth_bytes_per_s"),
+        ("dma", "setup_latency_ps"),
+        ("dma", "outstanding"),
+        ("interconnect", "link_bandwidth_bytes_per_s"),
+        ("interconnect", "hop_latency_ps"),
+        ("host", "latency_ps"),
+        ("array", "double_buffered_weights"),
     }
 )
-"""Numbers that no area depends on (a host link's bandwidth does matter: it has lanes)."""
-
-
-def _areas(designs: Designs) -> tuple[Float64, Float64]:
-    """(whole, on the network: without the PHYs) mm2 of every design, each distinct die once."""
-    changed = {
-        place: values
-        for place, values in designs.changed.items()
-        if place[-1] not in _NO_SILICON or place[0] == "host"
-    }
-    keys = np.column_stack([designs.chip_of, *changed.values()])
-    _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    bare = replace(designs, changed=changed)
-    whole, wired = np.empty(len(first)), np.empty(len(first))
-    for place, row in enumerate(first.tolist()):
-        chip = bare.chip(row)
-        parts = chip_area(chip, load_technology(chip.technology))
-        whole[place] = sum(parts.values())
-        wired[place] = whole[place] - parts["dram_phy"] - parts["host_phy"]
-    which = which.reshape(-1)
-    return whole[which], wired[which]
+"""Numbers that neither area nor the energy of any action depends on."""

@@ -45,22 +45,23 @@ Float64 = npt.NDArray[np.float64]
 (
     CORES, CLOCK_HZ, ROWS, COLS, ARRAYS, DATAFLOW, OVERLAP, LANES, SRAM_BYTES, FEED_BW, ACCUMULATOR_BYTES,
     ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INVERSE_SEQUENTIAL, INVERSE_RANDOM,
-    HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY,
-) = range(27)  # fmt: skip
-HARDWARE_COLUMNS = 27
+    HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY, ROW_BYTES,
+) = range(28)  # fmt: skip
+HARDWARE_COLUMNS = 28
 
-# What `tiling_traffic` finds: bytes at every level as sim.cost.traffic.Traffic, and the vector passes that adding the
-# parts of split sums costs (additions, copies), in elements.
+# What `tiling_traffic` finds: bytes at every level as sim.cost.traffic.Traffic has them; the vector passes that adding
+# the parts of split sums costs (additions, copies), in elements; rows that the DRAM opens; tasks.
 (
     DRAM_READ, DRAM_WRITE, SRAM_READ, SRAM_WRITE, ACCUMULATOR_READ, ACCUMULATOR_WRITE, NOC, NOC_INJECTED, ADDS, COPIES,
-) = range(10)  # fmt: skip
-TRAFFIC = 10
+    DMA, ACTIVATIONS, TASKS,
+) = range(13)  # fmt: skip
+TRAFFIC = 13
 
 # What `tiling_cost` finds: seconds, bytes to and from the DRAM, transfers, bytes of scratchpad and accumulator, the
-# least time that any tiling with the same cuts over cores takes, seconds of the DRAM and of each used core's vector
-# unit.
-LATENCY_S, DRAM_BYTES, TRANSFERS, SRAM_NEED, ACCUMULATOR_NEED, FLOOR_S, DRAM_S, VECTOR_S = range(8)
-COSTS = 8
+# least time that any tiling with the same cuts over cores takes, seconds of the DRAM, seconds for which vector
+# units and arrays are held, summed over the cores.
+LATENCY_S, DRAM_BYTES, TRANSFERS, SRAM_NEED, ACCUMULATOR_NEED, FLOOR_S, DRAM_S, VECTOR_S, ARRAY_S = range(9)
+COSTS = 9
 
 SLOTS = 2.0
 """Slots of a buffer that is filled more than once (estimate.BUFFER_SLOTS)."""
@@ -286,7 +287,7 @@ def tiling_cost(
     accumulator, drain_s = 0.0, 0.0
     if vector:
         compute_s = iterations * vector_cycles(hw, elements, body, read + out_bytes, 0.0) / hw[CLOCK_HZ]
-        found[VECTOR_S] = compute_s
+        found[VECTOR_S], found[ARRAY_S] = compute_s * used, 0.0
     else:
         count, m, n, k = tile_gemm(t, nest, tile)
         left, right = t.operands[nest, 0, BITS], t.operands[nest, 1, BITS]
@@ -300,7 +301,7 @@ def tiling_cost(
             total = busy + drains - drained
         compute_s = (total + dur - hold) / hw[CLOCK_HZ]
         drain_s = drained / hw[CLOCK_HZ]
-        found[VECTOR_S] = out_tiles * drain_s * owners / used
+        found[VECTOR_S], found[ARRAY_S] = out_tiles * drain_s * owners, busy * used / hw[CLOCK_HZ]
     if waiting_s > 0:
         waiting_s = (compute_s + waiting_s) / SLOTS
 
@@ -578,8 +579,22 @@ def folds(t: Any, nest: int, role: int, side: float, splits: Any, steps: Any) ->
 
 
 @jit
+def opened_rows(hw: Any, transfers: float, size: float, run: float) -> float:
+    """Rows of the DRAM that transfers of `size` bytes in runs of `run` open; see sim.hw.dram.row_activations."""
+    return float(transfers * max(1.0, size / run) * (1.0 + max(0.0, run - hw[BURST_BYTES]) / hw[ROW_BYTES]))
+
+
+@jit
 def tiling_traffic(
-    t: Any, nest: int, hw: Any, splits: Any, steps: Any, columns_first: int, vector: bool, found: Any
+    t: Any,
+    nest: int,
+    hw: Any,
+    splits: Any,
+    steps: Any,
+    tile: Any,
+    columns_first: int,
+    vector: bool,
+    found: Any,
 ) -> None:
     """Bytes that one tiling moves, into `found` [TRAFFIC]; operands come from the DRAM, results go there.
 
@@ -605,7 +620,12 @@ def tiling_traffic(
         mean = mean_box(t, nest, operand, splits, steps)
         apart = groups(t, nest, operand, splits)
         receivers = used / apart
-        moved = mean * apart * fill_count(t, nest, operand, steps, columns_first)
+        transfers = apart * fill_count(t, nest, operand, steps, columns_first)
+        moved = mean * transfers
+        _, run = box(t, nest, operand, tile)
+        found[ACTIVATIONS] += opened_rows(hw, transfers, mean, run)
+        found[TASKS] += transfers
+        found[DMA] += moved * receivers
         found[DRAM_READ] += moved
         found[SRAM_WRITE] += moved * receivers
         found[NOC] += moved * (hw[HOPS] + link * (receivers - 1.0))
@@ -614,6 +634,11 @@ def tiling_traffic(
             found[SRAM_READ] += tiles * mean
         elif t.operands[nest, operand, PER_ELEMENT]:
             found[SRAM_READ] += results * t.operands[nest, operand, BITS] / 8
+    _, run = box(t, nest, operands, tile)
+    stores = tiles / cuts[3]
+    found[ACTIVATIONS] += opened_rows(hw, stores, out_bytes / stores, run)
+    found[TASKS] += stores + tiles + (0.0 if vector else stores)
+    found[DMA] += out_bytes
     found[DRAM_WRITE] = out_bytes
     found[SRAM_READ] += out_bytes
     found[SRAM_WRITE] += out_bytes
@@ -640,6 +665,8 @@ def tiling_traffic(
         sent = results * (summed - 1.0) * one
         found[SRAM_READ] += sent + (found[ADDS] + found[COPIES]) * one
         found[SRAM_WRITE] += sent + (found[ADDS] + found[COPIES]) * one
+        found[DMA] += 2.0 * sent
+        found[TASKS] += stores * (summed - 1.0) * 2.0
         found[NOC] += sent * max(1.0, hw[HOPS])
         found[NOC_INJECTED] += sent
 
@@ -667,6 +694,7 @@ def best_tilings(
     for design in range(hardware.shape[0]):
         for nest in range(len(t.nests)):
             best = 1e29
+            splits[:], steps[:] = 1, 1
             choice[design, nest, 0] = -1
             cost[design, nest, :] = np.nan
             for kind in range(hardware.shape[1]):
@@ -710,5 +738,5 @@ def best_tilings(
             order = choice[design, nest, 2]
             tiling_cost(t, nest, hw, over, under, body, drain, splits, steps, tile, order, vector, 0, found)
             cost[design, nest, :] = found
-            tiling_traffic(t, nest, hw, splits, steps, order, vector, moved)
+            tiling_traffic(t, nest, hw, splits, steps, tile, order, vector, moved)
             traffic[design, nest, :] = moved

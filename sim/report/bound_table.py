@@ -8,6 +8,7 @@ import numpy as np
 
 from sim.cost import kernel
 from sim.cost.bound import Bounds
+from sim.cost.energy import chip_power_w
 from sim.cost.transfers import Float64
 
 
@@ -29,9 +30,8 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
     interval_s = np.maximum(latency_s - bounds.host_s, floor_s)
     elapsed_s = latency_s + (inputs - 1) * interval_s
     rate = items / (latency_s if inputs == 1 else interval_s)
-    joules = bounds.energy_j
-    static_j = bounds.costs.static_w * elapsed_s
-    energy_j = inputs * sum(value for name, value in joules.items() if name != "static") + static_j
+    joules = bounds.energy_j(inputs, elapsed_s)
+    energy_j = np.sum(list(joules.values()), axis=0)
     total = bounds.total_traffic * inputs
     error = design_errors(bounds)
     traffic = {
@@ -62,6 +62,7 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
         "energy_per_input_j": energy_j / (inputs * items),
         "tops_per_w": 2e-12 * model.graph.macs * inputs / energy_j,
         "power_w": energy_j / elapsed_s,
+        "chip_power_w": chip_power_w({name: value / elapsed_s for name, value in joules.items()}),
         "area_mm2": bounds.costs.area_mm2,
         **{name: np.rint(values) for name, values in traffic.items()},
         "error": error,
