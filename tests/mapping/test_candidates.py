@@ -65,7 +65,7 @@ def test_the_search_finds_what_evaluating_everything_finds(
     last = channels_last(graph)
     for nest in [found for op in graph.ops for found in nests(op, graph.tensors, last)]:
         for site in _sites(on):
-            local = {split: _resident(nest, split) for split in split_candidates(nest, site, ALL_ROLES)}
+            local = {split: _resident(nest, split) for split in split_candidates(nest, site.cores, ALL_ROLES)}
             size = site.kind.sram.size_bytes
             for unit in usable_units(nest, site.kind):
                 for dataflow in ("weight_stationary", "output_stationary"):
