@@ -15,12 +15,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost import kernel
+from sim.cost import kernel, tile_traffic
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, COMPUTED_AS, IDLE, TASK_INSTRUCTIONS
 from sim.cost.estimate import body_passes
 from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
 from sim.cost.nest_tables import NestTables, nest_tables, signature
+from sim.cost.tile_search import best_tilings
 from sim.cost.work import accumulator_dtype, vector_cost
 from sim.graph.graph import Graph, Passes
 from sim.graph.nest import Nest, channels_last, nests
@@ -28,6 +29,7 @@ from sim.graph.tensor import DTYPE_BITS
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.noc import Interconnect, build_network
+from sim.hw.systolic import DATAFLOWS
 from sim.hw.technology import Technology, load_technology
 from sim.hw.vector import FUNCTIONS
 
@@ -107,8 +109,8 @@ def compile_model(graph: Graph | Passes) -> Model:
 class Bounds:
     """A model on N designs; arrays [designs] or [designs, nests]. What does not fit is not a number.
 
-    `cost` [designs, nests, kernel.COSTS] and `traffic` [designs, nests, kernel.TRAFFIC] are of one run of a nest,
-    `choice` its tiling (kernel.best_tilings); `fixed` what no tiling changes (see `_fixed_work`).
+    `cost` [designs, nests, kernel.COSTS] and `traffic` [designs, nests, tile_traffic.TRAFFIC] are of one run of a
+    nest, `choice` its tiling (tile_search.best_tilings); `fixed` what no tiling changes (see `_fixed_work`).
     """
 
     model: Model
@@ -157,15 +159,15 @@ class Bounds:
 
     @cached_property
     def total_traffic(self) -> Float64:
-        """[designs, kernel.TRAFFIC] of one input, host transfers included: what the host sends is written to the
+        """[designs, tile_traffic.TRAFFIC] of one input, host transfers included: what the host sends is written to the
         DRAM."""
         total = np.einsum("dnt,n->dt", self.traffic, self.model.repeats)
         there = self.host_bytes > 0
         hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
-        total[:, kernel.DRAM_WRITE] += there * self.model.host_in_bytes
-        total[:, kernel.DRAM_READ] += there * self.model.host_out_bytes
-        total[:, kernel.NOC] += self.host_bytes * hops
-        total[:, kernel.NOC_INJECTED] += self.host_bytes * (hops > 0)
+        total[:, tile_traffic.DRAM_WRITE] += there * self.model.host_in_bytes
+        total[:, tile_traffic.DRAM_READ] += there * self.model.host_out_bytes
+        total[:, tile_traffic.NOC] += self.host_bytes * hops
+        total[:, tile_traffic.NOC_INJECTED] += self.host_bytes * (hops > 0)
         return np.asarray(total)
 
     @cached_property
@@ -189,13 +191,15 @@ class Bounds:
         fixed = self.fixed[chip, kind, nest]
         arithmetic = np.where(on_vector, fixed[..., ON_VECTOR_J], fixed[..., DRAIN_J])
         arithmetic = (
-            arithmetic + moved(kernel.ADDS) * fixed[..., ADD_J] + moved(kernel.COPIES) * fixed[..., COPY_J]
+            arithmetic
+            + moved(tile_traffic.ADDS) * fixed[..., ADD_J]
+            + moved(tile_traffic.COPIES) * fixed[..., COPY_J]
         )
         lanes = np.where(on_vector, fixed[..., ON_VECTOR_PASSES], fixed[..., DRAIN_PASSES])
-        lanes = lanes + moved(kernel.ADDS, kernel.COPIES)
+        lanes = lanes + moved(tile_traffic.ADDS, tile_traffic.COPIES)
         lanes = lanes / self.hardware[rows, kind, kernel.LANES]
-        instructions = lanes + TASK_INSTRUCTIONS * moved(kernel.TASKS)
-        dram = moved(kernel.DRAM_READ, kernel.DRAM_WRITE)
+        instructions = lanes + TASK_INSTRUCTIONS * moved(tile_traffic.TASKS)
+        dram = moved(tile_traffic.DRAM_READ, tile_traffic.DRAM_WRITE)
         busy_j = cost(kernel.ARRAY_S) * actions["array_clock_w"][rows, kind]
         busy_j = busy_j + cost(kernel.VECTOR_S) * actions["vector_clock_w"][rows, kind]
         host_rows = self.host_bytes / self.designs.column("dram", "row_bytes")
@@ -207,20 +211,21 @@ class Bounds:
         return {
             "mac": np.asarray(np.where(on_vector, 0.0, fixed[..., MAC_J]) @ repeats),
             "registers": joules(np.where(on_vector, 0.0, fixed[..., REGISTER_BYTES]), "register"),
-            "accumulator": joules(moved(kernel.ACCUMULATOR_READ), "accumulator_read")
-            + joules(moved(kernel.ACCUMULATOR_WRITE), "accumulator_write"),
+            "accumulator": joules(moved(tile_traffic.ACCUMULATOR_READ), "accumulator_read")
+            + joules(moved(tile_traffic.ACCUMULATOR_WRITE), "accumulator_write"),
             "vector": np.asarray(arithmetic @ repeats),
             "control": (instructions * actions["instruction_j"][rows, kind]) @ repeats
             + TASK_INSTRUCTIONS * host_tasks * first["instruction_j"],
-            "sram": joules(moved(kernel.SRAM_READ), "sram_read")
-            + joules(moved(kernel.SRAM_WRITE), "sram_write"),
+            "sram": joules(moved(tile_traffic.SRAM_READ), "sram_read")
+            + joules(moved(tile_traffic.SRAM_WRITE), "sram_write"),
             "cache": np.zeros(len(self.designs)),
-            "dma": 2 * joules(moved(kernel.DMA), "register"),
-            "noc": (moved(kernel.NOC) @ repeats + self.host_bytes * hops) * first["noc_j_per_byte_hop"],
-            "dram_activate": (moved(kernel.ACTIVATIONS) @ repeats + host_rows) * first["dram_activation_j"],
-            "dram_read": joules(moved(kernel.DRAM_READ), "dram_read")
+            "dma": 2 * joules(moved(tile_traffic.DMA), "register"),
+            "noc": (moved(tile_traffic.NOC) @ repeats + self.host_bytes * hops) * first["noc_j_per_byte_hop"],
+            "dram_activate": (moved(tile_traffic.ACTIVATIONS) @ repeats + host_rows)
+            * first["dram_activation_j"],
+            "dram_read": joules(moved(tile_traffic.DRAM_READ), "dram_read")
             + to_host * first["dram_read_j_per_byte"],
-            "dram_write": joules(moved(kernel.DRAM_WRITE), "dram_write")
+            "dram_write": joules(moved(tile_traffic.DRAM_WRITE), "dram_write")
             + from_host * first["dram_write_j_per_byte"],
             "dram_io": joules(dram, "dram_io") + self.host_bytes * first["dram_io_j_per_byte"],
             "host": self.host_bytes * first["host_j_per_byte"],
@@ -239,7 +244,7 @@ class Bounds:
         """Seconds that the work of one input takes on every kind of resource, whatever the order: no run is faster."""
         repeats, on_vector = self.model.repeats, self.choice[:, :, 1] == 1
         cores = self.hardware[:, :, kernel.CORES].sum(axis=1)[:, None]
-        moved = self.traffic[:, :, kernel.DRAM_READ] + self.traffic[:, :, kernel.DRAM_WRITE]
+        moved = self.traffic[:, :, tile_traffic.DRAM_READ] + self.traffic[:, :, tile_traffic.DRAM_WRITE]
         # The search counts every tile as large as the largest.
         share = moved / self.cost[:, :, kernel.DRAM_BYTES]
         host_bw = np.maximum(1, self.designs.column("host", "bandwidth_bytes_per_s"))
@@ -287,11 +292,13 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
     cycles, cycles_of = _cycle_tables(model, designs)
     rows, rows_of = _partition_tables(model, hardware, partitions)
     shape = (len(designs), len(model.nests))
-    cost, traffic = np.empty((*shape, kernel.COSTS)), np.full((*shape, kernel.TRAFFIC), np.nan)
+    cost, traffic = np.empty((*shape, kernel.COSTS)), np.full((*shape, tile_traffic.TRAFFIC), np.nan)
     choice = np.zeros((*shape, 3 + 2 * tables.extent.shape[1]), np.int64)
-    kernel.best_tilings(
-        tables, hardware, rates, model.format_of, cycles, cycles_of, rows, rows_of, PREFERRED_SHARE, cost, traffic,
-        choice
+    shares, share_count = _shares(tables, rows, rows_of)
+    granules, granule_count = _granules(hardware)
+    best_tilings(
+        tables, hardware, rates, model.format_of, cycles, cycles_of, rows, rows_of, shares, granules, granule_count,
+        share_count, PREFERRED_SHARE, cost, traffic, choice,
     )  # fmt: skip
     return Bounds(
         model,
@@ -371,6 +378,37 @@ def _fixed_work(model: Model, chips: Sequence[Chip]) -> Float64:
                 mine[ADD_J], _ = _passes({"add": 1.0}, kind, technology, sums)
                 mine[COPY_J], _ = _passes({"copy": 1.0}, kind, technology, sums)
     return found
+
+
+def _shares(tables: NestTables, rows: Int64, rows_of: Int64) -> tuple[Int64, int]:
+    """[rows, 4]: a number for each distinct way a role of a nest is cut over cores, and how many there are."""
+    numbers: dict[tuple[object, ...], int] = {}
+    found = np.zeros((len(rows), 4), np.int64)
+    spans = np.unique(rows_of.transpose(2, 0, 1, 3).reshape(len(tables.nests), -1, 2), axis=1)
+    for nest in range(len(tables.nests)):
+        role_of = tables.role[nest, : tables.nests[nest, 0]]
+        for first, stop in spans[nest].tolist():
+            for row in range(first, stop):
+                cut = rows[row, : len(role_of)]
+                for role in range(4):
+                    key = (nest, role, cut[role_of == role].tobytes())
+                    found[row, role] = numbers.setdefault(key, len(numbers))
+    return found, max(1, len(numbers))
+
+
+def _granules(hardware: Float64) -> tuple[Int64, int]:
+    """[designs, kinds, 4]: a number for each distinct granule of the cuts of a role, 0 for none, and one more than the
+    largest; see sim.mapping.search.cut_quanta."""
+    rows, cols = hardware[:, :, kernel.ROWS], hardware[:, :, kernel.COLS]
+    dataflow = hardware[:, :, kernel.DATAFLOW]
+    sides = np.zeros((*rows.shape, 4))
+    moving = dataflow == DATAFLOWS.index("input_stationary")
+    staying = dataflow == DATAFLOWS.index("output_stationary")
+    sides[:, :, 1] = np.where(moving, cols, np.where(staying, rows, 0))
+    sides[:, :, 2] = np.where(moving, 0, cols * hardware[:, :, kernel.ARRAYS])
+    sides[:, :, 3] = np.where(staying, 0, rows)
+    distinct, which = np.unique(np.concatenate([[0.0], sides.reshape(-1)]), return_inverse=True)
+    return which[1:].reshape(sides.shape).astype(np.int64), len(distinct)
 
 
 def _results(nest: Nest) -> int:

@@ -139,12 +139,12 @@ def _free_field(base: Chip, path: KeyPath) -> tuple[Attributes, TypeAdapter[Any]
             place.append(key)
             here = here[key]
             continue
-        spec = next((spec for spec in field_specs(type(here)) if spec.key == key), None)
+        part: type = type(here)
+        spec = next((spec for spec in field_specs(part) if spec.key == key), None)
         if spec is None:
             return (), None
         place.append(spec.name)
         if index == len(path) - 1:
-            part: type = type(here)
             free = spec.name in FREE.get(part, ())
             return tuple(place), field_adapter(part, spec.name) if free else None
         here = getattr(here, spec.name)

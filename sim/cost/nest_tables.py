@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.work import accumulator_bytes
-from sim.graph.nest import Nest, Operand
+from sim.graph.nest import DimRole, Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 
 Int64 = npt.NDArray[np.int64]
 
-ROLES = ("g", "m", "n", "k")
+ROLES: tuple[DimRole, ...] = ("g", "m", "n", "k")
 """Their positions are the codes in `NestTables.role`."""
 
 PARTS = ("left", "right", "main", "epilogue", "out")
@@ -36,7 +36,9 @@ class NestTables(NamedTuple):
     `extent`, `role`, `nested` [nests, dims] (loops; `nested` the outer loop of a nested pair, -1 without);
     `order` [nests, 2, dims] loops from the innermost, rows outside and columns outside;
     `axes` [nests, operands, axes, 5]; `terms` [nests, operands, axes, terms, 2] (loop, factor);
-    `run_order` [nests, operands, axes] axes from the fastest in memory.
+    `run_order` [nests, operands, axes] axes from the fastest in memory, `chain` [nests, operands, 4] the roles in the
+    order in which their axes follow in it (-1 at the end), `home` [nests, operands, axes] the role that an axis
+    without loops goes with; `alone` [nests, 4]: is the role one loop and no kernel window?
     """
 
     nests: Int64
@@ -48,6 +50,9 @@ class NestTables(NamedTuple):
     axes: Int64
     terms: Int64
     run_order: Int64
+    home: Int64
+    chain: Int64
+    alone: Int64
 
 
 def nest_tables(nests: Sequence[Nest]) -> NestTables:
@@ -69,11 +74,15 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
         np.zeros((*of_operand, most_axes, 5), np.int64),
         np.zeros((*of_operand, most_axes, most_terms, 2), np.int64),
         np.zeros((*of_operand, most_axes), np.int64),
+        np.zeros((*of_operand, most_axes), np.int64),
+        np.full((*of_operand, 4), -1, np.int64),
+        np.zeros((len(nests), 4), np.int64),
     )
     for row, nest in enumerate(nests):
         _fill_loops(tables, row, nest)
         for place, operand in enumerate(operands[row]):
             _fill_operand(tables, row, place, operand, len(nest.out.axes))
+            _fill_chain(tables, row, place, operand, nest)
     return tables
 
 
@@ -85,6 +94,8 @@ def _fill_loops(tables: NestTables, row: int, nest: Nest) -> None:
     tables.role[row, :dims] = [ROLES.index(dim.role) for dim in nest.dims]
     for outer, inner in nest.nested:
         tables.nested[row, inner] = outer
+    for place, role in enumerate(ROLES):
+        tables.alone[row, place] = len(nest.role(role)) == 1 and not (role == "k" and nest.taps > 1)
     rows, columns = nest.role("m"), nest.role("n")
     for place, middle in enumerate((rows + columns, columns + rows)):
         order = nest.role("g") + middle + nest.role("k")
@@ -104,11 +115,28 @@ def _fill_operand(tables: NestTables, row: int, place: int, operand: Operand, re
         sum(1 << dim for dim in operand.dims),
         operand.part == "epilogue" and len(operand.axes) == result_rank,
     )
-    tables.run_order[row, place, : len(run)] = run[::-1]
+    tables.run_order[row, place, : len(order)] = order[::-1]
     for index, axis in enumerate(operand.axes):
         tables.axes[row, place, index] = (axis.size, len(axis.terms), axis.low, axis.high, axis.denominator)
         for term, (dim, factor) in enumerate(axis.terms):
             tables.terms[row, place, index, term] = dim, factor
+
+
+def _fill_chain(tables: NestTables, row: int, place: int, operand: Operand, nest: Nest) -> None:
+    """Roles in the order in which their axes lie in memory, fastest first, and the role each whole axis goes with."""
+    chain: list[int] = []
+    waiting: list[int] = []
+    last = ROLES.index("m")
+    for index in operand.memory_order()[::-1]:
+        terms = sorted(operand.axes[index].terms, key=lambda term: (term[1], nest.dims[term[0]].extent))
+        roles = [ROLES.index(nest.dims[dim].role) for dim, _ in terms]
+        waiting.append(index)
+        if roles:
+            chain += [role for role in dict.fromkeys(roles) if role not in chain]
+            tables.home[row, place, waiting] = roles[0]
+            waiting, last = [], roles[-1]
+    tables.home[row, place, waiting] = last
+    tables.chain[row, place, : max(1, len(chain))] = chain or [last]
 
 
 def signature(nest: Nest) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sim.cost import kernel
+from sim.cost import tile_traffic
 from sim.cost.bound import Bounds
 from sim.cost.energy import chip_power_w
 from sim.cost.transfers import Float64
@@ -35,12 +35,12 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
     total = bounds.total_traffic * inputs
     error = design_errors(bounds)
     traffic = {
-        "dram_read_bytes": total[:, kernel.DRAM_READ],
-        "dram_write_bytes": total[:, kernel.DRAM_WRITE],
-        "sram_read_bytes": total[:, kernel.SRAM_READ],
-        "sram_write_bytes": total[:, kernel.SRAM_WRITE],
-        "noc_bytes": total[:, kernel.NOC],
-        "noc_injected_bytes": total[:, kernel.NOC_INJECTED],
+        "dram_read_bytes": total[:, tile_traffic.DRAM_READ],
+        "dram_write_bytes": total[:, tile_traffic.DRAM_WRITE],
+        "sram_read_bytes": total[:, tile_traffic.SRAM_READ],
+        "sram_write_bytes": total[:, tile_traffic.SRAM_WRITE],
+        "noc_bytes": total[:, tile_traffic.NOC],
+        "noc_injected_bytes": total[:, tile_traffic.NOC_INJECTED],
     }
     return {
         **designs.parameters,

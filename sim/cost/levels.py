@@ -1,0 +1,279 @@
+"""Levels: the ways to cut the loops of one role, with what each does to every operand.
+
+A tiling is one level per role (repeats, rows, columns, sum). What an operand's tile holds, how much of it is
+contiguous and how often it is loaded are products over the roles, so the cost of a tiling follows from four rows of
+one table, which all designs share. `level_cost` is `kernel.tiling_cost` by other means, several times as fast.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sim.cost.kernel import (
+    ACCUMULATOR_BYTES,
+    BURST_BYTES,
+    CHANNEL_BW,
+    CHANNELS,
+    CLOCK_HZ,
+    DRAM_BW,
+    HEAD_S,
+    HOP_BW,
+    INVERSE_RANDOM,
+    INVERSE_SEQUENTIAL,
+    OUTSTANDING,
+    PORTS_BW,
+    SEND_S,
+    array_cycles,
+    extent_of,
+    largest_part,
+    parts_of,
+    vector_cycles,
+)
+from sim.cost.nest_tables import (
+    AXES,
+    BITS,
+    CONTRACTION,
+    DIMS,
+    OPERANDS,
+    PACKED,
+    RUN_AXES,
+    SIZE,
+    SUM_BYTES,
+    TAPS,
+    TERMS,
+    TOUCHES,
+)
+from sim.jit import jit
+
+# Columns of a level: tiles per core, indices of a tile; then of every operand its elements and contiguous elements
+# within the role, is all of the role contiguous?, fills (0: the role does not move it).
+TILES, INDICES, FIRST = range(3)
+ELEMENTS, RUN, WHOLE, FILLS = range(4)
+PER_OPERAND = 4
+
+MISFIT_S = 1e30
+"""Cost of what does not fit, times one plus the shares of the memories that it lacks."""
+
+
+@jit
+def size_below(size: int) -> int:
+    """The largest of 1, 2, 3, 4, 6, 8, 12, ... that is less than `size` (at least 2)."""
+    power = 1
+    while power * 2 < size:
+        power *= 2
+    return power * 3 // 2 if power > 1 and power * 3 // 2 < size else power
+
+
+@jit
+def finer(extent: int, split: int, steps: int, quantum: int) -> int:
+    """The next larger number of tiles per core worth trying; the same number where there is none.
+
+    Tiles hold 1, 2, 3, 4, 6, 8, 12, ... granules, evened out over the core's share; below one granule, as many
+    indices.
+    """
+    most = max(1, extent // split)
+    if steps >= most:
+        return steps
+    blocks = parts_of(parts_of(extent, quantum), split)
+    if steps < blocks:
+        return int(min(most, -(-blocks // size_below(-(-blocks // steps)))))
+    tile = min(largest_part(extent, split * steps, quantum), quantum)
+    if tile < 2:
+        return most
+    return int(min(most, max(steps + 1, parts_of(parts_of(extent, split), size_below(tile)))))
+
+
+@jit
+def fill_level(t: Any, nest: int, role: int, steps: Any, tile: Any, level: Any) -> None:
+    """One row of the table: a role cut into `steps` tiles of size `tile`."""
+    tiles, indices = 1.0, 1.0
+    for dim in range(t.nests[nest, DIMS]):
+        if t.role[nest, dim] == role:
+            tiles *= steps[dim]
+            indices *= tile[dim]
+    level[TILES] = tiles
+    level[INDICES] = indices * t.nests[nest, TAPS] if role == 3 else indices
+    for operand in range(t.nests[nest, OPERANDS] + 1):
+        column = FIRST + PER_OPERAND * operand
+        _fill_box(t, nest, operand, role, tile, level, column)
+        touches, fills, active = t.operands[nest, operand, TOUCHES], 1.0, False
+        for back in range(t.nests[nest, DIMS]):
+            dim = t.nests[nest, DIMS] - 1 - back
+            if t.role[nest, dim] == role and steps[dim] > 1:
+                active = active or (touches >> dim) & 1 == 1
+                if active:
+                    fills *= steps[dim]
+        level[column + FILLS] = fills if active else 0.0
+
+
+@jit
+def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any, column: int) -> None:
+    elements, run, whole = 1.0, 1.0, 1.0
+    for place in range(t.operands[nest, operand, AXES]):
+        axis = t.run_order[nest, operand, place]
+        size = t.axes[nest, operand, axis, SIZE]
+        if t.axes[nest, operand, axis, TERMS] == 0:
+            extent, full = float(size), t.home[nest, operand, axis] == role
+            if not full:
+                continue
+        else:
+            mine, others = 1.0, False
+            found, full = False, True
+            for term in range(t.axes[nest, operand, axis, TERMS]):
+                dim = t.terms[nest, operand, axis, term, 0]
+                if t.role[nest, dim] == role:
+                    found = True
+                    mine *= tile[dim]
+                    full = full and tile[dim] == t.extent[nest, dim]
+                else:
+                    others = True
+            if not found:
+                continue
+            # Loops of two roles share an axis only as outer and inner index of it.
+            extent = mine
+            if not others:
+                extent = extent_of(t, nest, operand, axis, tile)
+                full = extent == size
+        elements *= extent
+        if whole > 0 and place < t.operands[nest, operand, RUN_AXES]:
+            run *= extent
+            if not full:
+                whole = 0.0
+    level[column + ELEMENTS], level[column + RUN], level[column + WHOLE] = elements, run, whole
+
+
+@jit
+def fill_levels(
+    t: Any,
+    nest: int,
+    role: int,
+    splits: Any,
+    quantum: int,
+    vector: bool,
+    levels: Any,
+    steps_of: Any,
+    row: int,
+) -> int:
+    """All levels of a role, from whole to single indices, into rows `row`, ...; the next free row.
+
+    An inner loop is cut only where the outer ones are cut down to single indices, so that tiles stay contiguous in
+    memory; the vector unit does not cut sums.
+    """
+    width = t.extent.shape[1]
+    steps, tile = np.ones(width, np.int64), np.ones(width, np.int64)
+    for dim in range(t.nests[nest, DIMS]):
+        tile[dim] = largest_part(t.extent[nest, dim], splits[dim], quantum)
+    while True:
+        fill_level(t, nest, role, steps, tile, levels[row])
+        steps_of[row] = steps
+        row += 1
+        changed = False
+        for dim in range(t.nests[nest, DIMS]):
+            if t.role[nest, dim] == role and not changed and not (vector and role == 3):
+                new = finer(t.extent[nest, dim], splits[dim], steps[dim], quantum)
+                if new != steps[dim]:
+                    steps[dim] = new
+                    tile[dim] = largest_part(t.extent[nest, dim], splits[dim] * new, quantum)
+                    changed = True
+        if not changed:
+            return row
+
+
+@jit
+def level_cost(
+    t: Any, nest: int, hw: Any, over: float, under: float, body: float, drain: float, levels: Any, g: int, m: int,
+    n: int, k: int, columns_first: int, vector: bool, used: float, summed: float, apart: Any, limit: float, cutoff:
+    float, found: Any,
+) -> float:  # fmt: skip
+    """Latency of a tiling given as one level per role, or a number beyond MISFIT_S that grows with what it lacks;
+    infinity as soon as it cannot be less than `cutoff`. `found[0]` is what no tiling with these cuts over cores can
+    beat.
+
+    `used`, `summed`, `apart` [operands]: cores, cores that share a sum, groups of cores that need different boxes.
+    """
+    operands = t.nests[nest, OPERANDS]
+    inner, outer = (m, n) if columns_first else (n, m)
+    out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
+    channel_bw, head_s = hw[CHANNEL_BW], hw[HEAD_S]
+    sram, transfers, core, dram, dram_work, read = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    first_bytes, waiting_s, elements, size = 0.0, 0.0, 0.0, 0.0
+    for operand in range(operands + 1):
+        c = FIRST + PER_OPERAND * operand
+        elements = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
+        run = elements
+        if not t.operands[nest, operand, PACKED]:
+            run = 1.0
+            for place in range(4):
+                role = t.chain[nest, operand, place]
+                if role < 0:
+                    break
+                row = g if role == 0 else m if role == 1 else n if role == 2 else k
+                run *= levels[row, c + RUN]
+                if levels[row, c + WHOLE] == 0:
+                    break
+        bits = t.operands[nest, operand, BITS]
+        size = np.ceil(elements * bits * 0.125)
+        if operand == operands:
+            loads, groups = out_tiles, used / summed
+        else:
+            read += size
+            loads, groups = 1.0, apart[operand]
+            for place in range(4):
+                row = k if place == 0 else inner if place == 1 else outer if place == 2 else g
+                if loads > 1.0:
+                    loads *= levels[row, TILES]
+                elif levels[row, c + FILLS] > 0:
+                    loads = levels[row, c + FILLS]
+            first_bytes += size
+            if loads > 1.0:
+                waiting_s = max(waiting_s, loads * (head_s + size / channel_bw))
+        sram += (2.0 if loads > 1.0 else 1.0) * np.ceil(size * 0.015625) * 64.0
+        transfers += loads * groups
+        core += loads * size
+        dram += loads * groups * size
+        bursts = max(1.0, np.floor(run * bits * 0.125)) / hw[BURST_BYTES]
+        if bursts < 1.0:
+            dram_work += loads * groups * size * hw[INVERSE_RANDOM] / bursts
+        else:
+            beyond = hw[INVERSE_RANDOM] - hw[INVERSE_SEQUENTIAL]
+            dram_work += loads * groups * size * (hw[INVERSE_SEQUENTIAL] + beyond / bursts)
+    core_bw = channel_bw * hw[CHANNELS]
+    moved_s = max(core / core_bw, dram_work / hw[DRAM_BW], dram / hw[PORTS_BW])
+    issue_s = transfers / used * head_s / (hw[OUTSTANDING] * hw[CHANNELS])
+    sure_s = 2.0 * head_s + first_bytes / min(core_bw, hw[DRAM_BW] / used) + size / channel_bw
+    if max(moved_s, issue_s, waiting_s * 0.5) + sure_s >= cutoff:
+        return np.inf
+    accumulator, drain_s, reduce_s = 0.0, 0.0, 0.0
+    if vector:
+        cycles = vector_cycles(hw, elements, body, read + size, 0.0)
+        compute_s = out_tiles * levels[k, TILES] * cycles / hw[CLOCK_HZ]
+    else:
+        hold, dur = array_cycles(
+            hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], over, under,
+            t.operands[nest, 0, BITS], t.operands[nest, 1, BITS],
+        )  # fmt: skip
+        accumulator = elements * t.nests[nest, SUM_BYTES]
+        drained = vector_cycles(hw, elements, drain, size, accumulator)
+        busy, drains = out_tiles * levels[k, TILES] * hold, out_tiles * drained
+        if accumulator * 2.0 <= hw[ACCUMULATOR_BYTES] and out_tiles > 1:
+            total = max(busy, drains)
+        else:
+            total = busy + drains - drained
+        compute_s = (total + dur - hold) / hw[CLOCK_HZ]
+        drain_s = drained / hw[CLOCK_HZ]
+    if summed > 1.0 and t.nests[nest, CONTRACTION]:
+        part = elements * t.nests[nest, SUM_BYTES]
+        send_s = hw[SEND_S] + part / min(hw[HOP_BW], channel_bw)
+        reduce_s = np.ceil(np.log2(summed)) * (out_tiles * part / hw[HOP_BW] + send_s + drain_s)
+        sram += 3.0 * np.ceil(part * 0.015625) * 64.0
+    found[0] = max(compute_s, moved_s) + 2.0 * head_s
+    lacking = max(0.0, sram / limit - 1.0)
+    if hw[ACCUMULATOR_BYTES] > 0:
+        lacking += max(0.0, accumulator / hw[ACCUMULATOR_BYTES] - 1.0)
+    if lacking > 0.0:
+        return MISFIT_S * (1.0 + lacking)
+    if waiting_s > 0:
+        waiting_s = (compute_s + waiting_s) * 0.5
+    return float(max(compute_s, moved_s, issue_s, waiting_s) + sure_s + drain_s + reduce_s)

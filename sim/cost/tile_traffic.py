@@ -1,0 +1,182 @@
+"""Bytes, rows and tasks of one tiling of one nest, compiled: what sim.cost.traffic and sim.cost.actions count in a
+program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from sim.cost.kernel import (
+    BURST_BYTES,
+    COLS,
+    CORES,
+    DATAFLOW,
+    HOPS,
+    REMOTE_SHARE,
+    ROW_BYTES,
+    ROWS,
+    TREE_LINKS,
+    box,
+    fill_count,
+    groups,
+)
+from sim.cost.nest_tables import (
+    AXES,
+    BITS,
+    DENOMINATOR,
+    DIMS,
+    HIGH,
+    LOW,
+    OPERANDS,
+    PER_ELEMENT,
+    SIZE,
+    SUM_BYTES,
+    TAPS,
+    TERMS,
+)
+from sim.jit import jit
+
+# What `tiling_traffic` finds: bytes at every level as sim.cost.traffic.Traffic has them; the vector passes that adding
+# the parts of split sums costs (additions, copies), in elements; rows that the DRAM opens; tasks.
+(
+    DRAM_READ, DRAM_WRITE, SRAM_READ, SRAM_WRITE, ACCUMULATOR_READ, ACCUMULATOR_WRITE, NOC, NOC_INJECTED, ADDS, COPIES,
+    DMA, ACTIVATIONS, TASKS,
+) = range(13)  # fmt: skip
+TRAFFIC = 13
+
+
+@jit
+def mean_box(t: Any, nest: int, operand: int, splits: Any, steps: Any) -> float:
+    """Bytes of an operand's box, averaged over all tiles of the nest.
+
+    Exact where every axis follows one loop and no tile lies in the padding as a whole.
+    """
+    elements = 1.0
+    row = t.operands[nest, operand]
+    for axis in range(row[AXES]):
+        a = t.axes[nest, operand, axis]
+        if a[TERMS] == 0:
+            elements *= a[SIZE]
+            continue
+        reach, parts, last = float(a[HIGH] - a[LOW]), 1.0, float(a[HIGH])
+        for term in range(a[TERMS]):
+            dim, factor = t.terms[nest, operand, axis, term, 0], t.terms[nest, operand, axis, term, 1]
+            cuts = splits[dim] * steps[dim]
+            parts *= cuts
+            last += (t.extent[nest, dim] - 1) * factor
+            reach += (t.extent[nest, dim] / cuts - 1.0) * factor
+        # What the first tile has in the padding before the tensor, and the last tile after it.
+        clipped = max(0.0, -float(a[LOW])) + max(0.0, last - a[DENOMINATOR] * (a[SIZE] - 1))
+        elements *= min(float(a[SIZE]), (reach - clipped / parts) / a[DENOMINATOR] + 1.0)
+    return float(elements * row[BITS] / 8)
+
+
+@jit
+def folds(t: Any, nest: int, role: int, side: float, splits: Any, steps: Any) -> float:
+    """Array sides of `side` that all tiles along a role take together; tiles are cut at whole sides where they can
+    be."""
+    loops, last, cuts, whole = 0, 0, 1, 1.0
+    for dim in range(t.nests[nest, DIMS]):
+        if t.role[nest, dim] == role:
+            loops, last = loops + 1, dim
+            cuts *= splits[dim] * steps[dim]
+            whole *= t.extent[nest, dim]
+    if role == 3:
+        whole *= t.nests[nest, TAPS]
+    if loops == 1 and whole == t.extent[nest, last] and cuts * side <= whole + side - 1:
+        return float(np.ceil(whole / side))
+    return float(cuts * np.ceil(whole / cuts / side))
+
+
+@jit
+def opened_rows(hw: Any, transfers: float, size: float, run: float) -> float:
+    """Rows of the DRAM that transfers of `size` bytes in runs of `run` open; see sim.hw.dram.row_activations."""
+    return float(transfers * max(1.0, size / run) * (1.0 + max(0.0, run - hw[BURST_BYTES]) / hw[ROW_BYTES]))
+
+
+@jit
+def tiling_traffic(
+    t: Any,
+    nest: int,
+    hw: Any,
+    splits: Any,
+    steps: Any,
+    tile: Any,
+    columns_first: int,
+    vector: bool,
+    found: Any,
+) -> None:
+    """Bytes that one tiling moves, into `found` [TRAFFIC]; operands come from the DRAM, results go there.
+
+    DMA: sim.cost.traffic.operator_traffic; compute: sim.cost.actions. A multicast to c of n cores crosses a share
+    (c - 1) / (n - 1) of the links that the tree to all n adds to a single route.
+    """
+    dims, operands = t.nests[nest, DIMS], t.nests[nest, OPERANDS]
+    size, cuts = np.ones(4), np.ones(4)  # by role: indices, tiles
+    used, summed = 1.0, 1.0
+    for dim in range(dims):
+        role = t.role[nest, dim]
+        size[role] *= t.extent[nest, dim]
+        cuts[role] *= splits[dim] * steps[dim]
+        used *= splits[dim]
+        if role == 3:
+            summed *= splits[dim]
+    tiles = cuts[0] * cuts[1] * cuts[2] * cuts[3]
+    found[:] = 0.0
+    out_bytes = mean_box(t, nest, operands, splits, steps) * tiles / cuts[3]
+    results = out_bytes * 8 / t.operands[nest, operands, BITS]
+    link = (hw[TREE_LINKS] - hw[HOPS]) / max(1.0, hw[CORES] - 1.0)
+    for operand in range(operands):
+        mean = mean_box(t, nest, operand, splits, steps)
+        apart = groups(t, nest, operand, splits)
+        receivers = used / apart
+        transfers = apart * fill_count(t, nest, operand, steps, columns_first)
+        moved = mean * transfers
+        _, run = box(t, nest, operand, tile)
+        found[ACTIVATIONS] += opened_rows(hw, transfers, mean, run)
+        found[TASKS] += transfers
+        found[DMA] += moved * receivers
+        found[DRAM_READ] += moved
+        found[SRAM_WRITE] += moved * receivers
+        found[NOC] += moved * (hw[HOPS] + link * (receivers - 1.0))
+        found[NOC_INJECTED] += moved * (hw[REMOTE_SHARE] if receivers == 1.0 else min(1.0, hw[TREE_LINKS]))
+        if vector:
+            found[SRAM_READ] += tiles * mean
+        elif t.operands[nest, operand, PER_ELEMENT]:
+            found[SRAM_READ] += results * t.operands[nest, operand, BITS] / 8
+    _, run = box(t, nest, operands, tile)
+    stores = tiles / cuts[3]
+    found[ACTIVATIONS] += opened_rows(hw, stores, out_bytes / stores, run)
+    found[TASKS] += stores + tiles + (0.0 if vector else stores)
+    found[DMA] += out_bytes
+    found[DRAM_WRITE] = out_bytes
+    found[SRAM_READ] += out_bytes
+    found[SRAM_WRITE] += out_bytes
+    found[NOC] += out_bytes * hw[HOPS]
+    found[NOC_INJECTED] += out_bytes * hw[REMOTE_SHARE]
+    if vector:
+        return
+    products = size[0] * size[1] * size[2] * size[3] * t.nests[nest, TAPS]
+    dataflow, rows, cols = hw[DATAFLOW], hw[ROWS], hw[COLS]
+    left = products / size[2] * (cuts[2] if dataflow == 2.0 else folds(t, nest, 2, cols, splits, steps))
+    right = products / size[1]
+    if dataflow == 0.0:
+        right *= cuts[1]
+    else:
+        right *= folds(t, nest, 1, cols if dataflow == 2.0 else rows, splits, steps)
+    found[SRAM_READ] += (left * t.operands[nest, 0, BITS] + right * t.operands[nest, 1, BITS]) / 8
+    chains = cuts[3] if dataflow == 1.0 else folds(t, nest, 3, rows, splits, steps)
+    one = t.nests[nest, SUM_BYTES]
+    found[ACCUMULATOR_READ] = results * (chains - cuts[3] + summed) * one
+    found[ACCUMULATOR_WRITE] = results * chains * one
+    if summed > 1:
+        found[ADDS] = results * (summed - 1.0)
+        found[COPIES] = results * np.floor((summed + 1.0) / 2.0)
+        sent = results * (summed - 1.0) * one
+        found[SRAM_READ] += sent + (found[ADDS] + found[COPIES]) * one
+        found[SRAM_WRITE] += sent + (found[ADDS] + found[COPIES]) * one
+        found[DMA] += 2.0 * sent
+        found[TASKS] += stores * (summed - 1.0) * 2.0
+        found[NOC] += sent * max(1.0, hw[HOPS])
+        found[NOC_INJECTED] += sent

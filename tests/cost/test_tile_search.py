@@ -1,0 +1,240 @@
+"""The compiled search: levels against the plain formula, and its choice against all tilings there are."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+from random_chips import base_chip, random_columns
+from test_kernel import CHIPS, NESTS
+
+from sim.cost import kernel
+from sim.cost.bound import Bounds, Model, compile_model, evaluate
+from sim.cost.designs import designs_from, designs_of
+from sim.cost.estimate import Cuts, body_passes, estimate
+from sim.cost.hardware import timing_columns
+from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, fill_levels, level_cost
+from sim.cost.nest_tables import ROLES, nest_tables
+from sim.cost.tile_search import quantum_of
+from sim.cost.work import vector_cost
+from sim.graph.builder import GraphBuilder
+from sim.graph.graph import Graph
+from sim.graph.nest import Nest
+from sim.hw.chip import Chip, chip_from_dict, load_chip
+from sim.mapping.fabric import Fabric
+from sim.mapping.grid import largest_part
+from sim.mapping.partition import mode_splits
+from sim.mapping.plan import make_site, usable_units
+from sim.mapping.search import ALL_ROLES, cut_quanta, split_candidates
+
+AUTO = partial(mode_splits, "auto")
+
+
+@pytest.mark.parametrize("name", NESTS)
+def test_levels_cost_what_their_tiling_costs(name: str) -> None:
+    nest, rng = NESTS[name], np.random.default_rng(len(name))
+    t = nest_tables([nest])
+    width = t.extent.shape[1]
+    levels = np.empty((2000, FIRST + PER_OPERAND * t.operands.shape[1]))
+    steps_of, found, floor = np.ones((2000, width), np.int64), np.zeros(kernel.COSTS), np.zeros(1)
+    for chip in CHIPS:
+        kind = chip.cores[0]
+        assert kind.array is not None
+        hw = timing_columns(designs_of([chip]))[0, 0]
+        rate = kind.array.rate("int8")
+        costs = (float(rate.numerator), float(rate.denominator))
+        costs += (vector_cost(body_passes(nest), kind), vector_cost(nest.drain, kind))
+        splits_list = split_candidates(nest, chip.core_count, ALL_ROLES)
+        for vector in [unit == "vector" for unit in usable_units(nest, kind)]:
+            splits = np.array(splits_list[rng.integers(len(splits_list))], np.int64)
+            if vector and any(splits[dim] > 1 for dim in nest.role("k")):
+                continue
+            spans, row = [], 0
+            for role in range(4):
+                quantum = quantum_of(t, 0, role, hw, vector)
+                stop = fill_levels(t, 0, role, splits, quantum, vector, levels, steps_of, row)
+                spans.append((row, stop))
+                row = stop
+            quanta = np.ones(width, np.int64)
+            kernel.set_quanta(t, 0, hw, vector, quanta)
+            used = float(splits.prod())
+            summed = float(math.prod(splits[dim] for dim in nest.role("k")))
+            apart = np.array([kernel.groups(t, 0, o, splits) for o in range(len(nest.operands))], np.float64)
+            for _ in range(20):
+                at = [int(rng.integers(*span)) for span in spans]
+                steps = np.array([steps_of[at[t.role[0, dim]], dim] for dim in range(width)])
+                outer_cut = all(
+                    steps[inner] == 1 or steps[outer] * splits[outer] == nest.dims[outer].extent
+                    for outer, inner in nest.nested
+                )
+                if not outer_cut:
+                    continue
+                tile = np.array(
+                    [
+                        kernel.largest_part(d.extent, int(splits[i] * steps[i]), int(quanta[i]))
+                        for i, d in enumerate(nest.dims)
+                    ]
+                )
+                order, limit = int(rng.integers(2)), float(rng.choice([2000.0, 1e6]))
+                kernel.tiling_cost(t, 0, hw, *costs, splits, steps, tile, order, vector, 0, found)
+                cost = level_cost(
+                    t, 0, hw, *costs, levels, *at, order, vector, used, summed, apart, limit, np.inf, floor
+                )
+                lacking = max(0.0, found[kernel.SRAM_NEED] / limit - 1)
+                lacking += max(0.0, found[kernel.ACCUMULATOR_NEED] / hw[kernel.ACCUMULATOR_BYTES] - 1)
+                expected = MISFIT_S * (1 + lacking) if lacking else found[kernel.LATENCY_S]
+                assert cost == pytest.approx(expected, rel=1e-9), (chip.name, vector, splits, steps)
+                assert floor[0] <= found[kernel.LATENCY_S] * (1 + 1e-9)
+
+
+def random_nest_graph(rng: np.random.Generator) -> Graph:
+    """A GEMM, a batch of GEMMs, a convolution or a pooling of sizes that all tilings of can be tried."""
+    b = GraphBuilder("one", "int8")
+    kind = rng.integers(4)
+    if kind == 0:
+        m, n, k = (int(x) for x in rng.integers(1, 48, 3))
+        return b.build([b.linear(b.input("x", (m, k)), n, bias=bool(rng.integers(2)))])
+    if kind == 1:
+        g, m, n, k = (int(x) for x in rng.integers(1, 13, 4))
+        return b.build([b.matmul(b.input("x", (g, m, k)), b.input("y", (g, k, n)))])
+    side, channels = int(rng.integers(3, 9)), int(rng.integers(1, 25))
+    x = b.input("x", (1, channels, side, side))
+    if kind == 2:
+        return b.build([b.conv(x, int(rng.integers(1, 25)), int(rng.choice([1, 3])), padding="same")])
+    return b.build([b.pool(x, "max", 2, 1, 0)])
+
+
+def random_small_chip(rng: np.random.Generator) -> Chip:
+    """lepton_m with arrays, memories and rates to match such sizes."""
+    document = load_chip("lepton_m").document
+    assert document is not None
+    data = {key: value for key, value in document.data.items() if key != "cache"}
+    cores = int(rng.choice([1, 2, 4, 6]))
+    chip = chip_from_dict(data | {"interconnect": {**data["interconnect"], "shape": [1, 8]}})
+    return chip.replace_many(
+        {
+            "core.count": cores,
+            "core.array.rows": int(rng.choice([2, 4, 8])),
+            "core.array.cols": int(rng.choice([2, 4, 8])),
+            "core.array.dataflow": str(
+                rng.choice(["weight_stationary", "output_stationary", "input_stationary"])
+            ),
+            "core.accumulator.size": str(rng.choice(["256 B", "1 KiB", "4 KiB"])),
+            "core.vector.lanes": int(rng.choice([1, 4, 16])),
+            "core.sram.size": str(rng.choice(["2 KiB", "8 KiB", "64 KiB"])),
+            "core.dma.bandwidth": str(rng.choice(["0.2 GB/s", "1 GB/s", "8 GB/s"])),
+            "core.dma.setup_latency": str(rng.choice(["2 ns", "20 ns"])),
+            "core.dma.outstanding": int(rng.choice([1, 4])),
+            "dram.latency": str(rng.choice(["5 ns", "40 ns"])),
+        }
+    )
+
+
+def fits(limit: int, chip: Chip, sram: np.ndarray, accumulator: np.ndarray) -> np.ndarray:
+    memory = chip.cores[0].accumulator
+    return (sram <= limit) & (accumulator <= (memory.size_bytes if memory is not None else 1 << 62))
+
+
+def best_of_all(nest: Nest, chip: Chip) -> float:
+    """Least latency over all cuts over cores of the mapper and all numbers of tiles, by the NumPy estimate."""
+    kind = chip.cores[0]
+    assert kind.array is not None
+    site = make_site(chip, Fabric(chip), kind, tuple(range(chip.core_count)))
+    granule = max(1, kind.sram.size_bytes // 32)
+    for share in (0.5, 1.0):
+        best = math.inf
+        limit = int(kind.sram.size_bytes * share) // granule * granule
+        for unit in usable_units(nest, kind):
+            quanta = cut_quanta(nest, site, unit, kind.array.dataflow)
+            for split in split_candidates(nest, chip.core_count, ALL_ROLES):
+                if unit == "vector" and any(split[dim] > 1 for dim in nest.role("k")):
+                    continue
+                choices = [
+                    [1] if unit == "vector" and dim.role == "k" else range(1, max(1, dim.extent // part) + 1)
+                    for dim, part in zip(nest.dims, split, strict=True)
+                ]
+                steps = np.array(
+                    [row for row in itertools.product(*choices) if _contiguous(nest, split, row)], np.int64
+                )
+                steps = np.concatenate([steps, steps])
+                first = np.arange(len(steps)) < len(steps) // 2
+                parts = np.broadcast_to(np.array(split, np.int64), steps.shape)
+                tile = tuple(
+                    largest_part(dim.extent, parts[:, i] * steps[:, i], quanta[i])
+                    for i, dim in enumerate(nest.dims)
+                )
+                resident = np.zeros((len(steps), len(nest.operands)), np.bool_)
+                cost = estimate(
+                    nest,
+                    site,
+                    Cuts(parts, steps, first, tile),
+                    unit=unit,
+                    dataflow=kind.array.dataflow,
+                    resident=resident,
+                )
+                ok = fits(limit, chip, cost.sram_bytes, cost.accumulator_bytes)
+                best = min(best, float(np.where(ok, cost.latency_s, np.inf).min()))
+        if best < math.inf:
+            break
+    return best
+
+
+def _contiguous(nest: Nest, split: tuple[int, ...], steps: tuple[int, ...]) -> bool:
+    """Within a role an inner loop is cut only where all outer ones are cut down to single indices."""
+    for role in ROLES:
+        for outer, inner in itertools.combinations(nest.role(role), 2):
+            if steps[inner] > 1 and steps[outer] < nest.dims[outer].extent // split[outer]:
+                return False
+    return all(
+        steps[inner] == 1 or steps[outer] * split[outer] == nest.dims[outer].extent
+        for outer, inner in nest.nested
+    )
+
+
+def bounds_of(model: Model, chips: list[Chip]) -> Bounds:
+    return evaluate(model, designs_of(chips), AUTO)
+
+
+def losses(pairs: int, seed: int) -> np.ndarray:
+    """Latency of the search's choice over the best of all tilings, for random nests on random chips."""
+    rng = np.random.default_rng(seed)
+    found = []
+    while len(found) < pairs:
+        model, chip = compile_model(random_nest_graph(rng)), random_small_chip(rng)
+        mine = bounds_of(model, [chip]).cost[0, :, kernel.LATENCY_S]
+        for nest, seconds in zip(model.nests, mine.tolist(), strict=True):
+            best = best_of_all(nest, chip)
+            assert math.isfinite(best) == math.isfinite(seconds)
+            if math.isfinite(best):
+                assert seconds >= best * (1 - 1e-9)
+                found.append(seconds / best)
+    return np.array(found)
+
+
+def test_the_choice_is_close_to_the_best_of_all_tilings() -> None:
+    ratio = losses(pairs=40, seed=1)
+    assert np.mean(ratio > 1.01) <= 0.05
+    assert ratio.mean() < 1.003
+
+
+@pytest.mark.nightly
+def test_the_choice_is_close_to_the_best_of_all_tilings_of_many() -> None:
+    ratio = np.concatenate([losses(pairs=300, seed=seed) for seed in range(2, 6)])
+    assert np.mean(ratio > 1.01) <= 0.05
+    assert ratio.mean() < 1.01
+
+
+def test_the_choice_does_not_depend_on_the_designs_beside_it() -> None:
+    b = GraphBuilder("pair", "int8")
+    model = compile_model(b.build([b.linear(b.linear(b.input("x", (96, 200)), 320), 64)]))
+    columns = random_columns(16, seed=8)
+    base = base_chip()
+    together = evaluate(model, designs_from(base, columns), AUTO)
+    backwards = evaluate(
+        model, designs_from(base, {path: values[::-1] for path, values in columns.items()}), AUTO
+    )
+    assert np.array_equal(together.choice, backwards.choice[::-1])
+    assert np.array_equal(together.cost, backwards.cost[::-1])
