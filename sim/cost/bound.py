@@ -1,9 +1,12 @@
 """The bound: a model on N chips at once, in closed form.
 
-What it is. Operators follow one another, each alone on the chip, each under its best tiling (sim/cost/kernel.py);
-every operand comes from the DRAM and every result goes there; the model's inputs and outputs cross the host link.
-So there is no contention between operators, no overlap of one with the next, and nothing stays in a scratchpad from
-one operator to the next.
+What it is. Operators follow one another, each alone on the chip, each under its best tiling (sim/cost/tile_search.py);
+every operand comes from the DRAM and every result goes there; the model's inputs and outputs cross the host link. So
+there is no contention between operators, no overlap of one with the next, nothing stays in a scratchpad from one
+operator to the next, a shared cache does nothing, and cores that are dealt fixed tiles (`dispatch`) choose freely.
+
+`simulate(fidelity="bound")` is another closed form: it sums the estimates of a plan of the mapper for one chip, which
+does keep results in scratchpads where it can, and counts the tasks of the lowered program.
 """
 
 from __future__ import annotations
@@ -125,8 +128,16 @@ class Bounds:
 
     @cached_property
     def latency_s(self) -> Float64:
-        """Of one input: all nests one after another, and the host transfers."""
-        return np.asarray(self.cost[:, :, kernel.LATENCY_S] @ self.model.repeats + self.host_s)
+        """Of one input: all nests one after another, their launches, and the host transfers."""
+        return np.asarray(
+            self.cost[:, :, kernel.LATENCY_S] @ self.model.repeats + self.launch_s + self.host_s
+        )
+
+    @cached_property
+    def launch_s(self) -> Float64:
+        """Launches of all nests of one input, on a chip that is calibrated to need time for them."""
+        overhead_ps = self.designs.column("calibration", "launch_overhead_ps")
+        return np.asarray(overhead_ps * 1e-12 * float(self.model.repeats.sum()))
 
     @cached_property
     def host_s(self) -> Float64:
@@ -247,12 +258,14 @@ class Bounds:
         moved = self.traffic[:, :, tile_traffic.DRAM_READ] + self.traffic[:, :, tile_traffic.DRAM_WRITE]
         # The search counts every tile as large as the largest.
         share = moved / self.cost[:, :, kernel.DRAM_BYTES]
+        achieved = self.designs.column("calibration", "array_efficiency")
         host_bw = np.maximum(1, self.designs.column("host", "bandwidth_bytes_per_s"))
         return {
-            "array": np.where(on_vector, 0.0, self._array_s) @ repeats,
+            "array": np.where(on_vector, 0.0, self._array_s) @ repeats / achieved,
             "vector": (self.cost[:, :, kernel.VECTOR_S] / cores) @ repeats,
             "dram": (self.cost[:, :, kernel.DRAM_S] * share) @ repeats,
             "port": (moved / self.hardware[:, :1, kernel.PORTS_BW]) @ repeats,
+            "dispatch": self.launch_s,
             "host": self.host_bytes / host_bw,
         }
 

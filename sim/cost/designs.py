@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sim.config import document_from_data, field_adapter, field_specs
 from sim.errors import InputError, KeyPath
+from sim.hw.calibration import Calibration
 from sim.hw.chip import Chip, Host
 from sim.hw.core import Accumulator, Array, CoreKind, Dma
 from sim.hw.noc import Interconnect
@@ -40,6 +41,15 @@ FREE: Mapping[type, frozenset[str]] = {
     Dma: frozenset({"channels", "bandwidth_bytes_per_s", "setup_latency_ps", "outstanding"}),
     Interconnect: frozenset({"link_bandwidth_bytes_per_s", "hop_latency_ps"}),
     Host: frozenset({"bandwidth_bytes_per_s", "latency_ps"}),
+    Calibration: frozenset(
+        {
+            "launch_overhead_ps",
+            "tile_overhead_ps",
+            "array_efficiency",
+            "vector_efficiency",
+            "dram_efficiency",
+        }
+    ),
 }
 """Fields that are numbers of their own: no rule of the chip joins them to another."""
 

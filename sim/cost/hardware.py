@@ -18,11 +18,12 @@ from sim.hw.chip import Chip
 from sim.hw.noc import Interconnect, build_network
 from sim.hw.systolic import DATAFLOWS
 from sim.hw.technology import load_technology
+from sim.units import PS_PER_S
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-PS = 1e-12
+PS = 1 / PS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
     own_port_bw = chips(lambda chip: chip.interconnect.memory_port_bandwidth_bytes_per_s or 0)
     sites = [_site(chip, kind) for chip in designs.chips]
     hops = designs.per_chip([one.hops for one in sites])
+    dram_share = designs.column("calibration", "dram_efficiency")
     setup_s = of("dma", "setup_latency_ps") * PS
     columns = {
         kernel.CORES: of("count"),
@@ -108,8 +110,13 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.DRAM_BW: designs.column("dram", "bandwidth_bytes_per_s"),
         kernel.ROW_BYTES: designs.column("dram", "row_bytes"),
         kernel.BURST_BYTES: designs.column("dram", "burst_bytes"),
-        kernel.INVERSE_SEQUENTIAL: 1 / designs.column("dram", "efficiency_sequential"),
-        kernel.INVERSE_RANDOM: 1 / designs.column("dram", "efficiency_random"),
+        kernel.INVERSE_SEQUENTIAL: 1 / (designs.column("dram", "efficiency_sequential") * dram_share),
+        kernel.INVERSE_RANDOM: 1 / (designs.column("dram", "efficiency_random") * dram_share),
+        kernel.ARRAY_SHARE: designs.column("calibration", "array_efficiency"),
+        kernel.VECTOR_SHARE: designs.column("calibration", "vector_efficiency"),
+        kernel.TILE_CYCLES: np.ceil(
+            designs.column("calibration", "tile_overhead_ps") * of("clock_hz") / PS_PER_S
+        ),
         kernel.HEAD_S: setup_s + designs.column("dram", "latency_ps") * PS + hops * hop_s,
         kernel.SEND_S: setup_s + hop_s,
         kernel.PORTS_BW: np.where(own_port_bw > 0, own_port_bw, link_bw)
@@ -196,6 +203,11 @@ _TIMING_ONLY = frozenset(
         ("interconnect", "hop_latency_ps"),
         ("host", "latency_ps"),
         ("array", "double_buffered_weights"),
+        ("calibration", "launch_overhead_ps"),
+        ("calibration", "tile_overhead_ps"),
+        ("calibration", "array_efficiency"),
+        ("calibration", "vector_efficiency"),
+        ("calibration", "dram_efficiency"),
     }
 )
 """Numbers that neither area nor the energy of any action depends on."""

@@ -39,13 +39,15 @@ Float64 = npt.NDArray[np.float64]
 # Columns of the hardware, of one kind of cores. Bandwidths in bytes per second; FEED_BW the scratchpad's for compute;
 # DATAFLOW an index of systolic.DATAFLOWS; INVERSE_* 1 / efficiency of the DRAM; PORTS_BW of all memory ports in use;
 # HOPS from the nearest port to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
-# that do not sit on their port.
+# that do not sit on their port; ARRAY_SHARE and VECTOR_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
+# what starting a tile costs it.
 (
     CORES, CLOCK_HZ, ROWS, COLS, ARRAYS, DATAFLOW, OVERLAP, LANES, SRAM_BYTES, FEED_BW, ACCUMULATOR_BYTES,
     ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INVERSE_SEQUENTIAL, INVERSE_RANDOM,
     HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY, ROW_BYTES,
-) = range(28)  # fmt: skip
-HARDWARE_COLUMNS = 28
+    ARRAY_SHARE, VECTOR_SHARE, TILE_CYCLES,
+) = range(31)  # fmt: skip
+HARDWARE_COLUMNS = 31
 
 # What `tiling_cost` finds: seconds, bytes to and from the DRAM, transfers, bytes of scratchpad and accumulator, the
 # least time that any tiling with the same cuts over cores takes, seconds of the DRAM, seconds for which vector
@@ -152,7 +154,10 @@ def array_cycles(
         m * left * (1.0 if dataflow == 2.0 else np.ceil(n / cols))
         + n * right * (1.0 if dataflow == 0.0 else np.ceil(m / (cols if dataflow == 2.0 else rows)))
     )  # fmt: skip
-    hold = max(np.ceil(best * under / over), np.ceil(reads / 8 * hw[CLOCK_HZ] / hw[FEED_BW]))
+    held = np.ceil(best * under / over)
+    if hw[ARRAY_SHARE] < 1.0:
+        held = np.ceil(held / hw[ARRAY_SHARE])
+    hold = max(held, np.ceil(reads / 8 * hw[CLOCK_HZ] / hw[FEED_BW])) + hw[TILE_CYCLES]
     return hold, hold + np.ceil(drain * under / over)
 
 
@@ -160,10 +165,12 @@ def array_cycles(
 def vector_cycles(hw: Any, elements: float, cost: float, moved: float, drained: float) -> float:
     """Cycles of the vector unit; see sim.cost.work.vector_tile_cycles. `cost` is cycles per element and lane."""
     busy = np.ceil(np.ceil(elements / hw[LANES]) * cost)
+    if hw[VECTOR_SHARE] < 1.0:
+        busy = np.ceil(busy / hw[VECTOR_SHARE])
     busy = max(busy, np.ceil(moved * hw[CLOCK_HZ] / hw[FEED_BW]))
     if hw[ACCUMULATOR_BW] > 0:
         busy = max(busy, np.ceil(drained * hw[CLOCK_HZ] / hw[ACCUMULATOR_BW]))
-    return float(max(1.0, busy))
+    return float(max(1.0, busy) + hw[TILE_CYCLES])
 
 
 @jit

@@ -18,6 +18,7 @@ from sim.cost.kernel import (
     ROWS,
     TREE_LINKS,
     box,
+    extent_of,
     fill_count,
     groups,
 )
@@ -29,7 +30,9 @@ from sim.cost.nest_tables import (
     HIGH,
     LOW,
     OPERANDS,
+    PACKED,
     PER_ELEMENT,
+    RUN_AXES,
     SIZE,
     SUM_BYTES,
     TAPS,
@@ -90,9 +93,29 @@ def folds(t: Any, nest: int, role: int, side: float, splits: Any, steps: Any) ->
 
 
 @jit
-def opened_rows(hw: Any, transfers: float, size: float, run: float) -> float:
-    """Rows of the DRAM that transfers of `size` bytes in runs of `run` open; see sim.hw.dram.row_activations."""
-    return float(transfers * max(1.0, size / run) * (1.0 + max(0.0, run - hw[BURST_BYTES]) / hw[ROW_BYTES]))
+def span_bytes(t: Any, nest: int, operand: int, tile: Any) -> float:
+    """Bytes from the first to the last element of an operand's largest box; see sim.graph.nest.Operand.span_bytes."""
+    row = t.operands[nest, operand]
+    span, stride = 1.0, 1.0
+    for place in range(row[AXES]):
+        axis = t.run_order[nest, operand, place]
+        size = float(t.axes[nest, operand, axis, SIZE])
+        # Rows of a gathered operand may lie anywhere in it.
+        extent = size if row[RUN_AXES] < row[AXES] else extent_of(t, nest, operand, axis, tile)
+        span += (extent - 1.0) * stride
+        stride *= size
+    return float(np.ceil(span * row[BITS] / 8))
+
+
+@jit
+def opened_rows(t: Any, nest: int, operand: int, hw: Any, transfers: float, size: float, tile: Any) -> float:
+    """Rows of the DRAM that transfers of `size` bytes of an operand open; see sim.hw.dram.row_activations."""
+    _, run = box(t, nest, operand, tile)
+    rows = max(1.0, size / run) * (1.0 + max(0.0, run - hw[BURST_BYTES]) / hw[ROW_BYTES])
+    if not t.operands[nest, operand, PACKED]:
+        span = span_bytes(t, nest, operand, tile)
+        rows = min(rows, 1.0 + max(0.0, span - hw[BURST_BYTES]) / hw[ROW_BYTES])
+    return float(transfers * rows)
 
 
 @jit
@@ -133,8 +156,7 @@ def tiling_traffic(
         receivers = used / apart
         transfers = apart * fill_count(t, nest, operand, steps, columns_first)
         moved = mean * transfers
-        _, run = box(t, nest, operand, tile)
-        found[ACTIVATIONS] += opened_rows(hw, transfers, mean, run)
+        found[ACTIVATIONS] += opened_rows(t, nest, operand, hw, transfers, mean, tile)
         found[TASKS] += transfers
         found[DMA] += moved * receivers
         found[DRAM_READ] += moved
@@ -145,9 +167,8 @@ def tiling_traffic(
             found[SRAM_READ] += tiles * mean
         elif t.operands[nest, operand, PER_ELEMENT]:
             found[SRAM_READ] += results * t.operands[nest, operand, BITS] / 8
-    _, run = box(t, nest, operands, tile)
     stores = tiles / cuts[3]
-    found[ACTIVATIONS] += opened_rows(hw, stores, out_bytes / stores, run)
+    found[ACTIVATIONS] += opened_rows(t, nest, operands, hw, stores, out_bytes / stores, tile)
     found[TASKS] += stores + tiles + (0.0 if vector else stores)
     found[DMA] += out_bytes
     found[DRAM_WRITE] = out_bytes

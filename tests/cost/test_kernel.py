@@ -20,7 +20,13 @@ from sim.mapping.grid import largest_part
 from sim.mapping.plan import make_site, usable_units
 from sim.mapping.search import ALL_ROLES, cut_quanta, split_candidates
 
-CHIPS = random_chips(8, seed=5)
+CALIBRATION = {
+    "calibration.tile_overhead": "70 ns",
+    "calibration.array_efficiency": 0.83,
+    "calibration.vector_efficiency": 0.71,
+    "calibration.dram_efficiency": 0.9,
+}
+CHIPS = [*random_chips(7, seed=5), random_chips(1, seed=6)[0].replace_many(CALIBRATION)]
 NESTS = {
     f"{name} {index}": nest
     for name, make in GRAPHS.items()
