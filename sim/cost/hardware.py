@@ -15,6 +15,7 @@ from sim.cost.designs import Designs
 from sim.cost.energy import IDLE, ActionEnergies, action_energies, idle_power_w
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
+from sim.hw.dram_efficiency import cost_table
 from sim.hw.noc import Interconnect, build_network
 from sim.hw.systolic import DATAFLOWS
 from sim.hw.technology import load_technology
@@ -88,7 +89,6 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
     own_port_bw = chips(lambda chip: chip.interconnect.memory_port_bandwidth_bytes_per_s or 0)
     sites = [_site(chip, kind) for chip in designs.chips]
     hops = designs.per_chip([one.hops for one in sites])
-    dram_share = designs.column("calibration", "dram_efficiency")
     setup_s = of("dma", "setup_latency_ps") * PS
     columns = {
         kernel.CORES: of("count"),
@@ -110,8 +110,9 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.DRAM_BW: designs.column("dram", "bandwidth_bytes_per_s"),
         kernel.ROW_BYTES: designs.column("dram", "row_bytes"),
         kernel.BURST_BYTES: designs.column("dram", "burst_bytes"),
-        kernel.INVERSE_SEQUENTIAL: 1 / (designs.column("dram", "efficiency_sequential") * dram_share),
-        kernel.INVERSE_RANDOM: 1 / (designs.column("dram", "efficiency_random") * dram_share),
+        kernel.INTERLEAVE_BYTES: designs.column("dram", "interleave_bytes"),
+        kernel.DRAM_CHANNELS: designs.column("dram", "channels"),
+        kernel.DRAM_SHARE: designs.column("calibration", "dram_efficiency"),
         kernel.ARRAY_SHARE: designs.column("calibration", "array_efficiency"),
         kernel.VECTOR_SHARE: designs.column("calibration", "vector_efficiency"),
         kernel.TILE_CYCLES: np.ceil(
@@ -128,6 +129,8 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
     }
     for column, values in columns.items():
         found[:, column] = values
+    tables = np.stack([cost_table(chip.dram.channel_setup).reshape(-1) for chip in designs.chips])
+    found[:, kernel.DRAM_COST :] = tables[designs.chip_of]
 
 
 def _site(chip: Chip, kind: int) -> Site:

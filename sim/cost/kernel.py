@@ -31,23 +31,25 @@ from sim.cost.nest_tables import (
     TERMS,
     TOUCHES,
 )
+from sim.hw.dram_efficiency import ENDLESS, PITCHES, RUNS
 from sim.jit import jit
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 # Columns of the hardware, of one kind of cores. Bandwidths in bytes per second; FEED_BW the scratchpad's for compute;
-# DATAFLOW an index of systolic.DATAFLOWS; INVERSE_* 1 / efficiency of the DRAM; PORTS_BW of all memory ports in use;
+# DATAFLOW an index of systolic.DATAFLOWS; PORTS_BW of all memory ports in use;
 # HOPS from the nearest port to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
-# that do not sit on their port; ARRAY_SHARE and VECTOR_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
-# what starting a tile costs it.
+# that do not sit on their port; *_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
+# what starting a tile costs it; from DRAM_COST on the DRAM's cost table (sim/hw/dram_efficiency.py), row by row.
 (
     CORES, CLOCK_HZ, ROWS, COLS, ARRAYS, DATAFLOW, OVERLAP, LANES, SRAM_BYTES, FEED_BW, ACCUMULATOR_BYTES,
-    ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INVERSE_SEQUENTIAL, INVERSE_RANDOM,
+    ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INTERLEAVE_BYTES, DRAM_CHANNELS,
     HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY, ROW_BYTES,
-    ARRAY_SHARE, VECTOR_SHARE, TILE_CYCLES,
-) = range(31)  # fmt: skip
-HARDWARE_COLUMNS = 31
+    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, DRAM_COST,
+) = range(33)  # fmt: skip
+DRAM_LINES, DRAM_RUNS = len(PITCHES) + 1, len(RUNS) + 1
+HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 
 # What `tiling_cost` finds: seconds, bytes to and from the DRAM, transfers, bytes of scratchpad and accumulator, the
 # least time that any tiling with the same cuts over cores takes, seconds of the DRAM, seconds for which vector
@@ -97,31 +99,63 @@ def extent_of(t: Any, nest: int, operand: int, axis: int, tile: Any) -> float:
 
 
 @jit
-def box(t: Any, nest: int, operand: int, tile: Any) -> tuple[float, float]:
-    """(elements, bytes in one contiguous run) of an operand's largest box."""
+def box(t: Any, nest: int, operand: int, tile: Any) -> tuple[float, float, int]:
+    """(elements, bytes in one contiguous run, pitch of the runs) of an operand's largest box; see
+    sim.graph.nest.Operand.run_bytes and pitch_bytes."""
     row = t.operands[nest, operand]
-    elements = 1.0
-    for axis in range(row[AXES]):
-        elements *= extent_of(t, nest, operand, axis, tile)
-    if row[PACKED]:
-        return elements, max(1.0, np.floor(elements * row[BITS] / 8))
-    run = 1.0
-    for place in range(row[RUN_AXES]):
+    elements, run, stride, pitch, whole = 1.0, 1.0, 1, 0, True
+    for place in range(row[AXES]):
         axis = t.run_order[nest, operand, place]
-        extent = extent_of(t, nest, operand, axis, tile)
-        run *= extent
-        if extent != t.axes[nest, operand, axis, SIZE]:
-            break
-    return elements, max(1.0, np.floor(run * row[BITS] / 8))
+        extent, size = extent_of(t, nest, operand, axis, tile), t.axes[nest, operand, axis, SIZE]
+        elements *= extent
+        if whole and place < row[RUN_AXES]:
+            run *= extent
+        elif not whole and pitch == 0 and extent > 1:
+            pitch = stride * row[BITS] // 8
+        whole = whole and extent == size
+        stride *= size
+    if row[PACKED]:
+        run, pitch = elements, 0
+    return elements, max(1.0, np.floor(run * row[BITS] / 8)), pitch
 
 
 @jit
-def inverse_efficiency(hw: Any, run_bytes: float) -> float:
-    """1 / sim.hw.dram.pattern_efficiency."""
-    bursts = run_bytes / hw[BURST_BYTES]
-    if bursts < 1.0:
-        return float(hw[INVERSE_RANDOM] / bursts)
-    return float(hw[INVERSE_SEQUENTIAL] + (hw[INVERSE_RANDOM] - hw[INVERSE_SEQUENTIAL]) / bursts)
+def pattern_cost(
+    t: Any, nest: int, operand: int, hw: Any, run_bytes: float, pitch_bytes: int, store: bool
+) -> float:
+    """1 / efficiency of the DRAM for runs at a pitch (0: no further run); see sim.hw.dram.pattern_efficiency."""
+    row = t.operands[nest, operand]
+    run, burst = int(run_bytes), int(hw[BURST_BYTES])
+    pitch = 0
+    if row[RUN_AXES] == row[AXES]:
+        pitch = max(run, pitch_bytes)
+    shared = min(max(run_bytes / hw[INTERLEAVE_BYTES], 1.0), hw[DRAM_CHANNELS])
+    if 0 < pitch <= run:
+        moved, bursts = run_bytes, ENDLESS
+    else:
+        step = burst
+        for other in (run, pitch):
+            while other:
+                step, other = other, step % other
+        moved = run_bytes + burst - step
+        bursts = max(1.0, moved / shared / burst)
+    column = 0
+    while column < DRAM_RUNS - 2 and RUNS[column + 1] <= bursts:
+        column += 1
+    left = 1.0 / RUNS[column]
+    right = 1.0 / RUNS[column + 1] if column < DRAM_RUNS - 2 else 0.0
+    along = (left - 1.0 / bursts) / (left - right)
+    line, down = DRAM_LINES - 1, 0.0
+    if pitch > 0:
+        scale = min(max(np.log2(max((pitch & -pitch) / shared / burst, 1.0)) / 2.0, 0.0), DRAM_LINES - 2.0)
+        line = min(int(scale), DRAM_LINES - 3)
+        down = scale - line
+    at = DRAM_COST + (int(store) * DRAM_LINES + line) * DRAM_RUNS + column
+    cost = hw[at] * (1.0 - along) + hw[at + 1] * along
+    if down > 0.0:
+        lower = hw[at + DRAM_RUNS] * (1.0 - along) + hw[at + DRAM_RUNS + 1] * along
+        cost = cost * (1.0 - down) + lower * down
+    return float(moved / run_bytes * cost / hw[DRAM_SHARE])
 
 
 @jit
@@ -250,7 +284,7 @@ def tiling_cost(
             summed *= splits[dim]
             sum_steps *= steps[dim]
     out_tiles = iterations / sum_steps
-    elements, out_run = box(t, nest, operands, tile)
+    elements, out_run, out_pitch = box(t, nest, operands, tile)
     out_bytes = np.ceil(elements * t.operands[nest, operands, BITS] / 8)
 
     core_bw = hw[CHANNEL_BW] * hw[CHANNELS]
@@ -258,14 +292,14 @@ def tiling_cost(
     sram, transfers, core_bytes, dram_bytes, dram_s, first_s = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     read, waiting_s = 0.0, 0.0
     for operand in range(operands):
-        inside, run = box(t, nest, operand, tile)
+        inside, run, pitch = box(t, nest, operand, tile)
         size = np.ceil(inside * t.operands[nest, operand, BITS] / 8)
         read += size
         if (resident >> operand) & 1:
             continue
         loads = fill_count(t, nest, operand, steps, columns_first)
         apart = groups(t, nest, operand, splits)
-        inverse = inverse_efficiency(hw, run)
+        inverse = pattern_cost(t, nest, operand, hw, run, pitch, False)
         first_s += size / first_bw
         if loads > 1:
             waiting_s = max(waiting_s, loads * (hw[HEAD_S] + size / hw[CHANNEL_BW]))
@@ -279,7 +313,10 @@ def tiling_cost(
     transfers += out_tiles * owners
     core_bytes += out_tiles * out_bytes
     dram_bytes += out_tiles * owners * out_bytes
-    dram_s = (dram_s + out_tiles * owners * out_bytes * inverse_efficiency(hw, out_run)) / hw[DRAM_BW]
+    dram_s = (
+        dram_s
+        + out_tiles * owners * out_bytes * pattern_cost(t, nest, operands, hw, out_run, out_pitch, True)
+    ) / hw[DRAM_BW]
 
     accumulator, drain_s = 0.0, 0.0
     if vector:

@@ -13,15 +13,12 @@ import numpy as np
 
 from sim.cost.kernel import (
     ACCUMULATOR_BYTES,
-    BURST_BYTES,
     CHANNEL_BW,
     CHANNELS,
     CLOCK_HZ,
     DRAM_BW,
     HEAD_S,
     HOP_BW,
-    INVERSE_RANDOM,
-    INVERSE_SEQUENTIAL,
     OUTSTANDING,
     PORTS_BW,
     SEND_S,
@@ -29,6 +26,7 @@ from sim.cost.kernel import (
     extent_of,
     largest_part,
     parts_of,
+    pattern_cost,
     vector_cycles,
 )
 from sim.cost.nest_tables import (
@@ -50,8 +48,8 @@ from sim.jit import jit
 # Columns of a level: tiles per core, indices of a tile; then of every operand its elements and contiguous elements
 # within the role, is all of the role contiguous?, fills (0: the role does not move it).
 TILES, INDICES, FIRST = range(3)
-ELEMENTS, RUN, WHOLE, FILLS = range(4)
-PER_OPERAND = 4
+ELEMENTS, RUN, WHOLE, FILLS, PITCH, FIRST_PITCH = range(6)
+PER_OPERAND = 6
 
 MISFIT_S = 1e30
 """Cost of what does not fit, times one plus the shares of the memories that it lacks."""
@@ -110,38 +108,48 @@ def fill_level(t: Any, nest: int, role: int, steps: Any, tile: Any, level: Any) 
 
 @jit
 def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any, column: int) -> None:
-    elements, run, whole = 1.0, 1.0, 1.0
-    for place in range(t.operands[nest, operand, AXES]):
+    """What an operand's box has of a role: elements, those in one run, whether it has all; bytes between the runs that
+    the role itself leaves, and between any two indices of it (0: one index)."""
+    row = t.operands[nest, operand]
+    elements, run, whole, stride, pitch, first_pitch = 1.0, 1.0, True, 1, 0, 0
+    for place in range(row[AXES]):
         axis = t.run_order[nest, operand, place]
         size = t.axes[nest, operand, axis, SIZE]
-        if t.axes[nest, operand, axis, TERMS] == 0:
-            extent, full = float(size), t.home[nest, operand, axis] == role
-            if not full:
-                continue
+        mine, extent, full = role_extent(t, nest, operand, axis, role, tile)
+        if mine:
+            elements *= extent
+            if extent > 1 and first_pitch == 0:
+                first_pitch = stride * row[BITS] // 8
+            if whole and place < row[RUN_AXES]:
+                run *= extent
+            elif not whole and pitch == 0 and extent > 1:
+                pitch = stride * row[BITS] // 8
+            whole = whole and full
+        stride *= size
+    level[column + ELEMENTS], level[column + RUN], level[column + WHOLE] = elements, run, 1.0 if whole else 0.0
+    level[column + PITCH], level[column + FIRST_PITCH] = pitch, first_pitch
+
+
+@jit
+def role_extent(t: Any, nest: int, operand: int, axis: int, role: int, tile: Any) -> tuple[bool, float, bool]:
+    """(has the role to do with a tensor axis?, elements that it contributes, all there are?)"""
+    size = t.axes[nest, operand, axis, SIZE]
+    if t.axes[nest, operand, axis, TERMS] == 0:
+        return t.home[nest, operand, axis] == role, float(size), True
+    indices, found, others, full = 1.0, False, False, True
+    for term in range(t.axes[nest, operand, axis, TERMS]):
+        dim = t.terms[nest, operand, axis, term, 0]
+        if t.role[nest, dim] == role:
+            found = True
+            indices *= tile[dim]
+            full = full and tile[dim] == t.extent[nest, dim]
         else:
-            mine, others = 1.0, False
-            found, full = False, True
-            for term in range(t.axes[nest, operand, axis, TERMS]):
-                dim = t.terms[nest, operand, axis, term, 0]
-                if t.role[nest, dim] == role:
-                    found = True
-                    mine *= tile[dim]
-                    full = full and tile[dim] == t.extent[nest, dim]
-                else:
-                    others = True
-            if not found:
-                continue
-            # Loops of two roles share an axis only as outer and inner index of it.
-            extent = mine
-            if not others:
-                extent = extent_of(t, nest, operand, axis, tile)
-                full = extent == size
-        elements *= extent
-        if whole > 0 and place < t.operands[nest, operand, RUN_AXES]:
-            run *= extent
-            if not full:
-                whole = 0.0
-    level[column + ELEMENTS], level[column + RUN], level[column + WHOLE] = elements, run, whole
+            others = True
+    if found and not others:
+        extent = extent_of(t, nest, operand, axis, tile)
+        return True, extent, extent == size
+    # Loops of two roles share an axis only as outer and inner index of it.
+    return found, indices, full
 
 
 @jit
@@ -202,17 +210,20 @@ def level_cost(
     for operand in range(operands + 1):
         c = FIRST + PER_OPERAND * operand
         elements = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
-        run = elements
+        run, pitch = elements, 0
         if not t.operands[nest, operand, PACKED]:
-            run = 1.0
+            run, whole = 1.0, True
             for place in range(4):
                 role = t.chain[nest, operand, place]
-                if role < 0:
+                if role < 0 or pitch > 0:
                     break
                 row = g if role == 0 else m if role == 1 else n if role == 2 else k
-                run *= levels[row, c + RUN]
-                if levels[row, c + WHOLE] == 0:
-                    break
+                if whole:
+                    run *= levels[row, c + RUN]
+                    if levels[row, c + WHOLE] == 0:
+                        whole, pitch = False, int(levels[row, c + PITCH])
+                else:
+                    pitch = int(levels[row, c + FIRST_PITCH])
         bits = t.operands[nest, operand, BITS]
         size = np.ceil(elements * bits * 0.125)
         if operand == operands:
@@ -233,12 +244,9 @@ def level_cost(
         transfers += loads * groups
         core += loads * size
         dram += loads * groups * size
-        bursts = max(1.0, np.floor(run * bits * 0.125)) / hw[BURST_BYTES]
-        if bursts < 1.0:
-            dram_work += loads * groups * size * hw[INVERSE_RANDOM] / bursts
-        else:
-            beyond = hw[INVERSE_RANDOM] - hw[INVERSE_SEQUENTIAL]
-            dram_work += loads * groups * size * (hw[INVERSE_SEQUENTIAL] + beyond / bursts)
+        run_bytes = max(1.0, np.floor(run * bits * 0.125))
+        pattern = pattern_cost(t, nest, operand, hw, run_bytes, pitch, operand == operands)
+        dram_work += loads * groups * size * pattern
     core_bw = channel_bw * hw[CHANNELS]
     moved_s = max(core / core_bw, dram_work / hw[DRAM_BW], dram / hw[PORTS_BW])
     issue_s = transfers / used * head_s / (hw[OUTSTANDING] * hw[CHANNELS])

@@ -110,7 +110,7 @@ def span_bytes(t: Any, nest: int, operand: int, tile: Any) -> float:
 @jit
 def opened_rows(t: Any, nest: int, operand: int, hw: Any, transfers: float, size: float, tile: Any) -> float:
     """Rows of the DRAM that transfers of `size` bytes of an operand open; see sim.hw.dram.row_activations."""
-    _, run = box(t, nest, operand, tile)
+    _, run, _ = box(t, nest, operand, tile)
     rows = max(1.0, size / run) * (1.0 + max(0.0, run - hw[BURST_BYTES]) / hw[ROW_BYTES])
     if not t.operands[nest, operand, PACKED]:
         span = span_bytes(t, nest, operand, tile)
