@@ -126,7 +126,11 @@ def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any,
                 pitch = stride * row[BITS] // 8
             whole = whole and full
         stride *= size
-    level[column + ELEMENTS], level[column + RUN], level[column + WHOLE] = elements, run, 1.0 if whole else 0.0
+    level[column + ELEMENTS], level[column + RUN], level[column + WHOLE] = (
+        elements,
+        run,
+        1.0 if whole else 0.0,
+    )
     level[column + PITCH], level[column + FIRST_PITCH] = pitch, first_pitch
 
 
@@ -190,6 +194,31 @@ def fill_levels(
 
 
 @jit
+def level_run(
+    t: Any, nest: int, operand: int, levels: Any, g: int, m: int, n: int, k: int
+) -> tuple[float, int]:
+    """Bytes of an operand's contiguous runs and their pitch (0: there is one run); see `kernel.box`."""
+    c = FIRST + PER_OPERAND * operand
+    bits, pitch = t.operands[nest, operand, BITS], 0
+    if t.operands[nest, operand, PACKED]:
+        run = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
+        return max(1.0, np.floor(run * bits * 0.125)), pitch
+    run, whole = 1.0, True
+    for place in range(4):
+        role = t.chain[nest, operand, place]
+        if role < 0 or pitch > 0:
+            break
+        row = g if role == 0 else m if role == 1 else n if role == 2 else k
+        if whole:
+            run *= levels[row, c + RUN]
+            if levels[row, c + WHOLE] == 0:
+                whole, pitch = False, int(levels[row, c + PITCH])
+        else:
+            pitch = int(levels[row, c + FIRST_PITCH])
+    return max(1.0, np.floor(run * bits * 0.125)), pitch
+
+
+@jit
 def level_cost(
     t: Any, nest: int, hw: Any, over: float, under: float, body: float, drain: float, levels: Any, g: int, m: int,
     n: int, k: int, columns_first: int, vector: bool, used: float, summed: float, apart: Any, limit: float, cutoff:
@@ -205,27 +234,12 @@ def level_cost(
     inner, outer = (m, n) if columns_first else (n, m)
     out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
     channel_bw, head_s = hw[CHANNEL_BW], hw[HEAD_S]
-    sram, transfers, core, dram, dram_work, read = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    first_bytes, waiting_s, elements, size = 0.0, 0.0, 0.0, 0.0
+    sram, transfers, core, dram, read = 0.0, 0.0, 0.0, 0.0, 0.0
+    waiting_s, elements, size = 0.0, 0.0, 0.0
     for operand in range(operands + 1):
         c = FIRST + PER_OPERAND * operand
         elements = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
-        run, pitch = elements, 0
-        if not t.operands[nest, operand, PACKED]:
-            run, whole = 1.0, True
-            for place in range(4):
-                role = t.chain[nest, operand, place]
-                if role < 0 or pitch > 0:
-                    break
-                row = g if role == 0 else m if role == 1 else n if role == 2 else k
-                if whole:
-                    run *= levels[row, c + RUN]
-                    if levels[row, c + WHOLE] == 0:
-                        whole, pitch = False, int(levels[row, c + PITCH])
-                else:
-                    pitch = int(levels[row, c + FIRST_PITCH])
-        bits = t.operands[nest, operand, BITS]
-        size = np.ceil(elements * bits * 0.125)
+        size = np.ceil(elements * t.operands[nest, operand, BITS] * 0.125)
         if operand == operands:
             loads, groups = out_tiles, used / summed
         else:
@@ -237,23 +251,32 @@ def level_cost(
                     loads *= levels[row, TILES]
                 elif levels[row, c + FILLS] > 0:
                     loads = levels[row, c + FILLS]
-            first_bytes += size
             if loads > 1.0:
                 waiting_s = max(waiting_s, loads * (head_s + size / channel_bw))
         sram += (2.0 if loads > 1.0 else 1.0) * np.ceil(size * 0.015625) * 64.0
         transfers += loads * groups
         core += loads * size
         dram += loads * groups * size
-        run_bytes = max(1.0, np.floor(run * bits * 0.125))
-        pattern = pattern_cost(t, nest, operand, hw, run_bytes, pitch, operand == operands)
-        dram_work += loads * groups * size * pattern
+        found[1 + operand] = loads * groups * size
+    accumulator, part = 0.0, 0.0
+    if not vector:
+        accumulator = elements * t.nests[nest, SUM_BYTES]
+    if summed > 1.0 and t.nests[nest, CONTRACTION]:
+        part = elements * t.nests[nest, SUM_BYTES]
+        sram += 3.0 * np.ceil(part * 0.015625) * 64.0
+    lacking = max(0.0, sram / limit - 1.0)
+    if hw[ACCUMULATOR_BYTES] > 0:
+        lacking += max(0.0, accumulator / hw[ACCUMULATOR_BYTES] - 1.0)
+    whole = cutoff == np.inf
+    if lacking > 0.0 and not whole:
+        return float(MISFIT_S * (1.0 + lacking))
     core_bw = channel_bw * hw[CHANNELS]
-    moved_s = max(core / core_bw, dram_work / hw[DRAM_BW], dram / hw[PORTS_BW])
+    # No pattern is faster than the peak.
+    moved_s = max(core / core_bw, dram / hw[DRAM_BW], dram / hw[PORTS_BW])
     issue_s = transfers / used * head_s / (hw[OUTSTANDING] * hw[CHANNELS])
-    sure_s = 2.0 * head_s + first_bytes / min(core_bw, hw[DRAM_BW] / used) + size / channel_bw
+    sure_s = 2.0 * head_s + read / min(core_bw, hw[DRAM_BW] / used) + size / channel_bw
     if max(moved_s, issue_s, waiting_s * 0.5) + sure_s >= cutoff:
         return np.inf
-    accumulator, drain_s, reduce_s = 0.0, 0.0, 0.0
     if vector:
         cycles = vector_cycles(hw, elements, body, read + size, 0.0)
         compute_s = out_tiles * levels[k, TILES] * cycles / hw[CLOCK_HZ]
@@ -262,7 +285,6 @@ def level_cost(
             hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], over, under,
             t.operands[nest, 0, BITS], t.operands[nest, 1, BITS],
         )  # fmt: skip
-        accumulator = elements * t.nests[nest, SUM_BYTES]
         drained = vector_cycles(hw, elements, drain, size, accumulator)
         busy, drains = out_tiles * levels[k, TILES] * hold, out_tiles * drained
         if accumulator * 2.0 <= hw[ACCUMULATOR_BYTES] and out_tiles > 1:
@@ -270,18 +292,24 @@ def level_cost(
         else:
             total = busy + drains - drained
         compute_s = (total + dur - hold) / hw[CLOCK_HZ]
-        drain_s = drained / hw[CLOCK_HZ]
-    if summed > 1.0 and t.nests[nest, CONTRACTION]:
-        part = elements * t.nests[nest, SUM_BYTES]
-        send_s = hw[SEND_S] + part / min(hw[HOP_BW], channel_bw)
-        reduce_s = np.ceil(np.log2(summed)) * (out_tiles * part / hw[HOP_BW] + send_s + drain_s)
-        sram += 3.0 * np.ceil(part * 0.015625) * 64.0
-    found[0] = max(compute_s, moved_s) + 2.0 * head_s
-    lacking = max(0.0, sram / limit - 1.0)
-    if hw[ACCUMULATOR_BYTES] > 0:
-        lacking += max(0.0, accumulator / hw[ACCUMULATOR_BYTES] - 1.0)
-    if lacking > 0.0:
-        return MISFIT_S * (1.0 + lacking)
+        sure_s += drained / hw[CLOCK_HZ]
+        if part > 0.0:
+            send_s = hw[SEND_S] + part / min(hw[HOP_BW], channel_bw)
+            sure_s += np.ceil(np.log2(summed)) * (
+                out_tiles * part / hw[HOP_BW] + send_s + drained / hw[CLOCK_HZ]
+            )
     if waiting_s > 0:
         waiting_s = (compute_s + waiting_s) * 0.5
-    return float(max(compute_s, moved_s, issue_s, waiting_s) + sure_s + drain_s + reduce_s)
+    if max(compute_s, moved_s, issue_s, waiting_s) + sure_s >= cutoff:
+        return np.inf
+    dram_work = 0.0
+    for operand in range(operands + 1):
+        run_bytes, pitch = level_run(t, nest, operand, levels, g, m, n, k)
+        dram_work += found[1 + operand] * pattern_cost(
+            t, nest, operand, hw, run_bytes, pitch, operand == operands
+        )
+    moved_s = max(moved_s, dram_work / hw[DRAM_BW])
+    found[0] = max(compute_s, moved_s) + 2.0 * head_s
+    if lacking > 0.0:
+        return float(MISFIT_S * (1.0 + lacking))
+    return float(max(compute_s, moved_s, issue_s, waiting_s) + sure_s)

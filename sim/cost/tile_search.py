@@ -169,7 +169,7 @@ def search_nest(
     `shares` [count, 4] are the rows of `spans` of what a role is cut into, `places` [4] its column, by granule.
     """
     dims, operands, count = t.nests[nest, DIMS], t.nests[nest, OPERANDS], len(partitions)
-    floors, whole_s, found = np.empty(count), np.zeros(count), np.empty(1)
+    floors, whole_s, found = np.empty(count), np.zeros(count), np.empty(2 + operands)
     used, summed = np.ones(count), np.ones(count)
     apart = np.ones((count, operands))
     first, stop = np.zeros((count, 4), np.int64), np.zeros((count, 4), np.int64)
@@ -211,22 +211,22 @@ def search_nest(
             t, nest, hw, over, under, body, drain, partitions[row], first[row], stop[row], vector, used[row],
             summed[row], apart[row], limit, levels, steps_of, nested, at, found,
         )  # fmt: skip
-        if whole_s[row] >= MISFIT_S:
-            # Where memory is short, the way down from whole tiles may end far from the way up from the smallest.
-            other[:] = stop[row] - 1
-            cost_up, order_up = line_search(
-                t, nest, hw, over, under, body, drain, partitions[row], first[row], stop[row], vector, used[row],
-                summed[row], apart[row], limit, levels, steps_of, nested, other, found,
-            )  # fmt: skip
-            if cost_up < cost:
-                cost, order = cost_up, order_up
-                at[:] = other
         if cost < best:
             best, best_order, best_row = cost, order, row
             best_at[:] = at
     if best_order < 0:
         return best, best_order
     row = best_row
+    if whole_s[row] >= MISFIT_S:
+        # Where memory is short, the way down from whole tiles may end far from the way up from the smallest.
+        other[:] = stop[row] - 1
+        cost, order = line_search(
+            t, nest, hw, over, under, body, drain, partitions[row], first[row], stop[row], vector, used[row],
+            summed[row], apart[row], limit, levels, steps_of, nested, other, found,
+        )  # fmt: skip
+        if cost < best:
+            best, best_order = cost, order
+            best_at[:] = other
     best, best_order = plane_search(
         t, nest, hw, over, under, body, drain, partitions[row], first[row], stop[row], vector, used[row], summed[row],
         apart[row], limit, levels, steps_of, nested, best_at, best_order, best, found,

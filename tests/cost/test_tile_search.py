@@ -39,7 +39,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
     t = nest_tables([nest])
     width = t.extent.shape[1]
     levels = np.empty((2000, FIRST + PER_OPERAND * t.operands.shape[1]))
-    steps_of, found, floor = np.ones((2000, width), np.int64), np.zeros(kernel.COSTS), np.zeros(1)
+    steps_of, found, floor = np.ones((2000, width), np.int64), np.zeros(kernel.COSTS), np.zeros(20)
     for chip in CHIPS:
         kind = chip.cores[0]
         assert kind.array is not None
