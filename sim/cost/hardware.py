@@ -17,7 +17,6 @@ from sim.hw.area import chip_area
 from sim.hw.chip import Chip
 from sim.hw.dram_efficiency import cost_table
 from sim.hw.noc import Interconnect, build_network
-from sim.hw.systolic import DATAFLOWS
 from sim.hw.technology import load_technology
 from sim.units import PS_PER_S
 
@@ -80,7 +79,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
 
     def array_dataflow(chip: Chip) -> float:
         array = chip.cores[kind].array if kind < len(chip.cores) else None
-        return float(DATAFLOWS.index(dataflow or array.dataflow)) if array is not None else 0.0
+        return float(_LAWS.index(dataflow or array.dataflow)) if array is not None else 0.0
 
     channels, channel_bw = of("dma", "channels"), of("dma", "bandwidth_bytes_per_s")
     sram_bw = of("sram", "bandwidth_bytes_per_s")
@@ -196,6 +195,9 @@ def cost_columns(designs: Designs) -> Costs:
         {name: joules[spread] for name, joules in actions.items()},
     )
 
+
+_LAWS = ("weight_stationary", "output_stationary", "input_stationary")
+"""Dataflows by their code in kernel.DATAFLOW; the kernel has the law of these."""
 
 _TIMING_ONLY = frozenset(
     {

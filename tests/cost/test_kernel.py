@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from operator_graphs import GRAPHS
@@ -10,11 +12,13 @@ from random_chips import random_chips
 from sim.cost import kernel
 from sim.cost.designs import designs_of
 from sim.cost.estimate import Cuts, body_passes, estimate
-from sim.cost.hardware import timing_columns
+from sim.cost.hardware import _LAWS, timing_columns
 from sim.cost.nest_tables import nest_tables
 from sim.cost.work import vector_cost
 from sim.graph.nest import Nest, channels_last, nests
 from sim.hw.chip import Chip
+from sim.hw.core import Dataflow
+from sim.hw.systolic import DATAFLOWS
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
 from sim.mapping.plan import make_site, usable_units
@@ -102,3 +106,7 @@ def test_largest_parts_are_those_of_the_grid(quantum: int) -> None:
     for extent in (199, 200, 384, 1000):
         expected = largest_part(extent, parts, quantum)
         assert [kernel.largest_part(extent, int(p), quantum) for p in parts] == expected.tolist()
+
+
+def test_the_kernel_has_the_law_of_every_dataflow() -> None:
+    assert _LAWS == DATAFLOWS == get_args(Dataflow)
