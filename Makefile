@@ -15,6 +15,10 @@ test: $(VENV)/dev.stamp
 	$(BIN)/lepton simulate gemm:64x64x64 --chip tiny --dtype int8 --format csv > /dev/null
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
+# Executed with their asserts; about 10 s of CPU each, most of it imports. The files stay as they are.
+notebooks: $(VENV)/dev.stamp
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --nbmake notebooks
+
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
