@@ -74,6 +74,9 @@ def test_neither_processes_nor_tracks_are_numbered_0(tmp_path: Path) -> None:
     write_trace(hand_made(), tmp_path / "a.json")
     events = events_of(tmp_path / "a.json")
     assert min(e["pid"] for e in events) == 1
+    processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
+    of_track = {e["args"]["name"]: processes[e["pid"]] for e in events if e["name"] == "thread_name"}
+    assert (of_track["core0.array"], of_track["core1.array"]) == ("core 0", "core 1")
     assert min(e["tid"] for e in events if "tid" in e) == 1
     named = [(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"]
     assert len(set(named)) == len(named) == len({tid for _, tid in named})
