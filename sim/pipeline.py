@@ -142,6 +142,7 @@ def plan(
         _check_choice("dataflow", dataflow, get_args(Dataflow))
         if not any(kind.array for kind in on.cores):
             raise InputError(f"dataflow: chip '{on.name}' has no arrays")
+        _check_row_stationary(dataflow, on)
     say("reading the model")
     variant: dict[str, Any] = {
         "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
@@ -308,6 +309,18 @@ def _check_choice(option: str, found: str, known: tuple[str, ...]) -> None:
     if found not in known:
         hint = did_you_mean(found, known) or f"one of {', '.join(known)}"
         raise InputError(Diagnostic(f"unknown {option} '{found}'", hint=hint))
+
+
+def _check_row_stationary(dataflow: str, chip: Chip) -> None:
+    """Row-stationary arrays are built for that dataflow, and others cannot take it."""
+    for kind in chip.cores:
+        if kind.array is not None and (kind.array.row_stationary is None) == (dataflow == "row_stationary"):
+            raise InputError(
+                Diagnostic(
+                    f"dataflow: the arrays of core '{kind.name}' of chip '{chip.name}' cannot work {dataflow}",
+                    hint="row_stationary needs the PEs that a block array.row_stationary describes, and only those",
+                )
+            )
 
 
 def _check_engine(fidelity: str, engine: str | None) -> None:

@@ -75,6 +75,7 @@ class Dataflow(StrEnum):
     weight_stationary = "weight_stationary"
     output_stationary = "output_stationary"
     input_stationary = "input_stationary"
+    row_stationary = "row_stationary"
 
 
 ModelArgument = Annotated[

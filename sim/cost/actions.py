@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.estimate import body_passes, operand_bits
+from sim.cost.row_stationary import RowTiles, row_actions
 from sim.cost.work import GemmShape, accumulator_accesses, accumulator_bytes, array_cycles, array_reads
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
+from sim.hw.row_stationary import RowMapping
 
 Int64 = npt.NDArray[np.int64]
 
@@ -37,9 +39,7 @@ def array_actions(
     reads, writes = accumulator_accesses(gemm, array, dataflow)
     one = accumulator_bytes(dtype)
     out_bytes = results * DTYPE_BITS[nest.out.tensor.dtype] / 8
-    extra_bytes = sum(
-        results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if _per_element(nest, o.axes)
-    )
+    extra_bytes = _epilogue_bytes(nest, results)
     cycles = float(hold.sum())
     found = {
         "macs": float(macs),
@@ -62,6 +62,14 @@ def array_actions(
     return _with_passes(found, nest.drain, results)
 
 
+def row_stationary_actions(
+    nest: Nest, macs: int, mapping: RowMapping, tiles: RowTiles, results: int, kind: CoreKind
+) -> dict[str, float]:
+    """Counts of a contraction on row-stationary arrays, whose results leave through the vector unit."""
+    found = row_actions(mapping, tiles, macs, _epilogue_bytes(nest, results), kind)
+    return _with_passes(found, nest.drain, results)
+
+
 def vector_actions(nest: Nest, macs: int, results: int, read_bytes: int) -> dict[str, float]:
     """Counts of a nest on the vector unit: `results` elements made from `read_bytes` of operands."""
     found = {
@@ -77,6 +85,11 @@ def _with_passes(found: dict[str, float], passes: Mapping[str, float], results: 
         key = f"vector_{name}"
         found[key] = found.get(key, 0.0) + count * results
     return found
+
+
+def _epilogue_bytes(nest: Nest, results: int) -> float:
+    """What the drain reads beside the sums."""
+    return sum(results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if _per_element(nest, o.axes))
 
 
 def _per_element(nest: Nest, axes: Sequence[object]) -> bool:

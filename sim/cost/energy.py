@@ -7,6 +7,7 @@ that flow whatever happens, and `operator_energy` multiplies them with what an o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from sim.hw.area import chip_area, core_area, hop_length_mm, logic_area_mm2, mem
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.dram import refresh_power_w
+from sim.hw.row_stationary import WORD_BYTES
 from sim.hw.technology import Technology
 from sim.hw.vector import FUNCTIONS
 from sim.program import Kind, OpRow, Program, Segment
@@ -57,7 +59,8 @@ class ActionEnergies:
     """Joules of one action on a chip, as seen from one kind of core.
 
     Memories include the wires between their banks and their users. `array_clock_w` and `vector_clock_w` flow in
-    one core's arrays and vector unit while they are held, on top of `idle_power_w`.
+    one core's arrays and vector unit while they are held, on top of `idle_power_w`. `pe_*` are the scratchpads of
+    row-stationary PEs.
     """
 
     sram_read_j_per_byte: float
@@ -74,6 +77,10 @@ class ActionEnergies:
     dram_write_j_per_byte: float
     dram_io_j_per_byte: float
     host_j_per_byte: float | None
+    pe_input_j_per_byte: float
+    pe_filter_j_per_byte: float
+    pe_sum_j_per_byte: float
+    pe_transfer_j_per_byte: float
     array_clock_w: float
     vector_clock_w: float
 
@@ -107,6 +114,7 @@ def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> Actio
         dram_write_j_per_byte=chip.dram.write_energy_j_per_byte,
         dram_io_j_per_byte=chip.dram.io_energy_j_per_byte,
         host_j_per_byte=None if chip.host is None else chip.host.energy_j_per_byte,
+        **_pe_energies(kind, technology),
         array_clock_w=gated_w * area["arrays"],
         vector_clock_w=gated_w * area["vector"],
     )
@@ -156,7 +164,7 @@ def operator_energy(
     busy_j += rate("vector_clock_w") * held_s(program, segment, "vector")
     return {
         "mac": _floats(_array_macs(op) * technology.mac_energy_j(op.dtype) for op in segment.ops),
-        "registers": _floats(_register_bytes(op) for op in segment.ops) * rate("register_j_per_byte"),
+        "registers": _floats(_registers_j(op, own) for op, own in zip(segment.ops, each, strict=True)),
         "accumulator": traffic.accumulator_read_bytes * rate("accumulator_read_j_per_byte")
         + traffic.accumulator_write_bytes * rate("accumulator_write_j_per_byte"),
         "vector": _floats(joules for joules, _ in vector),
@@ -219,6 +227,37 @@ def _floats(values: Iterable[float]) -> Float64:
 def _array_macs(op: OpRow) -> float:
     """MACs on an array; the vector unit's are counted as its passes."""
     return 0.0 if op.mapping.get("unit") == "vector" else float(op.counts.get("macs", op.macs))
+
+
+def _pe_energies(kind: CoreKind, technology: Technology) -> dict[str, float]:
+    """Scratchpads of a row-stationary PE, memories of 16-bit words (sums: as many reads as writes), and the way of a
+    word to the next PE: out of a register, over one PE, into a register. 0 for other arrays, which have none."""
+    names = ("pe_input", "pe_filter", "pe_sum", "pe_transfer")
+    rows = kind.array.row_stationary if kind.array is not None else None
+    if rows is None or kind.array is None:
+        return {f"{name}_j_per_byte": 0.0 for name in names}
+    width = 8 * WORD_BYTES
+
+    def read(words: int) -> float:
+        return float(technology.sram_read_energy_j_per_byte(words * WORD_BYTES, width))
+
+    sums = read(rows.sum_words) * (1 + technology.sram_write_over_read.value) / 2
+    pitch_mm = math.sqrt(core_area(kind, technology)["arrays"] / kind.array.pe_count)
+    passed = 2 * technology.register_energy_j_per_byte() + technology.wire_energy_j_per_byte(pitch_mm)
+    values = (read(rows.input_words), read(rows.filter_words), sums, passed)
+    return {f"{name}_j_per_byte": value for name, value in zip(names, values, strict=True)}
+
+
+def _registers_j(op: OpRow, energies: ActionEnergies) -> float:
+    """Pipeline registers of a systolic array; scratchpads and links of row-stationary PEs."""
+    if "pe_sum_bytes" not in op.counts:
+        return _register_bytes(op) * energies.register_j_per_byte
+    return (
+        op.counts["pe_input_bytes"] * energies.pe_input_j_per_byte
+        + op.counts["pe_filter_bytes"] * energies.pe_filter_j_per_byte
+        + op.counts["pe_sum_bytes"] * energies.pe_sum_j_per_byte
+        + op.counts["pe_transfer_bytes"] * energies.pe_transfer_j_per_byte
+    )
 
 
 def _register_bytes(op: OpRow) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sim.hw.core import CoreKind
+from sim.hw.core import Array, CoreKind
 from sim.hw.technology import Technology
 
 if TYPE_CHECKING:
@@ -120,12 +120,18 @@ def logic_area_mm2(chip: Chip, technology: Technology) -> float:
     return sum(area.values()) - sum(area[part] for part in MEMORIES) - (spare - spare_memory)
 
 
+def pe_area_mm2(array: Array, technology: Technology) -> float:
+    """One PE; a row-stationary one with its scratchpads."""
+    held = array.row_stationary.pe_bytes if array.row_stationary else 0
+    return technology.pe_area_mm2(array.rates) + technology.sram_area_mm2(held)
+
+
 def core_area(kind: CoreKind, technology: Technology) -> dict[str, float]:
     """mm2 of one core of a kind by component (IN_CORES)."""
     array, accumulator = kind.array, kind.accumulator
     width = kind.sram.bandwidth_bytes_per_s / kind.clock_hz
     return {
-        "arrays": array.pe_count * technology.pe_area_mm2(array.rates) if array else 0.0,
+        "arrays": array.pe_count * pe_area_mm2(array, technology) if array else 0.0,
         # Each column has its own bank: no port crosses the memory.
         "accumulators": technology.sram_area_mm2(accumulator.size_bytes) if accumulator else 0.0,
         "vector": technology.logic_area_mm2(kind.vector.lanes * LANE_TRANSISTORS),

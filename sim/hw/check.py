@@ -57,7 +57,8 @@ def _core_warnings(kind: CoreKind) -> Iterator[str]:
     if dma.channels * dma.bandwidth_bytes_per_s > sram:
         moved = _rate(dma.channels * dma.bandwidth_bytes_per_s)
         yield f"the DMA of core '{kind.name}' moves {moved}, more than its SRAM takes ({_rate(sram)})"
-    if kind.array is None:
+    if kind.array is None or kind.array.row_stationary is not None:
+        # Row-stationary arrays reuse in the PEs what they stream, as far as the layer allows.
         return
     need = streamed_bytes_per_s(kind.array, kind.clock_hz)
     if need > sram:

@@ -8,8 +8,9 @@ from fractions import Fraction
 from typing import Annotated, Literal
 
 from sim.config import Field, Part, Unit
-from sim.errors import FieldError, InputError, did_you_mean
+from sim.errors import FieldError, InputError, KeyPath, did_you_mean
 from sim.hw.calibration import UNCALIBRATED, Calibration
+from sim.hw.row_stationary import RowStationary
 from sim.hw.sram import Sram
 from sim.hw.vector import VectorUnit
 
@@ -18,13 +19,14 @@ DTYPE_BITS: Mapping[str, int] = {
     "int4": 4, "int8": 8, "int16": 16, "int32": 32, "fp8": 8, "fp16": 16, "bf16": 16, "tf32": 32, "fp32": 32,
     "fp64": 64,
 }  # fmt: skip
-Dataflow = Literal["weight_stationary", "output_stationary", "input_stationary"]
+Dataflow = Literal["weight_stationary", "output_stationary", "input_stationary", "row_stationary"]
 Rate = Annotated[float, Field(gt=0, le=64)]
 
 
 @dataclass(frozen=True, slots=True)
 class Array(Part):
-    """Systolic array. It computes in the dtypes of `rates`: multiply-accumulates per PE and cycle."""
+    """Array of PEs, systolic or row-stationary. It computes in the dtypes of `rates`: multiply-accumulates per PE and
+    cycle. A row-stationary array is described by its block, and cannot work in another way."""
 
     rows: Annotated[int, Field(ge=1, le=1 << 16, description="PE rows of one array")]
     cols: Annotated[int, Field(ge=1, le=1 << 16, description="PE columns of one array")]
@@ -37,6 +39,25 @@ class Array(Part):
     double_buffered_weights: Annotated[
         bool, Field(description="the next stationary tile loads behind the current one")
     ] = True
+    row_stationary: Annotated[
+        RowStationary | None, Field(description="what a row-stationary array is made of (no other has it)")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if (self.dataflow == "row_stationary") != (self.row_stationary is not None):
+            message = "belongs to dataflow row_stationary, and to no other"
+            raise FieldError([(("row_stationary",), message)])
+        if self.row_stationary is None:
+            return
+        complaints: list[tuple[KeyPath, str]] = []
+        wide = [name for name in self.rates if DTYPE_BITS[name] != 16]
+        if wide:
+            message = f"row-stationary PEs hold words of 16 bits; found {', '.join(wide)}"
+            complaints.append((("rates",), message))
+        if self.count > 1:
+            complaints.append((("count",), f"one row-stationary array per core; found {self.count}"))
+        if complaints:
+            raise FieldError(complaints)
 
     def rate(self, dtype: str) -> Fraction:
         """Multiply-accumulates per PE and cycle. Raises InputError on a dtype the array does not have."""
@@ -117,6 +138,22 @@ class CoreKind(Part):
     def __post_init__(self) -> None:
         if self.accumulator is not None and self.array is None:
             raise FieldError([(("accumulator",), "an accumulator without an array has nothing to hold")])
+        rows = self.array.row_stationary if self.array is not None else None
+        if rows is not None:
+            self._check_row_stationary(rows)
+
+    def _check_row_stationary(self, rows: RowStationary) -> None:
+        complaints: list[tuple[KeyPath, str]] = []
+        if self.accumulator is not None:
+            message = "a row-stationary array keeps its partial sums in the PEs and in sram"
+            complaints.append((("accumulator",), message))
+        if self.dispatch is not None:
+            complaints.append((("dispatch",), "result tiles are not dealt to row-stationary arrays"))
+        if rows.banks * rows.bank_bytes >= self.sram.size_bytes:
+            message = f"{rows.banks} banks of {rows.bank_bytes} B leave nothing of sram.size for filters"
+            complaints.append((("array", "row_stationary", "banks"), message))
+        if complaints:
+            raise FieldError(complaints)
 
     def peak_macs_per_s(self, dtype: str) -> float:
         """Peak of one core: PEs x rate x clock; 0 without an array. Raises InputError on an unknown dtype."""

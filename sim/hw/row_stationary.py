@@ -68,7 +68,9 @@ class RowStationary(Part):
     filter_words: Annotated[int, Field(ge=1, le=1 << 16, description="filter weights a PE holds")]
     sum_words: Annotated[int, Field(ge=1, le=1 << 16, description="partial sums a PE holds")]
     bank_bytes: Annotated[
-        int, Unit("size"), Field(alias="bank", gt=0, description="bank of the SRAM, for inputs or for sums")
+        int,
+        Unit("size"),
+        Field(alias="bank", gt=0, multiple_of=64, description="bank of the SRAM, for inputs or for sums"),
     ]
     banks: Annotated[
         int, Field(ge=2, le=4096, description="banks for inputs and sums; the rest is for filters")
@@ -170,9 +172,12 @@ def sets_on_array(kernel_rows: int, rows: Int64, array_rows: int, array_columns:
 
 @lru_cache(maxsize=4096)
 def layer_mapping(
-    shape: ConvShape, array_rows: int, array_columns: int, limits: RowStationary
+    shape: ConvShape, array_rows: int, array_columns: int, limits: RowStationary, results_held: int = 1
 ) -> RowMapping | None:
     """The mapping of a layer by the rule of the module; None where not even one row of one filter fits.
+
+    `results_held` is how many times the buffer holds a part of the results: once for the sums, once more for every
+    operand as large as the result that is added to them.
 
     Raises ValueError where the law is not defined (see `undefined_reason`).
     """
@@ -180,27 +185,32 @@ def layer_mapping(
     if reason:
         raise ValueError(f"row_stationary is not defined for {reason}")
     columns = -(-shape.columns // -(-shape.columns // limits.longest_row))
-    chosen = _buffered_part(shape, columns, array_rows, array_columns, limits)
+    chosen = _buffered_part(shape, columns, array_rows, array_columns, limits, results_held)
     if chosen is None:
         return None
     images, filters, rows = chosen
     sets = int(sets_on_array(shape.kernel_rows, np.array(rows), array_rows, array_columns))
     part = RowMapping(shape, images, filters, rows, columns, 1, 1, 1, 1, 1)
-    single, double = (_pass(part, sets, slots, limits) for slots in (1, 2))
+    single, double = (_pass(part, sets, slots, limits, results_held) for slots in (1, 2))
     if double is None or single is None:
         return single
     return double if buffer_bytes(double) <= MOST_TRAFFIC * buffer_bytes(single) else single
 
 
 def _buffered_part(
-    shape: ConvShape, columns: int, array_rows: int, array_columns: int, limits: RowStationary
+    shape: ConvShape,
+    columns: int,
+    array_rows: int,
+    array_columns: int,
+    limits: RowStationary,
+    results_held: int,
 ) -> tuple[int, int, int] | None:
     """(n, m, e) with the least DRAM traffic; None where nothing fits."""
     axes = (_parts(shape.images), _shares(shape.out_channels), range(1, shape.rows + 1))
     n, m, e = (grid.reshape(-1) for grid in np.meshgrid(*axes, indexing="ij"))
     sets = sets_on_array(shape.kernel_rows, e, array_rows, array_columns)
     active = np.minimum(sets, shape.in_channels * m) * shape.kernel_rows * e
-    sums = _banks(n * m * e * columns * WORD_BYTES, limits)
+    sums = results_held * _banks(n * m * e * columns * WORD_BYTES, limits)
     inputs = _banks(n * input_words(shape, e, np.array(columns)) * WORD_BYTES, limits)
     fits = np.flatnonzero((sums + inputs <= limits.banks) & (active > 0))
     if not len(fits):
@@ -211,10 +221,13 @@ def _buffered_part(
     return int(n[best]), int(m[best]), int(e[best])
 
 
-def _pass(part: RowMapping, sets: int, slots: int, limits: RowStationary) -> RowMapping | None:
+def _pass(
+    part: RowMapping, sets: int, slots: int, limits: RowStationary, results_held: int
+) -> RowMapping | None:
     """The (p, q, r, t) with the least buffer traffic whose inputs fit `slots` sets of banks."""
     shape = part.shape
-    sums = _banks(np.array(part.images * part.filters * part.rows * part.columns * WORD_BYTES), limits)
+    result_bytes = part.images * part.filters * part.rows * part.columns * WORD_BYTES
+    sums = results_held * _banks(np.array(result_bytes), limits)
     per_channel = part.images * int(input_words(shape, np.array(part.rows), np.array(part.columns)))
     found: list[RowMapping] = []
     for r in range(1, min(sets, shape.in_channels) + 1):

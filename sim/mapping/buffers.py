@@ -13,7 +13,7 @@ from sim.cost.work import accumulator_bytes
 from sim.graph.nest import Nest
 from sim.mapping.grid import largest_part
 from sim.mapping.memo import Recent
-from sim.mapping.search import Tiling
+from sim.mapping.search import RowTiling, Tiling
 from sim.mapping.step import Step
 
 Int64 = npt.NDArray[np.int64]
@@ -52,6 +52,8 @@ def buffers(step: Step) -> tuple[Buffer, ...]:
 
 def _buffers(step: Step) -> tuple[Buffer, ...]:
     nest, tiling = step.nest, step.tiling
+    if tiling.rows is not None:
+        return _row_buffers(nest, tiling, tiling.rows)
     tile = tile_sizes(nest, tiling)
     steps = np.array([tiling.steps], np.int64)
     columns_first = np.array([is_columns_first(nest, tiling.order)])
@@ -71,6 +73,22 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
         part = int(aligned(result_elements(nest, tile) * one)[0])
         found += [Buffer("part", 1, part), Buffer("message", BUFFER_SLOTS, part)]
     return tuple(found)
+
+
+def _row_buffers(nest: Nest, tiling: Tiling, rows: RowTiling) -> tuple[Buffer, ...]:
+    """Of a row-stationary array: inputs as the mapping has it, filters on their way to the PEs, one result, in which
+    the sums grow, and one tile of whatever is added to it."""
+    tile = tile_sizes(nest, tiling)
+    found = []
+    for index, operand in enumerate(nest.operands):
+        size = int(aligned(operand.tile_bytes(tile))[0])
+        if operand.part == "right":
+            found.append(Buffer(f"in{index}", BUFFER_SLOTS, min(size, rows.staging_bytes)))
+        else:
+            found.append(
+                Buffer(f"in{index}", rows.mapping.input_slots if operand.part == "left" else 1, size)
+            )
+    return (*found, Buffer("out", 1, int(aligned(nest.out.tile_bytes(tile))[0])))
 
 
 def is_columns_first(nest: Nest, order: Sequence[int]) -> bool:

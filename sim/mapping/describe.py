@@ -8,13 +8,15 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.actions import array_actions, vector_actions
+from sim.cost.actions import array_actions, row_stationary_actions, vector_actions
 from sim.cost.work import accumulator_dtype
 from sim.graph.graph import Graph
 from sim.graph.op import Op
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
 from sim.mapping.loops import Loops
+from sim.mapping.row_tiles import row_tiles, undefined
+from sim.mapping.search import Tiling
 from sim.mapping.step import Step
 from sim.mapping.template import Work
 from sim.program import OpRow
@@ -35,7 +37,11 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, row_activations: float) 
     macs = sum(core_macs.values())
     if tiling.unit == "array":
         parts = len(loops.cores) // len(owners)
-        counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts)
+        if tiling.rows is not None:
+            tiles = row_tiles(nest, loops)
+            counts = row_stationary_actions(nest, macs, tiling.rows.mapping, tiles, results, kind)
+        else:
+            counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops))
     counts["dram_row_activations"] = row_activations
@@ -59,12 +65,21 @@ def describe_step(graph: Graph, step: Step, work: Work, kind: CoreKind, number: 
         "notes": _notes(op, step, kind, counts),
         "core_macs": dict(work.core_macs),
         **({"waves": tiling.deal.waves} if tiling.deal is not None else {}),
+        **_row_facts(tiling),
         "estimate_s": tiling.latency_s,
     }
     macs = sum(work.core_macs.values())
     return OpRow(
         nest.name, _kind_name(op), dtype, accumulator_dtype(dtype), macs, dict(counts), mapping, number
     )
+
+
+def _row_facts(tiling: Tiling) -> dict[str, object]:
+    """Of a row-stationary array: PEs that have work, and the parameters of the mapping as the literature names them."""
+    if tiling.rows is None:
+        return {}
+    mapping = tiling.rows.mapping
+    return {"active_pes": mapping.active_pes, "row_stationary": mapping.text()}
 
 
 def _core_macs(loops: Loops) -> dict[int, int]:
@@ -103,7 +118,12 @@ def _notes(op: Op, step: Step, kind: CoreKind, counts: Mapping[str, float]) -> l
         found.append(f"only {step.tiling.cores} of {step.available} cores have work")
     if step.nest.contraction and step.tiling.unit == "vector":
         why = "faster than the array here" if kind.array is not None else "this core has no array"
+        if kind.array is not None and kind.array.row_stationary is not None:
+            why = undefined(step.nest, kind.array) or "the array does not compute in its format"
         found.append(f"runs on the vector unit, {why}")
+    elif step.tiling.rows is not None and kind.array is not None:
+        mapping = step.tiling.rows.mapping
+        found.append(f"{mapping.active_pes} of {kind.array.pe_count} PEs, {mapping.text()}")
     elif step.tiling.unit == "array" and counts["macs"] < LOW_UTILIZATION * counts["array_peak_macs"]:
         share = counts["macs"] / counts["array_peak_macs"]
         found.append(f"uses {share:.1%} of the array's multipliers while it runs")

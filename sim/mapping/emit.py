@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.estimate import body_passes, operand_bits
+from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
@@ -27,6 +28,7 @@ from sim.mapping.describe import step_work
 from sim.mapping.fabric import Fabric, Level
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.regions import Regions, regions
+from sim.mapping.row_tiles import row_tiles
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch
@@ -143,9 +145,12 @@ class Emitter:
     def _matrix_products(self) -> Int64:
         nest, loops = self.step.nest, self.loops
         dtype = nest.operands[0].tensor.dtype
-        hold, dur = array_cycles(
-            loops.issued, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest)
-        )
+        if self.step.tiling.rows is not None:
+            hold = dur = row_cycles(self.step.tiling.rows.mapping, row_tiles(nest, loops), self.kind)
+        else:
+            hold, dur = array_cycles(
+                loops.issued, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest)
+            )
         held = ticks(hold, self.kind.clock_hz)
         return self.batch.add(
             Kind.MATMUL,
@@ -325,7 +330,9 @@ class Emitter:
         if step.keep:
             self.claim("kept", self.owners, drains[:, 0], self.owners)
         else:
-            self.claim("out", self.owners, drains[:, : self.slots["out"]], self.owners[:, None])
+            # The sums of a row-stationary array grow where the result will lie.
+            first = drains if step.tiling.rows is None else self.main[self.owners][:, :1]
+            self.claim("out", self.owners, first[:, : self.slots["out"]], self.owners[:, None])
             self.users["out"] = self.drain[:, -1:]
         if step.store:
             self._store(drains)
@@ -359,6 +366,9 @@ class Emitter:
         if not self.step.keep:
             slots = self.slots["out"]
             self.batch.edge(drains[:, slots:], stores[:, : stores.shape[1] - slots])
+            if self.step.tiling.rows is not None:
+                starts = self.main[self.owners][:, loops.result_last - (loops.sum_steps - 1)]
+                self.batch.edge(starts[:, 1:], stores[:, :-1])
             last = np.full((len(loops.cores), min(slots, stores.shape[1])), -1, np.int64)
             last[:] = self.drain[:, -1:]
             last[self.owners] = stores[:, -slots:]

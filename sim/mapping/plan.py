@@ -25,6 +25,7 @@ from sim.mapping.fabric import Fabric
 from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.partition import Assignment
 from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, core_boxes
+from sim.mapping.row_tiles import row_search, undefined
 from sim.mapping.search import Limits, Tiling, cut_quanta, search
 from sim.mapping.segments import Segments, one_segment
 from sim.mapping.step import KeptResult, Plan, Step
@@ -119,7 +120,9 @@ class _Planner:
         return self.roots.get(name, name)
 
     def run(self) -> None:
-        last = channels_last(self.graph)
+        # Row-stationary PEs read rows of one channel: planes in memory.
+        planar = any(kind.array is not None and kind.array.row_stationary for kind in self.chip.cores)
+        last = frozenset() if planar else channels_last(self.graph)
         for index, op in enumerate(self.graph.ops):
             if op.kind in ("reshape", "cache_update"):
                 self.roots[op.output] = self.root(op.inputs[0])
@@ -170,8 +173,9 @@ class _Planner:
                 self.residency.read_in_place(root, position)
             else:
                 self.from_dram.add(root)
-        if self.chip.cores[best.kind].dispatch is not None:
-            return
+        on = self.chip.cores[best.kind]
+        if on.dispatch is not None or (on.array is not None and on.array.row_stationary is not None):
+            return  # nothing stays: a kernel of its own, or a buffer that the next operator needs whole
         if not any(best.tiling.splits[dim] > 1 for dim in nest.role("k")):
             boxes = self._boxes(nest.out, nest, best.tiling.splits, best.tiling.quanta, best.cores)
             result = self.root(nest.out.tensor.name)
@@ -235,6 +239,9 @@ class _Planner:
         if known is None and kind.dispatch is not None and "array" in units:
             none = (False,) * len(nest.operands)
             known = self.memo[key] = deal_search(nest, site, limits, dataflow, kind.dispatch), none
+        elif known is None and dataflow == "row_stationary" and "array" in units:
+            none = (False,) * len(nest.operands)
+            known = self.memo[key] = row_search(nest, site, splits), none
         elif known is None:
             local = {
                 split: self._local(nest, split, site, units, dataflow, cores, candidates) for split in splits
@@ -281,6 +288,8 @@ def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
         return ("vector",)
     if kind.array is None or nest.operands[0].tensor.dtype not in kind.array.rates:
         return ("vector",)
+    if kind.array.row_stationary is not None:
+        return ("vector",) if undefined(nest, kind.array) else ("array",)
     return ("array", "vector")
 
 

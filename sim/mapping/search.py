@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sim.cost.estimate import Cuts, Estimate, Site, estimate, loop_order
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest
+from sim.hw.row_stationary import RowMapping
 from sim.mapping.candidates import ROLES, Candidates, candidates
 from sim.mapping.grid import bounds
 
@@ -48,6 +49,15 @@ class Deal:
 
 
 @dataclass(frozen=True, slots=True)
+class RowTiling:
+    """What a row-stationary array does with a tile (see row_tiles.py). Filters pass through the scratchpad in pieces
+    of `staging_bytes`: the PEs hold them."""
+
+    mapping: RowMapping
+    staging_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tiling:
     """How one nest is cut. `splits` and `steps` are parts over cores and tiles per core of every dimension;
     `quanta` the granule of the cuts; `order` the loops from outermost to innermost. Where tiles are dealt (see
@@ -64,6 +74,7 @@ class Tiling:
     sram_bytes: int
     accumulator_bytes: int
     deal: Deal | None = None
+    rows: RowTiling | None = None
 
     @property
     def cores(self) -> int:

@@ -8,6 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sim.errors import InputError
+from sim.hw.area import core_area
+from sim.hw.chip import load_chip
 from sim.hw.row_stationary import (
     FEWEST_PES,
     ConvShape,
@@ -21,6 +24,7 @@ from sim.hw.row_stationary import (
     sets_on_array,
     undefined_reason,
 )
+from sim.hw.technology import load_technology
 
 EYERISS = RowStationary(
     input_words=12, filter_words=224, sum_words=24, bank_bytes=4096, banks=25, longest_row=128
@@ -204,3 +208,29 @@ def test_undefined_layers_are_refused_with_the_reason() -> None:
 def test_nothing_fits_a_buffer_of_two_small_banks() -> None:
     small = replace(EYERISS, bank_bytes=64, banks=2)
     assert layer_mapping(ConvShape(1, 64, 64, 56, 56, 3, 3), 12, 14, small) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"core.array.dataflow": "weight_stationary"}, "belongs to dataflow row_stationary"),
+        ({"core.array.rates": {"int8": 1}}, "words of 16 bits; found int8"),
+        ({"core.array.count": 2}, "one row-stationary array per core"),
+        ({"core.array.row_stationary.banks": 27}, "leave nothing of sram.size for filters"),
+        ({"core.array.row_stationary.bank": "100 B"}, "multiple of 64"),
+        (
+            {"core.accumulator": {"size": "1 KiB", "bandwidth": "1 GB/s"}},
+            "partial sums in the PEs and in sram",
+        ),
+    ],
+)
+def test_a_chip_file_that_contradicts_itself_is_refused(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        load_chip("eyeriss_v1").replace_many(change)
+
+
+def test_scratchpads_are_part_of_the_area() -> None:
+    # 168 x 520 B in the PEs beside 168 multipliers.
+    chip, n65 = load_chip("eyeriss_v1"), load_technology("n65")
+    pes = 168 * n65.pe_area["int16"].value
+    assert core_area(chip.cores[0], n65)["arrays"] == pytest.approx(pes + n65.sram_area_mm2(168 * 520))
