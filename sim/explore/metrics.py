@@ -76,6 +76,14 @@ def known_metrics() -> tuple[str, ...]:
     return (*(name for name, value in values.items() if not isinstance(value, str)), *_OF_PASSES)
 
 
+@cache
+def bound_metrics() -> tuple[str, ...]:
+    """The columns that the bound of many designs has."""
+    from sim.pipeline import bound
+
+    return tuple(bound("gemm:8x8x8", "tiny", dtype="int8").columns)
+
+
 def best_direction(metric: str) -> Direction:
     """Which way a column is usually better: throughput, efficiency, utilisation and hit rate up, all else down."""
     return "max" if metric.endswith(_MORE_IS_BETTER) and not metric.endswith("_bytes_per_s") else "min"

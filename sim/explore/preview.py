@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sim.errors import Diagnostic, InputError, did_you_mean
+from sim.explore.metrics import bound_metrics
 from sim.explore.space import Point, Space, Workload
 
 StudyFidelity = Literal["bound", "event", "screen"]
@@ -45,6 +46,19 @@ def preview(space: Space, limit: int = CHECKED_POINTS) -> Preview:
         most = max(reasons, key=lambda reason: reasons[reason])
         raise InputError(f"the space is empty: none of its {space.size:,} points is possible; {most}")
     return found
+
+
+def check_bound(space: Space) -> None:
+    """Raise InputError for an objective or constraint that the bound of many designs does not have."""
+    asked = [*(o.metric for o in space.objectives), *(c.metric for c in space.constraints)]
+    names = [workload.name for workload in space.workloads]
+    known = bound_metrics()
+    for metric in asked:
+        prefix, _, last = metric.rpartition(".")
+        if (last if prefix in names else metric) not in known:
+            raise InputError(
+                f"{metric}: the bound does not have it; choose --fidelity event, or another metric"
+            )
 
 
 def _impossible(space: Space, point: Point) -> str:

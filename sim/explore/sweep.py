@@ -12,7 +12,7 @@ from typing import Any
 from sim.errors import InputError
 from sim.explore.evaluate import Fidelity, Result
 from sim.explore.keys import KeyMaker, simulator_digest
-from sim.explore.preview import StudyFidelity, check_options, preview
+from sim.explore.preview import StudyFidelity, check_bound, check_options, preview
 from sim.explore.progress import OnProgress, Tally
 from sim.explore.samplers import GUIDED, Listed, Sampler, make_sampler
 from sim.explore.screening import to_confirm
@@ -64,6 +64,8 @@ def sweep(
     check_options(fidelity, slack, workers, scheduler)
     make_sampler(sampler, space, budget, seed)  # a wrong choice is told before anything is started
     preview(space)
+    if fidelity != "event":
+        check_bound(space)
     plan = {
         "space": space.to_data(),
         "sampler": sampler,

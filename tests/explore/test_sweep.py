@@ -98,8 +98,8 @@ def test_a_bug_in_one_corner_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_study_is_resumed_extended_and_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     evaluated: list[Any] = []
-    real = evaluate_module._evaluate
-    monkeypatch.setattr(evaluate_module, "_evaluate", lambda *a: (evaluated.append(a[3]), real(*a))[1])
+    real = evaluate_module._simulated
+    monkeypatch.setattr(evaluate_module, "_simulated", lambda *a: (evaluated.append(a[3]), real(*a))[1])
     file = tmp_path / "study.sqlite"
     first = sweep(space(), workers=1, out=file)
     assert len(evaluated) == 18
