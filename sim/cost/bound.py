@@ -130,7 +130,7 @@ class Bounds:
     def latency_s(self) -> Float64:
         """Of one input: all nests one after another, their launches, and the host transfers."""
         return np.asarray(
-            self.cost[:, :, kernel.LATENCY_S] @ self.model.repeats + self.launch_s + self.host_s
+            of_all_nests(self.cost[:, :, kernel.LATENCY_S], self.model.repeats) + self.launch_s + self.host_s
         )
 
     @cached_property
@@ -172,7 +172,7 @@ class Bounds:
     def total_traffic(self) -> Float64:
         """[designs, tile_traffic.TRAFFIC] of one input, host transfers included: what the host sends is written to the
         DRAM."""
-        total = np.einsum("dnt,n->dt", self.traffic, self.model.repeats)
+        total = of_all_nests(np.moveaxis(self.traffic, 1, 2), self.model.repeats)
         there = self.host_bytes > 0
         hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
         total[:, tile_traffic.DRAM_WRITE] += there * self.model.host_in_bytes
@@ -196,7 +196,7 @@ class Bounds:
             return np.asarray(self.traffic[:, :, list(columns)].sum(axis=2))
 
         def joules(amount: Float64, name: str) -> Float64:
-            return np.asarray((amount * actions[name + "_j_per_byte"][rows, kind]) @ repeats)
+            return of_all_nests(amount * actions[name + "_j_per_byte"][rows, kind], repeats)
 
         chip, nest = self.designs.chip_of[:, None], np.arange(len(self.model.nests))[None, :]
         fixed = self.fixed[chip, kind, nest]
@@ -220,19 +220,20 @@ class Bounds:
         host_tasks = there * float(self.model.host_transfers)
         hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
         return {
-            "mac": np.asarray(np.where(on_vector, 0.0, fixed[..., MAC_J]) @ repeats),
+            "mac": of_all_nests(np.where(on_vector, 0.0, fixed[..., MAC_J]), repeats),
             "registers": joules(np.where(on_vector, 0.0, fixed[..., REGISTER_BYTES]), "register"),
             "accumulator": joules(moved(tile_traffic.ACCUMULATOR_READ), "accumulator_read")
             + joules(moved(tile_traffic.ACCUMULATOR_WRITE), "accumulator_write"),
-            "vector": np.asarray(arithmetic @ repeats),
-            "control": (instructions * actions["instruction_j"][rows, kind]) @ repeats
+            "vector": of_all_nests(arithmetic, repeats),
+            "control": of_all_nests(instructions * actions["instruction_j"][rows, kind], repeats)
             + TASK_INSTRUCTIONS * host_tasks * first["instruction_j"],
             "sram": joules(moved(tile_traffic.SRAM_READ), "sram_read")
             + joules(moved(tile_traffic.SRAM_WRITE), "sram_write"),
             "cache": np.zeros(len(self.designs)),
             "dma": 2 * joules(moved(tile_traffic.DMA), "register"),
-            "noc": (moved(tile_traffic.NOC) @ repeats + self.host_bytes * hops) * first["noc_j_per_byte_hop"],
-            "dram_activate": (moved(tile_traffic.ACTIVATIONS) @ repeats + host_rows)
+            "noc": (of_all_nests(moved(tile_traffic.NOC), repeats) + self.host_bytes * hops)
+            * first["noc_j_per_byte_hop"],
+            "dram_activate": (of_all_nests(moved(tile_traffic.ACTIVATIONS), repeats) + host_rows)
             * first["dram_activation_j"],
             "dram_read": joules(moved(tile_traffic.DRAM_READ), "dram_read")
             + to_host * first["dram_read_j_per_byte"],
@@ -240,7 +241,7 @@ class Bounds:
             + from_host * first["dram_write_j_per_byte"],
             "dram_io": joules(dram, "dram_io") + self.host_bytes * first["dram_io_j_per_byte"],
             "host": self.host_bytes * first["host_j_per_byte"],
-            "clock": np.asarray(busy_j @ repeats),
+            "clock": of_all_nests(busy_j, repeats),
         }
 
     def energy_j(self, inputs: int, elapsed_s: Float64) -> dict[str, Float64]:
@@ -261,10 +262,10 @@ class Bounds:
         achieved = self.designs.column("calibration", "array_efficiency")
         host_bw = np.maximum(1, self.designs.column("host", "bandwidth_bytes_per_s"))
         return {
-            "array": np.where(on_vector, 0.0, self._array_s) @ repeats / achieved,
-            "vector": (self.cost[:, :, kernel.VECTOR_S] / cores) @ repeats,
-            "dram": (self.cost[:, :, kernel.DRAM_S] * share) @ repeats,
-            "port": (moved / self.hardware[:, :1, kernel.PORTS_BW]) @ repeats,
+            "array": of_all_nests(np.where(on_vector, 0.0, self._array_s), repeats) / achieved,
+            "vector": of_all_nests(self.cost[:, :, kernel.VECTOR_S] / cores, repeats),
+            "dram": of_all_nests(self.cost[:, :, kernel.DRAM_S] * share, repeats),
+            "port": of_all_nests(moved / self.hardware[:, :1, kernel.PORTS_BW], repeats),
             "dispatch": self.launch_s,
             "host": self.host_bytes / host_bw,
         }
@@ -288,7 +289,13 @@ class Bounds:
     @cached_property
     def array_s(self) -> Float64:
         """Time of one input's products on all arrays at their peak."""
-        return np.asarray(self._array_s @ self.model.repeats)
+        return of_all_nests(self._array_s, self.model.repeats)
+
+
+def of_all_nests(values: Float64, repeats: Int64) -> Float64:
+    """The sum over the last axis, each nest as often as it is repeated. Not a matrix product: BLAS adds up in an order
+    that depends on how many designs there are, and a design's numbers must not."""
+    return np.asarray(np.ascontiguousarray(values * repeats).sum(axis=-1))
 
 
 def host_hops(net: Interconnect) -> int:

@@ -31,7 +31,7 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
     elapsed_s = latency_s + (inputs - 1) * interval_s
     rate = items / (latency_s if inputs == 1 else interval_s)
     joules = bounds.energy_j(inputs, elapsed_s)
-    energy_j = np.sum(list(joules.values()), axis=0)
+    energy_j = sum(joules.values(), np.zeros(count))  # one after another, however many designs there are
     total = bounds.total_traffic * inputs
     error = design_errors(bounds)
     traffic = {

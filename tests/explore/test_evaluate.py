@@ -22,7 +22,8 @@ def test_a_bound_is_that_of_sim_bound_for_every_point() -> None:
         table = sim.bound("gemm:48x40x32", one.chip(points[at]), dtype="int8")
         for metric in ("latency_s", "energy_j", "area_mm2", "dram_read_bytes"):
             assert together[at].metrics[metric] == pytest.approx(float(table[metric].iloc[0]), rel=1e-12)
-    assert evaluate(one, 0, "bound", points[5:6])[0].metrics == together[5].metrics
+    for at, point in enumerate(points):  # to the last bit, as batches differ with the number of workers
+        assert evaluate(one, 0, "bound", [point])[0].metrics == together[at].metrics
     assert all(not isinstance(v, float) or math.isfinite(v) for r in together for v in r.metrics.values())
 
 
