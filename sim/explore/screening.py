@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sim.errors import InputError
+from sim.explore.metrics import worst_violation
 from sim.explore.pareto import Float64, nearly_on_front, non_dominated
 from sim.explore.space import Point, Space
-from sim.explore.study import Study, losses_of
+from sim.explore.study import Row, Study
 
 _SAME_AT_BOTH = ("area_mm2", "cost_usd")
 
@@ -40,12 +42,39 @@ class Screened:
 
 def to_confirm(study: Study, slack: float) -> list[Point]:
     """The designs whose bound is on the front, or in its neighbourhood: within the share `slack` of it, or one step
-    of a parameter from it and within twice that."""
-    rows = [row for row in study.rows if row.fidelity == "bound"]
-    losses = np.array([losses_of(study.space, row) for row in rows]).reshape(len(rows), -1)
-    feasible = np.isfinite(losses).all(axis=1)
-    points = [row.point for row, good in zip(rows, feasible, strict=True) if good]
-    return [points[at] for at in neighbourhood(study.space, points, losses[feasible], slack)]
+    of a parameter from it and within twice that. Once for the designs that hold the constraints by the bound, and once
+    more with those that miss one by no more than the slack: events may find that they hold it."""
+    rows = [row for row in study.rows if row.fidelity == "bound" and row.status == "ok"]
+    chosen: dict[Point, None] = {}
+    for beyond in (0.0, slack):
+        held = [
+            row
+            for row in rows
+            if all(worst <= limit for worst, limit in _violations(study.space, row, beyond))
+        ]
+        known = [(row.point, losses) for row in held for losses in [_losses(study.space, row)] if losses]
+        if known:
+            points = [point for point, _ in known]
+            losses = np.array([values for _, values in known])
+            chosen |= dict.fromkeys(points[at] for at in neighbourhood(study.space, points, losses, slack))
+    return list(chosen)
+
+
+def _violations(space: Space, row: Row, slack: float) -> list[tuple[float, float]]:
+    """Of every constraint: by how much it is violated, and by how much it may be."""
+    names = [workload.name for workload in space.workloads]
+    return [
+        (worst_violation(c, row.metrics, names), 0.0 if c.metric.endswith(_SAME_AT_BOTH) else slack)
+        for c in space.constraints
+    ]
+
+
+def _losses(space: Space, row: Row) -> tuple[float, ...]:
+    """Whatever the constraints say; () where an objective has no value."""
+    try:
+        return space.losses(row.metrics)
+    except InputError:
+        return ()
 
 
 def neighbourhood(space: Space, points: Sequence[Point], losses: Float64, slack: float) -> list[int]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from spaces import space
 
-from sim.explore.screening import disagreement, neighbourhood, spearman
+from sim.explore.screening import disagreement, neighbourhood, spearman, to_confirm
 from sim.explore.sweep import sweep
 
 
@@ -55,3 +55,19 @@ def test_a_screening_confirms_its_front_and_the_front_is_of_events() -> None:
     assert latency.median_ratio == ratios.median()
     assert told.kept + told.joined == table["on_front"].sum()
     assert disagreement(sweep(space(), workers=1, fidelity="bound")) is None
+
+
+def test_a_design_that_the_bound_puts_just_beyond_a_limit_is_confirmed() -> None:
+    """The limit lies between the bound and the events of the fastest design, on the side of the bound or beyond."""
+    one = space(parameters={"core.array.rows": [4, 8, 16]}, objectives={"latency_s": "min"})
+    bound, event = (sweep(one, workers=1, fidelity=fidelity) for fidelity in ("bound", "event"))  # type: ignore[arg-type]
+    fastest = int(event.table["latency_s"].argmin())
+    power_w = bound.table["power_w"][fastest]
+    for share, expected in ((0.95, True), (0.5, False)):
+        limited = space(
+            parameters={"core.array.rows": [4, 8, 16]},
+            objectives={"latency_s": "min"},
+            constraints=[f"power_w <= {power_w * share} W"],
+        )
+        found = to_confirm(sweep(limited, workers=1, fidelity="bound"), 0.1)
+        assert ((fastest,) in found) == expected
