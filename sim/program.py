@@ -181,6 +181,7 @@ class TagStore:
     sets: int
     ways: int
     line_bytes: int
+    hashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,13 @@ class Machine:
     def __init__(self, program: Program) -> None:
         self.program = program
         cache = program.cache
-        self.line_bytes, self.shape = 1, (1, 1)
+        self.line_bytes, self.shape, self.skew = 1, (1, 1), 0
         self.recent: tuple[SegmentTimeline | None, SegmentTimeline | None] = (None, None)
         if cache is not None:
-            sets, self.line_bytes = tag_store.coarse_line(
-                cache.sets, cache.line_bytes, _common_bytes(program)
-            )
+            self.skew = tag_store.skew_of(cache.sets, cache.hashed)
+            # Lines taken together do not move together where their sets are hashed.
+            common = cache.line_bytes if cache.hashed else _common_bytes(program)
+            sets, self.line_bytes = tag_store.coarse_line(cache.sets, cache.line_bytes, common)
             self.shape = (sets, cache.ways)
 
     def begin_pass(self) -> None:
@@ -83,11 +84,11 @@ class Machine:
         if segment.probes is not None:
             for before in filter(None, self.recent):
                 tags = self.tags.copy()
-                if _replayed(tags, self.line_bytes, segment.probes, repeat, before):
+                if _replayed(tags, self.line_bytes, self.skew, segment.probes, repeat, before):
                     self.tags = tags
                     self.recent = (self.recent[1], before)
                     return before
-        found = _run_segment(self.program, segment, repeat, self.tags, self.line_bytes)
+        found = _run_segment(self.program, segment, repeat, self.tags, self.line_bytes, self.skew)
         self.recent = (self.recent[1], found)
         return found
 
@@ -102,7 +103,9 @@ def _common_bytes(program: Program) -> int:
     return common
 
 
-def _replayed(tags: Int32, line_bytes: int, probes: Probes, repeat: int, before: SegmentTimeline) -> bool:
+def _replayed(
+    tags: Int32, line_bytes: int, skew: int, probes: Probes, repeat: int, before: SegmentTimeline
+) -> bool:
     """Do the probes find the same as before, made in the order of before? Changes the tags."""
     assert before.probed is not None
     order = np.argsort(before.start[probes.task], kind="stable")
@@ -110,6 +113,7 @@ def _replayed(tags: Int32, line_bytes: int, probes: Probes, repeat: int, before:
     return probe_all(
         tags,
         line_bytes,
+        skew,
         order,
         probes.addresses(repeat),
         np.array(probes.run_bytes, np.int64),  # copies, as Numba compiles anew for a read-only array
@@ -123,7 +127,7 @@ def _replayed(tags: Int32, line_bytes: int, probes: Probes, repeat: int, before:
 
 
 def _run_segment(
-    program: Program, segment: Segment, repeat: int, tags: Int32, line_bytes: int
+    program: Program, segment: Segment, repeat: int, tags: Int32, line_bytes: int, skew: int
 ) -> SegmentTimeline:
     tasks, queues, links = records.tasks(segment), records.queues(program), records.links(program)
     routes, hops = records.routes(program)
@@ -145,6 +149,7 @@ def _run_segment(
         pitch,
         tags,
         line_bytes,
+        skew,
         found,
     )
     start, finish = tasks["start"].copy(), tasks["finish"].copy()
@@ -170,6 +175,7 @@ def _simulate(
     pitch: Int64,
     tags: Int32,
     line_bytes: int,
+    skew: int,
     found: Int64,
 ) -> int:
     """Fill in the start and the finish of every task, and what every probe finds; the tick at which the last flow
@@ -214,7 +220,7 @@ def _simulate(
         _issue(height, tasks, pidx, queues, stack, heads, lookups)
         while lookups[0][0] == now:
             _, number = heappop(lookups)
-            _look_up(int(number), now, tasks, probes, count, pitch, tags, line_bytes, found, heads)
+            _look_up(int(number), now, tasks, probes, count, pitch, tags, line_bytes, skew, found, heads)
         if changed:
             active = used - len(free_slots)
             link_count, flow_count = spread(
@@ -339,6 +345,7 @@ def _look_up(
     pitch: Int64,
     tags: Int32,
     line_bytes: int,
+    skew: int,
     found: Int64,
     heads: Heads,
 ) -> None:
@@ -348,6 +355,7 @@ def _look_up(
     probe(
         tags,
         line_bytes,
+        skew,
         look.address,
         look.run_bytes,
         count[row],

@@ -23,6 +23,7 @@ from simpy.events import EventPriority
 from simpy.resources.resource import Request
 
 from sim.cost.repeats import as_timeline, run_all, same_course
+from sim.hw.tags import skew_of
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Policy, Probes, Program, Segment, TagStore
 from sim.timeline import Probed, SegmentTimeline, Timeline
 
@@ -114,7 +115,8 @@ class Cache:
         return found
 
     def _touch(self, number: int, asked: int, write: bool, policy: Policy, found: Found) -> None:
-        lines = self.sets[number % len(self.sets)]
+        sets = len(self.sets)
+        lines = self.sets[(number + number // sets * skew_of(sets, self.shape.hashed)) % sets]
         if number in lines:
             found.hit += asked
         else:

@@ -39,6 +39,9 @@ class Cache(Part):
     latency_ps: Annotated[
         int, Unit("time_ps"), Field(alias="latency", ge=0, description="look-up and access, without hops")
     ] = 20_000  # estimate: some 20 cycles of a slice of a few MiB at 1 GHz
+    hashed: Annotated[
+        bool, Field(description="sets by a hash of the address, so that no pitch comes back to a few of them")
+    ] = False
     policy: Annotated[CachePolicy, Field(description="which tensors go through the cache")] = field(
         default_factory=CachePolicy
     )

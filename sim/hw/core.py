@@ -111,6 +111,8 @@ class Dispatch(Part):
         tuple[tuple[Side, Side], ...],
         Field(min_length=1, description="[rows, columns] of the result tiles there are kernels for"),
     ]
+    depth: Annotated[int, Field(ge=1, le=1 << 16, description="sums are cut at multiples of this")] = 64
+    stages: Annotated[int, Field(ge=1, le=16, description="slots of an operand's buffer")] = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,12 @@ def empty_tags(sets: int, ways: int) -> Int32:
     return np.full((sets, ways), EMPTY, np.int32)
 
 
+def skew_of(sets: int, hashed: bool) -> int:
+    """By how many sets the lines of one tag lie after those of the tag before: 0, or hashed the golden section, so that
+    a power-of-two pitch goes round all sets instead of coming back to a few."""
+    return int(sets * 0.6180339887498949) | 1 if hashed else 0
+
+
 def coarse_line(sets: int, line_bytes: int, common_bytes: int) -> tuple[int, int]:
     """(sets, line bytes) of a smaller tag store that behaves the same where every address, run and pitch is a
     multiple of `common_bytes`.
@@ -48,6 +54,7 @@ def coarse_line(sets: int, line_bytes: int, common_bytes: int) -> tuple[int, int
 def probe(
     tags: Int32,
     line_bytes: int,
+    skew: int,
     address: int,
     run_bytes: int,
     count: Int64,
@@ -61,7 +68,8 @@ def probe(
     The region is `run_bytes` at `address`, repeated `count[i]` times at `pitch[i]` bytes for each level i, the last
     level innermost. Line by line in that order: one that is there becomes the most recently used; else ALLOCATE and
     PIN put it in place of the least recently used line that is not pinned. A write makes its line dirty. A line that
-    is put in for a part of it is filled with the rest. At most ways - 1 lines of a set are pinned.
+    is put in for a part of it is filled with the rest. At most ways - 1 lines of a set are pinned. Line number n lies
+    in set (n + n // sets x skew) % sets.
     """
     found[:] = 0
     sets, inner = np.uint64(len(tags)), len(count) - 1
@@ -80,7 +88,7 @@ def probe(
             tag = np.int32(first // sets)
             number = np.int64(first - np.uint64(tag) * sets)
             start = begin - np.int64(first) * line_bytes
-            _probe_run(tags, line_bytes, tag, number, start, start + run_bytes, write, policy, found)  # type: ignore[arg-type]
+            _probe_run(tags, line_bytes, skew, tag, number, start, start + run_bytes, write, policy, found)  # type: ignore[arg-type]
             begin += pitch[inner]
 
 
@@ -88,6 +96,7 @@ def probe(
 def _probe_run(
     tags: Int32,
     line_bytes: int,
+    skew: int,
     tag: int,
     number: int,
     start: int,
@@ -98,9 +107,11 @@ def _probe_run(
 ) -> None:
     """A run from byte `start` of the line of `tag` in set `number` to byte `stop` from the beginning of that line."""
     sets, ways = tags.shape
+    place_of_tag = tag * skew % sets
     while stop > 0:
         asked = min(stop, line_bytes) - start
-        lines = tags[number]
+        at = number + place_of_tag
+        lines = tags[at if at < sets else at - sets]
         entry, wanted = lines[0], np.int32(tag << 2)
         last = lines[ways - 1]
         if entry & ~3 == wanted and policy != PIN:
@@ -129,6 +140,7 @@ def _probe_run(
         number += 1
         if number == sets:
             number, tag = 0, tag + 1
+            place_of_tag = tag * skew % sets
 
 
 @jit
@@ -181,6 +193,7 @@ def _pinned(lines: Int32) -> int:
 def probe_all(
     tags: Int32,
     line_bytes: int,
+    skew: int,
     order: Int64,
     address: Int64,
     run_bytes: Int64,
@@ -199,6 +212,7 @@ def probe_all(
         probe(
             tags,
             line_bytes,
+            skew,
             address[row],
             run_bytes[row],
             count[row],

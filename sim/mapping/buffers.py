@@ -57,17 +57,18 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
     tile = tile_sizes(nest, tiling)
     steps = np.array([tiling.steps], np.int64)
     columns_first = np.array([is_columns_first(nest, tiling.order)])
+    slots, out_slots = (BUFFER_SLOTS, BUFFER_SLOTS) if tiling.deal is None else (tiling.deal.stages, 1)
     found = []
     for index, operand in enumerate(nest.operands):
         if not step.resident[index]:
             many = int(fills(nest, operand, steps, columns_first)[0]) > 1
             size = int(aligned(operand.tile_bytes(tile))[0])
-            found.append(Buffer(f"in{index}", BUFFER_SLOTS if many else 1, size))
+            found.append(Buffer(f"in{index}", slots if many else 1, size))
     sums = nest.role("k")
     out_tiles = int(np.prod([s for d, s in enumerate(tiling.steps) if d not in sums], dtype=np.int64))
     if not step.keep:
         size = int(aligned(nest.out.tile_bytes(tile))[0])
-        found.append(Buffer("out", BUFFER_SLOTS if out_tiles > 1 else 1, size))
+        found.append(Buffer("out", out_slots if out_tiles > 1 else 1, size))
     if any(tiling.splits[dim] > 1 for dim in sums):
         one = accumulator_bytes(nest.operands[0].tensor.dtype)
         part = int(aligned(result_elements(nest, tile) * one)[0])

@@ -14,6 +14,7 @@ from sim.graph.graph import Graph
 from sim.graph.nest import Nest, Operand
 from sim.hw.cache import Cache
 from sim.hw.chip import Chip
+from sim.hw.tags import skew_of
 from sim.mapping.allocate import Layout
 from sim.mapping.buffers import is_columns_first
 from sim.mapping.segments import Segments, runs_of_blocks
@@ -232,7 +233,8 @@ def _check_pins(cache: Cache, pinned: Sequence[str], layout: Layout) -> None:
         last = (layout.address_bytes[name] + max(1, layout.size_bytes[name]) - 1) // cache.line_bytes
         total += layout.size_bytes[name]
         lines += (last - first + 1) // cache.sets
-        lines[(first + np.arange((last - first + 1) % cache.sets)) % cache.sets] += 1
+        rest = first + np.arange((last - first + 1) % cache.sets)
+        np.add.at(lines, (rest + rest // cache.sets * skew_of(cache.sets, cache.hashed)) % cache.sets, 1)
     if lines.max(initial=0) > cache.ways - 1:
         raise DoesNotFit(
             f"what cache.policy pins ({len(pinned)} tensors)",

@@ -16,13 +16,14 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import BUFFER_SLOTS, Site, loop_order, operand_bits
+from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, loop_order, operand_bits
 from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest, Operand
+from sim.hw.cache import Cache
 from sim.hw.core import Dispatch
 from sim.hw.dram import pattern_efficiency
-from sim.mapping.grid import counts
+from sim.mapping.grid import counts, largest_part
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.search import Deal, Limits, Tiling
 from sim.mapping.step import Step
@@ -32,6 +33,9 @@ Float64 = npt.NDArray[np.float64]
 
 SUM_PARTS = (1, 2, 3, 4, 6, 8)
 """Ways to split a sum over cores that are tried, as kernel libraries do where tiles are few."""
+
+GROUPS = (1, 8)
+"""Widths of the bands that tiles are numbered in: a row of tiles, or about as wide as a wave is long."""
 
 SLACK = 1.01
 """Among candidates within 1 % of the fastest, the one with the fewest transfers wins: it simulates faster."""
@@ -66,14 +70,11 @@ class DealtLoops(Loops):
 
     @cached_property
     def _ranges(self) -> tuple[tuple[Int64, ...], tuple[Int64, ...]]:
-        deal, sums = self.deal, self.nest.role("k")
+        deal = self.deal
         wave = np.arange(self.iterations) // self.sum_steps
         place = np.arange(len(self.cores)) % deal.cores
         number = deal.first + wave[None, :] * deal.cores + place[:, None]
-        dealt = [dim for dim in self.tiling.order if dim not in sums]
-        tiles = dict(
-            zip(dealt, np.unravel_index(number, [self.tiling.steps[dim] for dim in dealt]), strict=True)
-        )
+        tiles = self._numbered(number)
         low, high = [], []
         for dim, cut in enumerate(self.tiling.cuts(self.nest)):
             if dim in tiles:
@@ -83,6 +84,24 @@ class DealtLoops(Loops):
             low.append(cut[tile])
             high.append(cut[tile + 1])
         return tuple(low), tuple(high)
+
+    def _numbered(self, number: Int64) -> dict[int, Int64]:
+        """Tile index of every dealt dimension: repeats outermost, then bands of `group` tiles of the outer loops, in
+        which the outer ones run fastest."""
+        repeats, rows, columns = (self.nest.role(role) for role in ("g", "m", "n"))
+        place_of = self.tiling.order.index
+        columns_first = bool(rows and columns) and place_of(columns[0]) < place_of(rows[0])
+        outer, inner = (columns, rows) if columns_first else (rows, columns)
+        sizes = [[self.tiling.steps[dim] for dim in dims] for dims in (repeats, outer, inner)]
+        _, outside, inside = (math.prod(size) for size in sizes)
+        again, place = np.divmod(number, outside * inside)
+        band, within = np.divmod(place, self.deal.group * inside)
+        width = np.minimum(self.deal.group, outside - band * self.deal.group)
+        flat = (again, band * self.deal.group + within % width, within // width)
+        found: dict[int, Int64] = {}
+        for dims, size, index in zip((repeats, outer, inner), sizes, flat, strict=True):
+            found |= dict(zip(dims, np.unravel_index(index, size) if size else (), strict=True))
+        return found
 
     @cached_property
     def issued(self) -> GemmShape:
@@ -136,12 +155,14 @@ def waves(step: Step) -> tuple[Step, ...]:
     return tuple(found)
 
 
-def deal_search(nest: Nest, site: Site, limits: Limits, dataflow: str, dispatch: Dispatch) -> Tiling:
+def deal_search(
+    nest: Nest, site: Site, limits: Limits, dataflow: str, dispatch: Dispatch, cache: Cache | None
+) -> Tiling:
     """The menu's tile, split of the sum and order of dealing with the least estimated latency.
 
     Raises DoesNotFit when no tile of the menu fits the scratchpad and the accumulator.
     """
-    cost = _Costs(nest, site, dataflow, dispatch)
+    cost = _Costs(nest, site, dataflow, dispatch, cache)
     accumulator = site.kind.accumulator
     fits = cost.sram_bytes <= limits.sram_bytes
     if accumulator is not None:
@@ -163,26 +184,30 @@ def deal_search(nest: Nest, site: Site, limits: Limits, dataflow: str, dispatch:
 class _Costs:
     """Closed form of every candidate: one row per (tile of the menu, parts of the sum, steps of it, order)."""
 
-    def __init__(self, nest: Nest, site: Site, dataflow: str, dispatch: Dispatch) -> None:
-        self.nest, self.site, self.dataflow = nest, site, dataflow
-        self.sums = nest.role("k")
+    def __init__(
+        self, nest: Nest, site: Site, dataflow: str, dispatch: Dispatch, cache: Cache | None
+    ) -> None:
+        self.nest, self.site, self.dataflow, self.cache = nest, site, dataflow, cache
+        self.sums, self.depth, self.stages = nest.role("k"), dispatch.depth, dispatch.stages
         self._enumerate(dispatch)
         self._evaluate()
 
     def _enumerate(self, dispatch: Dispatch) -> None:
         nest, sums = self.nest, self.sums
         outer = nest.dims[sums[0]].extent
-        parts = [p for p in SUM_PARTS if p <= min(outer, self.site.cores)]
+        blocks = -(-outer // dispatch.depth)
+        parts = [p for p in SUM_PARTS if p <= min(blocks, self.site.cores)]
         rows = []
         for m, n in dispatch.tiles:
             sides = _tile_sides(nest, m, n)
             for p in parts:
-                rows += [(m, n, p, s, order, *sides) for s in counts(outer // p, 4096) for order in (0, 1)]
+                steps = counts(max(1, blocks // p), 4096)
+                rows += [(m, n, p, s, o, g, *sides) for s in steps for o in (0, 1) for g in GROUPS]
         table = np.array(rows, np.int64)
-        self.rows, self.columns, self.parts, self.sum_steps, self.columns_first = table[:, :5].T
-        self.side = [table[:, 5 + dim] for dim in range(len(nest.dims))]
+        self.rows, self.columns, self.parts, self.sum_steps, self.columns_first, self.group = table[:, :6].T
+        self.side = [table[:, 6 + dim] for dim in range(len(nest.dims))]
         self.tile = list(self.side)
-        self.tile[sums[0]] = -(-outer // (self.parts * self.sum_steps))
+        self.tile[sums[0]] = largest_part(outer, self.parts * self.sum_steps, dispatch.depth)
         dealt = [dim for dim in range(len(nest.dims)) if dim not in sums]
         self.tiles = np.prod([-(-nest.dims[d].extent // self.tile[d]) for d in dealt], axis=0)
         self.cores = np.minimum(self.tiles, self.site.cores // self.parts)
@@ -210,39 +235,90 @@ class _Costs:
         rate = np.minimum(lane, self._shared_bandwidth() / busy)
         step_s = np.maximum(hold_s, fed / rate)
         # Loads are issued as slots come free; a round trip shows where the slots in flight do not hide it.
-        step_s = np.maximum(step_s, (site.head_latency_s + fed / lane + hold_s) / BUFFER_SLOTS)
+        step_s = np.maximum(step_s, (site.head_latency_s + fed / lane + hold_s) / self.stages)
         tail_s = drain_s + (late + out_bytes) / rate
         wave_s = self.sum_steps * step_s
         wave_s = np.where(doubled, np.maximum(wave_s, tail_s), wave_s + drain_s)
         once_s = 2 * site.head_latency_s + fed / rate + tail_s + (dur - hold) / kind.clock_hz
-        on_chip_s = self.waves * wave_s + once_s
-        moved = self._dram_bytes()
-        self.dram_bytes = moved
-        self.latency_s = np.maximum(on_chip_s, moved / site.dram.bandwidth_bytes_per_s) + self._sum_s(drain_s)
+        cold, later = self._dram_bytes()
+        self.dram_bytes = cold + later
+        peak = site.dram.bandwidth_bytes_per_s
+        first, rest = self._first_waves(), self.waves - self._first_waves()
+        on_chip_s = np.maximum(first * wave_s, cold / peak) + np.maximum(rest * wave_s, later / peak)
+        self.latency_s = on_chip_s + once_s + self._sum_s(drain_s)
         self.transfers = self.waves * busy * (self.sum_steps * len(nest.inputs) + len(nest.epilogue) + 1)
-        slots = np.where(self.sum_steps * self.waves > 1, BUFFER_SLOTS, 1)
-        self.sram_bytes = slots * (fed + late) + BUFFER_SLOTS * out_bytes
-        self.sram_bytes += np.where(self.parts > 1, (1 + BUFFER_SLOTS) * self.accumulator_bytes, 0)
+        slots = np.where(self.sum_steps * self.waves > 1, self.stages, 1)
+        self.sram_bytes = aligned(out_bytes)
+        for operand in nest.operands:
+            self.sram_bytes = self.sram_bytes + slots * aligned(operand.tile_bytes(tile))
+        messages = (1 + BUFFER_SLOTS) * aligned(self.accumulator_bytes)
+        self.sram_bytes = self.sram_bytes + np.where(self.parts > 1, messages, 0)
 
     def _shared_bandwidth(self) -> float:
+        """Of what all cores load from together: the cache, or the DRAM where there is none."""
+        if self.cache is not None:
+            return self.cache.bandwidth_bytes_per_s * self.site.kind.calibration.cache_efficiency
         return float(self.site.dram.bandwidth_bytes_per_s)
 
-    def _dram_bytes(self) -> Float64:
-        """Bytes between the chip and its DRAM, weighted by the efficiency of their runs."""
-        total = np.zeros(len(self.rows))
-        busy = self.cores * self.parts
+    def _dram_bytes(self) -> tuple[Float64, Float64]:
+        """Bytes between the chip and its DRAM in the waves that meet the inner operand for the first time, and in
+        those after; weighted by the efficiency of their runs."""
+        cold, later = np.zeros((2, len(self.rows)))
+        share = self._first_waves() / self.waves
         for operand in self.nest.operands:
-            many = self.waves * busy * (1 if operand.part == "epilogue" else self.sum_steps)
-            total += many * operand.tile_bytes(self.tile) / self._efficiency(operand)
+            efficiency = self._efficiency(operand)
+            if self.cache is None:
+                many = self.waves * self.cores * self.parts
+                many = many * (1 if operand.part == "epilogue" else self.sum_steps)
+                spread, once = many * operand.tile_bytes(self.tile), np.zeros(len(self.rows))
+            else:
+                spread, once = self._through_cache(operand, self.cache.size_bytes)
+            cold += (once + share * spread) / efficiency
+            later += (1 - share) * spread / efficiency
         out = self.nest.out
-        return np.asarray(total + self.tiles * out.tile_bytes(self.tile) / self._efficiency(out, store=True))
+        stored = self.tiles * out.tile_bytes(self.tile) / self._efficiency(out, store=True)
+        return cold + share * stored, later + (1 - share) * stored
+
+    def _through_cache(self, operand: Operand, cache_bytes: int) -> tuple[Float64, Float64]:
+        """Bytes of an operand that come from DRAM little by little, and those that come with the first turn of the
+        inner loops: all of what follows these alone, if half the cache holds it; else it comes with every turn."""
+        size = operand.tensor.size_bytes
+        spread, once = np.full(len(self.rows), float(size)), np.zeros(len(self.rows))
+        for order, inner, outer in ((0, "n", "m"), (1, "m", "n")):
+            if not (self._follows(operand, inner) and not self._follows(operand, outer)):
+                continue
+            here = self.columns_first == order
+            if size <= cache_bytes // 2:
+                once = np.where(here, size, once)
+                spread = np.where(here, 0.0, spread)
+            else:
+                together = np.maximum(self.group, self.cores // self._tiles_of(inner))
+                turns = -(-self._tiles_of(outer) // together)
+                spread = np.where(here, float(size) * turns, spread)
+        return spread, once
+
+    def _first_waves(self) -> Int64:
+        """Waves until every tile of the inner loops has come up once."""
+        rows, columns = self._tiles_of("m"), self._tiles_of("n")
+        outer, inner = np.where(self.columns_first == 1, [columns, rows], [rows, columns])
+        return np.minimum(self.waves, -(-inner * np.minimum(self.group, outer) // self.cores))
+
+    def _follows(self, operand: Operand, role: str) -> bool:
+        return any(self.nest.dims[dim].role == role for dim in operand.dims)
+
+    def _tiles_of(self, role: str) -> Int64:
+        dims = [d for d in range(len(self.nest.dims)) if self.nest.dims[d].role == role]
+        return np.asarray(
+            np.prod([-(-self.nest.dims[d].extent // self.tile[d]) for d in dims], axis=0, initial=1)
+        )
 
     def _efficiency(self, operand: Operand, *, store: bool = False) -> Float64:
         extents = np.empty((len(self.rows), len(operand.axes)), np.int64)
         for index, axis in enumerate(operand.axes):
             extents[:, index] = axis.extent(self.tile)
         run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
-        return pattern_efficiency(self.site.dram, run, pitch, store=store)
+        pattern = pattern_efficiency(self.site.dram, run, pitch, store=store)
+        return np.asarray(pattern * self.site.kind.calibration.dram_efficiency)
 
     def _sum_s(self, drain_s: Float64) -> Float64:
         """Adding up the parts of split sums, as a binary tree."""
@@ -260,7 +336,7 @@ class _Costs:
             int(self.sum_steps[index]) if dim == first else -(-nest.dims[dim].extent // tile[dim])
             for dim in dims
         ]
-        quanta = [1 if dim in self.sums else tile[dim] for dim in dims]
+        quanta = [self.depth if dim == first else 1 if dim in self.sums else tile[dim] for dim in dims]
         cores, sides = int(self.cores[index]), (int(self.rows[index]), int(self.columns[index]))
         return Tiling(
             tuple(splits),
@@ -273,7 +349,7 @@ class _Costs:
             float(self.dram_bytes[index]),
             int(self.sram_bytes[index]),
             int(self.accumulator_bytes[index]),
-            Deal(0, cores, int(self.waves[index]), *sides),
+            Deal(0, cores, int(self.waves[index]), *sides, self.stages, int(self.group[index])),
         )
 
 

@@ -454,7 +454,7 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional
 
 def _tag_store(chip: Chip) -> TagStore | None:
     cache = chip.cache
-    return None if cache is None else TagStore(cache.sets, cache.ways, cache.line_bytes)
+    return None if cache is None else TagStore(cache.sets, cache.ways, cache.line_bytes, cache.hashed)
 
 
 def count_tasks(plan: Plan) -> int:

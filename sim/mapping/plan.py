@@ -238,7 +238,8 @@ class _Planner:
         known = self.memo.get(key)
         if known is None and kind.dispatch is not None and "array" in units:
             none = (False,) * len(nest.operands)
-            known = self.memo[key] = deal_search(nest, site, limits, dataflow, kind.dispatch), none
+            tiling = deal_search(nest, site, limits, dataflow, kind.dispatch, self.chip.cache)
+            known = self.memo[key] = tiling, none
         elif known is None and dataflow == "row_stationary" and "array" in units:
             none = (False,) * len(nest.operands)
             known = self.memo[key] = row_search(nest, site, splits), none

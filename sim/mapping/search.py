@@ -38,7 +38,9 @@ FIRST_BATCH = 2048
 class Deal:
     """Tiles `first` to `first + cores x waves` of the result, one to each of `cores` cores in every wave.
 
-    `rows` and `columns` are the tile of the menu: what a tile at the border costs, too.
+    `rows` and `columns` are the tile of the menu: what a tile at the border costs, too. Operands have `stages` slots,
+    results one: a kernel passes them through the scratchpad before it ends. The tiles are numbered in bands of `group`
+    along the outer loops, so that the tiles of a wave lie in a block and share what they load through the cache.
     """
 
     first: int
@@ -46,6 +48,8 @@ class Deal:
     waves: int
     rows: int
     columns: int
+    stages: int
+    group: int
 
 
 @dataclass(frozen=True, slots=True)

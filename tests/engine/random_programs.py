@@ -102,7 +102,9 @@ def cached_program(seed: int) -> Program:
     tensors that overlap; regions of up to three levels; each segment repeated, some in several passes."""
     rng = random.Random(-1 - seed)
     program = random_program(seed)
-    cache = TagStore(rng.choice((1, 2, 3, 8)), rng.choice((1, 2, 4)), rng.choice((1, 8, 64)))
+    cache = TagStore(
+        rng.choice((1, 2, 3, 8)), rng.choice((1, 2, 4)), rng.choice((1, 8, 64)), rng.random() < 0.5
+    )
     repeats = tuple(rng.choice((1, 2, 5)) for _ in program.segments)
     times = rng.choice((1, 1, 2))
     together = 2 if cache.sets % 2 == 0 else 1

@@ -88,7 +88,8 @@ def test_one_tile_more_than_cores_costs_a_wave() -> None:
 
 
 def test_a_border_tile_costs_as_much_as_a_whole_one() -> None:
-    assert latency_s(128 * 50 + 8) == pytest.approx(latency_s(128 * 51), rel=0.01)
+    """8 columns of a tile of 128 take the array as long as all of them; by their products it would be a sixteenth."""
+    assert latency_s(8) > 0.9 * latency_s(128)
 
 
 def test_few_tiles_split_the_sum() -> None:

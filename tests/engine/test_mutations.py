@@ -74,7 +74,7 @@ CACHE_MUTATIONS = {
         "for number, line in lines.items())",
     ),
     "every way may be pinned": ("< self.ways - 1:", "< self.ways:"),
-    "a set too few": ("number % len(self.sets)", "number % max(1, len(self.sets) - 1)"),
+    "a set too few": ("sets = len(self.sets)", "sets = max(1, len(self.sets) - 1)"),
     "empty in every segment": ("repeat, cache[0]).run()", "repeat, Cache(cache[0].shape)).run()"),
     "repeats at the same addresses": ("runs_of(probes, row, self.repeat)", "runs_of(probes, row, 0)"),
 }

@@ -29,6 +29,7 @@ class Shape:
     sets: int
     ways: int
     line: int
+    skew: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def plain(shape: Shape, regions: list[Region]) -> list[list[int]]:
     for region in regions:
         found = [0, 0, 0, 0]
         for number, asked in region.lines(shape.line):
-            lines = sets[number % shape.sets]
+            lines = sets[(number + number // shape.sets * shape.skew) % shape.sets]
             if number in lines:
                 found[HIT] += asked
             else:
@@ -84,7 +85,7 @@ def ours(shape: Shape, regions: list[Region]) -> list[list[int]]:
     results = []
     for r in regions:
         count, pitch = np.array(r.count, np.int64), np.array(r.pitch, np.int64)
-        probe(tags, shape.line, r.address, r.run, count, pitch, r.write, r.policy, found)
+        probe(tags, shape.line, shape.skew, r.address, r.run, count, pitch, r.write, r.policy, found)
         results.append(found.tolist())
     return results
 
@@ -93,7 +94,9 @@ def random_trace(
     seed: int, policies: tuple[int, ...] = (ALLOCATE, BYPASS, PIN)
 ) -> tuple[Shape, list[Region]]:
     rng = random.Random(seed)
-    shape = Shape(rng.choice((1, 2, 5, 16)), rng.choice((1, 2, 4, 8)), rng.choice((1, 4, 32)))
+    shape = Shape(
+        rng.choice((1, 2, 5, 16)), rng.choice((1, 2, 4, 8)), rng.choice((1, 4, 32)), rng.choice((0, 1, 3))
+    )
     size = shape.sets * shape.ways * shape.line
     regions = [
         Region(
@@ -223,8 +226,8 @@ def test_a_table_of_probes_in_an_order() -> None:
     columns = (np.zeros(2, np.int64), np.full(2, 16, np.int64), ones, 0 * ones)
     rest = (np.zeros(2, np.bool_), np.zeros(2, np.int8))
     nothing = np.zeros((0, 4), np.int64)
-    assert probe_all(empty_tags(4, 2), 16, np.array([1, 0]), *columns, *rest, found, nothing)
+    assert probe_all(empty_tags(4, 2), 16, 0, np.array([1, 0]), *columns, *rest, found, nothing)
     assert found.tolist() == [[16, 0, 0, 0], [0, 16, 0, 0]]
     again = np.zeros((2, 4), np.int64)
-    assert probe_all(empty_tags(4, 2), 16, np.array([1, 0]), *columns, *rest, again, found)
-    assert not probe_all(empty_tags(4, 2), 16, np.array([0, 1]), *columns, *rest, again, found)
+    assert probe_all(empty_tags(4, 2), 16, 0, np.array([1, 0]), *columns, *rest, again, found)
+    assert not probe_all(empty_tags(4, 2), 16, 0, np.array([0, 1]), *columns, *rest, again, found)
