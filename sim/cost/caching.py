@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sim.cost.repeats import Run, run_all
-from sim.program import Probes, Program
+from sim.program import Probes, Program, TagStore
 from sim.timeline import Probed
 
 FIRST_REPEATS = 3
@@ -31,19 +31,20 @@ def probed_in_order(program: Program) -> list[Run[Probed | None]]:
             return None
         if repeat >= FIRST_REPEATS:
             return earlier[-1]
-        return _probed(probes, repeat, store[0], cache.line_bytes)
+        return _probed(probes, repeat, store[0], cache)
 
     return run_all(program, begin_pass, run, _same)
 
 
-def _probed(probes: Probes, repeat: int, store: np.ndarray, line_bytes: int) -> Probed:
+def _probed(probes: Probes, repeat: int, store: np.ndarray, cache: TagStore) -> Probed:
     from sim.hw import tags
 
     order = np.arange(len(probes.task))
     found = np.zeros((len(order), 4), np.int64)
     tags.probe_all(
         store,
-        line_bytes,
+        cache.line_bytes,
+        tags.skew_of(cache.sets, cache.hashed),
         order,
         probes.addresses(repeat),
         np.array(probes.run_bytes, np.int64),

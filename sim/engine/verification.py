@@ -62,7 +62,9 @@ class Verification:
         return not self.error and not self.races and all(output.passed for output in self.outputs)
 
 
-def verify(program: Program, graph: Graph, chip: str, *, seed: int = 0, integers: bool = False) -> Verification:
+def verify(
+    program: Program, graph: Graph, chip: str, *, seed: int = 0, integers: bool = False
+) -> Verification:
     """Run a program on random values and compare every output and state with NumPy's.
 
     `integers` takes whole numbers even for floating-point tensors. Raises InputError for a model too large to be

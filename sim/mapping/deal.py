@@ -248,11 +248,11 @@ class _Costs:
         self.latency_s = on_chip_s + once_s + self._sum_s(drain_s)
         self.transfers = self.waves * busy * (self.sum_steps * len(nest.inputs) + len(nest.epilogue) + 1)
         slots = np.where(self.sum_steps * self.waves > 1, self.stages, 1)
-        self.sram_bytes = aligned(out_bytes)
-        for operand in nest.operands:
-            self.sram_bytes = self.sram_bytes + slots * aligned(operand.tile_bytes(tile))
         messages = (1 + BUFFER_SLOTS) * aligned(self.accumulator_bytes)
-        self.sram_bytes = self.sram_bytes + np.where(self.parts > 1, messages, 0)
+        sram_bytes: Int64 = aligned(out_bytes) + np.where(self.parts > 1, messages, 0)
+        for operand in nest.operands:
+            sram_bytes = sram_bytes + slots * aligned(operand.tile_bytes(tile))
+        self.sram_bytes = sram_bytes
 
     def _shared_bandwidth(self) -> float:
         """Of what all cores load from together: the cache, or the DRAM where there is none."""
@@ -301,7 +301,8 @@ class _Costs:
         """Waves until every tile of the inner loops has come up once."""
         rows, columns = self._tiles_of("m"), self._tiles_of("n")
         outer, inner = np.where(self.columns_first == 1, [columns, rows], [rows, columns])
-        return np.minimum(self.waves, -(-inner * np.minimum(self.group, outer) // self.cores))
+        found = np.minimum(self.waves, -(-inner * np.minimum(self.group, outer) // self.cores))
+        return np.asarray(found, np.int64)
 
     def _follows(self, operand: Operand, role: str) -> bool:
         return any(self.nest.dims[dim].role == role for dim in operand.dims)

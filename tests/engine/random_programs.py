@@ -103,7 +103,7 @@ def cached_program(seed: int) -> Program:
     rng = random.Random(-1 - seed)
     program = random_program(seed)
     cache = TagStore(
-        rng.choice((1, 2, 3, 8)), rng.choice((1, 2, 4)), rng.choice((1, 8, 64)), rng.random() < 0.5
+        rng.choice((1, 2, 3, 8)), rng.choice((1, 2, 4)), rng.choice((1, 8, 64)), rng.random() < 0.3
     )
     repeats = tuple(rng.choice((1, 2, 5)) for _ in program.segments)
     times = rng.choice((1, 1, 2))
