@@ -249,9 +249,9 @@ class _Costs:
         self.transfers = self.waves * busy * (self.sum_steps * len(nest.inputs) + len(nest.epilogue) + 1)
         slots = np.where(self.sum_steps * self.waves > 1, self.stages, 1)
         messages = (1 + BUFFER_SLOTS) * aligned(self.accumulator_bytes)
-        sram_bytes: Int64 = aligned(out_bytes) + np.where(self.parts > 1, messages, 0)
+        sram_bytes = np.asarray(aligned(out_bytes) + np.where(self.parts > 1, messages, 0), np.int64)
         for operand in nest.operands:
-            sram_bytes = sram_bytes + slots * aligned(operand.tile_bytes(tile))
+            sram_bytes = np.asarray(sram_bytes + slots * aligned(operand.tile_bytes(tile)), np.int64)
         self.sram_bytes = sram_bytes
 
     def _shared_bandwidth(self) -> float:
