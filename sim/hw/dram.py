@@ -82,6 +82,10 @@ class Dram(Part):
         Unit("size"),
         Field(alias="interleave", gt=0, description="what lies in one channel before the next (hashed)"),
     ] = 256
+    gathers: Annotated[
+        bool,
+        Field(description="many cores' requests are put in order before the channels (GPU): all patterns run on"),
+    ] = False
     streams: Annotated[
         int, Field(ge=1, le=64, description="transfers that take turns on a channel, for its efficiency")
     ] = 4
@@ -148,6 +152,8 @@ def pattern_efficiency(
     """
     run = np.maximum(np.asarray(run_bytes, np.int64), 1)
     run, pitch = np.broadcast_arrays(run, np.asarray(pitch_bytes, np.int64))
+    if dram.gathers:
+        pitch = run
     shared = np.clip(run / dram.interleave_bytes, 1, dram.channels)
     endless = (pitch > 0) & (pitch <= run)
     step = np.gcd(np.gcd(run, pitch), dram.burst_bytes)

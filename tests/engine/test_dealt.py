@@ -14,6 +14,7 @@ from small_models import MODELS
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.op import CONTRACTIONS
+from sim.hw.calibration import UNCALIBRATED
 from sim.hw.chip import load_chip
 from sim.mapping.mapper import map_graph
 from sim.passes import default_passes
@@ -69,7 +70,8 @@ def latency_s(columns: int) -> float:
         "core.sram.bandwidth": "50 TB/s",
         "interconnect.link_bandwidth": "10 TB/s",
     }
-    return float(simulate(gemm_fp16(128, columns, 1024), load_chip("a100", changes)).summary["latency_s"].iloc[0])
+    chip = load_chip("a100", changes).with_calibration(UNCALIBRATED)
+    return float(simulate(gemm_fp16(128, columns, 1024), chip).summary["latency_s"].iloc[0])
 
 
 def gemm_fp16(m: int, n: int, k: int) -> Graph:
@@ -82,7 +84,7 @@ def test_one_tile_more_than_cores_costs_a_wave() -> None:
     one, full, more = (latency_s(128 * tiles) for tiles in (60, 108, 109))
     array = load_chip("a100").cores[0].array
     assert array is not None
-    wave_s = 128 * 128 * 1024 / (array.pe_count * 0.5 * 1.41e9)
+    wave_s = 128 * 128 * 1024 / (array.pe_count * 1.41e9)
     assert full == pytest.approx(one, rel=0.04)
     assert more - full == pytest.approx(wave_s, rel=0.15)
 

@@ -27,7 +27,20 @@ from sim.hw.drawing import drawing
 from sim.hw.overrides import parse_overrides
 from sim.hw.technology import load_technology
 
-PRESETS = ("a100", "eyeriss_v1", "gemmini_16", "lepton_l", "lepton_m", "lepton_s", "tiny", "tpu_v1", "tpu_v4")
+PRESETS = (
+    "a100",
+    "a40",
+    "eyeriss_v1",
+    "gemmini_16",
+    "h100",
+    "lepton_l",
+    "lepton_m",
+    "lepton_s",
+    "mi210",
+    "tiny",
+    "tpu_v1",
+    "tpu_v4",
+)
 KNOWN_IMBALANCES = {
     # The one narrow link of the real chip, both ways.
     "eyeriss_v1": [
