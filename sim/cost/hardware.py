@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sim.cost import kernel
 from sim.cost.designs import Designs
 from sim.cost.energy import IDLE, ActionEnergies, action_energies, idle_power_w
+from sim.errors import InputError
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
 from sim.hw.dram_efficiency import cost_table
@@ -61,13 +62,27 @@ def timing_columns(designs: Designs, dataflow: str | None = None) -> Float64:
     """[designs, kinds of cores, kernel.HARDWARE_COLUMNS]; a chip with fewer kinds has none of the rest.
 
     `dataflow` overrides the arrays' own. A scratchpad's bandwidth for compute is what the DMA leaves of it, at least a
-    quarter (sim.cost.work.compute_bandwidth).
+    quarter (sim.cost.work.compute_bandwidth). Raises InputError for a core that the kernel has no law for.
     """
+    for chip in designs.chips:
+        _check_laws(chip)
     kinds = max(len(chip.cores) for chip in designs.chips)
     found = np.zeros((len(designs), kinds, kernel.HARDWARE_COLUMNS), np.float64)
     for kind in range(kinds):
         _fill_kind(designs, kind, dataflow, found[:, kind])
     return found
+
+
+def _check_laws(chip: Chip) -> None:
+    for kind in chip.cores:
+        lacking = "result tiles dealt in waves" if kind.dispatch is not None else ""
+        if kind.array is not None and kind.array.dataflow not in _LAWS:
+            lacking = f"{kind.array.dataflow} arrays"
+        if lacking:
+            raise InputError(
+                f"the bound of many designs has no law for {lacking} (core '{kind.name}' of chip '{chip.name}'); "
+                "simulate such chips one by one, with fidelity event"
+            )
 
 
 def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64) -> None:

@@ -15,8 +15,9 @@ from sim.cost.estimate import Cuts, body_passes, estimate
 from sim.cost.hardware import _LAWS, timing_columns
 from sim.cost.nest_tables import nest_tables
 from sim.cost.work import vector_cost
+from sim.errors import InputError
 from sim.graph.nest import Nest, channels_last, nests
-from sim.hw.chip import Chip
+from sim.hw.chip import Chip, load_chip
 from sim.hw.core import Dataflow
 from sim.hw.systolic import DATAFLOWS
 from sim.mapping.fabric import Fabric
@@ -109,4 +110,8 @@ def test_largest_parts_are_those_of_the_grid(quantum: int) -> None:
 
 
 def test_the_kernel_has_the_law_of_every_dataflow() -> None:
-    assert _LAWS == DATAFLOWS == get_args(Dataflow)
+    """But row_stationary, which is no systolic array: such chips, and those that deal tiles, are refused in words."""
+    assert (*_LAWS, "row_stationary") == (*DATAFLOWS, "row_stationary") == get_args(Dataflow)
+    for chip in ("eyeriss_v1", "a100"):
+        with pytest.raises(InputError, match=f"no law for .* of chip '{chip}'"):
+            timing_columns(designs_of([load_chip(chip)]))
