@@ -84,7 +84,7 @@ def test_one_tile_more_than_cores_costs_a_wave() -> None:
     one, full, more = (latency_s(128 * tiles) for tiles in (60, 108, 109))
     array = load_chip("a100").cores[0].array
     assert array is not None
-    wave_s = 128 * 128 * 1024 / (array.pe_count * 1.41e9)
+    wave_s = 128 * 128 * 1024 / (array.pe_count * array.rates["fp16"] * 1.41e9)
     assert full == pytest.approx(one, rel=0.1)
     assert more - full == pytest.approx(wave_s, rel=0.15)
 
