@@ -3,7 +3,7 @@
 What it is. Operators follow one another, each alone on the chip, each under its best tiling (sim/cost/tile_search.py);
 every operand comes from the DRAM and every result goes there; the model's inputs and outputs cross the host link. So
 there is no contention between operators, no overlap of one with the next, nothing stays in a scratchpad from one
-operator to the next, a shared cache does nothing, and cores that are dealt fixed tiles (`dispatch`) choose freely.
+operator to the next, and a shared cache does nothing. Cores that are dealt fixed tiles (`dispatch`) are refused.
 
 `simulate(fidelity="bound")` is another closed form: it sums the estimates of a plan of the mapper for one chip, which
 does keep results in scratchpads where it can, and counts the tasks of the lowered program.
