@@ -1,0 +1,6 @@
+"""Programs are built as in the engine tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "engine"))
