@@ -19,22 +19,31 @@ from sim.hw.core import CoreKind
 from sim.hw.row_stationary import RowMapping
 
 Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
 
 def array_actions(
-    nest: Nest, macs: int, gemm: GemmShape, results: int, kind: CoreKind, dataflow: str, parts: int
+    nest: Nest,
+    macs: int,
+    gemm: GemmShape,
+    results: int,
+    kind: CoreKind,
+    dataflow: str,
+    parts: int,
+    conflicts: tuple[Float64 | float, Float64 | float] = (1.0, 1.0),
 ) -> dict[str, float]:
     """Counts of a contraction on arrays. `gemm` holds every tile; `results` elements leave the accumulators, each
     the sum of `parts` parts of as many cores.
 
     `macs` are the useful ones (those of the tiles, without padding of the array), `array_peak_macs` what the
-    arrays could have done in the cycles they were held.
+    arrays could have done in the cycles they were held; `conflicts` the operands' factors of bank conflicts, which take
+    time but no accesses.
     """
     array = kind.array
     assert array is not None
     dtype = nest.operands[0].tensor.dtype
     bits = operand_bits(nest)
-    hold, _ = array_cycles(gemm, kind, dtype, dataflow, bits)
+    hold, _ = array_cycles(gemm, kind, dtype, dataflow, bits, conflicts)
     left, right = array_reads(gemm, array, dataflow)
     reads, writes = accumulator_accesses(gemm, array, dataflow)
     one = accumulator_bytes(dtype)

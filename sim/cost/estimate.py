@@ -14,6 +14,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
+from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.hw.core import CoreKind
@@ -231,11 +232,13 @@ def _compute_time(
 ) -> tuple[Float64, Float64, Int64]:
     """(seconds of all tiles of a core, seconds of the last result's drain, accumulator bytes)."""
     if unit == "vector":
-        cycles = vector_tile_cycles(elements, body_passes(nest), kind, read_bytes(nest, tile) + out_bytes)
+        moved = weighted_read_bytes(nest, kind, tile) + out_bytes
+        cycles = vector_tile_cycles(elements, body_passes(nest), kind, moved)
         return iterations * cycles / kind.clock_hz, np.zeros(len(iterations)), np.zeros_like(iterations)
     dtype = nest.operands[0].tensor.dtype
     bits = operand_bits(nest)
-    hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, bits)
+    conflicts = array_conflicts(nest, kind, tile, dataflow)
+    hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, bits, conflicts)
     need = elements * accumulator_bytes(dtype)
     drain = vector_tile_cycles(elements, nest.drain, kind, out_bytes, need)
     size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
@@ -260,14 +263,6 @@ def body_passes(nest: Nest) -> dict[str, float]:
             depth *= nest.dims[dim].extent
         passes["multiply_add"] = passes.get("multiply_add", 0.0) + depth
     return passes
-
-
-def read_bytes(nest: Nest, tile: Sequence[Int64]) -> Int64:
-    """Scratchpad bytes a vector tile reads."""
-    total: Int64 = np.zeros_like(tile[0])
-    for operand in nest.operands:
-        total = total + operand.tile_bytes(tile)
-    return total
 
 
 def operand_bits(nest: Nest) -> tuple[int, int]:

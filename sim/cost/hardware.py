@@ -78,6 +78,8 @@ def _check_laws(chip: Chip) -> None:
         lacking = "result tiles dealt in waves" if kind.dispatch is not None else ""
         if kind.array is not None and kind.array.dataflow not in _LAWS:
             lacking = f"{kind.array.dataflow} arrays"
+        if not kind.sram.padded_rows:
+            lacking = "bank conflicts (padded_rows: false)"
         if lacking:
             raise InputError(
                 f"the bound of many designs has no law for {lacking} (core '{kind.name}' of chip '{chip.name}'); "

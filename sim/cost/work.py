@@ -15,6 +15,7 @@ from sim.hw.systolic import gemm_cycles, gemm_hold_cycles
 from sim.units import PS_PER_S
 
 Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
 ACCUMULATOR_DTYPE: Mapping[str, str] = {"int4": "int32", "int8": "int32", "int16": "int32", "int32": "int32"}
 """Format of partial sums by operand format; floating-point operands accumulate in fp32."""
@@ -54,13 +55,19 @@ def _shares(shape: GemmShape, array: Array) -> list[GemmShape]:
 
 
 def array_cycles(
-    shape: GemmShape, kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int]
+    shape: GemmShape,
+    kind: CoreKind,
+    dtype: str,
+    dataflow: str,
+    operand_bits: tuple[int, int],
+    conflicts: tuple[Float64 | float, Float64 | float] = (1.0, 1.0),
 ) -> tuple[Int64, Int64]:
     """(hold, dur) in cycles of the core's clock of tiles on its array.
 
     The law of sim/hw/systolic.py divided by the precision's rate; back-to-back repeats overlap as the law allows,
     several arrays divide each tile in the way that is fastest for it. Never faster than the scratchpad delivers the
-    operands with the DMA's share of its bandwidth reserved.
+    operands with the DMA's share of its bandwidth reserved, each slower by its factor of bank conflicts
+    (sim.cost.banks).
     """
     array = kind.array
     assert array is not None
@@ -81,7 +88,7 @@ def array_cycles(
     rate = array.rate(dtype)
     hold = _achieved(-(-best * rate.denominator // rate.numerator), kind.calibration.array_efficiency)
     left, right = array_reads(shape, array, dataflow)
-    read_bytes = (left * operand_bits[0] + right * operand_bits[1]) / 8
+    read_bytes = (left * operand_bits[0] * conflicts[0] + right * operand_bits[1] * conflicts[1]) / 8
     fed = np.ceil(read_bytes * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
     hold = np.maximum(hold, fed) + tile_overhead_cycles(kind)
     return hold, hold + -(-drain * rate.denominator // rate.numerator)
@@ -119,7 +126,7 @@ def vector_tile_cycles(
     elements: Int64,
     passes: Mapping[str, float],
     kind: CoreKind,
-    moved_bytes: Int64 | int = 0,
+    moved_bytes: Int64 | Float64 | int = 0,
     accumulator_read_bytes: Int64 | int = 0,
 ) -> Int64:
     """Cycles of the vector unit for `elements` results with `passes` primitive passes each, never faster than the

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from sim.cost.banks import array_conflicts
 from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, loop_order, operand_bits
 from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
 from sim.errors import DoesNotFit
@@ -219,7 +220,8 @@ class _Costs:
         one = np.ones_like(self.rows)
         depth = np.prod([tile[dim] for dim in self.sums], axis=0) * nest.taps
         shape = GemmShape(one, self.rows, self.columns, depth)
-        hold, dur = array_cycles(shape, kind, dtype, self.dataflow, operand_bits(nest))
+        conflicts = array_conflicts(nest, kind, tile, self.dataflow)
+        hold, dur = array_cycles(shape, kind, dtype, self.dataflow, operand_bits(nest), conflicts)
         elements = self.rows * self.columns
         out_bytes = nest.out.tile_bytes(tile)
         self.accumulator_bytes = elements * accumulator_bytes(dtype)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.actions import array_actions, row_stationary_actions, vector_actions
+from sim.cost.banks import array_conflicts
 from sim.cost.work import accumulator_dtype
 from sim.graph.graph import Graph
 from sim.graph.op import Op
@@ -41,7 +42,8 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, row_activations: float) 
             tiles = row_tiles(nest, loops)
             counts = row_stationary_actions(nest, macs, tiling.rows.mapping, tiles, results, kind)
         else:
-            counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts)
+            conflicts = array_conflicts(nest, kind, loops.tile, tiling.dataflow)
+            counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts, conflicts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops))
     counts["dram_row_activations"] = row_activations

@@ -15,6 +15,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.estimate import body_passes, operand_bits
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
@@ -148,9 +149,9 @@ class Emitter:
         if self.step.tiling.rows is not None:
             hold = dur = row_cycles(self.step.tiling.rows.mapping, row_tiles(nest, loops), self.kind)
         else:
-            hold, dur = array_cycles(
-                loops.issued, self.kind, dtype, self.step.tiling.dataflow, operand_bits(nest)
-            )
+            dataflow = self.step.tiling.dataflow
+            conflicts = array_conflicts(nest, self.kind, loops.tile, dataflow)
+            hold, dur = array_cycles(loops.issued, self.kind, dtype, dataflow, operand_bits(nest), conflicts)
         held = ticks(hold, self.kind.clock_hz)
         return self.batch.add(
             Kind.MATMUL,
@@ -166,8 +167,7 @@ class Emitter:
         nest, loops = self.step.nest, self.loops
         start, stop = loops.boxes(nest.out, slice(None), np.arange(loops.iterations))
         elements = (stop - start).prod(axis=-1)
-        tile = [high - low for low, high in zip(loops.low, loops.high, strict=True)]
-        moved = nest.out.tile_bytes(tile) + sum(o.tile_bytes(tile) for o in nest.operands)
+        moved = nest.out.tile_bytes(loops.tile) + weighted_read_bytes(nest, self.kind, loops.tile)
         cycles = vector_tile_cycles(elements, body_passes(nest), self.kind, moved)
         return self.vector(cycles, DRAIN, np.arange(loops.iterations), slice(None))
 

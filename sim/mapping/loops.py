@@ -106,7 +106,12 @@ class Loops:
     @cached_property
     def gemm(self) -> GemmShape:
         """Tile shapes as GEMMs, [cores, iterations] each."""
-        return tile_gemm(self.nest, [high - low for low, high in zip(self.low, self.high, strict=True)])
+        return tile_gemm(self.nest, self.tile)
+
+    @cached_property
+    def tile(self) -> tuple[Int64, ...]:
+        """Size of every dimension, [cores, iterations]."""
+        return tuple(high - low for low, high in zip(self.low, self.high, strict=True))
 
     @property
     def issued(self) -> GemmShape:

@@ -115,3 +115,6 @@ def test_the_kernel_has_the_law_of_every_dataflow() -> None:
     for chip in ("eyeriss_v1", "a100"):
         with pytest.raises(InputError, match=f"no law for .* of chip '{chip}'"):
             timing_columns(designs_of([load_chip(chip)]))
+    packed = load_chip("tiny", {"core.sram.padded_rows": False})
+    with pytest.raises(InputError, match="no law for bank conflicts"):
+        timing_columns(designs_of([packed]))
