@@ -166,6 +166,19 @@ def test_dataflow_of_other_arrays_is_refused(chip: str, dataflow: str) -> None:
         sim.simulate("gemm:64x64x64", chip, dtype="int16", dataflow=dataflow)  # type: ignore[arg-type]
 
 
+def test_the_compiled_closed_form_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(InputError, match="does not know row-stationary arrays"):
+        sim.bound("gemm:64x64x64", "eyeriss_v1", dtype="int16")
+    with pytest.raises(InputError, match="cannot work row_stationary"):
+        sim.bound("gemm:64x64x64", "lepton_s", dtype="int8", dataflow="row_stationary")
+
+
+def test_closed_form_of_the_estimate_is_near_the_run() -> None:
+    graph = _convolutions()
+    event, closed = (sim.simulate(graph, "eyeriss_v1", fidelity=how) for how in ("event", "bound"))
+    assert closed["latency_s"] == pytest.approx(event["latency_s"], rel=0.2)
+
+
 def test_sums_stay_on_one_core() -> None:
     report = sim.simulate(_products(), _small(2), partition="reduction")
     assert list(report.ops["cores"]) == [1, 1]
