@@ -204,7 +204,7 @@ def test_dataflow_of_other_arrays_is_refused(chip: str, dataflow: str) -> None:
 
 
 def test_the_compiled_closed_form_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(InputError, match="does not know row-stationary arrays"):
+    with pytest.raises(InputError, match="no law for row_stationary arrays"):
         sim.bound("gemm:64x64x64", "eyeriss_v1", dtype="int16")
     with pytest.raises(InputError, match="cannot work row_stationary"):
         sim.bound("gemm:64x64x64", "lepton_s", dtype="int8", dataflow="row_stationary")
