@@ -54,6 +54,7 @@ def simulate(
     kv: int | None = None,
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
+    density: float | Mapping[str, float] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     fidelity: Fidelity = "event",
     engine: Engine | None = None,
@@ -62,9 +63,10 @@ def simulate(
     """Simulate a model on a chip.
 
     `model` and `chip` are names, paths or objects; `overrides` are chip parameters ("core.array.rows=256");
-    `inputs` back-to-back inputs overlap; the other options are those of the command line, in the same words.
-    Fidelity `bound` is the closed form: no engine runs. `engine` is compiled unless said. Raises InputError (bad
-    input) and DoesNotFit.
+    `inputs` back-to-back inputs overlap; `density` is the share of activations that are not zero, of all of them or by
+    the name of a tensor ("" for those not named), for chips that make use of zeros; the other options are those of the
+    command line, in the same words. Fidelity `bound` is the closed form: no engine runs. `engine` is compiled unless
+    said. Raises InputError (bad input) and DoesNotFit.
     """
     from sim.hw.technology import load_technology
     from sim.report.report import build_report
@@ -85,6 +87,7 @@ def simulate(
         kv=kv,
         new_tokens=new_tokens,
         dims=dims,
+        density=density,
         overrides=overrides,
         progress=progress,
     )
@@ -102,6 +105,7 @@ def simulate(
         "kv": kv,
         "new_tokens": new_tokens,
         "dims": dict(dims or {}),
+        "density": dict(density) if isinstance(density, Mapping) else density,
         "fidelity": fidelity,
         "engine": None if timeline is None else timeline.engine,
     }
@@ -124,6 +128,7 @@ def plan(
     kv: int | None = None,
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
+    density: float | Mapping[str, float] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     baseline: bool = False,
     functional: bool = False,
@@ -147,7 +152,7 @@ def plan(
     variant: dict[str, Any] = {
         "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
     }  # fmt: skip
-    graph = _load(model, dtype, variant)
+    graph = _load(model, dtype, variant, density, on)
     if functional and isinstance(graph, Passes):
         raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
@@ -180,6 +185,7 @@ def verify_values(
     kv: int | None = None,
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
+    density: float | Mapping[str, float] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
     integers: bool = False,
@@ -207,6 +213,7 @@ def verify_values(
         kv=kv,
         new_tokens=new_tokens,
         dims=dims,
+        density=density,
         overrides=overrides,
         functional=True,
         progress=progress,
@@ -264,6 +271,9 @@ def bound(
         raise InputError("columns of parameters change one base chip; found a list of chips")
     else:
         designs = designs_of(chip)
+    if dataflow is not None:
+        for one in designs.chips:
+            _check_row_stationary(dataflow, one)
     variant: dict[str, Any] = {
         "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
     }  # fmt: skip
@@ -292,8 +302,14 @@ def _compiled(model: str | Graph, dtype: str | None, variant: Mapping[str, Any])
     return _MODELS[key]
 
 
-def _load(model: str | Graph, dtype: str | None, variant: Mapping[str, Any]) -> Graph | Passes:
-    """The model after its passes."""
+def _load(
+    model: str | Graph,
+    dtype: str | None,
+    variant: Mapping[str, Any],
+    density: float | Mapping[str, float] | None = None,
+    on: Chip | None = None,
+) -> Graph | Passes:
+    """The model after its passes, with the density of its activations on chip `on` where one is given."""
     from sim.graph.load import load_plan
     from sim.passes import default_passes
 
@@ -302,7 +318,8 @@ def _load(model: str | Graph, dtype: str | None, variant: Mapping[str, Any]) -> 
         parts = [(model.with_dtype(dtype) if dtype else model, 1)]
     else:
         parts = load_plan(model, dtype=dtype, **variant)
-    return _passes([(default_passes(part), count) for part, count in parts])
+    ready = [(default_passes(part), count) for part, count in parts]
+    return _passes(ready if density is None or on is None else _with_density(ready, density, on))
 
 
 def _check_choice(option: str, found: str, known: tuple[str, ...]) -> None:
@@ -352,6 +369,29 @@ def _passes(parts: list[tuple[Graph, int]]) -> Graph | Passes:
     steps = sum(part.items * count for part, count in parts[1:])
     batch = parts[1][0].items
     return Passes(parts[0][0].name.removesuffix(" prefill"), tuple(parts), parts[1][0].unit, steps + batch)
+
+
+def _with_density(
+    parts: list[tuple[Graph, int]], density: float | Mapping[str, float], chip: Chip
+) -> list[tuple[Graph, int]]:
+    """The parts with the density of their activations. Raises InputError where it is none, or changes nothing."""
+    by_name = dict(density) if isinstance(density, Mapping) else {"": density}
+    for name, value in by_name.items():
+        if not 0 < value <= 1:
+            of = f" of {name}" if name else ""
+            raise InputError(f"density{of}: found {value}; expected a share above 0 and at most 1")
+    known = {n for part, _ in parts for n, t in part.tensors.items() if t.role in ("input", "activation")}
+    for name in by_name.keys() - known - {""}:
+        hint = did_you_mean(name, known) or f"the first are {', '.join(sorted(known)[:6])}"
+        raise InputError(Diagnostic(f"density: no input or activation is called '{name}'", hint=hint))
+    if not chip.uses_density:
+        raise InputError(
+            Diagnostic(
+                f"density: chip '{chip.name}' makes no use of zeros, so it would change nothing",
+                hint="array.row_stationary.zero_gating and dma.run_length_coding do",
+            )
+        )
+    return [(part.with_density(by_name.get("", 1.0), by_name), count) for part, count in parts]
 
 
 def _changed(chip: Chip, overrides: Mapping[str, object] | Iterable[str]) -> Chip:

@@ -141,6 +141,12 @@ class MappingOptions:
         str, typer.Option(help="auto, data, channel, reduction, pipeline or a partition file.")
     ] = "auto"
     dataflow: Annotated[Dataflow | None, typer.Option(help="Instead of the chip's own.")] = None
+    density: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[TENSOR=]SHARE", help="Share of activations that are not zero: all, or one's (repeatable)."
+        ),
+    ] = None
     overrides: SetOption = None
 
     def keywords(self) -> dict[str, Any]:
@@ -149,6 +155,7 @@ class MappingOptions:
             "inputs": self.inputs,
             "partition": self.partition,
             "dataflow": None if self.dataflow is None else self.dataflow.value,
+            "density": _density(self.density),
             "overrides": tuple(self.overrides or ()),
         }
 
@@ -179,6 +186,20 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     expanded.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return expanded
+
+
+def _density(texts: Sequence[str] | None) -> dict[str, float] | None:
+    """["0.4", "image=1"] as {"": 0.4, "image": 1.0}. Raises InputError on anything else."""
+    found: dict[str, float] = {}
+    for text in texts or ():
+        name, _, share = text.rpartition("=")
+        try:
+            value = float(share)
+        except ValueError:
+            raise InputError(f"--density {text[:80]}: expected a share, or TENSOR=SHARE") from None
+        if found.setdefault(name, value) != value:
+            raise InputError(f"--density {name or 'of all'} is given twice: {found[name]} and {value}")
+    return found or None
 
 
 def _dims(texts: Sequence[str] | None) -> dict[str, int] | None:

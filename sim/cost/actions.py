@@ -75,7 +75,8 @@ def row_stationary_actions(
     nest: Nest, macs: int, mapping: RowMapping, tiles: RowTiles, results: int, kind: CoreKind
 ) -> dict[str, float]:
     """Counts of a contraction on row-stationary arrays, whose results leave through the vector unit."""
-    found = row_actions(mapping, tiles, macs, _epilogue_bytes(nest, results), kind)
+    density = nest.operands[0].tensor.density
+    found = row_actions(mapping, tiles, macs, _epilogue_bytes(nest, results), kind, density)
     return _with_passes(found, nest.drain, results)
 
 

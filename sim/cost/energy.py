@@ -163,7 +163,7 @@ def operator_energy(
     busy_j = rate("array_clock_w") * held_s(program, segment, "array")
     busy_j += rate("vector_clock_w") * held_s(program, segment, "vector")
     return {
-        "mac": _floats(_array_macs(op) * technology.mac_energy_j(op.dtype) for op in segment.ops),
+        "mac": _floats(_switched_macs(op) * technology.mac_energy_j(op.dtype) for op in segment.ops),
         "registers": _floats(_registers_j(op, own) for op, own in zip(segment.ops, each, strict=True)),
         "accumulator": traffic.accumulator_read_bytes * rate("accumulator_read_j_per_byte")
         + traffic.accumulator_write_bytes * rate("accumulator_write_j_per_byte"),
@@ -227,6 +227,11 @@ def _floats(values: Iterable[float]) -> Float64:
 def _array_macs(op: OpRow) -> float:
     """MACs on an array; the vector unit's are counted as its passes."""
     return 0.0 if op.mapping.get("unit") == "vector" else float(op.counts.get("macs", op.macs))
+
+
+def _switched_macs(op: OpRow) -> float:
+    """MACs on an array that take energy: all but those gated for a zero."""
+    return float(op.counts.get("switched_macs", _array_macs(op)))
 
 
 def _pe_energies(kind: CoreKind, technology: Technology) -> dict[str, float]:

@@ -143,7 +143,9 @@ def signature(nest: Nest) -> tuple[object, ...]:
     """What the closed form depends on: the nest without names."""
 
     def shape(o: Operand) -> tuple[object, ...]:
-        return (o.part, o.axes, o.channels_last, o.row_axes, o.tensor.dtype, o.tensor.role == "weight")
+        tensor = o.tensor
+        of_tensor = (tensor.dtype, tensor.role == "weight", tensor.density)
+        return (o.part, o.axes, o.channels_last, o.row_axes, *of_tensor)
 
     dims = tuple((dim.extent, dim.role) for dim in nest.dims)
     passes = (tuple(nest.own.items()), tuple(nest.drain.items()))

@@ -43,14 +43,15 @@ def row_cycles(mapping: RowMapping, tiles: RowTiles, kind: CoreKind) -> Int64:
 
 
 def row_actions(
-    mapping: RowMapping, tiles: RowTiles, macs: int, epilogue_bytes: float, kind: CoreKind
+    mapping: RowMapping, tiles: RowTiles, macs: int, epilogue_bytes: float, kind: CoreKind, density: float
 ) -> dict[str, float]:
     """Counts of a layer on a row-stationary array; `macs` are all of its products, `epilogue_bytes` what is read on
-    the way out beside the sums.
+    the way out beside the sums, `density` the share of its inputs that are not zero.
 
     Every product reads an input and a weight of the PE's scratchpads, and reads and writes a sum there (`pe_*`). A
     sum moves on to the next PE after q S products, an input serves p S, a weight goes to each of e PEs
-    (`pe_transfer_bytes`). The buffer: half of the sums' words are writes.
+    (`pe_transfer_bytes`). Where zeros are gated, a PE looks at a zero and does no more: no weight, product or sum
+    (`switched_macs`). The buffer: half of the sums' words are writes.
     """
     array = kind.array
     assert array is not None
@@ -60,14 +61,16 @@ def row_actions(
     passed = macs / (mapping.pe_channels * shape.kernel_columns)
     passed += macs / (mapping.pe_filters * shape.kernel_columns) + float((filters * tiles.rows).sum())
     half_sums = float(sums.sum()) / 2
+    switched = macs * (density if array.zero_gating else 1.0)
     return {
         "macs": float(macs),
+        "switched_macs": switched,
         "array_cycles": cycles,
         "array_peak_macs": cycles * array.pe_count,
         "sram_read_bytes": WORD_BYTES * (half_sums + float(inputs.sum() + filters.sum())) + epilogue_bytes,
         "sram_write_bytes": WORD_BYTES * half_sums,
         "pe_input_bytes": WORD_BYTES * float(macs),
-        "pe_filter_bytes": WORD_BYTES * float(macs),
-        "pe_sum_bytes": 2 * WORD_BYTES * float(macs),
+        "pe_filter_bytes": WORD_BYTES * switched,
+        "pe_sum_bytes": 2 * WORD_BYTES * switched,
         "pe_transfer_bytes": WORD_BYTES * passed,
     }

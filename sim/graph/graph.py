@@ -94,6 +94,19 @@ class Graph:
         }
         return replace(self, tensors=tensors)
 
+    def with_density(self, density: float, by_name: Mapping[str, float]) -> Graph:
+        """The same model with inputs and activations of this share of non-zero elements; `by_name` for some of them.
+
+        Names of tensors that the model does not have are passed over.
+        """
+        tensors = {
+            name: replace(tensor, density=by_name.get(name, density))
+            if tensor.role in ("input", "activation")
+            else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return replace(self, tensors=tensors)
+
     def with_ops(self, ops: Iterable[Op]) -> Graph:
         """The same model with other operators; tensors nobody mentions any more are dropped."""
         kept = tuple(ops)

@@ -37,18 +37,22 @@ INDEX_DTYPES = frozenset({"bool", "int32", "int64"})
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """`role` is `input` (given to the model), `weight` (constant), `state` (kept between runs, such as a
-    key-value cache) or `activation` (computed)."""
+    key-value cache) or `activation` (computed). `density` is the share of elements that are not zero, for chips that
+    make use of zeros."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     role: Role = "activation"
+    density: float = 1.0
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPE_BITS:
             raise ValueError(f"tensor {self.name}: unknown dtype {self.dtype!r}; one of {sorted(DTYPE_BITS)}")
         if any(extent < 1 for extent in self.shape):
             raise ValueError(f"tensor {self.name}: every extent must be positive, found {self.shape}")
+        if not 0 < self.density <= 1:
+            raise ValueError(f"tensor {self.name}: density must be above 0 and at most 1, found {self.density}")
 
     @property
     def elements(self) -> int:

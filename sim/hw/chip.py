@@ -117,8 +117,17 @@ class Chip(Part):
         if self.core_count > nodes:
             message = f"{nodes} nodes cannot hold {self.core_count} cores"
             complaints.append((("interconnect", "shape"), message))
+        if self.cache is not None and any(kind.dma.run_length_coding for kind in self.cores):
+            message = "lines of a shared cache have addresses, coded activations have none"
+            complaints.append((("cache",), message))
         if complaints:
             raise FieldError(complaints)
+
+    @property
+    def uses_density(self) -> bool:
+        """Does any core do with fewer bytes or actions where activations are zero?"""
+        gated = (kind.array is not None and kind.array.zero_gating for kind in self.cores)
+        return any(gated) or any(kind.dma.run_length_coding for kind in self.cores)
 
     @property
     def core_count(self) -> int:

@@ -59,6 +59,11 @@ class Array(Part):
         if complaints:
             raise FieldError(complaints)
 
+    @property
+    def zero_gating(self) -> bool:
+        """Do PEs rest where an input is zero?"""
+        return self.row_stationary is not None and self.row_stationary.zero_gating
+
     def rate(self, dtype: str) -> Fraction:
         """Multiply-accumulates per PE and cycle. Raises InputError on a dtype the array does not have."""
         known: Mapping[str, float] = dict(self.rates.items())
@@ -95,6 +100,9 @@ class Dma(Part):
         int, Unit("time_ps"), Field(alias="setup_latency", ge=0, description="from issue to first request")
     ]
     outstanding: Annotated[int, Field(ge=1, le=4096, description="transfers in flight per channel")] = 1
+    run_length_coding: Annotated[
+        bool, Field(description="activations of 16 bits cross the DRAM as runs of zeros, where that is shorter")
+    ] = False
 
 
 Side = Annotated[int, Field(ge=1, le=1 << 16)]

@@ -28,8 +28,8 @@ LOW_UTILIZATION = 0.05
 """Below this share of an array's multipliers a mapping deserves a remark."""
 
 
-def step_work(step: Step, loops: Loops, kind: CoreKind, row_activations: float) -> Work:
-    """What the tasks of a step do, whatever its tensors are called; they open `row_activations` rows of the DRAM."""
+def step_work(step: Step, loops: Loops, kind: CoreKind, more: Mapping[str, float]) -> Work:
+    """What the tasks of a step do, whatever its tensors are called; `more` counts what only the tasks tell."""
     nest, tiling = step.nest, step.tiling
     owners = loops.owners
     start, stop = loops.boxes(nest.out, owners, loops.result_last)
@@ -46,7 +46,8 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, row_activations: float) 
             counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts, conflicts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops))
-    counts["dram_row_activations"] = row_activations
+    for name, count in more.items():
+        counts[name] = counts.get(name, 0.0) + count
     return Work(counts, core_macs, tuple(int(np.diff(cut).max()) for cut in tiling.cuts(nest)))
 
 

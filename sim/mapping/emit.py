@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts, weighted_read_bytes
+from sim.cost.coding import codable, coded_bytes
 from sim.cost.estimate import body_passes, operand_bits
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
@@ -49,7 +50,8 @@ class Emitter:
     """Emits the tasks of one step, under the names of `Template`; ids are those of the batch until the end.
 
     `policies` says how the transfers of operands (RESULT: of the result) treat the cache; those of others need not look
-    into it. `row_activations` are the DRAM rows that they all open.
+    into it. `row_activations` are the DRAM rows that they all open; `more_*_bytes` what scratchpads read and write
+    beyond what moves, for it moves coded.
     """
 
     chip: Chip
@@ -71,6 +73,8 @@ class Emitter:
     loads: dict[int, tuple[Int64, Fills]] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
     row_activations: float = 0.0
+    more_read_bytes: int = 0
+    more_written_bytes: int = 0
     lookups: list[Lookups] = field(default_factory=list)
 
     def run(self) -> Template:
@@ -124,9 +128,17 @@ class Emitter:
                 for r in self.rounds
             ),
             results=self.loops.boxes(self.step.nest.out, self.owners, self.loops.result_last),
-            work=step_work(self.step, self.loops, self.kind, self.row_activations),
+            work=step_work(self.step, self.loops, self.kind, self._more_counts()),
             lookups=tuple(replace(found, tasks=place[found.tasks]) for found in self.lookups),
         )
+
+    def _more_counts(self) -> dict[str, float]:
+        """What only the tasks tell."""
+        return {
+            "dram_row_activations": self.row_activations,
+            "sram_read_bytes": float(self.more_read_bytes),
+            "sram_write_bytes": float(self.more_written_bytes),
+        }
 
     def ask(self, *asked: object) -> tuple[int, int]:
         """(row among the step's paths, latency in ticks) of a path of the fabric."""
@@ -235,7 +247,7 @@ class Emitter:
         leaders = fills.members[:, 0]
         start, stop = self.loops.boxes(operand, leaders, fills.first)
         where = regions(operand, start, stop) if index in self.policies else None
-        nbytes = _bytes(operand, stop - start) if where is None else where.size_bytes
+        nbytes = self._transferred(operand, stop - start, fills) if where is None else where.size_bytes
         queue, transfers = self._load_paths(index, operand, fills, stop - start)
         path, latency = transfers(self._missing(index, "fill"))
         self._open_rows(operand, stop - start, nbytes)
@@ -342,7 +354,7 @@ class Emitter:
         start, stop = loops.boxes(nest.out, self.owners, loops.result_last)
         weight = dram_weight(self.chip, nest.out, stop - start, store=True)
         where = regions(nest.out, start, stop) if RESULT in self.policies else None
-        nbytes = _bytes(nest.out, stop - start) if where is None else where.size_bytes
+        nbytes = self._transferred(nest.out, stop - start) if where is None else where.size_bytes
         self._open_rows(nest.out, stop - start, nbytes)
         channel = np.arange(weight.shape[1]) % self.kind.dma.channels
         cores = loops.cores[self.owners].tolist()
@@ -375,6 +387,20 @@ class Emitter:
             self.users["out"] = last
         self.first_stores = stores[:, : self.kind.dma.channels]
         self.stores = stores
+
+    def _transferred(self, operand: Operand, extents: Int64, fills: Fills | None = None) -> Int64:
+        """Bytes of boxes on their way, loaded for `fills` or stored. Where they are coded, what the scratchpads take or
+        give beyond them is counted by itself."""
+        whole = _bytes(operand, extents)
+        if not self.kind.dma.run_length_coding or not codable(operand):
+            return whole
+        moved = coded_bytes(operand, extents)
+        saved = int((whole - moved).sum())
+        if fills is None:
+            self.more_read_bytes += saved
+        else:
+            self.more_written_bytes += saved * fills.members.shape[1]
+        return moved
 
     def _open_rows(self, operand: Operand, extents: Int64, nbytes: Int64) -> None:
         """Count the DRAM rows that boxes with these extents open."""

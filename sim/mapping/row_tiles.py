@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from sim.cost.coding import codable, coded_bytes
 from sim.cost.estimate import ALIGNMENT_BYTES, BUFFER_SLOTS, Site, aligned, loop_order
 from sim.cost.row_stationary import RowTiles
 from sim.cost.work import tile_overhead_cycles, vector_tile_cycles
 from sim.errors import DoesNotFit, InputError
-from sim.graph.nest import Nest
+from sim.graph.nest import Nest, Operand
 from sim.hw.core import Array, CoreKind
 from sim.hw.row_stationary import ConvShape, RowMapping, layer_cycles, layer_mapping, undefined_reason
 from sim.mapping.loops import Loops
@@ -184,15 +185,21 @@ def _estimate(
     drain_s = tiles * int(vector_tile_cycles(elements, nest.drain, kind)) / kind.clock_hz
     cores = math.prod(split)
     rate = min(site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency / cores, _lane(kind))
-    inputs, filters = (iterations * int(o.tile_bytes(tile)) for o in nest.operands[:2])
-    results = tiles * int(nest.out.tile_bytes(tile))
-    results += tiles * sum(int(o.tile_bytes(tile)) for o in nest.epilogue)
+    inputs, filters = (iterations * _moved_bytes(o, tile, kind) for o in nest.operands[:2])
+    results = tiles * sum(_moved_bytes(o, tile, kind) for o in (nest.out, *nest.epilogue))
     waiting_s = (results + (inputs if mapping.input_slots == 1 else 0)) / rate
     hidden_s = (filters + (inputs if mapping.input_slots > 1 else 0)) / rate
     return (
         max(compute_s, hidden_s) + waiting_s + drain_s + (2 + tiles) * site.head_latency_s,
         float(cores * (inputs + filters + results)),
     )
+
+
+def _moved_bytes(operand: Operand, tile: Sequence[Int64], kind: CoreKind) -> int:
+    """A tile on its way to or from the DRAM."""
+    if not kind.dma.run_length_coding or not codable(operand):
+        return int(operand.tile_bytes(tile))
+    return int(coded_bytes(operand, np.array([int(axis.extent(tile)) for axis in operand.axes])))
 
 
 def _lane(kind: CoreKind) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sim
-from sim.engine.ordering import find_races
+from sim.engine.ordering import find_races, finished_before
 from sim.errors import DoesNotFit, InputError
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
@@ -140,6 +140,43 @@ def test_results_leave_before_the_next_sums_begin() -> None:
     assert sum(bool(before & set(stores.tolist())) for before in waits) == len(stores) - 1
 
 
+def test_sums_wait_for_results_of_another_layer_in_the_same_banks() -> None:
+    # Layers are placed from the bottom and the top in turn: the first and third lie at the same addresses, each its
+    # results where the other's are. Their inputs do not meet, so only the sums can wait for the store.
+    b = GraphBuilder("triplets", "int16")
+    x = b.input("x", (1, 8, 14, 14))
+    names = ("one", "two", "three")
+    graph = b.build([b.conv(x, 8, 3, padding=1, bias=False, name=name) for name in names], kernel=True)
+    program = plan(graph, "eyeriss_v1")[2]
+    segment = program.segments[0]
+    layer = np.array([op.name for op in segment.ops])[segment.op]
+    store = int(np.flatnonzero((segment.kind == Kind.STORE) & (layer == "one"))[-1])
+    product = np.flatnonzero((segment.kind == Kind.MATMUL) & (layer == "three"))[0]
+    assert finished_before(program, segment)[product] >> store & 1
+
+
+def test_a_residual_has_banks_of_its_own() -> None:
+    b = GraphBuilder("residual", "int16")
+    x = b.input("x", (1, 64, 56, 56))
+    graph = b.build([b.add(b.conv(x, 64, 3, padding=1, name="conv"), x)], kernel=True)
+    report = sim.simulate(graph, "eyeriss_v1")
+    assert len(report.ops) == 1
+    parameters = dict(part.split("=") for part in report.ops["notes"][0].split(", ")[1].split())
+    held = int(parameters["m"]) * int(parameters["e"]) * int(parameters["n"]) * 56 * 2
+    assert 2 * -(-held // 4096) <= 24
+
+
+def test_nothing_stays_in_the_buffer() -> None:
+    b = GraphBuilder("chain", "int16")
+    x = b.input("x", (1, 4, 12, 12))
+    for _ in range(3):
+        x = b.pool(b.conv(x, 4, 3, padding=1), "max", 3, 1, 1)
+    report = sim.simulate(b.build([x]), "eyeriss_v1")
+    assert len(report.ops) == 6
+    assert set(report.ops["resident"]) == {""}
+    assert (report.ops["dram_write_bytes"] >= 2 * 4 * 144).all()
+
+
 def test_report_says_what_is_at_work() -> None:
     _, report, _ = _layer()
     assert "156 of 168 PEs, m=64 n=1 e=13 p=16 q=2 r=1 t=4" in report.ops["notes"][0]
@@ -164,6 +201,18 @@ def test_no_races_with_two_inputs_in_flight() -> None:
 def test_dataflow_of_other_arrays_is_refused(chip: str, dataflow: str) -> None:
     with pytest.raises(InputError, match=f"cannot work {dataflow}"):
         sim.simulate("gemm:64x64x64", chip, dtype="int16", dataflow=dataflow)  # type: ignore[arg-type]
+
+
+def test_the_compiled_closed_form_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(InputError, match="no law for row_stationary arrays"):
+        sim.bound("gemm:64x64x64", "eyeriss_v1", dtype="int16")
+    with pytest.raises(InputError, match="cannot work row_stationary"):
+        sim.bound("gemm:64x64x64", "lepton_s", dtype="int8", dataflow="row_stationary")
+
+
+def test_closed_form_of_the_estimate_is_near_the_run() -> None:
+    _, event, program = _layer()
+    assert program.segments[0].ops[0].mapping["estimate_s"] == pytest.approx(event["latency_s"], rel=0.05)
 
 
 def test_sums_stay_on_one_core() -> None:
