@@ -18,6 +18,14 @@ class Sram(Part):
         int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="all banks together, per core")
     ]
     banks: Annotated[int, Field(ge=1, le=4096, description="independently accessed banks")] = 1
+    tile_slots: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=2,
+            description="slots of a buffer filled more than once: 2 loads the next tile during this one",
+        ),
+    ] = 2
 
     @property
     def bank_bytes(self) -> int:

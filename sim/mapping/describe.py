@@ -43,7 +43,7 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, row_activations: float) 
         else:
             counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts)
     else:
-        counts = vector_actions(nest, macs, results, _read_bytes(loops))
+        counts = vector_actions(nest, macs, results, _read_bytes(loops), kind)
     counts["dram_row_activations"] = row_activations
     return Work(counts, core_macs, tuple(int(np.diff(cut).max()) for cut in tiling.cuts(nest)))
 
