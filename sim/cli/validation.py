@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,11 +45,18 @@ def validate(
             help="Fit these scalars of the calibration (launch_overhead,array_efficiency,...) on half of the rows.",
         ),
     ] = None,
+    evaluations: Annotated[
+        int, typer.Option(min=2, metavar="N", help="Calibrations that --fit tries, about.")
+    ] = 60,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Worker processes.  [default: one per CPU]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write errors.csv, points.csv and scatter.png.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write errors.csv, points.csv, scatter.png and, per chip, CHIP.csv: its error bars.",
+        ),
     ] = None,
     output_format: FormatOption = Format.table,
 ) -> None:
@@ -58,7 +66,7 @@ def validate(
 
     count = workers or os.cpu_count() or 1
     if fit is not None:
-        _fit(chip, data, timing, fit, count, output_format)
+        _fit(chip, data, timing, fit, evaluations, count, output_format)
         return
     names = [chip] if chip is not None else measured_chips(data)
     if not names:
@@ -86,6 +94,12 @@ def _print(found: Sequence[Validation], output_format: Format) -> None:
         return
     print_rows([_short(row) for row in rows], output_format, "Errors of predictions, % of the measured time")
     for one in found:
+        if one.coverage is not None:
+            c = one.coverage
+            typer.echo(
+                f"{one.chip.name}: error bars of one half hold {c.inside_pct:.0f} % of the other half's rows; "
+                f"median width {c.median_width_pct:.0f} %"
+            )
         if one.left_out:
             counts = ", ".join(f"{count} x {op}" for op, count in sorted(one.left_out.items()))
             typer.echo(f"{one.chip.name}: not compared: {counts}")
@@ -107,7 +121,7 @@ def _short(row: dict[str, Any]) -> dict[str, str]:
         "p90": number("p90_abs_pct"),
         "signed": number("median_signed_pct", "{:+.1f}"),
         "unseen": number("unseen_mean_abs_pct"),
-        "data sheet": number("uncalibrated_mean_abs_pct"),
+        "uncalibrated": number("uncalibrated_mean_abs_pct"),
         "roofline": number("roofline_mean_abs_pct"),
     }
 
@@ -125,7 +139,11 @@ def _save(found: Sequence[Validation], out: Path) -> None:
 
     points = pd.concat([one.points for one in found])
     errors = [row for one in found for row in error_rows(one.errors)]
-    write_folder(out, {"errors.csv": rows_csv(errors), "points.csv": points.to_csv(index=False)})
+    files = {"errors.csv": rows_csv(errors), "points.csv": points.to_csv(index=False)}
+    for one in found:
+        if bars := [dataclasses.asdict(interval) for interval in one.intervals]:
+            files[f"{one.chip.name}.csv"] = rows_csv(bars)
+    write_folder(out, files)
     figure, axes = pyplot.subplots(
         1, len(found), figsize=(5.2 * len(found), 4.6), layout="constrained", squeeze=False
     )
@@ -137,10 +155,14 @@ def _save(found: Sequence[Validation], out: Path) -> None:
 
 
 def _fit(
-    chip: str | None, data: str | None, timing: str | None, scalars: str, workers: int, output_format: Format
+    chip: str | None,
+    data: str | None,
+    timing: str | None,
+    scalars: str,
+    evaluations: int,
+    workers: int,
+    output_format: Format,
 ) -> None:
-    import dataclasses
-
     from sim.config import dump
     from sim.hw.chip import load_chip
     from sim.validate.fit import EFFICIENCIES, TIMES, fit_calibration
@@ -157,7 +179,8 @@ def _fit(
     on = load_chip(chip)
     with Progress() as progress:
         rows = measured_rows(on.name, data, timing)
-        found = fit_calibration(rows, on, [known[name] for name in names], workers=workers, progress=progress)
+        chosen = [known[name] for name in names]
+        found = fit_calibration(rows, on, chosen, workers=workers, evaluations=evaluations, progress=progress)
     block = {key: value for key, value in dump(found.calibration).items() if key not in ("source", "notes")}
     result = {
         "calibration": block,

@@ -10,9 +10,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import body_passes, operand_bits
+from sim.cost.estimate import body_passes, drain_passes, operand_bits
 from sim.cost.row_stationary import RowTiles, row_actions
-from sim.cost.work import GemmShape, accumulator_accesses, accumulator_bytes, array_cycles, array_reads
+from sim.cost.work import (
+    GemmShape,
+    accumulator_accesses,
+    accumulator_bytes,
+    array_cycles,
+    array_reads,
+    unpacked_elements,
+)
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
@@ -68,7 +75,10 @@ def array_actions(
         found["sram_read_bytes"] += moved
         found["vector_add"] = float(results * adds)
         found["vector_copy"] = float(results * copies)
-    return _with_passes(found, nest.drain, results)
+    unpacked = float(unpacked_elements(gemm, kind, dtype).sum()) * kind.vector.conversion(dtype).unpack
+    if unpacked:
+        found["vector_convert"] = unpacked
+    return _with_passes(found, drain_passes(nest, kind), results)
 
 
 def row_stationary_actions(
@@ -77,17 +87,19 @@ def row_stationary_actions(
     """Counts of a contraction on row-stationary arrays, whose results leave through the vector unit."""
     density = nest.operands[0].tensor.density
     found = row_actions(mapping, tiles, macs, _epilogue_bytes(nest, results), kind, density)
-    return _with_passes(found, nest.drain, results)
+    return _with_passes(found, drain_passes(nest, kind), results)
 
 
-def vector_actions(nest: Nest, macs: int, results: int, read_bytes: int) -> dict[str, float]:
+def vector_actions(
+    nest: Nest, macs: int, results: int, read_bytes: int, kind: CoreKind
+) -> dict[str, float]:
     """Counts of a nest on the vector unit: `results` elements made from `read_bytes` of operands."""
     found = {
         "macs": float(macs),
         "sram_read_bytes": float(read_bytes),
         "sram_write_bytes": results * DTYPE_BITS[nest.out.tensor.dtype] / 8,
     }
-    return _with_passes(found, body_passes(nest), results)
+    return _with_passes(found, body_passes(nest, kind), results)
 
 
 def _with_passes(found: dict[str, float], passes: Mapping[str, float], results: int) -> dict[str, float]:

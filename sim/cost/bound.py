@@ -21,7 +21,7 @@ import numpy.typing as npt
 from sim.cost import kernel, tile_traffic
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, COMPUTED_AS, IDLE, TASK_INSTRUCTIONS
-from sim.cost.estimate import body_passes
+from sim.cost.estimate import body_passes, drain_passes
 from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
 from sim.cost.nest_tables import NestTables, nest_tables, signature
 from sim.cost.tile_search import best_tilings
@@ -136,8 +136,11 @@ class Bounds:
     @cached_property
     def launch_s(self) -> Float64:
         """Launches of all nests of one input, on a chip that is calibrated to need time for them."""
-        overhead_ps = self.designs.column("calibration", "launch_overhead_ps")
-        return np.asarray(overhead_ps * 1e-12 * float(self.model.repeats.sum()))
+        launch_ps = self.designs.column("calibration", "launch_overhead_ps")
+        operand_ps = self.designs.column("calibration", "operand_overhead_ps")
+        tensors = np.array([1 + len(nest.operands) for nest in self.model.nests], np.float64)
+        launches, operands = float(self.model.repeats.sum()), float(tensors @ self.model.repeats)
+        return np.asarray((launch_ps * launches + operand_ps * operands) * 1e-12)
 
     @cached_property
     def host_s(self) -> Float64:
@@ -341,11 +344,14 @@ def _cycle_tables(model: Model, designs: Designs) -> tuple[Float64, Int64]:
     of_chip = np.zeros((len(designs.chips), kinds), np.int64)
     for row, chip in enumerate(designs.chips):
         for column, kind in enumerate(chip.cores):
-            key = tuple(kind.vector.passes.items())
+            key = (*kind.vector.passes.items(), *kind.vector.conversions.items())
             if key not in numbers:
                 numbers[key] = len(tables)
                 tables.append(
-                    [(vector_cost(body_passes(n), kind), vector_cost(n.drain, kind)) for n in model.nests]
+                    [
+                        (vector_cost(body_passes(n, kind), kind), vector_cost(drain_passes(n, kind), kind))
+                        for n in model.nests
+                    ]
                 )
             of_chip[row, column] = numbers[key]
     return np.array(tables, np.float64), of_chip[designs.chip_of]
@@ -386,14 +392,14 @@ def _fixed_work(model: Model, chips: Sequence[Chip]) -> Float64:
                     _results(nest),
                     found[row, column, index],
                 )
-                joules, passes = _passes(body_passes(nest), kind, technology, dtype)
+                joules, passes = _passes(body_passes(nest, kind), kind, technology, dtype)
                 mine[ON_VECTOR_J], mine[ON_VECTOR_PASSES] = results * joules, results * passes
                 if not nest.contraction:
                     continue
                 sums = accumulator_dtype(dtype)
                 mine[MAC_J] = nest.macs * technology.mac_energy_j(dtype)
                 mine[REGISTER_BYTES] = nest.macs * (DTYPE_BITS[dtype] + DTYPE_BITS[sums]) / 8
-                joules, passes = _passes(nest.drain, kind, technology, sums)
+                joules, passes = _passes(drain_passes(nest, kind), kind, technology, sums)
                 mine[DRAIN_J], mine[DRAIN_PASSES] = results * joules, results * passes
                 mine[ADD_J], _ = _passes({"add": 1.0}, kind, technology, sums)
                 mine[COPY_J], _ = _passes({"copy": 1.0}, kind, technology, sums)

@@ -44,6 +44,7 @@ FREE: Mapping[type, frozenset[str]] = {
     Calibration: frozenset(
         {
             "launch_overhead_ps",
+            "operand_overhead_ps",
             "tile_overhead_ps",
             "array_efficiency",
             "vector_efficiency",

@@ -7,6 +7,7 @@ buffers in flight leave it exposed. A cost without the last term picks tiny tile
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -170,11 +171,13 @@ class _Movement:
         """`loads` fills of the operand's buffer on every core; `distinct` groups of cores need different tiles."""
         size = operand.tile_bytes(tile)
         moved = loads * size
-        share = self.site.dram.bandwidth_bytes_per_s / self.used
+        share = self.site.dram.bandwidth_bytes_per_s * self.site.kind.calibration.dram_efficiency / self.used
         self.first_s += np.where(loads > 0, size / np.minimum(self._core_bandwidth, share), 0.0)
         # A slot is free again when the tile before last is used up: with two slots, half of each round trip shows.
+        # With one, all of it shows.
         trips = self.compute_s + loads * self.site.head_latency_s + moved / self._channel
-        self.waiting_s = np.maximum(self.waiting_s, np.where(loads > 1, trips / BUFFER_SLOTS, 0.0))
+        slots = self.site.kind.sram.tile_slots
+        self.waiting_s = np.maximum(self.waiting_s, np.where(loads > 1, trips / slots, 0.0))
         self._move(operand, tile, size, loads, distinct)
 
     def store(self, out: Operand, tile: Sequence[Int64], tiles: Int64, owners: Int64) -> None:
@@ -210,7 +213,7 @@ class _Movement:
         """`count` tiles per core; cores that need the same tile share one access to the DRAM."""
         accesses = count * distinct
         from_dram = (accesses * size).astype(np.float64)
-        slots = np.where(count > 1, BUFFER_SLOTS, np.minimum(count, 1))
+        slots = np.where(count > 1, self.site.kind.sram.tile_slots, np.minimum(count, 1))
         self.sram_bytes += slots * aligned(size)
         self.transfers += accesses
         self.core_bytes += count * size
@@ -233,23 +236,31 @@ def _compute_time(
     """(seconds of all tiles of a core, seconds of the last result's drain, accumulator bytes)."""
     if unit == "vector":
         moved = weighted_read_bytes(nest, kind, tile) + out_bytes
-        cycles = vector_tile_cycles(elements, body_passes(nest), kind, moved)
+        lanes = lane_elements(nest.out, _extents(nest.out, tile), kind)
+        cycles = vector_tile_cycles(lanes, body_passes(nest, kind), kind, moved)
         return iterations * cycles / kind.clock_hz, np.zeros(len(iterations)), np.zeros_like(iterations)
     dtype = nest.operands[0].tensor.dtype
     bits = operand_bits(nest)
     conflicts = array_conflicts(nest, kind, tile, dataflow)
     hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, bits, conflicts)
     need = elements * accumulator_bytes(dtype)
-    drain = vector_tile_cycles(elements, nest.drain, kind, out_bytes, need)
+    lanes = lane_elements(nest.out, _extents(nest.out, tile), kind)
+    drain = vector_tile_cycles(lanes, drain_passes(nest, kind), kind, out_bytes, need)
     size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
-    doubled = (need * BUFFER_SLOTS <= size) & (out_tiles > 1)
+    doubled = (need * BUFFER_SLOTS <= size) & (out_tiles > 1) & (kind.sram.tile_slots > 1)
     busy, drains = iterations * hold, out_tiles * drain
     total = np.where(doubled, np.maximum(busy, drains), busy + drains - drain) + dur - hold
     return total / kind.clock_hz, drain / kind.clock_hz, need
 
 
-def body_passes(nest: Nest) -> dict[str, float]:
-    """Primitive passes per result element when the vector unit computes the whole nest.
+TRAVERSALS = {"layer_norm": 3, "rms_norm": 2, "softmax": 3, "group_norm": 3}
+"""How often a kind goes over its operand: once per reduction over it, and once more. Elements are unpacked each time:
+the wide copies would not fit the registers."""
+
+
+def body_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
+    """Primitive passes per result element when the vector unit computes the whole nest, conversions of element types
+    that its lanes do not compute in among them.
 
     A contraction costs one multiply-add per product; its reduction is never cut on the vector unit, so
     the length is that of the nest.
@@ -262,7 +273,41 @@ def body_passes(nest: Nest) -> dict[str, float]:
         for dim in nest.role("k"):
             depth *= nest.dims[dim].extent
         passes["multiply_add"] = passes.get("multiply_add", 0.0) + depth
+    return _with_conversions(passes, nest, nest.operands, kind)
+
+
+def drain_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
+    """Primitive passes per result element on its way out of an array, conversions among them."""
+    return _with_conversions(dict(nest.drain), nest, nest.epilogue, kind)
+
+
+def _with_conversions(
+    passes: dict[str, float], nest: Nest, operands: Sequence[Operand], kind: CoreKind
+) -> dict[str, float]:
+    """Add a `convert` per pass that unpacks an operand's elements (shared by the results that read them) or packs a
+    result."""
+    whole = [np.array([extent], np.int64) for extent in nest.extents]
+
+    def elements(operand: Operand) -> float:
+        return float(math.prod(int(extent[0]) for extent in _extents(operand, whole)))
+
+    extra = float(kind.vector.conversion(nest.out.tensor.dtype).pack)
+    for operand in operands:
+        unpack = kind.vector.conversion(operand.tensor.dtype).unpack * TRAVERSALS.get(nest.kind, 1)
+        extra += unpack * elements(operand) / elements(nest.out) if unpack else 0.0
+    if extra:
+        passes["convert"] = passes.get("convert", 0.0) + extra
     return passes
+
+
+def lane_elements(operand: Operand, extents: Sequence[Int64], kind: CoreKind) -> Int64:
+    """Elements that the lanes handle for boxes of these extents (by axis), whole registers where the unit has some."""
+    return kind.vector.register_elements([extents[axis] for axis in operand.memory_order()])
+
+
+def _extents(operand: Operand, tile: Sequence[Int64]) -> list[Int64]:
+    """Extent along every axis of the largest box of each tile."""
+    return [np.broadcast_to(np.asarray(axis.extent(tile), np.int64), tile[0].shape) for axis in operand.axes]
 
 
 def operand_bits(nest: Nest) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from sim.cost.energy import IDLE, ActionEnergies, action_energies, idle_power_w
 from sim.errors import InputError
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
+from sim.hw.core import CoreKind
 from sim.hw.dram_efficiency import cost_table
 from sim.hw.noc import Interconnect, build_network
 from sim.hw.technology import load_technology
@@ -73,6 +74,19 @@ def timing_columns(designs: Designs, dataflow: str | None = None) -> Float64:
     return found
 
 
+def _compiler_choice(kind: CoreKind) -> str:
+    """A parameter of the compiler or of its layouts that the kernel does not know; "" without one."""
+    array = kind.array
+    choices = {
+        "sram.tile_slots 1": kind.sram.tile_slots != 2,
+        "divide to_fit": kind.divide != "always",
+        "vector.register": bool(kind.vector.register_shape),
+        "array.rows_per_adder": array is not None and array.rows_per_adder > 1,
+        "array.converted": array is not None and bool(array.converted),
+    }
+    return next((name for name, used in choices.items() if used), "")
+
+
 def _check_laws(chip: Chip) -> None:
     for kind in chip.cores:
         lacking = "result tiles dealt in waves" if kind.dispatch is not None else ""
@@ -80,6 +94,7 @@ def _check_laws(chip: Chip) -> None:
             lacking = f"{kind.array.dataflow} arrays"
         if not kind.sram.padded_rows:
             lacking = "bank conflicts (padded_rows: false)"
+        lacking = lacking or _compiler_choice(kind)
         if lacking:
             raise InputError(
                 f"the bound of many designs has no law for {lacking} (core '{kind.name}' of chip '{chip.name}'); "

@@ -288,7 +288,7 @@ def tiling_cost(
     out_bytes = np.ceil(elements * t.operands[nest, operands, BITS] / 8)
 
     core_bw = hw[CHANNEL_BW] * hw[CHANNELS]
-    first_bw = min(core_bw, hw[DRAM_BW] / used)
+    first_bw = min(core_bw, hw[DRAM_BW] * hw[DRAM_SHARE] / used)
     sram, transfers, core_bytes, dram_bytes, dram_s, first_s = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     read, waiting_s = 0.0, 0.0
     for operand in range(operands):

@@ -17,6 +17,7 @@ from sim.cost.kernel import (
     CHANNELS,
     CLOCK_HZ,
     DRAM_BW,
+    DRAM_SHARE,
     HEAD_S,
     HOP_BW,
     OUTSTANDING,
@@ -274,7 +275,7 @@ def level_cost(
     # No pattern is faster than the peak.
     moved_s = max(core / core_bw, dram / hw[DRAM_BW], dram / hw[PORTS_BW])
     issue_s = transfers / used * head_s / (hw[OUTSTANDING] * hw[CHANNELS])
-    sure_s = 2.0 * head_s + read / min(core_bw, hw[DRAM_BW] / used) + size / channel_bw
+    sure_s = 2.0 * head_s + read / min(core_bw, hw[DRAM_BW] * hw[DRAM_SHARE] / used) + size / channel_bw
     if max(moved_s, issue_s, waiting_s * 0.5) + sure_s >= cutoff:
         return np.inf
     if vector:

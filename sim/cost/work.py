@@ -54,6 +54,14 @@ def _shares(shape: GemmShape, array: Array) -> list[GemmShape]:
     ]
 
 
+def _behind_adders(shape: GemmShape, array: Array, dataflow: str) -> tuple[tuple[Int64, Int64, Int64], int]:
+    """(M, N, K) and rows as the wavefront meets them: rows that share an adder are one. Results that stay in place
+    have an adder each."""
+    if dataflow == "output_stationary":
+        return (shape.m, shape.n, shape.k), array.rows
+    return (shape.m, shape.n, -(-shape.k // array.rows_per_adder)), array.rows // array.rows_per_adder
+
+
 def array_cycles(
     shape: GemmShape,
     kind: CoreKind,
@@ -71,11 +79,11 @@ def array_cycles(
     """
     array = kind.array
     assert array is not None
-    rows, cols, overlap = array.rows, array.cols, array.double_buffered_weights
+    cols, overlap = array.cols, array.double_buffered_weights
     best: Int64 | None = None
     drain: Int64 = np.zeros(1, np.int64)
     for share in _shares(shape, array):
-        sizes = (share.m, share.n, share.k)
+        sizes, rows = _behind_adders(share, array, dataflow)
         one = gemm_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
         held = gemm_hold_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
         total = share.count * held
@@ -90,8 +98,24 @@ def array_cycles(
     left, right = array_reads(shape, array, dataflow)
     read_bytes = (left * operand_bits[0] * conflicts[0] + right * operand_bits[1] * conflicts[1]) / 8
     fed = np.ceil(read_bytes * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
-    hold = np.maximum(hold, fed) + tile_overhead_cycles(kind)
+    hold = np.maximum.reduce([hold, fed, unpack_cycles(shape, kind, dtype)]) + tile_overhead_cycles(kind)
     return hold, hold + -(-drain * rate.denominator // rate.numerator)
+
+
+def unpack_cycles(shape: GemmShape, kind: CoreKind, dtype: str) -> Int64:
+    """Cycles for which the array waits while the vector unit unpacks both operands of tiles (of a type that the array
+    takes only in another format)."""
+    return _achieved(
+        -(-unpacked_elements(shape, kind, dtype) // kind.vector.lanes) * kind.vector.conversion(dtype).unpack,
+        kind.calibration.vector_efficiency,
+    )
+
+
+def unpacked_elements(shape: GemmShape, kind: CoreKind, dtype: str) -> Int64:
+    """Operand elements of tiles that pass through the vector unit first; 0 where the array takes them as they are."""
+    if kind.array is None or dtype not in kind.array.converted:
+        return np.zeros_like(shape.m)
+    return np.asarray(shape.count * shape.k * (shape.m + shape.n), np.int64)
 
 
 def compute_bandwidth(kind: CoreKind) -> float:

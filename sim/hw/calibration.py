@@ -10,7 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from sim.config import Field, Part, Unit
+from sim.config import Field, FieldSpec, Part, Unit, field_specs
+from sim.errors import FieldError
+
+MOST_SCALARS = 6
+"""More fitted numbers than this would describe the measurements rather than the machine."""
 
 Fraction = Annotated[float, Field(ge=0.05, le=1)]
 
@@ -19,7 +23,8 @@ Fraction = Annotated[float, Field(ge=0.05, le=1)]
 class Calibration(Part):
     """What is left of a data sheet in practice. Every default means "as the data sheet says".
 
-    `launch_overhead_ps` is a serial task before each operator; `tile_overhead_ps` is added to every tile of an array
+    `launch_overhead_ps`, with what operands add to it, is a serial task before each operator;
+    `tile_overhead_ps` is added to every tile of an array
     or vector unit; the efficiencies divide cycles (array, vector) or the bandwidth of a link (DRAM, cache).
     """
 
@@ -28,13 +33,41 @@ class Calibration(Part):
         Unit("time_ps"),
         Field(alias="launch_overhead", ge=0, description="dispatch of one operator, one after another"),
     ] = 0
+    operand_overhead_ps: Annotated[
+        int,
+        Unit("time_ps"),
+        Field(
+            alias="operand_overhead", ge=0, description="more per tensor that the operator reads or writes"
+        ),
+    ] = 0
     tile_overhead_ps: Annotated[
-        int, Unit("time_ps"), Field(alias="tile_overhead", ge=0, description="start of one tile on a core's unit")
+        int,
+        Unit("time_ps"),
+        Field(alias="tile_overhead", ge=0, description="start of one tile on a core's unit"),
     ] = 0
     array_efficiency: Annotated[Fraction, Field(description="achieved part of the arrays' rate")] = 1.0
     vector_efficiency: Annotated[Fraction, Field(description="achieved part of the vector units' rate")] = 1.0
     dram_efficiency: Annotated[Fraction, Field(description="achieved part of the DRAM bandwidth")] = 1.0
     cache_efficiency: Annotated[Fraction, Field(description="achieved part of the cache bandwidth")] = 1.0
+
+    def __post_init__(self) -> None:
+        fitted = [spec.key for spec in _scalars() if getattr(self, spec.name) != spec.default]
+        if len(fitted) > MOST_SCALARS:
+            message = f"found {len(fitted)} scalars ({', '.join(fitted)}); expected at most {MOST_SCALARS}"
+            raise FieldError([((fitted[-1],), message)])
+
+    def launch_ps(self, tensors: int) -> int:
+        """Launch of an operator that reads and writes `tensors` in memory."""
+        return self.launch_overhead_ps + tensors * self.operand_overhead_ps
+
+    @property
+    def launches(self) -> bool:
+        """Does a launch take time?"""
+        return bool(self.launch_overhead_ps or self.operand_overhead_ps)
+
+
+def _scalars() -> tuple[FieldSpec, ...]:
+    return tuple(spec for spec in field_specs(Calibration) if spec.name not in ("source", "notes"))
 
 
 UNCALIBRATED = Calibration()

@@ -20,6 +20,7 @@ DTYPE_BITS: Mapping[str, int] = {
     "fp64": 64,
 }  # fmt: skip
 Dataflow = Literal["weight_stationary", "output_stationary", "input_stationary", "row_stationary"]
+Divide = Literal["always", "to_fit"]
 Rate = Annotated[float, Field(gt=0, le=64)]
 
 
@@ -43,12 +44,37 @@ class Array(Part):
         RowStationary | None, Field(description="what a row-stationary array is made of (no other has it)")
     ] = None
 
+    rows_per_adder: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1024,
+            description="rows whose products one adder sums: a wavefront crosses as many at a time",
+        ),
+    ] = 1
+    converted: Annotated[
+        tuple[Dtype, ...],
+        Field(description="element types that the vector unit unpacks first, while the array waits"),
+    ] = ()
+
     def __post_init__(self) -> None:
+        complaints: list[tuple[KeyPath, str]] = []
+        if self.rows % self.rows_per_adder:
+            message = f"{self.rows} rows are no multiple of {self.rows_per_adder}"
+            complaints.append((("rows_per_adder",), message))
+        for i, dtype in enumerate(self.converted):
+            if dtype not in self.rates:
+                complaints.append((("converted", i), f"the array has no rate for '{dtype}'"))
         if (self.dataflow == "row_stationary") != (self.row_stationary is not None):
             message = "belongs to dataflow row_stationary, and to no other"
-            raise FieldError([(("row_stationary",), message)])
-        if self.row_stationary is None:
-            return
+            complaints.append((("row_stationary",), message))
+        elif self.row_stationary is not None:
+            complaints += self._not_row_stationary()
+        if complaints:
+            raise FieldError(complaints)
+
+    def _not_row_stationary(self) -> list[tuple[KeyPath, str]]:
+        """What a row-stationary array cannot have."""
         complaints: list[tuple[KeyPath, str]] = []
         wide = [name for name in self.rates if DTYPE_BITS[name] != 16]
         if wide:
@@ -56,8 +82,11 @@ class Array(Part):
             complaints.append((("rates",), message))
         if self.count > 1:
             complaints.append((("count",), f"one row-stationary array per core; found {self.count}"))
-        if complaints:
-            raise FieldError(complaints)
+        if self.rows_per_adder > 1:
+            complaints.append((("rows_per_adder",), "row-stationary PEs add one by one"))
+        if self.converted:
+            complaints.append((("converted",), "row-stationary PEs take their words as they are"))
+        return complaints
 
     @property
     def zero_gating(self) -> bool:
@@ -143,11 +172,21 @@ class CoreKind(Part):
     dispatch: Annotated[
         Dispatch | None, Field(description="result tiles dealt in waves (GPU), instead of even shares")
     ] = None
-    calibration: Calibration = field(default=UNCALIBRATED, init=False, repr=False)  # the chip's, filled in by it
+    divide: Annotated[
+        Divide,
+        Field(
+            description="operators are shared by cores: always, or only where they do not fit one core's scratchpad"
+        ),
+    ] = "always"
+    calibration: Calibration = field(
+        default=UNCALIBRATED, init=False, repr=False
+    )  # the chip's, filled in by it
 
     def __post_init__(self) -> None:
         if self.accumulator is not None and self.array is None:
             raise FieldError([(("accumulator",), "an accumulator without an array has nothing to hold")])
+        if self.dispatch is not None and (self.sram.tile_slots != 2 or self.divide != "always"):
+            raise FieldError([(("dispatch",), "dealt tiles are double-buffered and go to every core")])
         rows = self.array.row_stationary if self.array is not None else None
         if rows is not None:
             self._check_row_stationary(rows)
@@ -159,6 +198,8 @@ class CoreKind(Part):
             complaints.append((("accumulator",), message))
         if self.dispatch is not None:
             complaints.append((("dispatch",), "result tiles are not dealt to row-stationary arrays"))
+        if self.sram.tile_slots != 2:
+            complaints.append((("sram", "tile_slots"), "row-stationary tiles are double-buffered"))
         if rows.banks * rows.bank_bytes >= self.sram.size_bytes:
             message = f"{rows.banks} banks of {rows.bank_bytes} B leave nothing of sram.size for filters"
             complaints.append((("array", "row_stationary", "banks"), message))

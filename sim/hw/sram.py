@@ -33,6 +33,14 @@ class Sram(Part):
         bool,
         Field(description="rows of a tile begin an odd number of words apart: no bank conflicts across them"),
     ] = True
+    tile_slots: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=2,
+            description="slots of a buffer filled more than once: 2 loads the next tile during this one",
+        ),
+    ] = 2
 
     @property
     def bank_bytes(self) -> int:

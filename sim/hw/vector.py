@@ -7,7 +7,9 @@ The defaults below are estimates; a chip file overrides them with `functions: {e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, get_args
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim.config import Field, Part
-from sim.errors import InputError, did_you_mean
+from sim.errors import FieldError, InputError, did_you_mean
 
 FunctionClass = Literal["add", "mul", "multiply_add", "compare", "move"]
 
@@ -64,21 +66,74 @@ FunctionName = Literal[
 assert set(get_args(FunctionName)) == set(FUNCTIONS), "the type and the table list the same functions"
 
 Passes = Annotated[int, Field(ge=1, le=1000)]
+VectorDtype = Literal["int4", "int8", "int16", "int32", "fp8", "fp16", "bf16", "tf32", "fp32", "fp64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion(Part):
+    """Passes by which the lanes convert an element of a type they do not compute in. A vector operator pays them for
+    each element it reads and writes, the drain of an array for each result."""
+
+    unpack: Annotated[int, Field(ge=0, le=1000, description="to the type the lanes compute in")]
+    pack: Annotated[int, Field(ge=0, le=1000, description="back, with rounding")]
+
+
+NATIVE = Conversion(unpack=0, pack=0)
 
 
 @dataclass(frozen=True, slots=True)
 class VectorUnit(Part):
-    """Vector unit of one core: `lanes` elements per pass, of any element type."""
+    """Vector unit of one core: `lanes` elements per pass, of any element type but for the passes of `conversions`."""
 
     lanes: Annotated[int, Field(ge=1, le=1 << 20, description="elements handled per cycle")]
     passes: Annotated[
         Mapping[FunctionName, Passes],
         Field(alias="functions", description="passes per element of a function, over the defaults"),
     ] = field(default_factory=dict, hash=False)
+    conversions: Annotated[
+        Mapping[VectorDtype, Conversion],
+        Field(description="element types that the lanes do not compute in"),
+    ] = field(default_factory=dict, hash=False)
+    register_shape: Annotated[
+        tuple[int, ...],
+        Field(
+            alias="register",
+            description="rows and columns of one vector register: tensors of more axes fill whole ones; default: any",
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
+        if self.register_shape and (
+            len(self.register_shape) != 2
+            or min(self.register_shape) < 1
+            or math.prod(self.register_shape) != self.lanes
+        ):
+            message = f"found {list(self.register_shape)}; expected [rows, columns] of {self.lanes} lanes"
+            raise FieldError([(("register",), message)])
         defaults = {name: function.passes for name, function in FUNCTIONS.items()}
         object.__setattr__(self, "passes", defaults | dict(self.passes))
+
+    def conversion(self, dtype: str) -> Conversion:
+        """What unpacking and packing an element costs; nothing for a type the lanes compute in."""
+        known: Mapping[str, Conversion] = dict(self.conversions.items())
+        return known.get(dtype, NATIVE)
+
+    def register_elements(self, extents: Sequence[ArrayLike]) -> NDArray[np.int64]:
+        """Elements of a box of these extents when two of its axes fill whole registers: those two, in that order, that
+        waste least, as a compiler that chooses the layout would.
+
+        A box of 16 x 24 x 16 on registers of 8 x 128 takes 16 x 16 x 128; a vector of 100 takes 100.
+        """
+        sizes = [np.asarray(extent, np.int64) for extent in extents]
+        elements = math.prod(sizes, start=np.ones((), np.int64))
+        if not self.register_shape or len(sizes) < 2:
+            return np.asarray(elements, np.int64)
+        rows, columns = ([-(-size // whole) * whole for size in sizes] for whole in self.register_shape)
+        layouts = [
+            elements // (sizes[i] * sizes[j]) * rows[i] * columns[j]
+            for i, j in itertools.permutations(range(len(sizes)), 2)
+        ]
+        return np.asarray(np.minimum.reduce(layouts), np.int64)
 
     def passes_of(self, function: str) -> int:
         """Passes per element of `function`. Raises InputError on an unknown name: nothing is free."""

@@ -57,7 +57,7 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
     tile = tile_sizes(nest, tiling)
     steps = np.array([tiling.steps], np.int64)
     columns_first = np.array([is_columns_first(nest, tiling.order)])
-    slots, out_slots = (BUFFER_SLOTS, BUFFER_SLOTS) if tiling.deal is None else (tiling.deal.stages, 1)
+    slots, out_slots = (tiling.slots, tiling.slots) if tiling.deal is None else (tiling.deal.stages, 1)
     found = []
     for index, operand in enumerate(nest.operands):
         if not step.resident[index]:

@@ -167,7 +167,8 @@ def _floor(
     busiest_s = transfers * (site.head_latency_s / (dma.outstanding * dma.channels))
     if unit == "array" and array is not None:
         rate = array.rate(nest.operands[0].tensor.dtype)
-        busiest_s = np.maximum(busiest_s, everything * (array.rows / float(rate) / site.kind.clock_hz))
+        rows = array.rows // array.rows_per_adder
+        busiest_s = np.maximum(busiest_s, everything * (rows / float(rate) / site.kind.clock_hz))
     either = (product(set(nest.role("m"))) > 1) & (product(set(nest.role("n"))) > 1)
     shape = tuple(len(table) for table in tables)
     floor_s = np.broadcast_to(busiest_s + 2 * site.head_latency_s, shape).reshape(-1)

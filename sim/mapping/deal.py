@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts
-from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, loop_order, operand_bits
+from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, drain_passes, loop_order, operand_bits
 from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest, Operand
@@ -225,7 +225,7 @@ class _Costs:
         elements = self.rows * self.columns
         out_bytes = nest.out.tile_bytes(tile)
         self.accumulator_bytes = elements * accumulator_bytes(dtype)
-        drain = vector_tile_cycles(elements, nest.drain, kind, out_bytes, self.accumulator_bytes)
+        drain = vector_tile_cycles(elements, drain_passes(nest, kind), kind, out_bytes, self.accumulator_bytes)
         hold_s, drain_s = hold / kind.clock_hz, drain / kind.clock_hz
         fed = sum((o.tile_bytes(tile) for o in nest.inputs), start=np.zeros_like(one))
         late = sum((o.tile_bytes(tile) for o in nest.epilogue), start=np.zeros_like(one))

@@ -45,7 +45,7 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, more: Mapping[str, float
             conflicts = array_conflicts(nest, kind, loops.tile, tiling.dataflow)
             counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts, conflicts)
     else:
-        counts = vector_actions(nest, macs, results, _read_bytes(loops))
+        counts = vector_actions(nest, macs, results, _read_bytes(loops), kind)
     for name, count in more.items():
         counts[name] = counts.get(name, 0.0) + count
     return Work(counts, core_macs, tuple(int(np.diff(cut).max()) for cut in tiling.cuts(nest)))

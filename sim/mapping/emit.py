@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.coding import codable, coded_bytes
-from sim.cost.estimate import body_passes, operand_bits
+from sim.cost.estimate import body_passes, drain_passes, lane_elements, operand_bits
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
@@ -178,9 +178,9 @@ class Emitter:
     def _vector_passes(self) -> Int64:
         nest, loops = self.step.nest, self.loops
         start, stop = loops.boxes(nest.out, slice(None), np.arange(loops.iterations))
-        elements = (stop - start).prod(axis=-1)
+        elements = lane_elements(nest.out, list(np.moveaxis(stop - start, -1, 0)), self.kind)
         moved = nest.out.tile_bytes(loops.tile) + weighted_read_bytes(nest, self.kind, loops.tile)
-        cycles = vector_tile_cycles(elements, body_passes(nest), self.kind, moved)
+        cycles = vector_tile_cycles(elements, body_passes(nest, self.kind), self.kind, moved)
         return self.vector(cycles, DRAIN, np.arange(loops.iterations), slice(None))
 
     def vector(self, cycles: Int64, phase: int, iteration: Int64, positions: Int64 | slice) -> Int64:
@@ -201,7 +201,9 @@ class Emitter:
         sums = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
         out_bytes = elements * DTYPE_BITS[nest.out.tensor.dtype] // 8
         owners = self.owners
-        cycles = vector_tile_cycles(elements[owners], nest.drain, self.kind, out_bytes[owners], sums[owners])
+        lanes = lane_elements(nest.out, list(np.moveaxis(stop - start, -1, 0)), self.kind)
+        passes = drain_passes(nest, self.kind)
+        cycles = vector_tile_cycles(lanes[owners], passes, self.kind, out_bytes[owners], sums[owners])
         final = self.vector(cycles, DRAIN, last, owners)
         empties = np.empty((len(loops.cores), len(last)), np.int64)
         empties[owners] = final
@@ -222,7 +224,7 @@ class Emitter:
         first = loops.result_last - (loops.sum_steps - 1)
         accumulator = self.kind.accumulator
         size = accumulator.size_bytes if accumulator is not None else 0
-        halves = 2 if tiling.accumulator_bytes * 2 <= size else 1
+        halves = 2 if tiling.accumulator_bytes * 2 <= size and tiling.slots > 1 else 1
         self.halves = halves
         self.empties = np.repeat(empties[:, -1:], 2, axis=1) if halves == 1 else empties[:, -2:]
         starts = self.main[:, first]

@@ -63,7 +63,7 @@ class Fabric:
             self._add_queue("host", 0, 0, "host.in", -1, dma.outstanding)
             self._add_queue("host", 1, 0, "host.out", -1, dma.outstanding)
         self._add_queue("sync", 0, 0, "sync", -1, 0)
-        if self.chip.calibration.launch_overhead_ps:
+        if self.chip.calibration.launches:
             self._add_queue("dispatch", 0, 0, "dispatch", -1, 0)
 
     def _add_core(self, core: int, kind: CoreKind) -> None:

@@ -161,10 +161,10 @@ class Lowering:
         self.table.after(joint, tasks)
         return joint
 
-    def _launch(self) -> Int64 | None:
+    def _launch(self, step: Step) -> Int64 | None:
         """A serial task of the calibrated launch overhead; launches follow one another, beside the work before. None
         where a launch takes no time."""
-        overhead_ps = self.chip.calibration.launch_overhead_ps
+        overhead_ps = self.chip.calibration.launch_ps(1 + len(step.nest.operands))
         if not overhead_ps:
             return None
         queue = self.fabric.queue("dispatch")
@@ -263,7 +263,7 @@ class Lowering:
                 self._after_vectors(step, operand, read)
         if template.first_stores is not None:
             self._before_dram_write(step, template.first_stores)
-        launch = self._launch()
+        launch = self._launch(step)
         routes = template.route_rows(self.fabric)
         final = self.table.add(*template.columns, routes[template.path], len(self.rows))
         self.probed.step(step, template, final, routes, self.parity)

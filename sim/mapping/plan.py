@@ -19,6 +19,7 @@ from sim.graph.nest import Nest, Operand, channels_last, nests
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.hw.vector import NATIVE
 from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_tensors, taking_turns
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.fabric import Fabric
@@ -224,6 +225,8 @@ class _Planner:
         dataflow = self.dataflow or (kind.array.dataflow if kind.array is not None else "weight_stationary")
         site = make_site(self.chip, self.fabric, kind, cores)
         splits = self.assignment.splits(index, nest, site)
+        if kind.divide == "to_fit" and working_bytes(nest, kind) <= kind.sram.size_bytes:
+            splits = [split for split in splits if max(split) == 1] or splits
         sizes = {
             self.root(o.tensor.name): kept.size_bytes
             for o, kept in zip(nest.operands, candidates, strict=True)
@@ -292,6 +295,16 @@ def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
     if kind.array.row_stationary is not None:
         return ("vector",) if undefined(nest, kind.array) else ("array",)
     return ("array", "vector")
+
+
+def working_bytes(nest: Nest, kind: CoreKind) -> int:
+    """Bytes of all tensors of a nest, and of the unpacked copies (4 bytes an element) that the vector unit works on."""
+    total = 0
+    for operand in (*nest.operands, nest.out):
+        tensor = operand.tensor
+        unpacked = not nest.contraction and kind.vector.conversion(tensor.dtype) != NATIVE
+        total += tensor.size_bytes + (4 * tensor.elements if unpacked else 0)
+    return total
 
 
 def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]) -> Site:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.coding import codable, coded_bytes
-from sim.cost.estimate import ALIGNMENT_BYTES, BUFFER_SLOTS, Site, aligned, loop_order
+from sim.cost.estimate import ALIGNMENT_BYTES, BUFFER_SLOTS, Site, aligned, drain_passes, loop_order
 from sim.cost.row_stationary import RowTiles
 from sim.cost.work import tile_overhead_cycles, vector_tile_cycles
 from sim.errors import DoesNotFit, InputError
@@ -182,7 +182,7 @@ def _estimate(
     cycles = repeats * layer_cycles(mapping, width) / kind.calibration.array_efficiency
     compute_s = (cycles + iterations * tile_overhead_cycles(kind)) / kind.clock_hz
     elements = np.array(math.prod(int(axis.extent(tile)) for axis in nest.out.axes))
-    drain_s = tiles * int(vector_tile_cycles(elements, nest.drain, kind)) / kind.clock_hz
+    drain_s = tiles * int(vector_tile_cycles(elements, drain_passes(nest, kind), kind)) / kind.clock_hz
     cores = math.prod(split)
     rate = min(site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency / cores, _lane(kind))
     inputs, filters = (iterations * _moved_bytes(o, tile, kind) for o in nest.operands[:2])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import Cuts, Estimate, Site, estimate, loop_order
+from sim.cost.estimate import BUFFER_SLOTS, Cuts, Estimate, Site, estimate, loop_order
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest
 from sim.hw.row_stationary import RowMapping
@@ -79,6 +79,7 @@ class Tiling:
     accumulator_bytes: int
     deal: Deal | None = None
     rows: RowTiling | None = None
+    slots: int = BUFFER_SLOTS  # of a buffer that is filled more than once
 
     @property
     def cores(self) -> int:
@@ -142,7 +143,9 @@ def search(
                 smallest = min(smallest, result.need) if smallest else result.need
                 if result.winner is None:
                     continue
-                found = _tiling(nest, *result.winner, quanta, unit, dataflow)
+                found = replace(
+                    _tiling(nest, *result.winner, quanta, unit, dataflow), slots=site.kind.sram.tile_slots
+                )
                 if best is None or found.latency_s < best.latency_s:
                     best = found
             if best is not None:

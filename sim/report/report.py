@@ -19,6 +19,7 @@ from sim.program import Program
 from sim.report import tables
 from sim.report.account import Account, account
 from sim.report.activity import activity, timeline
+from sim.report.error_bars import error_bar_of_all
 from sim.report.folder import table_text, write_folder
 from sim.report.manifest import FOLDER_FORMAT, build_manifest
 from sim.report.power import power
@@ -185,10 +186,11 @@ def build_report(
     run = account(program, timeline, chip, technology, graph)
     watts = power(run)
     peak_power_w = max(watts["total_w"])
+    ops = tables.operators(run)
     return Report(
-        values=_summary(run, graph, timeline, options, wall_s, peak_power_w),
+        values=_summary(run, graph, timeline, options, wall_s, peak_power_w) | error_bar_of_all(ops),
         tables={
-            "ops": tables.operators(run),
+            "ops": ops,
             "resources": tables.resources(run),
             "energy": tables.energy(run),
             "cache": tables.cache(run),

@@ -13,6 +13,7 @@ from sim.cost.transfers import Float64
 from sim.program import BYTE_UNITS, Int64, OpRow, Policy
 from sim.report.account import Account, SegmentAccount
 from sim.report.critical_path import CAUSES
+from sim.report.error_bars import error_bar_columns
 from sim.report.roofline import operator_bounds
 from sim.report.stalls import STALLS, compute_queues
 from sim.timeline import Probed
@@ -28,13 +29,13 @@ def operators(account: Account) -> Table:
     `time_s` is the operator's part of the critical path; the column sums to the run's latency. `active_s`
     is time with any of its tasks under way, never below `bound_s`, the most that one resource needs for its
     work. In a closed form both are its estimate, and only a timeline shows when it starts, computes and transfers:
-    None.
+    None. The last columns say how far `time_s` may be off (sim/report/error_bars.py).
     """
     tables = [_segment_operators(s) for s in account.segments]
     columns: dict[str, list[Any]] = {name: [v for t in tables for v in t[name]] for name in tables[0]}
     total_s = sum(columns["time_s"])
     columns["share"] = [time_s / total_s for time_s in columns["time_s"]]
-    return columns
+    return columns | error_bar_columns(account.chip, columns)
 
 
 def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
@@ -61,6 +62,7 @@ def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
         "share": [],
         "active_s": (active_s * n).tolist(),
         **{f"{name}_s": _observed_s(s, name) for name in ("compute", "transfer", "exposed_transfer")},
+        "launch_s": (s.floors.seconds[:, s.floors.kind.index("dispatch")] * n).tolist(),
         "bound_s": (bound_s * n).tolist(),
         "bound_by": bound_by,
         "bound_ratio": _ratio(bound_s, active_s),

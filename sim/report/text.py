@@ -134,6 +134,8 @@ def render_text(report: Report, console: Console) -> None:
     title(*_title(report))
     show("")
     show(_headline(report))
+    for line in _error_bar(report):
+        show(line)
     if report.overlap_ps:
         title("\nWhere did the time go")
         show(_overlap_table(report, block))
@@ -159,6 +161,28 @@ def render_text(report: Report, console: Console) -> None:
     if report.tables["parts"]:
         title("\nParts", f" of the partition{_balance(report.facts)}")
         show(_parts_table(report.tables["parts"]))
+
+
+def _error_bar(report: Report) -> list[str]:
+    """How far the time may be off, as far as chips and operators like these were measured."""
+    ops = report.tables["ops"]
+    share, low, high = (report[name] for name in ("validated_share", "time_error_low", "time_error_high"))
+    reasons: dict[str, float] = {}
+    for reason, time_s in zip(ops["validity_note"], ops["time_s"], strict=True):
+        if reason:
+            reasons[reason] = reasons.get(reason, 0.0) + time_s
+    lines = []
+    if share and isinstance(low, float) and isinstance(high, float):
+        chips = ", ".join(sorted({name for name in ops["validated_on"] if name}))
+        own = "validated" in ops["validity"]
+        whose = f"measurements of {chips}" if own else f"a relative that was measured, {chips}"
+        lines.append(
+            f"error bar:  {low - 1:+.0%} to {high - 1:+.0%} on {share:.0%} of the time, by {whose} (9 in 10 rows)"
+        )
+    if reasons:
+        longest = max(reasons, key=lambda reason: reasons[reason])
+        lines.append(f"            {1 - float(share or 0):.0%} of the time is outside what was validated: {longest}")
+    return lines
 
 
 def top_operators(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sim.report.regime import regime
+from sim.report.error_bars import regime
 from sim.validate.fitted_roofline import cross_validated_errors
 from sim.validate.measurement import Measurement
 from sim.validate.prediction import Compared
@@ -67,7 +67,11 @@ def row_regime(one: Compared) -> str:
 
 
 def error_table(
-    chip: str, calibrated: Sequence[Compared], uncalibrated: Sequence[Compared] | None = None, *, seen_fold: int = 0
+    chip: str,
+    calibrated: Sequence[Compared],
+    uncalibrated: Sequence[Compared] | None = None,
+    *,
+    seen_fold: int = 0,
 ) -> list[ErrorRow]:
     """One row per family, then one per regime of it where there are several. `uncalibrated` are the same rows in the
     same order, None where the chip carries no calibration; the calibration saw the rows of fold `seen_fold`."""

@@ -19,13 +19,13 @@ from sim.validate.prediction import predict
 
 Float64 = npt.NDArray[np.float64]
 
-SAMPLE = 60
+SAMPLE = 30
 """Cases of each family that the fit simulates: errors are told for all rows, but a search over all of them is long."""
 
 FITTED_FOLD = 0
 """The half of the rows that a calibration is fitted on; the other half judges it."""
 
-TIMES = ("launch_overhead_ps", "tile_overhead_ps")
+TIMES = ("launch_overhead_ps", "operand_overhead_ps", "tile_overhead_ps")
 EFFICIENCIES = ("array_efficiency", "vector_efficiency", "dram_efficiency", "cache_efficiency")
 
 
@@ -45,7 +45,7 @@ def fit_calibration(
     scalars: Sequence[str],
     *,
     workers: int = 1,
-    evaluations: int = 120,
+    evaluations: int = 60,
     progress: Callable[[str], None] | None = None,
 ) -> Fit:
     """Fit `scalars` (names of Calibration's fields) to the least mean absolute error over the families, each family
@@ -81,7 +81,9 @@ def _sample(rows: Sequence[Measurement]) -> list[Measurement]:
     """Up to SAMPLE cases of each family, evenly over the measured times."""
     chosen: list[Measurement] = []
     for name in dict.fromkeys(row.family for row in rows):
-        mine = sorted({row.case: row for row in rows if row.family == name}.values(), key=lambda r: r.measured_s)
+        mine = sorted(
+            {row.case: row for row in rows if row.family == name}.values(), key=lambda r: r.measured_s
+        )
         take = np.unique(np.linspace(0, len(mine) - 1, min(SAMPLE, len(mine))).astype(int))
         chosen += [mine[index] for index in take.tolist()]
     return chosen
@@ -107,4 +109,6 @@ def _with(calibration: Calibration, scalars: Sequence[str], parameters: Float64)
 
 
 def _overshoot(scalars: Sequence[str], parameters: Float64) -> Float64:
-    return np.array([1.0 if name in TIMES else value for name, value in zip(scalars, parameters, strict=True)])
+    return np.array(
+        [1.0 if name in TIMES else value for name, value in zip(scalars, parameters, strict=True)]
+    )

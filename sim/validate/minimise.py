@@ -30,7 +30,9 @@ def minimise(
             break
         centre = simplex[:-1].mean(axis=0)
 
-        def along(factor: float, centre: Float64 = centre, worst: Float64 = simplex[-1]) -> tuple[Float64, float]:
+        def along(
+            factor: float, centre: Float64 = centre, worst: Float64 = simplex[-1]
+        ) -> tuple[Float64, float]:
             corner = centre + factor * (centre - worst)
             return corner, cost(np.exp(corner))
 

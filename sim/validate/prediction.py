@@ -98,6 +98,6 @@ def _predict_one(row: Measurement, chip: Chip, fidelity: Fidelity) -> Prediction
         latency_s,
         float(report["bound_latency_s"] or 0.0),
         str(ops["bound_by"][busiest]),
-        len(ops["name"]) * chip.calibration.launch_overhead_ps * 1e-12,
+        sum(float(value) for value in ops["launch_s"]),
         macs / moved if moved else 0.0,
     )

@@ -14,8 +14,10 @@ from sim.errors import InputError, did_you_mean
 from sim.hw.calibration import UNCALIBRATED
 from sim.hw.chip import Chip, list_chips, load_chip
 from sim.pipeline import Fidelity
+from sim.report.error_bars import Interval
 from sim.validate.errors import ErrorRow, Statistics, error_table, row_regime
 from sim.validate.fit import FITTED_FOLD
+from sim.validate.intervals import Coverage, coverage, make_intervals
 from sim.validate.measurement import Measurement, chip_key, load_measurements, of_chip
 from sim.validate.prediction import Compared, predict
 
@@ -33,6 +35,12 @@ class Validation:
     compared: tuple[Compared, ...]
     errors: tuple[ErrorRow, ...]
     left_out: dict[str, int]
+    coverage: Coverage | None
+
+    @property
+    def intervals(self) -> list[Interval]:
+        """The chip's error bars, as hw_configs/error_bars/ holds them."""
+        return make_intervals(self.chip, self.compared)
 
     @property
     def points(self) -> pd.DataFrame:
@@ -76,7 +84,7 @@ def validate(
         data_sheet = on.with_calibration(UNCALIBRATED)
         plain = predict(rows, data_sheet, fidelity=fidelity, workers=workers, progress=progress)
     table = error_table(on.name, calibrated, plain, seen_fold=FITTED_FOLD)
-    return Validation(on, tuple(calibrated), tuple(table), dict(left_out))
+    return Validation(on, tuple(calibrated), tuple(table), dict(left_out), coverage(on, calibrated))
 
 
 def measured_rows(chip: str, data: str | Path | None, timing: str | None = None) -> list[Measurement]:
@@ -105,7 +113,12 @@ def error_rows(table: Sequence[ErrorRow]) -> list[dict[str, Any]]:
     """The table flat: one key per number, `unseen_mean_abs_pct` for the mean of the unseen half; None: no such."""
     rows = []
     for row in table:
-        flat: dict[str, Any] = {"chip": row.chip, "family": row.family, "regime": row.regime, "rows": row.rows}
+        flat: dict[str, Any] = {
+            "chip": row.chip,
+            "family": row.family,
+            "regime": row.regime,
+            "rows": row.rows,
+        }
         flat["refused"] = row.refused
         for part in _PARTS:
             found: Statistics | None = getattr(row, part)

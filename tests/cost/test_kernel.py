@@ -88,7 +88,7 @@ def test_any_tiling_costs_what_the_numpy_estimate_says(name: str) -> None:
             for row in range(40):
                 kernel.tiling_cost(
                     tables, 0, hardware, rate.numerator, rate.denominator,
-                    vector_cost(body_passes(nest), kind), vector_cost(nest.drain, kind),
+                    vector_cost(body_passes(nest, kind), kind), vector_cost(nest.drain, kind),
                     cuts.splits[row], cuts.steps[row], np.array([size[row] for size in cuts.tile]),
                     int(cuts.columns_first[row]), unit == "vector",
                     sum(1 << place for place in np.flatnonzero(resident[row]).tolist()), found,
@@ -112,7 +112,7 @@ def test_largest_parts_are_those_of_the_grid(quantum: int) -> None:
 def test_the_kernel_has_the_law_of_every_dataflow() -> None:
     """But row_stationary, which is no systolic array: such chips, and those that deal tiles, are refused in words."""
     assert (*_LAWS, "row_stationary") == (*DATAFLOWS, "row_stationary") == get_args(Dataflow)
-    for chip in ("eyeriss_v1", "a100"):
+    for chip in ("eyeriss_v1", "a100", "tpu_v4"):
         with pytest.raises(InputError, match=f"no law for .* of chip '{chip}'"):
             timing_columns(designs_of([load_chip(chip)]))
     packed = load_chip("tiny", {"core.sram.padded_rows": False})

@@ -46,7 +46,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
         hw = timing_columns(designs_of([chip]))[0, 0]
         rate = kind.array.rate("int8")
         costs = (float(rate.numerator), float(rate.denominator))
-        costs += (vector_cost(body_passes(nest), kind), vector_cost(nest.drain, kind))
+        costs += (vector_cost(body_passes(nest, kind), kind), vector_cost(nest.drain, kind))
         splits_list = split_candidates(nest, chip.core_count, ALL_ROLES)
         for vector in [unit == "vector" for unit in usable_units(nest, kind)]:
             splits = np.array(splits_list[rng.integers(len(splits_list))], np.int64)

@@ -98,7 +98,9 @@ def test_a_calibrated_chip_survives_being_written_out_and_loses_it_again():
     plain = chip.with_calibration(UNCALIBRATED)
     assert plain == load_chip("tiny")
     assert "calibration" not in plain.expanded()
-    assert all(kind.calibration == Calibration(launch_overhead_ps=10**6, cache_efficiency=0.5) for kind in chip.cores)
+    assert all(
+        kind.calibration == Calibration(launch_overhead_ps=10**6, cache_efficiency=0.5) for kind in chip.cores
+    )
 
 
 def test_the_least_dram_efficiency_runs_on_the_worst_pattern():
@@ -108,7 +110,37 @@ def test_the_least_dram_efficiency_runs_on_the_worst_pattern():
 
 
 def test_an_efficiency_above_one_is_an_error_with_its_place():
-    with pytest.raises(InputError, match=r"calibration.array_efficiency: found 1.5; .*less than or equal to 1"):
+    with pytest.raises(
+        InputError, match=r"calibration.array_efficiency: found 1.5; .*less than or equal to 1"
+    ):
         chip_with(array_efficiency=1.5)
     with pytest.raises(InputError, match=r"there is no 'launch'; known: launch_overhead"):
         chip_with(launch="1 us")
+
+
+def test_every_operand_adds_to_its_launch():
+    plain, late = (
+        run(chip_with(launch_overhead="1 us")),
+        run(chip_with(launch_overhead="1 us", operand_overhead="2 us")),
+    )
+    # Two operands and a result.
+    assert late["latency_s"] == pytest.approx(plain["latency_s"] + 6e-6, rel=1e-12)
+    assert late.ops.iloc[0]["launch_s"] == pytest.approx(7e-6)
+
+
+def test_seven_scalars_are_too_many():
+    all_of_them = {
+        "launch_overhead": "1 us", "operand_overhead": "1 us", "tile_overhead": "1 us", "array_efficiency": 0.9,
+        "vector_efficiency": 0.9, "dram_efficiency": 0.9,
+    }  # fmt: skip
+    assert run(chip_with(**all_of_them))["latency_s"] > 0
+    with pytest.raises(InputError, match=r"found 7 scalars .*; expected at most 6"):
+        chip_with(**all_of_them, cache_efficiency=0.9)
+
+
+def test_the_tile_search_sees_the_dram_too():
+    estimates = []
+    for chip in (load_chip("tiny"), chip_with(dram_efficiency=0.1)):
+        program = sim.plan("gemm:1x4096x4096", chip, dtype="int8")[2]
+        estimates.append(program.segments[0].ops[0].mapping["estimate_s"])
+    assert estimates[1] > 2 * estimates[0]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.errors import InputError
+from sim.errors import FieldError, InputError
 from sim.hw.vector import FUNCTIONS, VectorUnit, vector_cycles
 
 
@@ -47,3 +47,19 @@ def test_a_chip_may_be_better_than_the_defaults() -> None:
     unit = VectorUnit(128, {"exp": 1})
     assert (unit.passes_of("exp"), unit.passes_of("tanh")) == (1, FUNCTIONS["tanh"].passes)
     assert np.array_equal(vector_cycles(512, unit.passes_of("exp"), unit.lanes), 4)
+
+
+def test_two_axes_fill_whole_registers_and_the_compiler_picks_which():
+    unit = VectorUnit(lanes=1024, register_shape=(8, 128))
+    assert unit.register_elements([16, 24, 16]) == 16 * 16 * 128  # 24 columns, 16 rows
+    assert unit.register_elements([64, 8, 8]) == 8 * 8 * 128  # 64 columns, 8 rows
+    assert unit.register_elements([224, 32]) == 256 * 32
+    assert unit.register_elements([100]) == 100
+    assert VectorUnit(lanes=1024).register_elements([16, 24, 16]) == 16 * 24 * 16
+    several = unit.register_elements([np.array([16, 64]), np.array([24, 8]), np.array([16, 8])])
+    assert several.tolist() == [16 * 16 * 128, 8 * 8 * 128]
+
+
+def test_a_register_has_as_many_places_as_there_are_lanes():
+    with pytest.raises(FieldError, match=r"found \[8, 100\]; expected \[rows, columns\] of 1024 lanes"):
+        VectorUnit(lanes=1024, register_shape=(8, 100))

@@ -40,7 +40,7 @@ KEYS = (
     "tops_per_w", "power_w", "peak_power_w", "chip_power_w", "power_limit_w",
     "area_mm2", "cost_usd", "cost_per_million_usd", "dram_read_bytes", "dram_write_bytes",
     "sram_read_bytes", "sram_write_bytes", "cache_read_bytes", "cache_write_bytes", "cache_hit_rate",
-    "noc_bytes", "noc_injected_bytes", "tasks", "wall_s",
+    "noc_bytes", "noc_injected_bytes", "tasks", "wall_s", "validated_share", "time_error_low", "time_error_high",
 )  # fmt: skip
 
 FILES = [

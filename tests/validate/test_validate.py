@@ -12,6 +12,7 @@ from sim.hw.chip import load_chip
 from sim.validate.errors import error_table, statistics
 from sim.validate.fit import fit_calibration
 from sim.validate.fitted_roofline import cross_validated_errors, fit_roofline
+from sim.validate.intervals import coverage, make_intervals
 from sim.validate.measurement import Measurement, chip_key, load_measurements, of_chip
 from sim.validate.minimise import minimise
 from sim.validate.operator_graph import build_graph, work
@@ -55,7 +56,10 @@ def test_rows_are_read_with_their_shapes_and_units(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("TPUv4,matmul,8,8,8,,1,f16,-1,warm,a,b", r"rows.csv:2: measured_us: found '-1'; expected a positive"),
+        (
+            "TPUv4,matmul,8,8,8,,1,f16,-1,warm,a,b",
+            r"rows.csv:2: measured_us: found '-1'; expected a positive",
+        ),
         ("TPUv4,matmul,8,x,8,,1,f16,1,warm,a,b", r"rows.csv:2: N: found 'x'"),
         ("TPUv4,matmul,8,8.5,8,,1,f16,1,warm,a,b", r"N: found 8.5; expected a whole number"),
         ("TPUv4,relu,,,,,,f16,1,warm,a,b", r"elements: found ''"),
@@ -120,6 +124,14 @@ def test_the_roofline_recovers_the_machine_that_made_the_rows():
     assert found.flops_per_s == pytest.approx(2e13, rel=0.02)
     assert found.bytes_per_s == pytest.approx(4e11, rel=0.02)
     assert np.abs(cross_validated_errors(rows)).max() < 0.05
+
+
+def test_a_row_is_judged_by_the_roofline_of_the_other_half():
+    # The halves come from machines of different speed, so the other half's roofline is wrong by their ratio.
+    rows = [gemm(m, n, 64) for m in range(1, 9) for n in range(1, 9)]
+    rows = [gemm(*row.shape, 1e-6 if row.fold else 3e-6) for row in rows]
+    for row, error in zip(rows, cross_validated_errors(rows), strict=True):
+        assert error == pytest.approx(2.0 if row.fold else -2 / 3, abs=0.05)
 
 
 def test_a_fit_recovers_the_calibration_that_made_the_measurements():
@@ -196,7 +208,9 @@ def test_workers_give_the_same_predictions(tmp_path, monkeypatch):
 def test_the_command_prints_and_writes_what_it_found(tmp_path, capsys, monkeypatch):
     write(tmp_path, "".join(f"tiny,matmul,{m},64,64,,1,int8,5,warm,a,b\n" for m in (8, 64, 512)))
     monkeypatch.setenv("LEPTON_MEASUREMENTS", str(tmp_path))
-    assert run(["validate", "tiny", "--workers", "1", "--out", str(tmp_path / "out"), "--format", "json"]) == 0
+    assert (
+        run(["validate", "tiny", "--workers", "1", "--out", str(tmp_path / "out"), "--format", "json"]) == 0
+    )
     rows = json.loads(capsys.readouterr().out)
     assert rows[0]["rows"] == 3
     assert rows[0]["roofline_mean_abs_pct"] is not None
@@ -207,7 +221,9 @@ def test_the_command_prints_and_writes_what_it_found(tmp_path, capsys, monkeypat
 
 
 def test_the_command_fits_and_refuses_unknown_scalars(tmp_path, capsys):
-    write(tmp_path, "".join(f"tiny,matmul,{m},64,64,,1,int8,900,warm,a,b\n" for m in (8, 16, 32, 64, 128, 256)))
+    write(
+        tmp_path, "".join(f"tiny,matmul,{m},64,64,,1,int8,900,warm,a,b\n" for m in (8, 16, 32, 64, 128, 256))
+    )
     command = ["validate", "tiny", "--data", str(tmp_path), "--workers", "1"]
     assert run([*command, "--fit", "launch_overhead", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -215,3 +231,23 @@ def test_the_command_fits_and_refuses_unknown_scalars(tmp_path, capsys):
     assert run([*command, "--fit", "launch_overhed"]) == 2
     assert "did you mean 'launch_overhead'" in capsys.readouterr().err
     assert run(["validate", "--fit", "launch_overhead", "--data", str(tmp_path)]) == 2
+
+
+def test_intervals_of_one_half_hold_the_other():
+    rng = np.random.default_rng(5)
+    compared = [
+        Compared(
+            gemm(m, 8, 8, 1e-6 * float(rng.uniform(0.9, 1.1))), Prediction(1e-6, 1e-7, "array", 0.0, 1.0)
+        )
+        for m in range(1, 401)
+    ]
+    (made,) = make_intervals(load_chip("tiny"), compared)
+    assert (made.family, made.regime, made.rows) == ("matmul", "compute", 400)
+    assert made.low == pytest.approx(0.9 + 0.2 * 0.035, abs=0.01)
+    assert made.high == pytest.approx(1.1 - 0.2 * 0.035, abs=0.01)
+    held = coverage(load_chip("tiny"), compared)
+    assert held is not None
+    assert held.rows == 400
+    assert 88 < held.inside_pct < 98
+    assert held.median_width_pct == pytest.approx(18.6, abs=1.5)
+    assert make_intervals(load_chip("tiny"), compared[:7]) == []

@@ -1,0 +1,158 @@
+"""How far off the time of an operator may be: what validation against measured chips found for operators like it.
+
+hw_configs/error_bars/CHIP.csv holds one row per family of operators and regime: between which ratios of measured to
+predicted time most measurements lay, over which times and intensities. `lepton validate CHIP --out DIR` writes it. A
+chip without measurements is told by its nearest relative: a measured chip that works in the same way.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Literal
+
+from sim.config import data_dir
+from sim.errors import InputError
+from sim.hw.chip import Chip
+
+REGIMES = ("launch", "compute", "memory")
+
+FAMILY_OF_KIND: Mapping[str, str] = {
+    "matmul": "matmul",
+    "softmax": "softmax",
+    "layer_norm": "norm",
+    "rms_norm": "norm",
+    **dict.fromkeys(("add", "sub", "mul", "div", "max", "min"), "binary"),
+    **dict.fromkeys(
+        ("relu", "gelu", "gelu_tanh", "tanh", "sigmoid", "elu", "leaky_relu", "prelu", "silu"), "unary"
+    ),
+}
+"""Families of measured operators by the kind that a report's operator table names."""
+
+Verdict = Literal["validated", "relative", "outside"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Of `rows` measurements on `chip`: nine in ten lay between `low` and `high` times the prediction. The predictions
+    took between `shortest_s` and `longest_s`, with `least` to `most_macs_per_byte` of DRAM traffic."""
+
+    chip: str
+    workings: str
+    family: str
+    regime: str
+    rows: int
+    low: float
+    high: float
+    shortest_s: float
+    longest_s: float
+    least_macs_per_byte: float
+    most_macs_per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBar:
+    """`low` and `high` times the predicted time enclose what was measured for operators like it, on `chip`; both 1 and
+    `why` a reason where nothing like it was measured."""
+
+    verdict: Verdict
+    chip: str
+    low: float
+    high: float
+    why: str
+
+
+def regime(bound_by: str, launch_s: float, latency_s: float) -> str:
+    """ "launch" where its launch is at least half of its time, else "compute" (array, vector unit) or "memory" (a
+    link), whichever its bound is set by."""
+    if launch_s > 0 and launch_s >= 0.5 * latency_s:
+        return "launch"
+    return "compute" if bound_by in ("array", "vector") else "memory"
+
+
+def workings(chip: Chip) -> str:
+    """How a chip works, as far as relatives share it: gpu (tiles dealt in waves) or systolic."""
+    return "gpu" if any(kind.dispatch is not None for kind in chip.cores) else "systolic"
+
+
+@cache
+def intervals() -> tuple[Interval, ...]:
+    """All of hw_configs/error_bars."""
+    try:
+        files = sorted(data_dir("hw_configs/error_bars").glob("*.csv"))
+    except InputError:
+        return ()
+    found = []
+    for file in files:
+        with file.open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                cells: dict[str, Any] = {
+                    item.name: row[item.name] if item.type == "str" else float(row[item.name])
+                    for item in fields(Interval)
+                }
+                found.append(Interval(**{**cells, "rows": int(cells["rows"])}))
+    return tuple(found)
+
+
+def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | None = None) -> ErrorBar:
+    """The error bar of one operator, a row of the report's operator table: by this chip's measurements, else by those
+    of its nearest relative, the one with most rows of that family."""
+    family = FAMILY_OF_KIND.get(str(row["kind"]))
+    alike = [one for one in (intervals() if known is None else known) if one.workings == workings(chip)]
+    if family is None or not any(one.family == family for one in alike):
+        return _outside(f"no {row['kind']} was measured on such a chip")
+    own = [one for one in alike if one.chip == chip.name]
+    candidates = [one for one in own or alike if one.family == family]
+    if not candidates:
+        return _outside(f"no {row['kind']} was measured on this chip")
+    nearest = max(candidates, key=lambda one: one.rows).chip
+    time_s = float(row["time_s"]) / int(row["repeats"])
+    mine = regime(str(row["bound_by"]), float(row["launch_s"]) / int(row["repeats"]), time_s)
+    chosen = [one for one in candidates if one.chip == nearest and one.regime == mine]
+    if not chosen:
+        return _outside(f"no {row['kind']} limited by {mine} was measured")
+    one = chosen[0]
+    if not one.shortest_s <= time_s <= one.longest_s:
+        return _outside(f"measured from {one.shortest_s * 1e6:.3g} to {one.longest_s * 1e6:.3g} us only")
+    intensity = row["macs_per_dram_byte"]
+    if intensity is not None and not one.least_macs_per_byte <= intensity <= one.most_macs_per_byte:
+        span = f"{one.least_macs_per_byte:.3g} to {one.most_macs_per_byte:.3g}"
+        return _outside(f"measured at {span} MACs per DRAM byte only")
+    return ErrorBar("validated" if own else "relative", one.chip, one.low, one.high, "")
+
+
+def error_bar_columns(chip: Chip, table: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Columns of the operator table: `validity` (validated, relative, outside), `validated_on` (the measured chip),
+    `time_low_s` and `time_high_s`, all None outside, and `validity_note`, None inside."""
+    rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
+    bars = [error_bar(chip, row) for row in rows]
+    inside = [bar.verdict != "outside" for bar in bars]
+    times = [float(row["time_s"]) for row in rows]
+    return {
+        "validity": [bar.verdict for bar in bars],
+        "validated_on": [bar.chip or None for bar in bars],
+        "time_low_s": [t * b.low if i else None for t, b, i in zip(times, bars, inside, strict=True)],
+        "time_high_s": [t * b.high if i else None for t, b, i in zip(times, bars, inside, strict=True)],
+        "validity_note": [bar.why or None for bar in bars],
+    }
+
+
+def error_bar_of_all(table: Mapping[str, Sequence[Any]]) -> dict[str, float | None]:
+    """Of a whole run: `validated_share`, the part of its time in operators with an error bar, and `time_error_low` and
+    `time_error_high`, between which factors of the predicted time that part lies (None without such operators). All
+    operators may be off in the same direction: nothing cancels."""
+    total = sum(table["time_s"])
+    inside = [i for i, low in enumerate(table["time_low_s"]) if low is not None]
+    time_s = sum(table["time_s"][i] for i in inside)
+    low, high = (sum(table[name][i] for i in inside) for name in ("time_low_s", "time_high_s"))
+    return {
+        "validated_share": time_s / total if total else 0.0,
+        "time_error_low": low / time_s if time_s else None,
+        "time_error_high": high / time_s if time_s else None,
+    }
+
+
+def _outside(why: str) -> ErrorBar:
+    return ErrorBar("outside", "", 1.0, 1.0, why)

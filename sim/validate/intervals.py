@@ -1,0 +1,77 @@
+"""Error bars from validation: between which factors of the prediction the measurements of a family and regime lay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.hw.chip import Chip
+from sim.report.error_bars import REGIMES, Interval, workings
+from sim.validate.errors import row_regime
+from sim.validate.prediction import Compared
+
+FEWEST_ROWS = 8
+"""A family and regime with fewer measurements gets no interval."""
+
+TAIL = 0.035
+"""Share of the measurements beyond either end. Less than 5 %: an interval should hold nine in ten of rows that it
+was not made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How intervals made of one half of the rows hold the other: the share of its rows inside, and the median over
+    rows of the interval's width in percent of the prediction."""
+
+    rows: int
+    inside_pct: float
+    median_width_pct: float
+
+
+def make_intervals(chip: Chip, compared: Sequence[Compared]) -> list[Interval]:
+    """One interval per family and regime with enough rows."""
+    found = []
+    groups: dict[tuple[str, str], list[Compared]] = {}
+    for one in compared:
+        if not one.prediction.refused:
+            groups.setdefault((one.row.family or "", row_regime(one)), []).append(one)
+    for (family, regime), rows in sorted(
+        groups.items(), key=lambda item: (item[0][0], REGIMES.index(item[0][1]))
+    ):
+        if len(rows) < FEWEST_ROWS:
+            continue
+        ratio = np.array([one.row.measured_s / one.prediction.latency_s for one in rows])
+        times = [one.prediction.latency_s for one in rows]
+        intensity = [one.prediction.macs_per_dram_byte for one in rows]
+        low, high = np.quantile(ratio, [TAIL, 1 - TAIL])
+        ends = (float(low), float(high), min(times), max(times), min(intensity), max(intensity))
+        found.append(
+            Interval(chip.name, workings(chip), family, regime, len(rows), *(_short(x) for x in ends))
+        )
+    return found
+
+
+def coverage(chip: Chip, compared: Sequence[Compared]) -> Coverage | None:
+    """Intervals of either half against the other; None where there are none."""
+    inside: list[bool] = []
+    widths: list[float] = []
+    for fold in (0, 1):
+        made = make_intervals(chip, [one for one in compared if one.row.fold == fold])
+        bars = {(one.family, one.regime): one for one in made}
+        for one in compared:
+            if one.row.fold == fold or one.prediction.refused:
+                continue
+            bar = bars.get((one.row.family or "", row_regime(one)))
+            if bar is not None:
+                inside.append(bar.low <= one.row.measured_s / one.prediction.latency_s <= bar.high)
+                widths.append(100 * (bar.high - bar.low))
+    if not inside:
+        return None
+    return Coverage(len(inside), 100 * float(np.mean(inside)), float(np.median(widths)))
+
+
+def _short(value: float) -> float:
+    """Four digits."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,115 @@
+"""Error bars of operators: from the chip's own measurements, a relative's, or none."""
+
+import re
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+import sim
+from sim.hw.chip import load_chip
+from sim.report.error_bars import Interval, error_bar, error_bar_of_all, intervals, regime, workings
+from sim.report.text import render_text
+
+
+def interval(chip: str = "tiny", family: str = "matmul", kind: str = "compute", rows: int = 10) -> Interval:
+    return Interval(chip, "systolic", family, kind, rows, 0.9, 1.2, 1e-6, 1e-3, 10.0, 500.0)
+
+
+def row(**changes):
+    return {
+        "kind": "matmul", "time_s": 2e-4, "repeats": 2, "bound_by": "array", "launch_s": 0.0,
+        "macs_per_dram_byte": 100.0,
+    } | changes  # fmt: skip
+
+
+TINY = load_chip("tiny")
+
+
+def test_regimes():
+    assert regime("array", 0.0, 1.0) == regime("vector", 0.4, 1.0) == "compute"
+    assert regime("dram", 0.0, 1.0) == "memory"
+    assert regime("dram", 0.5, 1.0) == "launch"
+
+
+def test_own_measurements_come_first_then_the_relative_with_most_rows():
+    known = [interval("tiny", rows=3), interval("a", rows=5), interval("b", rows=50)]
+    assert (error_bar(TINY, row(), known).verdict, error_bar(TINY, row(), known).chip) == (
+        "validated",
+        "tiny",
+    )
+    bar = error_bar(TINY, row(), known[1:])
+    assert (bar.verdict, bar.chip, bar.low, bar.high) == ("relative", "b", 0.9, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"kind": "conv"}, "no conv was measured"),
+        ({"kind": "softmax"}, "no softmax was measured"),
+        ({"bound_by": "dram"}, "limited by memory"),
+        ({"time_s": 3e-3}, "from 1 to 1e.03 us only"),
+        ({"time_s": 1e-6}, "from 1 to 1e.03 us only"),  # of two repeats: half a microsecond each
+        ({"macs_per_dram_byte": 501.0}, "at 10 to 500 MACs per DRAM byte only"),
+    ],
+)
+def test_outside_what_was_measured_it_says_why(changes, why):
+    bar = error_bar(TINY, row(**changes), [interval()])
+    assert bar.verdict == "outside"
+
+    assert re.search(why, bar.why)
+
+
+def test_a_gpu_is_no_relative_of_a_systolic_array():
+    assert workings(TINY) == "systolic"
+    assert workings(load_chip("a100")) == "gpu"
+    assert error_bar(load_chip("a100"), row(), [interval("tpu")]).verdict == "outside"
+
+
+def test_a_chip_with_measurements_is_not_told_by_a_relative():
+    known = [interval("tiny", kind="memory"), interval("b", rows=50)]
+    assert error_bar(TINY, row(), known).verdict == "outside"
+
+
+def test_of_a_whole_run_by_hand():
+    table = {"time_s": [1.0, 3.0, 4.0], "time_low_s": [0.5, 3.0, None], "time_high_s": [2.0, 4.0, None]}
+    assert error_bar_of_all(table) == {
+        "validated_share": 0.5,
+        "time_error_low": 3.5 / 4,
+        "time_error_high": 1.5,
+    }
+    nothing = {"time_s": [1.0], "time_low_s": [None], "time_high_s": [None]}
+    assert error_bar_of_all(nothing) == {
+        "validated_share": 0.0,
+        "time_error_low": None,
+        "time_error_high": None,
+    }
+
+
+def test_the_intervals_of_the_package_are_sound():
+    assert {one.chip for one in intervals()} >= {"tpu_v4"}
+    for one in intervals():
+        assert 0 < one.low < one.high
+        assert one.low < 1.1
+        assert one.high > 0.9
+        assert 0 < one.shortest_s <= one.longest_s
+        assert one.rows >= 8
+
+
+def test_every_report_says_how_far_off_it_may_be():
+    report = sim.simulate("gemm:512x512x512", "tpu_v4", dtype="fp16")
+    assert report["validated_share"] == 1.0
+    assert report["time_error_low"] < 1 < report["time_error_high"]
+    assert report.ops.iloc[0]["validity"] == "validated"
+    assert report.to_json()["validated_share"] == 1.0
+    text = render(report)
+    assert "on 100% of the time, by measurements of tpu_v4" in text
+    network = sim.simulate("resnet50", "tiny", dtype="int8", fidelity="bound")
+    assert network["validated_share"] < 0.5
+    assert "outside what was validated: no conv was measured" in render(network)
+
+
+def render(report: sim.Report) -> str:
+    stream = StringIO()
+    render_text(report, Console(file=stream, width=100))
+    return stream.getvalue()
