@@ -189,14 +189,16 @@ class _Costs:
         self, nest: Nest, site: Site, dataflow: str, dispatch: Dispatch, cache: Cache | None
     ) -> None:
         self.nest, self.site, self.dataflow, self.cache = nest, site, dataflow, cache
-        self.sums, self.depth, self.stages = nest.role("k"), dispatch.depth, dispatch.stages
+        self.sums, self.stages = nest.role("k"), dispatch.stages
+        # The window of a convolution multiplies what a step of the sum holds.
+        self.depth = max(1, dispatch.depth // nest.taps)
         self._enumerate(dispatch)
         self._evaluate()
 
     def _enumerate(self, dispatch: Dispatch) -> None:
         nest, sums = self.nest, self.sums
         outer = nest.dims[sums[0]].extent
-        blocks = -(-outer // dispatch.depth)
+        blocks = -(-outer // self.depth)
         parts = [p for p in SUM_PARTS if p <= min(blocks, self.site.cores)]
         rows = []
         for m, n in dispatch.tiles:
@@ -208,7 +210,7 @@ class _Costs:
         self.rows, self.columns, self.parts, self.sum_steps, self.columns_first, self.group = table[:, :6].T
         self.side = [table[:, 6 + dim] for dim in range(len(nest.dims))]
         self.tile = list(self.side)
-        self.tile[sums[0]] = largest_part(outer, self.parts * self.sum_steps, dispatch.depth)
+        self.tile[sums[0]] = largest_part(outer, self.parts * self.sum_steps, self.depth)
         dealt = [dim for dim in range(len(nest.dims)) if dim not in sums]
         self.tiles = np.prod([-(-nest.dims[d].extent // self.tile[d]) for d in dealt], axis=0)
         self.cores = np.minimum(self.tiles, self.site.cores // self.parts)

@@ -66,6 +66,7 @@ _CHIPS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "core.count": 6,
             "core.accumulator.size": "1 KiB",
             "core.dispatch.tiles": [[16, 8], [8, 8], [4, 4]],
+            "core.sram.size": "6 KiB",
             "interconnect.topology": "crossbar",
             "interconnect.shape": [6],
             "interconnect.memory_ports": [[0]],

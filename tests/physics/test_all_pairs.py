@@ -41,7 +41,17 @@ CI_WORKLOADS = (
     "softmax_4096",
     "layer_norm_4096",
 )
-CI = set(itertools.product(CI_WORKLOADS, CHIPS)) - {
+FORMATS = {"eyeriss_v1": "int16"}
+"""What the arrays of a chip compute that do not compute int8."""
+
+# One chip that deals tiles stands for the others, and the convolutions for a chip that was built for them.
+NIGHTLY_CHIPS = {"h100", "a40", "mi210"}
+ROW_STATIONARY = {("eyeriss_v1", w) for w in ("lenet5", "alexnet", "conv3x3", "depthwise3x3", "gemv_4096")}
+CI = {
+    (w, c)
+    for w, c in itertools.product(CI_WORKLOADS, CHIPS)
+    if c not in NIGHTLY_CHIPS and (c != "eyeriss_v1" or (c, w) in ROW_STATIONARY)
+} - {
     ("gpt2", "tiny"),
     ("bert_base", "tiny"),
     ("gpt2", "gemmini_16"),
@@ -55,8 +65,8 @@ PAIRS = [
 
 
 def run(workload: str, chip: str) -> Report:
-    """In int8, which every array computes."""
-    return simulate(workload, chip, dtype="int8", **LENGTHS.get(workload, {}))
+    """In int8, which almost every array computes."""
+    return simulate(workload, chip, dtype=FORMATS.get(chip, "int8"), **LENGTHS.get(workload, {}))
 
 
 def repeatable(report: Report) -> dict[str, Any]:
@@ -80,12 +90,11 @@ def test_simulates_within_the_limits_of_the_hardware(workload: str, chip: str) -
     target = load_chip(chip)
     report = run(workload, chip)
     v: dict[str, Any] = dict(report.values)
-    ((graph, _),) = load_plan(workload, dtype="int8", **LENGTHS.get(workload, {}))
+    dtype = FORMATS.get(chip, "int8")
+    ((graph, _),) = load_plan(workload, dtype=dtype, **LENGTHS.get(workload, {}))
     assert v["macs"] == graph.macs
     rates = [(core.count, core.array, core.clock_hz) for core in target.cores if core.array is not None]
-    peak = sum(
-        count * a.count * a.rows * a.cols * float(a.rates["int8"]) * clock for count, a, clock in rates
-    )
+    peak = sum(count * a.count * a.rows * a.cols * float(a.rates[dtype]) * clock for count, a, clock in rates)
     vector = sum(core.count * core.vector.lanes * core.clock_hz for core in target.cores)
     assert v["latency_s"] >= v["macs"] / (peak + vector)
     traffic = v["dram_read_bytes"] + v["dram_write_bytes"]
