@@ -179,7 +179,7 @@ def test_tokens_come_after_a_prefill_one_step_after_the_other(fidelity: str) -> 
     assert first == pytest.approx(prefill["latency_s"])
     assert report["latency_s"] == pytest.approx(first + 3 * each)  # type: ignore[operator]
     assert report["throughput_per_s"] == pytest.approx(2 * 4 / report["latency_s"])  # type: ignore[operator]
-    assert list(report.values)[-1] == "wall_s"
+    assert "wall_s" in report.values
 
 
 def test_back_to_back_inputs_overlap() -> None:
