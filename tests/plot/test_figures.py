@@ -111,7 +111,7 @@ def test_timeline_bars_are_where_the_tasks_were(report: Report) -> None:
     assert "of 8 cores" in ax.get_title()
 
 
-def test_utilisation_strips_have_the_mean_of_the_resources(report: Report) -> None:
+def test_utilisation_strips_have_the_mean_of_the_resources(report: Report, small: Report) -> None:
     ax = plot_utilization(report)
     resources = report.resources
     arrays = resources.loc[resources["kind"] == "array", "utilization"].mean()
@@ -119,6 +119,7 @@ def test_utilisation_strips_have_the_mean_of_the_resources(report: Report) -> No
     assert tick_names(ax)[0] == "arrays"
     assert means[0] == f"mean {arrays:.0%}"
     assert "cache" in tick_names(ax)
+    assert "cache" not in tick_names(plot_utilization(small))  # a chip without one
 
 
 def test_the_area_under_the_power_is_the_energy(report: Report) -> None:

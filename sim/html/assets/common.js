@@ -7,7 +7,8 @@ const SUFFIXES = [
 ];
 const ACRONYMS = { dram: "DRAM", sram: "SRAM", noc: "network", macs: "MACs", dma: "DMA" };
 const SHARES = /(utilization|hit_rate|share)$/;
-const CONFIG = { responsive: true, displaylogo: false };
+// One GL pixel per screen pixel: the default of four takes software renderers seconds.
+const CONFIG = { responsive: true, displaylogo: false, plotGlPixelRatio: 1 };
 const FONT = { family: "system-ui, DejaVu Sans, sans-serif", size: 12, color: "#222" };
 
 function suffixOf(name) { return SUFFIXES.find(([end]) => name.endsWith(end)); }
