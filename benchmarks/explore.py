@@ -120,8 +120,9 @@ def timed_run(
         began_cpu = time.process_time()
         driver.run(Listed(iter(points), len(points)), "benchmark", fidelity)
         cpu_s = time.process_time() - began_cpu
+        count = workers[0].count
         driver.close()
-    taken, count = workers[0].taken, workers[0].count
+    taken = workers[0].taken
     first = min(2 * count, len(taken) // 4)
     began, ended = taken[first][0], taken[-1][0]
     spent_s = sum(max(0.0, min(at, ended) - max(at - seconds, began)) for at, seconds, _ in taken)

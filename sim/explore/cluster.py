@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import queue
+import time
 from collections import deque
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +17,8 @@ from sim.explore.space import Space
 from sim.explore.workers import DEPTH, Batch, DeathRegister, Outcome
 
 CONNECT_S = 5.0
+COUNT_S = 1.0
+"""Workers come and go: they are counted again after so long."""
 
 
 class ClusterWorkers:
@@ -42,13 +45,19 @@ class ClusterWorkers:
         self._done: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._suspects: deque[Batch] = deque()
         self._alone: str = ""
+        self._threads, self._counted_s = 1, -COUNT_S
         self._submitted = 0
 
     @property
     def count(self) -> int:
         """Threads of all workers now; at least one is hoped for."""
-        threads: int = sum(self._client.nthreads().values())
-        return max(1, threads)
+        if time.monotonic() - self._counted_s > COUNT_S:
+            try:
+                self._threads = sum(self._client.nthreads().values())
+            except (OSError, TimeoutError) as error:
+                raise self._lost() from error
+            self._counted_s = time.monotonic()
+        return max(1, self._threads)
 
     def room(self) -> int:
         return 0 if self._suspects or self._alone else DEPTH * self.count - len(self._under_way)

@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from spaces import PoisonedSpace, numbers, poisoned, space
 
-from sim.errors import InputError
+from sim.errors import InputError, LeptonError
+from sim.explore.progress import Progress
+from sim.explore.store import open_store
 from sim.explore.study import Study
 from sim.explore.sweep import sweep
 
@@ -78,3 +81,23 @@ def test_no_scheduler_at_the_address() -> None:
     with pytest.raises(InputError, match="no Dask scheduler at 'nonsense://x'"):
         sweep(space(), scheduler="nonsense://x")
     assert time.monotonic() - began < 120
+
+
+def test_a_scheduler_that_goes_away_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    file = tmp_path / "study.sqlite"
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as gone:
+        gone_s: list[float] = []
+
+        def end(now: Progress) -> None:
+            if now.done and not gone_s:
+                gone_s.append(time.monotonic())
+                gone.close()
+
+        long = space(parameters={"clock": {"from": "100 MHz", "to": "1 GHz", "step": "1 MHz"}})
+        with pytest.raises(LeptonError, match="the connection to the Dask scheduler is lost"):
+            sweep(long, scheduler=gone.scheduler_address, out=file, progress=end)
+    assert time.monotonic() - gone_s[0] < 30
+    with open_store(file) as store:
+        assert 0 < store.count() < 901
