@@ -1,8 +1,8 @@
 """Closed-form latency, traffic and footprint of a nest under many tilings at once.
 
-The estimate is what the tile search minimises: the busiest of array, vector unit, DMA, DRAM and memory ports, plus
-what no overlap can hide (the first tiles in, the last tile out), plus the latency of every transfer as far as the
-buffers in flight leave it exposed. A cost without the last term picks tiny tiles.
+The estimate is what the tile search minimises: the chain of computing, with the first tiles in and the last out that
+no overlap hides, or the chain of moving everything over the busiest wire, whichever is longer, and the latency of every
+transfer as far as the buffers in flight leave it exposed. A cost without the last term picks tiny tiles.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from sim.hw.dram import Dram, pattern_efficiency
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
+Values = Int64 | Float64
 
 BUFFER_SLOTS = 2
 """Slots of a buffer that is filled more than once: one in use, one in flight (double buffering)."""
@@ -129,9 +130,17 @@ def fills(nest: Nest, operand: Operand, steps: Int64, columns_first: Bool) -> In
     return np.where(columns_first, totals[1], totals[0])
 
 
-def estimate(nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool) -> Estimate:
+def estimate(
+    nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool, stored: bool = True
+) -> Estimate:
     """Evaluate all candidates. `resident` [candidates, operands] marks operands that every core that needs them
-    already has in its scratchpad; the result goes to DRAM."""
+    already has in its scratchpad; the result goes to DRAM, or stays in the scratchpads if not `stored`.
+
+        latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
+        computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
+        moving = busiest of DMA, DRAM and ports + the last tile's compute and drain
+
+    The tail is the array's, from the end of a hold to the result."""
     kind, steps, tile = site.kind, cuts.steps, cuts.tile
     sums = nest.role("k")
     used = cuts.splits.prod(axis=1)
@@ -140,57 +149,93 @@ def estimate(nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, re
     out_tiles = iterations // (steps[:, sums].prod(axis=1) if sums else 1)
     elements = result_elements(nest, tile)
     out_bytes = nest.out.tile_bytes(tile)
-    compute_s, drain_s, accumulator = _compute_time(
+    compute_s, tail_s, drain_s, accumulator = _compute_time(
         nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
     )
-    moved = _Movement(site, used, compute_s)
+    moved = _Movement(site, used)
     for index, operand in enumerate(nest.operands):
         loads = np.where(resident[:, index], 0, fills(nest, operand, steps, cuts.columns_first))
         distinct = cuts.splits[:, sorted(operand.dims)].prod(axis=1)
         moved.load(operand, tile, loads, distinct)
-    moved.store(nest.out, tile, out_tiles, used // summed)
+    if stored:
+        moved.store(nest.out, tile, out_tiles, used // summed)
     reduce_s, reduce_bytes = _reduction(site, nest, summed, elements, out_tiles, drain_s)
-    last_s = drain_s + site.head_latency_s + out_bytes / kind.dma.bandwidth_bytes_per_s
-    latency = (
-        np.maximum(compute_s, moved.busiest_s()) + site.head_latency_s + moved.first_s + last_s + reduce_s
-    )
+    post_s = site.send_latency_s if stored else 0.0
+    out_s = moved.last_s if stored else 0.0
+    pace_s = np.maximum(compute_s, moved.waiting_s(compute_s, tail_s, out_tiles * drain_s))
+    computing_s = moved.first_s() + pace_s + drain_s + post_s + out_s
+    moving_s = moved.wires_s() + compute_s / iterations + drain_s + post_s
+    busiest_s = np.maximum.reduce([computing_s, moving_s, moved.issue_s()])
+    latency = site.head_latency_s + busiest_s + tail_s + reduce_s
     return Estimate(latency, moved.dram_bytes, moved.transfers, moved.sram_bytes + reduce_bytes, accumulator)
 
 
 class _Movement:
     """Sums over the operands of a nest, per candidate: buffers, transfers, bytes of the busiest core and of the
-    DRAM, the time of the first tiles, and the longest wait for the tiles of one operand."""
+    DRAM, those of the first tiles, and the most fills of a buffer that is filled more than once."""
 
-    def __init__(self, site: Site, used: Int64, compute_s: Float64) -> None:
-        self.site, self.used, self.compute_s = site, used, compute_s
+    def __init__(self, site: Site, used: Int64) -> None:
+        self.site, self.used = site, used
         self.sram_bytes = np.zeros_like(used)
         self.transfers = np.zeros_like(used)
-        self.core_bytes, self.dram_bytes, self.dram_s, self.first_s, self.waiting_s = np.zeros((5, len(used)))
+        self.loads = np.zeros_like(used)
+        self.core_bytes, self.dram_bytes, self.dram_s, self.busiest_channel = np.zeros((4, len(used)))
+        self.first_bytes, self.first_largest, self.first_shared_s, self.last_s = np.zeros((4, len(used)))
+        self.stores, self.stored = np.zeros_like(used), np.zeros_like(used)
 
     def load(self, operand: Operand, tile: Sequence[Int64], loads: Int64, distinct: Int64) -> None:
         """`loads` fills of the operand's buffer on every core; `distinct` groups of cores need different tiles."""
         size = operand.tile_bytes(tile)
-        moved = loads * size
-        share = self.site.dram.bandwidth_bytes_per_s * self.site.kind.calibration.dram_efficiency / self.used
-        self.first_s += np.where(loads > 0, size / np.minimum(self._core_bandwidth, share), 0.0)
-        # A slot is free again when the tile before last is used up: with two slots, half of each round trip shows.
-        # With one, all of it shows.
-        trips = self.compute_s + loads * self.site.head_latency_s + moved / self._channel
-        slots = self.site.kind.sram.tile_slots
-        self.waiting_s = np.maximum(self.waiting_s, np.where(loads > 1, trips / slots, 0.0))
-        self._move(operand, tile, size, loads, distinct)
+        first = np.where(loads > 0, size, 0)
+        self.first_bytes += first
+        self.first_largest = np.maximum(self.first_largest, first)
+        many = loads > 1
+        self.loads = np.maximum(self.loads, np.where(many, loads, 0))
+        self.busiest_channel = np.maximum(self.busiest_channel, np.where(many, loads * size, 0))
+        self.first_shared_s += np.where(loads > 0, self._move(operand, tile, size, loads, distinct), 0.0)
 
     def store(self, out: Operand, tile: Sequence[Int64], tiles: Int64, owners: Int64) -> None:
         """`tiles` results of each of the `owners` (cores that finish sums)."""
-        self._move(out, tile, out.tile_bytes(tile), tiles, owners, store=True)
+        self.stores = tiles
+        size = out.tile_bytes(tile)
+        self.stored = tiles * size
+        shared_s = self._move(out, tile, size, tiles, owners, store=True)
+        self.last_s = self._together_s(size, size, shared_s)
 
-    def busiest_s(self) -> Float64:
-        """Time of the busiest of DMA, DRAM, memory ports and transfer issue, or the longest wait."""
-        site, dma = self.site, self.site.kind.dma
-        issue_s = self.transfers / self.used * site.head_latency_s / (dma.outstanding * dma.channels)
-        port_s = self.dram_bytes / site.port_bandwidth_bytes_per_s
-        dma_s = self.core_bytes / self._core_bandwidth
-        return np.asarray(np.maximum.reduce([dma_s, self.dram_s, port_s, issue_s, self.waiting_s]))
+    def first_s(self) -> Float64:
+        """Time of the first tile of every operand."""
+        return self._together_s(self.first_largest, self.first_bytes, self.first_shared_s)
+
+    def _together_s(self, largest: Values, of_core: Values, shared_s: Float64) -> Float64:
+        """Time of tiles that all cores move at once: bytes of the largest (it has one channel) and of all tiles of a
+        core, time of all on what the cores share."""
+        alone_s = np.maximum(largest / self._channel, of_core / self._core_bandwidth)
+        return np.asarray(np.maximum(alone_s, shared_s))
+
+    def issue_s(self) -> Float64:
+        """Time to issue all transfers of a core, as many in flight as its DMA allows."""
+        dma = self.site.kind.dma
+        in_flight = dma.outstanding * dma.channels
+        return np.asarray(self.transfers / self.used * self.site.head_latency_s / in_flight)
+
+    def wires_s(self) -> Float64:
+        """Time of the busiest of DMA, DRAM and memory ports."""
+        port_s = self.dram_bytes / self.site.port_bandwidth_bytes_per_s
+        return np.asarray(np.maximum.reduce([self.core_bytes / self._core_bandwidth, self.dram_s, port_s]))
+
+    def waiting_s(self, compute_s: Float64, tail_s: Float64, drains_s: Float64) -> Float64:
+        """The longest wait for slots: with two of them, half of every round trip shows; with one, all of it.
+
+        A slot is filled again when its tile is used up, `tail_s` after the array was free for the next one. All cores
+        fill at the same time, loads and stores on the same links: the wires' part of the trips is that of everything
+        moved. A result's slot is written again when its store, which waits for nobody, is through.
+        """
+        site = self.site
+        wires_s = np.maximum(self.wires_s(), self.busiest_channel / self._channel)
+        filling_s = compute_s + self.loads * (site.head_latency_s + tail_s) + wires_s
+        emptying_s = drains_s + self.stores * site.send_latency_s + self.stored / self._channel
+        trips_s = np.maximum(filling_s * (self.loads > 1), emptying_s * (self.stores > 1))
+        return np.asarray(trips_s / site.kind.sram.tile_slots)
 
     @property
     def _channel(self) -> int:
@@ -209,8 +254,9 @@ class _Movement:
         distinct: Int64,
         *,
         store: bool = False,
-    ) -> None:
-        """`count` tiles per core; cores that need the same tile share one access to the DRAM."""
+    ) -> Float64:
+        """`count` tiles per core; cores that need the same tile share one access to the DRAM. Returns the time of one
+        tile of every core on the busier of DRAM and ports."""
         accesses = count * distinct
         from_dram = (accesses * size).astype(np.float64)
         slots = np.where(count > 1, self.site.kind.sram.tile_slots, np.minimum(count, 1))
@@ -220,6 +266,10 @@ class _Movement:
         self.dram_bytes += from_dram
         efficiency = _efficiency(self.site, operand, tile, store=store)
         self.dram_s += from_dram / (self.site.dram.bandwidth_bytes_per_s * efficiency)
+        slower = np.minimum(
+            self.site.dram.bandwidth_bytes_per_s * efficiency, self.site.port_bandwidth_bytes_per_s
+        )
+        return np.asarray(distinct * size / slower)
 
 
 def _compute_time(
@@ -232,13 +282,15 @@ def _compute_time(
     out_tiles: Int64,
     elements: Int64,
     out_bytes: Int64,
-) -> tuple[Float64, Float64, Int64]:
-    """(seconds of all tiles of a core, seconds of the last result's drain, accumulator bytes)."""
+) -> tuple[Float64, Float64, Float64, Int64]:
+    """(seconds that all tiles hold a core's unit, seconds from a tile's end of hold to its result, seconds of the last
+    result's drain, accumulator bytes)."""
     if unit == "vector":
         moved = weighted_read_bytes(nest, kind, tile) + out_bytes
         lanes = lane_elements(nest.out, _extents(nest.out, tile), kind)
         cycles = vector_tile_cycles(lanes, body_passes(nest, kind), kind, moved)
-        return iterations * cycles / kind.clock_hz, np.zeros(len(iterations)), np.zeros_like(iterations)
+        none = np.zeros(len(iterations))
+        return iterations * cycles / kind.clock_hz, none, none, np.zeros_like(iterations)
     dtype = nest.operands[0].tensor.dtype
     bits = operand_bits(nest)
     conflicts = array_conflicts(nest, kind, tile, dataflow)
@@ -249,8 +301,10 @@ def _compute_time(
     size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
     doubled = (need * BUFFER_SLOTS <= size) & (out_tiles > 1) & (kind.sram.tile_slots > 1)
     busy, drains = iterations * hold, out_tiles * drain
-    total = np.where(doubled, np.maximum(busy, drains), busy + drains - drain) + dur - hold
-    return total / kind.clock_hz, drain / kind.clock_hz, need
+    tail = dur - hold
+    # One accumulator for all: the next tile starts when the last result is out, fill and drain of the array shown.
+    total = np.where(doubled, np.maximum(busy, drains), busy + drains - drain + (out_tiles - 1) * tail)
+    return total / kind.clock_hz, tail / kind.clock_hz, drain / kind.clock_hz, need
 
 
 TRAVERSALS = {"layer_norm": 3, "rms_norm": 2, "softmax": 3, "group_norm": 3}

@@ -250,6 +250,26 @@ def tile_gemm(t: Any, nest: int, tile: Any) -> tuple[float, float, float, float]
 
 
 @jit
+def chains_s(
+    hw: Any, compute_s: float, iterations: float, tail_s: float, drain_s: float, moved_s: float, issue_s: float,
+    first_s: float, out_s: float, most_loads: float, channel_bytes: float, out_tiles: float, out_bytes: float,
+) -> float:  # fmt: skip
+    """Seconds without the reduction over cores: see sim.cost.estimate.estimate. Grows with every time given.
+
+    `most_loads` fills of a buffer that is filled more than once, `channel_bytes` of the one that moves most.
+    """
+    waiting_s = 0.0
+    if most_loads > 1:
+        wires_s = max(moved_s, channel_bytes / hw[CHANNEL_BW])
+        waiting_s = (compute_s + most_loads * (hw[HEAD_S] + tail_s) + wires_s) / SLOTS
+    if out_tiles > 1:
+        waiting_s = max(waiting_s, out_tiles * (drain_s + hw[SEND_S] + out_bytes / hw[CHANNEL_BW]) / SLOTS)
+    computing_s = first_s + max(compute_s, waiting_s) + drain_s + hw[SEND_S] + out_s
+    moving_s = moved_s + compute_s / iterations + drain_s + hw[SEND_S]
+    return float(hw[HEAD_S] + max(computing_s, moving_s, issue_s) + tail_s)
+
+
+@jit
 def tiling_cost(
     t: Any,
     nest: int,
@@ -272,8 +292,11 @@ def tiling_cost(
     whole nest on the vector unit and of what is applied on the way out; `splits`, `steps`, `tile` [dims] parts over
     cores, tiles per core, indices of the largest tile; `resident` a bit mask of operands found in the scratchpad.
 
-        latency = max(compute, DMA, DRAM, ports, issue of transfers, longest wait for a free slot)
-                  + head latency + first tiles in + last tile out + reduction over cores
+        latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
+        computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
+        moving = busiest of DMA, DRAM and ports + the last tile's compute and drain
+
+    term by term as sim.cost.estimate.estimate explains them.
     """
     operands = t.nests[nest, OPERANDS]
     used, summed, iterations, sum_steps = 1.0, 1.0, 1.0, 1.0
@@ -288,9 +311,8 @@ def tiling_cost(
     out_bytes = np.ceil(elements * t.operands[nest, operands, BITS] / 8)
 
     core_bw = hw[CHANNEL_BW] * hw[CHANNELS]
-    first_bw = min(core_bw, hw[DRAM_BW] * hw[DRAM_SHARE] / used)
-    sram, transfers, core_bytes, dram_bytes, dram_s, first_s = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    read, waiting_s = 0.0, 0.0
+    sram, transfers, core_bytes, dram_bytes, dram_s, read = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    first_bytes, first_largest, first_shared_s, most_loads, channel_bytes = 0.0, 0.0, 0.0, 0.0, 0.0
     for operand in range(operands):
         inside, run, pitch = box(t, nest, operand, tile)
         size = np.ceil(inside * t.operands[nest, operand, BITS] / 8)
@@ -300,9 +322,11 @@ def tiling_cost(
         loads = fill_count(t, nest, operand, steps, columns_first)
         apart = groups(t, nest, operand, splits)
         inverse = pattern_cost(t, nest, operand, hw, run, pitch, False)
-        first_s += size / first_bw
+        first_bytes += size
+        first_largest = max(first_largest, size)
+        first_shared_s += apart * size * max(inverse / hw[DRAM_BW], 1.0 / hw[PORTS_BW])
         if loads > 1:
-            waiting_s = max(waiting_s, loads * (hw[HEAD_S] + size / hw[CHANNEL_BW]))
+            most_loads, channel_bytes = max(most_loads, loads), max(channel_bytes, loads * size)
         sram += (SLOTS if loads > 1 else 1.0) * np.ceil(size / ALIGNMENT) * ALIGNMENT
         transfers += loads * apart
         core_bytes += loads * size
@@ -313,12 +337,13 @@ def tiling_cost(
     transfers += out_tiles * owners
     core_bytes += out_tiles * out_bytes
     dram_bytes += out_tiles * owners * out_bytes
-    dram_s = (
-        dram_s
-        + out_tiles * owners * out_bytes * pattern_cost(t, nest, operands, hw, out_run, out_pitch, True)
-    ) / hw[DRAM_BW]
+    inverse = pattern_cost(t, nest, operands, hw, out_run, out_pitch, True)
+    dram_s = (dram_s + out_tiles * owners * out_bytes * inverse) / hw[DRAM_BW]
+    out_s = max(
+        out_bytes / hw[CHANNEL_BW], owners * out_bytes * max(inverse / hw[DRAM_BW], 1.0 / hw[PORTS_BW])
+    )
 
-    accumulator, drain_s = 0.0, 0.0
+    accumulator, drain_s, tail_s = 0.0, 0.0, 0.0
     if vector:
         compute_s = iterations * vector_cycles(hw, elements, body, read + out_bytes, 0.0) / hw[CLOCK_HZ]
         found[VECTOR_S], found[ARRAY_S] = compute_s * used, 0.0
@@ -332,13 +357,10 @@ def tiling_cost(
         if accumulator * SLOTS <= hw[ACCUMULATOR_BYTES] and out_tiles > 1:
             total = max(busy, drains)
         else:
-            total = busy + drains - drained
-        compute_s = (total + dur - hold) / hw[CLOCK_HZ]
+            total = busy + drains - drained + (out_tiles - 1.0) * (dur - hold)
+        compute_s, tail_s = total / hw[CLOCK_HZ], (dur - hold) / hw[CLOCK_HZ]
         drain_s = drained / hw[CLOCK_HZ]
         found[VECTOR_S], found[ARRAY_S] = out_tiles * drain_s * owners, busy * used / hw[CLOCK_HZ]
-    if waiting_s > 0:
-        waiting_s = (compute_s + waiting_s) / SLOTS
-
     reduce_s = 0.0
     if summed > 1 and t.nests[nest, CONTRACTION]:
         part = elements * t.nests[nest, SUM_BYTES]
@@ -348,14 +370,17 @@ def tiling_cost(
 
     moved_s = max(core_bytes / core_bw, dram_s, dram_bytes / hw[PORTS_BW])
     issue_s = transfers / used * hw[HEAD_S] / (hw[OUTSTANDING] * hw[CHANNELS])
-    last_s = drain_s + hw[HEAD_S] + out_bytes / hw[CHANNEL_BW]
-    found[LATENCY_S] = max(compute_s, moved_s, issue_s, waiting_s) + hw[HEAD_S] + first_s + last_s + reduce_s
+    first_s = max(first_largest / hw[CHANNEL_BW], first_bytes / core_bw, first_shared_s)
+    found[LATENCY_S] = reduce_s + chains_s(
+        hw, compute_s, iterations, tail_s, drain_s, moved_s, issue_s, first_s, out_s, most_loads, channel_bytes,
+        out_tiles, out_bytes,
+    )  # fmt: skip
     found[DRAM_BYTES] = dram_bytes
     found[TRANSFERS] = transfers
     found[SRAM_NEED] = sram
     found[ACCUMULATOR_NEED] = accumulator
     found[DRAM_S] = dram_s
-    found[FLOOR_S] = max(compute_s, moved_s) + 2.0 * hw[HEAD_S]
+    found[FLOOR_S] = max(compute_s, moved_s) + hw[HEAD_S] + hw[SEND_S]
 
 
 @jit

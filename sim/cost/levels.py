@@ -17,13 +17,13 @@ from sim.cost.kernel import (
     CHANNELS,
     CLOCK_HZ,
     DRAM_BW,
-    DRAM_SHARE,
     HEAD_S,
     HOP_BW,
     OUTSTANDING,
     PORTS_BW,
     SEND_S,
     array_cycles,
+    chains_s,
     extent_of,
     largest_part,
     parts_of,
@@ -236,7 +236,7 @@ def level_cost(
     out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
     channel_bw, head_s = hw[CHANNEL_BW], hw[HEAD_S]
     sram, transfers, core, dram, read = 0.0, 0.0, 0.0, 0.0, 0.0
-    waiting_s, elements, size = 0.0, 0.0, 0.0
+    most_loads, channel_bytes, largest, shared, elements, size = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for operand in range(operands + 1):
         c = FIRST + PER_OPERAND * operand
         elements = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
@@ -252,13 +252,15 @@ def level_cost(
                     loads *= levels[row, TILES]
                 elif levels[row, c + FILLS] > 0:
                     loads = levels[row, c + FILLS]
+            largest = max(largest, size)
+            shared += groups * size
             if loads > 1.0:
-                waiting_s = max(waiting_s, loads * (head_s + size / channel_bw))
+                most_loads, channel_bytes = max(most_loads, loads), max(channel_bytes, loads * size)
         sram += (2.0 if loads > 1.0 else 1.0) * np.ceil(size * 0.015625) * 64.0
         transfers += loads * groups
         core += loads * size
         dram += loads * groups * size
-        found[1 + operand] = loads * groups * size
+        found[1 + operand], found[2 + operands + operand] = loads * groups * size, groups * size
     accumulator, part = 0.0, 0.0
     if not vector:
         accumulator = elements * t.nests[nest, SUM_BYTES]
@@ -275,42 +277,71 @@ def level_cost(
     # No pattern is faster than the peak.
     moved_s = max(core / core_bw, dram / hw[DRAM_BW], dram / hw[PORTS_BW])
     issue_s = transfers / used * head_s / (hw[OUTSTANDING] * hw[CHANNELS])
-    sure_s = 2.0 * head_s + read / min(core_bw, hw[DRAM_BW] * hw[DRAM_SHARE] / used) + size / channel_bw
-    if max(moved_s, issue_s, waiting_s * 0.5) + sure_s >= cutoff:
+    peak = min(hw[DRAM_BW], hw[PORTS_BW])
+    first_s = max(largest / channel_bw, read / core_bw, shared / peak)
+    out_s = max(size / channel_bw, found[2 + 2 * operands] / peak)
+    iterations = out_tiles * levels[k, TILES]
+    least_s = chains_s(
+        hw,
+        0.0,
+        iterations,
+        0.0,
+        0.0,
+        moved_s,
+        issue_s,
+        first_s,
+        out_s,
+        most_loads,
+        channel_bytes,
+        out_tiles,
+        size,
+    )
+    if least_s >= cutoff:
         return np.inf
+    tail_s, drain_s, reduce_s = 0.0, 0.0, 0.0
     if vector:
         cycles = vector_cycles(hw, elements, body, read + size, 0.0)
-        compute_s = out_tiles * levels[k, TILES] * cycles / hw[CLOCK_HZ]
+        compute_s = iterations * cycles / hw[CLOCK_HZ]
     else:
         hold, dur = array_cycles(
             hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], over, under,
             t.operands[nest, 0, BITS], t.operands[nest, 1, BITS],
         )  # fmt: skip
         drained = vector_cycles(hw, elements, drain, size, accumulator)
-        busy, drains = out_tiles * levels[k, TILES] * hold, out_tiles * drained
+        busy, drains = iterations * hold, out_tiles * drained
         if accumulator * 2.0 <= hw[ACCUMULATOR_BYTES] and out_tiles > 1:
             total = max(busy, drains)
         else:
-            total = busy + drains - drained
-        compute_s = (total + dur - hold) / hw[CLOCK_HZ]
-        sure_s += drained / hw[CLOCK_HZ]
+            total = busy + drains - drained + (out_tiles - 1.0) * (dur - hold)
+        compute_s, tail_s, drain_s = (
+            total / hw[CLOCK_HZ],
+            (dur - hold) / hw[CLOCK_HZ],
+            drained / hw[CLOCK_HZ],
+        )
         if part > 0.0:
             send_s = hw[SEND_S] + part / min(hw[HOP_BW], channel_bw)
-            sure_s += np.ceil(np.log2(summed)) * (
-                out_tiles * part / hw[HOP_BW] + send_s + drained / hw[CLOCK_HZ]
-            )
-    if waiting_s > 0:
-        waiting_s = (compute_s + waiting_s) * 0.5
-    if max(compute_s, moved_s, issue_s, waiting_s) + sure_s >= cutoff:
+            reduce_s = np.ceil(np.log2(summed)) * (out_tiles * part / hw[HOP_BW] + send_s + drain_s)
+    least_s = reduce_s + chains_s(
+        hw, compute_s, iterations, tail_s, drain_s, moved_s, issue_s, first_s, out_s, most_loads, channel_bytes,
+        out_tiles, size,
+    )  # fmt: skip
+    if least_s >= cutoff:
         return np.inf
-    dram_work = 0.0
+    dram_work, shared_s = 0.0, 0.0
     for operand in range(operands + 1):
         run_bytes, pitch = level_run(t, nest, operand, levels, g, m, n, k)
-        dram_work += found[1 + operand] * pattern_cost(
-            t, nest, operand, hw, run_bytes, pitch, operand == operands
-        )
-    moved_s = max(moved_s, dram_work / hw[DRAM_BW])
-    found[0] = max(compute_s, moved_s) + 2.0 * head_s
+        inverse = pattern_cost(t, nest, operand, hw, run_bytes, pitch, operand == operands)
+        dram_work += found[1 + operand] * inverse
+        one_s = found[2 + operands + operand] * max(inverse / hw[DRAM_BW], 1.0 / hw[PORTS_BW])
+        if operand == operands:
+            out_s = max(out_s, one_s)
+        else:
+            shared_s += one_s
+    moved_s, first_s = max(moved_s, dram_work / hw[DRAM_BW]), max(first_s, shared_s)
+    found[0] = max(compute_s, moved_s) + head_s + hw[SEND_S]
     if lacking > 0.0:
         return float(MISFIT_S * (1.0 + lacking))
-    return float(max(compute_s, moved_s, issue_s, waiting_s) + sure_s)
+    return reduce_s + chains_s(
+        hw, compute_s, iterations, tail_s, drain_s, moved_s, issue_s, first_s, out_s, most_loads, channel_bytes,
+        out_tiles, size,
+    )  # fmt: skip

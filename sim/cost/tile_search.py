@@ -169,7 +169,7 @@ def search_nest(
     `shares` [count, 4] are the rows of `spans` of what a role is cut into, `places` [4] its column, by granule.
     """
     dims, operands, count = t.nests[nest, DIMS], t.nests[nest, OPERANDS], len(partitions)
-    floors, whole_s, found = np.empty(count), np.zeros(count), np.empty(2 + operands)
+    floors, whole_s, found = np.empty(count), np.zeros(count), np.empty(3 + 2 * operands)
     used, summed = np.ones(count), np.ones(count)
     apart = np.ones((count, operands))
     first, stop = np.zeros((count, 4), np.int64), np.zeros((count, 4), np.int64)

@@ -171,7 +171,7 @@ def _floor(
         busiest_s = np.maximum(busiest_s, everything * (rows / float(rate) / site.kind.clock_hz))
     either = (product(set(nest.role("m"))) > 1) & (product(set(nest.role("n"))) > 1)
     shape = tuple(len(table) for table in tables)
-    floor_s = np.broadcast_to(busiest_s + 2 * site.head_latency_s, shape).reshape(-1)
+    floor_s = np.broadcast_to(busiest_s + site.head_latency_s, shape).reshape(-1)
     return floor_s, np.broadcast_to(either, shape).reshape(-1)
 
 

@@ -79,7 +79,7 @@ def _core_rows(program: Program, chip: Chip) -> list[dict[str, Any]]:
         core = core_of_queue[segment.queue]
         computes = np.isin(unit[segment.queue], ("array", "vector"))
         busy += np.bincount(core[computes], segment.hold[computes] * repeat, chip.core_count)
-        pairs = np.unique(core[computes] * len(segment.ops) + segment.op[computes])
+        pairs = np.flatnonzero(np.bincount(core[computes] * len(segment.ops) + segment.op[computes]))
         for index, row in zip(*(part.tolist() for part in np.divmod(pairs, len(segment.ops))), strict=True):
             ops[index].add(segment.ops[row].name)
         for op in segment.ops:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph, Passes
@@ -12,9 +13,10 @@ from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.facts import program_facts
 from sim.mapping.lower import lower
+from sim.mapping.memo import Recent
 from sim.mapping.partition import Assignment, Stage, pipeline_stages
 from sim.mapping.partition_file import load_partition
-from sim.mapping.plan import SearchMemo, make_plan
+from sim.mapping.plan import SearchMemo, Slower, closed_form_s, make_plan
 from sim.mapping.segments import find_segments, one_segment
 from sim.mapping.step import Plan
 from sim.program import Program
@@ -54,8 +56,11 @@ def map_graph(
         assignment = _assignment(part, chip, fabric, partition, dataflow, memo)
         single = inputs > 1 or bool(assignment.stages)
         segments = one_segment(part) if single else find_segments(part, unroll=unroll or functional)
-        plan = make_plan(
-            part, chip, fabric, assignment, dataflow=dataflow, segments=segments, inputs=inputs, memo=memo
+        make = partial(
+            make_plan, part, chip, fabric, dataflow=dataflow, segments=segments, inputs=inputs, memo=memo
+        )
+        plan, assignment = (
+            _finalists(make, assignment) if partition == "auto" else (make(assignment), assignment)
         )
         plans.append((plan, assignment))
         programs.append(lower(plan, chip, fabric, inputs=inputs, functional=functional))
@@ -73,6 +78,37 @@ def map_graph(
             for (part, count), size in zip(parts, sizes, strict=True)
         ]
     return replace(program, facts=facts)
+
+
+FINALISTS = ("data", "channel")
+"""What is compared with the plan that chooses operator by operator. It keeps no eye on where results will lie: a
+strategy of one kind may keep more of them in the scratchpads. Split sums are never kept: not a finalist."""
+
+_WINNERS: Recent[object, str] = Recent(1 << 10)
+
+
+def _finalists(make: Callable[..., Plan], assignment: Assignment) -> tuple[Plan, Assignment]:
+    """The plan with the least closed form of the whole model: operator by operator, or one strategy for all."""
+    chip = assignment.chip
+    best, winner = make(assignment), assignment
+    if chip.core_count == 1:
+        return best, winner
+    tensors = tuple((s.nest.out.tensor.name, *(o.tensor.name for o in s.nest.operands)) for s in best.steps)
+    steps = tuple((s.signature, s.tiling, s.cores, s.resident) for s in best.steps)
+    key = (chip, tensors, steps, best.segments)
+    known = _WINNERS.get(key)
+    for mode in FINALISTS if known is None else (known,):
+        if mode == assignment.mode:
+            continue
+        other = replace(assignment, mode=mode)
+        try:
+            plan = make(other, limit_s=closed_form_s(best.steps, best.segments))
+        except (DoesNotFit, Slower):
+            continue
+        if closed_form_s(plan.steps, plan.segments) < closed_form_s(best.steps, best.segments):
+            best, winner = plan, other
+    _WINNERS[key] = winner.mode
+    return best, winner
 
 
 def _chain(name: str, programs: Sequence[Program], counts: Sequence[int]) -> Program:

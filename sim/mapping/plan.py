@@ -7,7 +7,8 @@ otherwise it goes through DRAM.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import math
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 from sim.cost.bound import PREFERRED_SHARE
@@ -24,18 +25,26 @@ from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_ten
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.fabric import Fabric
 from sim.mapping.layout import dram_layout, scratchpad_layouts
+from sim.mapping.memo import Recent
 from sim.mapping.partition import Assignment
 from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, core_boxes
 from sim.mapping.row_tiles import row_search, undefined
-from sim.mapping.search import Limits, Tiling, cut_quanta, search
+from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
 from sim.mapping.segments import Segments, one_segment
 from sim.mapping.step import KeptResult, Plan, Step
 
 SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
 
+KEPT_SECONDS: Recent[object, float] = Recent(1 << 13)
+"""Estimates of steps whose results stay in the scratchpads, by everything they depend on."""
+
 PLACEMENT_ATTEMPTS = 64
 """Results sent through DRAM, one by one, when fragmentation leaves no hole for a buffer that would fit by size."""
+
+
+class Slower(Exception):
+    """A plan is not worth finishing: it is slower than the limit."""
 
 
 def make_plan(
@@ -48,18 +57,20 @@ def make_plan(
     segments: Segments | None = None,
     inputs: int = 1,
     memo: SearchMemo | None = None,
+    limit_s: float = math.inf,
 ) -> Plan:
     """Map every operator that is not a repeat. `segments` are parts between barriers (results are not kept
     across); default: one. `memo` carries tile searches over from earlier runs.
 
-    Raises DoesNotFit (a tile, a tensor or the weights), InputError (a dtype the chip cannot compute).
+    Raises DoesNotFit (a tile, a tensor or the weights), InputError (a dtype the chip cannot compute), Slower (the
+    closed form of the whole is above `limit_s`, and that was clear before the end).
     """
     segments = segments or one_segment(graph)
     check_dtypes(graph, chip)
     banned: frozenset[str] = frozenset()
     for _ in range(PLACEMENT_ATTEMPTS):
         planner = _Planner(
-            graph, chip, fabric, assignment, dataflow, segments, {} if memo is None else memo, banned
+            graph, chip, fabric, assignment, dataflow, segments, {} if memo is None else memo, banned, limit_s
         )
         planner.run()
         steps = planner.decided()
@@ -106,12 +117,14 @@ class _Planner:
     segments: Segments
     memo: SearchMemo
     banned: frozenset[str]
+    limit_s: float
 
     def __post_init__(self) -> None:
         self.residency = Residency(tuple(kind.sram.size_bytes for kind in self.chip.cores), self.banned)
         self.steps: list[Step] = []
         self.roots: dict[str, str] = {}
         self.from_dram: set[str] = set()
+        self.look_again_s = self.limit_s
 
     @property
     def streaming_peak(self) -> int:
@@ -136,6 +149,20 @@ class _Planner:
             if len(found) > 1 or op.kind == "cache_update":
                 # Several loop nests wrote it, or part of it is older: no core holds a single box.
                 self.residency.results.pop(self.root(op.result), None)
+            self._give_up_if_slower()
+
+    def _give_up_if_slower(self) -> None:
+        """Raises Slower once the steps so far are above the limit, however many of their results may stay."""
+        spent_s = closed_form_s(self.steps, self.segments)
+        if spent_s > self.look_again_s:
+            if self._least_s() > self.limit_s:
+                raise Slower
+            self.look_again_s = 1.1 * spent_s
+
+    def _least_s(self) -> float:
+        """Closed form of the steps so far if every result of theirs stayed."""
+        kept = [replace(step, tiling=self._kept_tiling(step)) for step in self.steps]
+        return closed_form_s(kept, self.segments)
 
     def decided(self) -> tuple[Step, ...]:
         """The steps with the fate of their results: kept if someone reads them in place, stored if anyone does
@@ -147,8 +174,20 @@ class _Planner:
             kept = self.residency.results.get(root)
             keep = kept is not None and kept.until >= 0
             store = not keep or root in outputs or root in self.from_dram
-            found.append(replace(step, keep=keep, store=store))
+            tiling = step.tiling if store else self._kept_tiling(step)
+            found.append(replace(step, tiling=tiling, keep=keep, store=store))
         return tuple(found)
+
+    def _kept_tiling(self, step: Step) -> Tiling:
+        """The tiling with the estimate of a result that stays; dealt tiles and rows have estimates of their own."""
+        if step.tiling.deal is not None or step.tiling.rows is not None:
+            return step.tiling
+        kind = self.chip.cores[step.kind]
+        site = make_site(self.chip, self.fabric, kind, step.cores)
+        key = (step.signature, site, step.tiling, step.resident)
+        if key not in KEPT_SECONDS:
+            KEPT_SECONDS[key] = latency_s(step.nest, site, step.tiling, step.resident, stored=False)
+        return replace(step.tiling, latency_s=KEPT_SECONDS[key])
 
     def _plan(self, index: int, op: Op, nest: Nest) -> None:
         best: Step | None = None
@@ -283,6 +322,11 @@ class _Planner:
         cores: tuple[int, ...],
     ) -> Boxes:
         return core_boxes(operand, nest, splits, quanta, cores, self.chip.core_count)
+
+
+def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:
+    """Seconds of all steps one after another by the closed form, repeats counted."""
+    return math.fsum(step.tiling.latency_s * segments.repeats[segments.of_op[step.op]] for step in steps)
 
 
 def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ MAX_SPLITS = 28
 MAX_REDUCTION_CORES = 8
 """Cores that share one sum: beyond, moving the parts costs more than it saves."""
 
-SLACK = 1.02
-"""Among candidates within 2 % of the fastest, the one with the least DRAM traffic, then fewest transfers, wins."""
+SLACK = 1.01
+"""Among candidates within 1 % of the fastest, the one with the least DRAM traffic, then fewest transfers, wins."""
 
 FIRST_BATCH = 2048
 """Candidates evaluated at first; each further batch is twice as large."""
@@ -152,6 +152,23 @@ def search(
                 return best
     assert smallest is not None
     raise _does_not_fit(nest, site, limits, smallest)
+
+
+def latency_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...], *, stored: bool) -> float:
+    """The estimate of one tiling, of which the result is stored or stays in the scratchpads."""
+    steps, splits = np.array([tiling.steps], np.int64), np.array([tiling.splits], np.int64)
+    columns_first = np.array([tiling.order != loop_order(nest, False)])
+    tile = tuple(np.array([np.diff(cut).max()], np.int64) for cut in tiling.cuts(nest))
+    cost = estimate(
+        nest,
+        site,
+        Cuts(splits, steps, columns_first, tile),
+        unit=tiling.unit,
+        dataflow=tiling.dataflow,
+        resident=np.array([resident], np.bool_),
+        stored=stored,
+    )
+    return float(cost.latency_s[0])
 
 
 def vector_floor_s(nest: Nest, site: Site) -> float:

@@ -68,5 +68,6 @@ def _cores_of_operators(program: Program, segment: Segment) -> tuple[Int64, Int6
     """Every (core, operator) such that a unit of the core computes for the operator."""
     core = np.array([queue.core for queue in program.queues], np.int64)[segment.queue]
     compute = np.isin(segment.queue, compute_queues(program))
-    pairs = np.unique(np.stack([core[compute], segment.op[compute]]), axis=1)
-    return pairs[0], pairs[1]
+    cells = np.bincount((core * len(segment.ops) + segment.op)[compute])
+    found = np.divmod(np.flatnonzero(cells), max(1, len(segment.ops)))
+    return found[0], found[1]

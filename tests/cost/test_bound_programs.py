@@ -19,7 +19,7 @@ from sim.graph.graph import Graph
 from sim.graph.nest import Nest
 from sim.hw.chip import Chip, load_chip
 from sim.hw.technology import load_technology
-from sim.mapping import plan
+from sim.mapping import mapper, plan
 from sim.mapping.mapper import map_graph
 from sim.mapping.partition import mode_splits
 from sim.mapping.search import Tiling
@@ -60,6 +60,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Graph, Chip, Bounds], 
         monkeypatch.setattr(
             plan._Planner, "_candidates", lambda self, index, nest, kind: [None] * len(nest.operands)
         )
+        monkeypatch.setattr(mapper, "FINALISTS", ())
         program = map_graph(graph, chip)
         technology = load_technology(chip.technology)
         return build_report(graph, chip, technology, program, None, options={}, wall_s=0.0)

@@ -43,6 +43,12 @@ def lookup() -> Graph:
     return b.build([b.gather(table, b.input("indices", (40,), "int32"))])
 
 
+def vectors() -> Graph:
+    """Vector operators that leave their results to each other in the scratchpads."""
+    b = GraphBuilder("vectors", "int8")
+    return b.build([b.tanh(b.softmax(b.tanh(b.input("x", (96, 64))), 1))])
+
+
 def cache_steps() -> Graph:
     b = GraphBuilder("cache", "int8")
     return b.build([b.relu(b.cache_update(b.state("cache", (4, 128, 64)), b.input("x", (4, 3, 64)), 1, 5))])
@@ -56,6 +62,7 @@ def programs() -> Mapping[str, Program]:
         "one core": map_graph(layers(), chip("tiny"), functional=True),
         "pipeline": map_graph(convolutions(), chip("ring"), partition="pipeline", inputs=3, functional=True),
         "lookup": map_graph(lookup(), chip("small"), functional=True),
+        "vectors": map_graph(vectors(), chip("small"), functional=True),
         "cache": map_graph(cache_steps(), chip("lepton_s"), inputs=2, functional=True),
     }
 
@@ -92,7 +99,7 @@ CLASSES: Mapping[str, tuple[str, Select]] = {
         lambda e: e.between(LOAD, STORE) & ~e.host[e.task],
     ),
     "reading in place waits for what was computed": (
-        "convolutions",
+        "vectors",
         lambda e: e.between(VECTOR, VECTOR) & ~e.same,
     ),
     "scratchpad is filled after the last operator's use": (
@@ -138,7 +145,7 @@ def without(program: Program, select: Select) -> tuple[Program, int]:
     return replace(program, segments=(cut,)), int(gone.sum())
 
 
-@pytest.mark.parametrize("name", ["convolutions", "reduction", "one core", "pipeline", "lookup", "cache"])
+@pytest.mark.parametrize("name", ["convolutions", "reduction", "one core", "pipeline", "lookup", "vectors", "cache"])
 def test_with_all_edges_there_is_no_race(name: str) -> None:
     assert find_races(programs()[name]) == []
 

@@ -24,13 +24,13 @@ def touched(stretch_bytes: int) -> float:
 
 
 def test_a_small_product() -> None:
-    """64 x 64 x 64 in 2 x 8 tiles of 32 x 8: two loads of rows (2048 B in one run), 16 of weights (packed, 512 B) and
-    16 stores of 32 runs of 8 B, a row of the matrix (64 B) apart."""
+    """64 x 64 x 64 in 4 x 4 tiles of 16 x 16: four loads of rows (1024 B in one run), 16 of weights (packed, 1024 B)
+    and 16 stores of 16 runs of 16 B, a row of the matrix (64 B) apart."""
     _, _, program = plan("gemm:64x64x64", "tiny", dtype="int8")
     segment = program.segments[0]
     moved = sorted(zip(segment.kind.tolist(), segment.nbytes.tolist(), strict=True))
-    assert [m for m in moved if m[1]] == [(0, 512)] * 16 + [(0, 2048)] * 2 + [(1, 256)] * 16
-    expected = 2 * touched(2048) + 16 * touched(512) + 16 * touched(31 * 64 + 8)
+    assert [m for m in moved if m[1]] == [(0, 1024)] * 20 + [(1, 256)] * 16
+    expected = 20 * touched(1024) + 16 * touched(15 * 64 + 16)
     assert opened(program) == pytest.approx(expected, rel=5e-3)
 
 
