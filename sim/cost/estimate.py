@@ -149,7 +149,7 @@ def estimate(
     out_tiles = iterations // (steps[:, sums].prod(axis=1) if sums else 1)
     elements = result_elements(nest, tile)
     out_bytes = nest.out.tile_bytes(tile)
-    compute_s, tail_s, drain_s, accumulator = _compute_time(
+    compute_s, busy_s, tail_s, drain_s, accumulator = _compute_time(
         nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
     )
     moved = _Movement(site, used)
@@ -157,12 +157,17 @@ def estimate(
         loads = np.where(resident[:, index], 0, fills(nest, operand, steps, cuts.columns_first))
         distinct = cuts.splits[:, sorted(operand.dims)].prod(axis=1)
         moved.load(operand, tile, loads, distinct)
+    loading_s = moved.wires_s()
     if stored:
         moved.store(nest.out, tile, out_tiles, used // summed)
     reduce_s, reduce_bytes = _reduction(site, nest, summed, elements, out_tiles, drain_s)
     post_s = site.send_latency_s if stored else 0.0
     out_s = moved.last_s if stored else 0.0
-    pace_s = np.maximum(compute_s, moved.waiting_s(compute_s, tail_s, out_tiles * drain_s))
+    if kind.sram.tile_slots > 1:
+        waiting_s = moved.waiting_s(compute_s, tail_s, out_tiles * drain_s)
+    else:
+        waiting_s = moved.turns_s(busy_s, tail_s, drain_s, loading_s)
+    pace_s = np.maximum(compute_s, waiting_s)
     computing_s = moved.first_s() + pace_s + drain_s + post_s + out_s
     moving_s = moved.wires_s() + compute_s / iterations + drain_s + post_s
     busiest_s = np.maximum.reduce([computing_s, moving_s, moved.issue_s()])
@@ -224,7 +229,7 @@ class _Movement:
         return np.asarray(np.maximum.reduce([self.core_bytes / self._core_bandwidth, self.dram_s, port_s]))
 
     def waiting_s(self, compute_s: Float64, tail_s: Float64, drains_s: Float64) -> Float64:
-        """The longest wait for slots: with two of them, half of every round trip shows; with one, all of it.
+        """The longest wait for one of two slots: half of every round trip shows.
 
         A slot is filled again when its tile is used up, `tail_s` after the array was free for the next one. All cores
         fill at the same time, loads and stores on the same links: the wires' part of the trips is that of everything
@@ -235,7 +240,23 @@ class _Movement:
         filling_s = compute_s + self.loads * (site.head_latency_s + tail_s) + wires_s
         emptying_s = drains_s + self.stores * site.send_latency_s + self.stored / self._channel
         trips_s = np.maximum(filling_s * (self.loads > 1), emptying_s * (self.stores > 1))
-        return np.asarray(trips_s / site.kind.sram.tile_slots)
+        return np.asarray(trips_s / BUFFER_SLOTS)
+
+    def turns_s(self, busy_s: Float64, tail_s: Float64, drain_s: Float64, loading_s: Float64) -> Float64:
+        """The longest wait for the only slot, trips of the first loads and the last store left out.
+
+        Loads and the array (`busy_s`) take turns, and so do drains and stores, each pair beside the other: a tile is
+        loaded while the one before is drained, and stored while the next is computed. What loads last longer than
+        drains they share the wires with stores.
+        """
+        site = self.site
+        trips = self.loads - 1
+        storing_s = self.wires_s() - loading_s
+        beside_s = np.minimum(np.maximum(loading_s - self.stores * drain_s, 0.0), storing_s)
+        filling_s = busy_s + trips * (site.head_latency_s + tail_s) + loading_s + beside_s - self.first_s()
+        store_s = drain_s + site.send_latency_s + self.stored / np.maximum(self.stores, 1) / self._channel
+        emptying_s = busy_s / np.maximum(self.stores, 1) + (self.stores - 1) * store_s
+        return np.maximum(filling_s * (self.loads > 1), emptying_s * (self.stores > 1))
 
     @property
     def _channel(self) -> int:
@@ -282,15 +303,16 @@ def _compute_time(
     out_tiles: Int64,
     elements: Int64,
     out_bytes: Int64,
-) -> tuple[Float64, Float64, Float64, Int64]:
-    """(seconds that all tiles hold a core's unit, seconds from a tile's end of hold to its result, seconds of the last
-    result's drain, accumulator bytes)."""
+) -> tuple[Float64, Float64, Float64, Float64, Int64]:
+    """(seconds that all tiles take on a core, of which they hold the unit itself, seconds from a tile's end of hold to
+    its result, seconds of the last result's drain, accumulator bytes)."""
     if unit == "vector":
         moved = weighted_read_bytes(nest, kind, tile) + out_bytes
         lanes = lane_elements(nest.out, _extents(nest.out, tile), kind)
         cycles = vector_tile_cycles(lanes, body_passes(nest, kind), kind, moved)
         none = np.zeros(len(iterations))
-        return iterations * cycles / kind.clock_hz, none, none, np.zeros_like(iterations)
+        busy_s = iterations * cycles / kind.clock_hz
+        return busy_s, busy_s, none, none, np.zeros_like(iterations)
     dtype = nest.operands[0].tensor.dtype
     bits = operand_bits(nest)
     conflicts = array_conflicts(nest, kind, tile, dataflow)
@@ -304,7 +326,7 @@ def _compute_time(
     tail = dur - hold
     # One accumulator for all: the next tile starts when the last result is out, fill and drain of the array shown.
     total = np.where(doubled, np.maximum(busy, drains), busy + drains - drain + (out_tiles - 1) * tail)
-    return total / kind.clock_hz, tail / kind.clock_hz, drain / kind.clock_hz, need
+    return total / kind.clock_hz, busy / kind.clock_hz, tail / kind.clock_hz, drain / kind.clock_hz, need
 
 
 TRAVERSALS = {"layer_norm": 3, "rms_norm": 2, "softmax": 3, "group_norm": 3}
