@@ -12,7 +12,7 @@ from typing import Any
 from sim.errors import Diagnostic, InputError
 from sim.hw.chip import Chip, chip_from_dict, load_chip
 from sim.report.report import Report
-from sim.report.text import ENERGY_WORDS, critical_steps
+from sim.report.words import ENERGY_WORDS, critical_steps
 
 METRICS = (
     "latency_s", "throughput_per_s", "bound_latency_s", "array_utilization", "energy_per_input_j", "energy_j",

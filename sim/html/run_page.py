@@ -13,7 +13,7 @@ from sim.plot.style import COMPONENT_COLOURS, COMPONENT_GROUPS, GROUP_WORDS, UNI
 from sim.plot.traffic import LEVELS
 from sim.report.report import Report
 from sim.report.roofline import peak_macs_per_s
-from sim.report.text import ENERGY_WORDS, critical_steps
+from sim.report.words import ENERGY_WORDS, critical_steps
 from sim.units import PS_PER_S, format_quantity
 
 _CARDS = (

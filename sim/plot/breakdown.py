@@ -19,7 +19,7 @@ from sim.plot.style import (
     text_on,
 )
 from sim.report.report import Report
-from sim.report.text import ENERGY_WORDS, critical_steps
+from sim.report.words import ENERGY_WORDS, critical_steps
 from sim.units import PS_PER_S, format_quantity
 
 if TYPE_CHECKING:

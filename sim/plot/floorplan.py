@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sim.errors import InputError
 from sim.plot.style import BLUE, GREEN, LIGHT_GREY, ORANGE, SKY, axes_or_new
-from sim.report.text import AREA_WORDS
+from sim.report.words import AREA_WORDS
 
 if TYPE_CHECKING:
     import pandas as pd

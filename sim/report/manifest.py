@@ -16,6 +16,7 @@ FOLDER_FORMAT = 1
 """Format of run folders; one higher whenever an older reader could misread a newer folder or the other way."""
 MANIFEST_TIME_KEYS = ("wall_s", "created")
 """The keys in which two runs of the same input differ."""
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def build_manifest(
@@ -42,19 +43,27 @@ def build_manifest(
     }
 
 
-def git_commit() -> str | None:
-    """Commit of the checkout this package runs from; None where it is installed without one."""
-    git = Path(__file__).resolve().parents[2] / ".git"
+def git_commit(checkout: Path = CHECKOUT) -> str | None:
+    """Commit of a checkout, by default the one this package runs from; None where there is none.
+
+    `.git` is a file that names the folder in a worktree or submodule, whose branches lie in the folder that its
+    `commondir` names (gitrepository-layout(5)).
+    """
+    git = checkout / ".git"
     try:
+        if git.is_file():
+            git = checkout / git.read_text().removeprefix("gitdir:").strip()
         head = (git / "HEAD").read_text().strip()
         if not head.startswith("ref: "):
             return head
         ref = head.removeprefix("ref: ")
-        if (git / ref).is_file():
-            return (git / ref).read_text().strip()
-        packed = (line.split() for line in (git / "packed-refs").read_text().splitlines())
+        shared = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
+        loose = next((folder / ref for folder in (git, shared) if (folder / ref).is_file()), None)
+        if loose is not None:
+            return loose.read_text().strip()
+        packed = (line.split() for line in (shared / "packed-refs").read_text().splitlines())
         return next((row[0] for row in packed if len(row) == 2 and row[1] == ref), None)
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return None
 
 

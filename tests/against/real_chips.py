@@ -49,96 +49,59 @@ def _multiprocessor(count: int, spare: int, rows: int, lanes: int, clock_ghz: fl
     }
 
 
-HOST = {"bandwidth": "16 GB/s", "latency": "1 us"}
-HOST4 = {"bandwidth": "32 GB/s", "latency": "1 us"}
-CMEM = {"size": "128 MiB", "ways": 16, "line": "512 B", "bandwidth": "2.7 TB/s"}
+def _memory(device: str, capacity: str, bandwidth: str, **parts: int) -> Row:
+    return {"device": device, "capacity": capacity, "bandwidth": bandwidth, **parts}
+
+
+def _around(host: str, links: tuple[int, str], cache: tuple[str, str, str] | None = None) -> Row:
+    """Host link, links to other chips (count, rate of each), and a cache of (size, line, bandwidth), if any."""
+    found: Row = {
+        "host": {"bandwidth": host, "latency": "1 us"},
+        "links": {"count": links[0], "bandwidth": links[1]},
+    }
+    if cache is not None:
+        size, line, bandwidth = cache
+        found["cache"] = {"size": size, "ways": 16, "line": line, "bandwidth": bandwidth}
+    return found
 
 
 def real_chips() -> dict[str, tuple[Chip, float]]:
     """Chip and published die in mm2 (of TPUs an upper limit) by name."""
-    hbm4 = {"device": "hbm2", "stacks": 4}
     a100 = _multiprocessor(108, 20, 16, 64, 1.41, registers="256 KiB", shared="192 KiB")
     h100 = _multiprocessor(132, 12, 32, 128, 1.83, registers="256 KiB", shared="228 KiB")
     # The matrix cores do fp64 at a quarter of the fp32 rate of 256 a cycle.
     mi210_rates = {"fp16": 0.5, "fp64": 0.125}
     mi210 = _multiprocessor(104, 8, 16, 64, 1.7, registers="512 KiB", shared="80 KiB", rates=mi210_rates)
     a40 = _multiprocessor(84, 0, 8, 128, 1.74, registers="256 KiB", shared="128 KiB")
+    v2_memory = _memory("hbm2", "16 GiB", "700 GB/s", stacks=4)
+    v3_memory = _memory("hbm2", "32 GiB", "900 GB/s", stacks=4)
+    v4i_memory = _memory("hbm2", "8 GiB", "614 GB/s", stacks=2)
+    a100_memory = _memory("hbm2e", "80 GiB", "2039 GB/s", stacks=5)
+    h100_memory = _memory("hbm3", "80 GiB", "3350 GB/s", stacks=5)
+    mi210_memory = _memory("hbm2e", "64 GiB", "1600 GB/s", stacks=4)
+    a40_memory = _memory("gddr6", "48 GiB", "696 GB/s", channels=24)
+    v2_around = _around("16 GB/s", (4, "62 GB/s"))
+    v3_around = _around("16 GB/s", (4, "82 GB/s"))
+    v4i_around = _around("16 GB/s", (2, "50 GB/s"), ("128 MiB", "512 B", "2.7 TB/s"))
+    a100_around = _around("32 GB/s", (12, "25 GB/s"), ("40 MiB", "128 B", "7.2 TB/s"))
+    h100_around = _around("64 GB/s", (18, "25 GB/s"), ("50 MiB", "128 B", "9.4 TB/s"))
+    mi210_around = _around("32 GB/s", (8, "50 GB/s"), ("8 MiB", "128 B", "6.9 TB/s"))
+    a40_around = _around("32 GB/s", (4, "14 GB/s"), ("6 MiB", "128 B", "3.6 TB/s"))
+    described = (
+        ("tpu_v2", 611, "n16", "700 MHz", _tensorcore(1, 2, 0.7, "512 KiB"), v2_memory, v2_around),
+        ("tpu_v3", 648, "n16", "940 MHz", _tensorcore(2, 2, 0.94, "1 MiB"), v3_memory, v3_around),
+        ("tpu_v4i", 400, "n7", "1050 MHz", _tensorcore(4, 1, 1.05, "4 MiB"), v4i_memory, v4i_around),
+        ("a100", 826, "n7", "1410 MHz", a100, a100_memory, a100_around),
+        ("h100", 814, "n5", "1830 MHz", h100, h100_memory, h100_around),
+        ("mi210", 720, "n7", "1700 MHz", mi210, mi210_memory, mi210_around),
+        ("a40", 628, "n7", "1740 MHz", a40, a40_memory, a40_around),
+    )
+    found = {
+        name: (_chip(name, node, clock, core, memory, **around), float(die_mm2))
+        for name, die_mm2, node, clock, core, memory, around in described
+    }
     return {
         "tpu_v1": (load_chip("tpu_v1"), 331),
-        "tpu_v2": (
-            _chip(
-                *("tpu_v2", "n16", "700 MHz"),
-                _tensorcore(1, 2, 0.7, "512 KiB"),
-                {**hbm4, "capacity": "16 GiB", "bandwidth": "700 GB/s"},
-                host=HOST,
-                links={"count": 4, "bandwidth": "62 GB/s"},
-            ),
-            611,
-        ),
-        "tpu_v3": (
-            _chip(
-                *("tpu_v3", "n16", "940 MHz"),
-                _tensorcore(2, 2, 0.94, "1 MiB"),
-                {**hbm4, "capacity": "32 GiB", "bandwidth": "900 GB/s"},
-                host=HOST,
-                links={"count": 4, "bandwidth": "82 GB/s"},
-            ),
-            648,
-        ),
         "tpu_v4": (load_chip("tpu_v4", {"links": {"count": 6, "bandwidth": "45 GB/s"}}), 600),
-        "tpu_v4i": (
-            _chip(
-                *("tpu_v4i", "n7", "1050 MHz"),
-                _tensorcore(4, 1, 1.05, "4 MiB"),
-                {"device": "hbm2", "stacks": 2, "capacity": "8 GiB", "bandwidth": "614 GB/s"},
-                host=HOST,
-                cache=CMEM,
-                links={"count": 2, "bandwidth": "50 GB/s"},
-            ),
-            400,
-        ),
-        "a100": (
-            _chip(
-                *("a100", "n7", "1410 MHz"),
-                a100,
-                {"device": "hbm2e", "stacks": 5, "capacity": "80 GiB", "bandwidth": "2039 GB/s"},
-                host=HOST4,
-                cache={"size": "40 MiB", "ways": 16, "line": "128 B", "bandwidth": "7.2 TB/s"},
-                links={"count": 12, "bandwidth": "25 GB/s"},
-            ),
-            826,
-        ),
-        "h100": (
-            _chip(
-                *("h100", "n5", "1830 MHz"),
-                h100,
-                {"device": "hbm3", "stacks": 5, "capacity": "80 GiB", "bandwidth": "3350 GB/s"},
-                host={"bandwidth": "64 GB/s", "latency": "1 us"},
-                cache={"size": "50 MiB", "ways": 16, "line": "128 B", "bandwidth": "9.4 TB/s"},
-                links={"count": 18, "bandwidth": "25 GB/s"},
-            ),
-            814,
-        ),
-        "mi210": (
-            _chip(
-                *("mi210", "n7", "1700 MHz"),
-                mi210,
-                {"device": "hbm2e", "stacks": 4, "capacity": "64 GiB", "bandwidth": "1600 GB/s"},
-                host=HOST4,
-                cache={"size": "8 MiB", "ways": 16, "line": "128 B", "bandwidth": "6.9 TB/s"},
-                links={"count": 8, "bandwidth": "50 GB/s"},
-            ),
-            720,
-        ),
-        "a40": (
-            _chip(
-                *("a40", "n7", "1740 MHz"),
-                a40,
-                {"device": "gddr6", "channels": 24, "capacity": "48 GiB", "bandwidth": "696 GB/s"},
-                host=HOST4,
-                cache={"size": "6 MiB", "ways": 16, "line": "128 B", "bandwidth": "3.6 TB/s"},
-                links={"count": 4, "bandwidth": "14 GB/s"},
-            ),
-            628,
-        ),
+        **found,
     }

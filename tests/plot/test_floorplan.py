@@ -14,7 +14,7 @@ from sim.hw.area import AREA_COMPONENTS, chip_area
 from sim.hw.chip import load_chip
 from sim.hw.technology import load_technology
 from sim.plot.floorplan import plot_floorplan, tiled
-from sim.report.text import AREA_WORDS
+from sim.report.words import AREA_WORDS
 
 
 def die(name: str) -> pd.DataFrame:

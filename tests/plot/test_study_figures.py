@@ -169,30 +169,15 @@ def test_bad_input_is_refused(table: pd.DataFrame) -> None:
             call()
 
 
+SWEEP = (
+    "sweep --chip tiny --workload gemm:64x64x64 --dtype int8 --fidelity bound --workers 1 --vary core.array.rows=4,8"
+)
+
+
 def test_the_command_line_draws_studies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = tmp_path / "small.sqlite"
-    sweep = [
-        "sweep",
-        "--chip",
-        "tiny",
-        "--workload",
-        "gemm:64x64x64",
-        "--dtype",
-        "int8",
-        "--fidelity",
-        "bound",
-    ]
-    sweep += [
-        "--vary",
-        "core.array.rows=4,8",
-        "--vary",
-        "core.array.cols=4,8",
-        "--workers",
-        "1",
-        "--out",
-        str(study),
-    ]
-    assert run([*sweep, "--objective", "latency_s", "--objective", "area_mm2"]) == 0
+    command = f"{SWEEP} --vary core.array.cols=4,8 --objective latency_s --objective area_mm2"
+    assert run([*command.split(), "--out", str(study)]) == 0
     capsys.readouterr()
     for kind in ("pareto", "parallel", "sensitivity", "heatmap"):
         assert run(["plot", kind, str(study)]) == 0
@@ -214,17 +199,6 @@ def test_objectives_keep_their_order_in_the_store(tmp_path: Path) -> None:
     from sim.explore.store import open_study
 
     study = tmp_path / "small.sqlite"
-    sweep = [
-        "sweep",
-        "--chip",
-        "tiny",
-        "--workload",
-        "gemm:64x64x64",
-        "--dtype",
-        "int8",
-        "--fidelity",
-        "bound",
-    ]
-    sweep += ["--vary", "core.array.rows=4,8", "--workers", "1", "--out", str(study)]
-    assert run([*sweep, "--objective", "power_w", "--objective", "area_mm2", "--objective", "latency_s"]) == 0
+    command = f"{SWEEP} --objective power_w --objective area_mm2 --objective latency_s"
+    assert run([*command.split(), "--out", str(study)]) == 0
     assert [one.metric for one in open_study(study).objectives] == ["power_w", "area_mm2", "latency_s"]

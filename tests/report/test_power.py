@@ -23,9 +23,9 @@ from sim.hw.chip import Chip
 from sim.hw.technology import load_technology
 from sim.program import Kind, Segment
 from sim.report.account import Account, account
+from sim.report.notes import over_power_limit
 from sim.report.power import power
 from sim.report.report import build_report
-from sim.report.text import _over_power_limit
 
 N7 = load_technology("n7")
 
@@ -96,14 +96,14 @@ def test_peak_and_limit() -> None:
     free = summary(small_chip())
     peak_w, average_w = float(str(free["peak_power_w"])), float(str(free["power_w"]))
     assert peak_w > average_w > float(str(free["chip_power_w"]))
-    assert list(_over_power_limit(free)) == []
+    assert list(over_power_limit(free)) == []
     for limit_w, words in (
         (peak_w * 1.01, None),
         ((peak_w + average_w) / 2, "peak"),
         (average_w / 2, "average"),
     ):
         found = summary(small_chip().replace("power_limit", f"{limit_w:.6f} W"))
-        notes = list(_over_power_limit(found))
+        notes = list(over_power_limit(found))
         assert [words in note for note in notes] == ([] if words is None else [True])
         assert found["power_limit_w"] == pytest.approx(limit_w, rel=1e-5)
 

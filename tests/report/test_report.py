@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +31,7 @@ from sim.hw.area import chip_area
 from sim.hw.money import chip_cost, load_prices
 from sim.hw.technology import load_technology
 from sim.program import Kind, Segment
-from sim.report import manifest
-from sim.report.manifest import MANIFEST_TIME_KEYS
+from sim.report.manifest import MANIFEST_TIME_KEYS, git_commit
 from sim.report.report import Report, build_report, throughput_per_s
 
 KEYS = (
@@ -252,22 +253,42 @@ def test_the_manifest_can_be_run_again(tmp_path: Path) -> None:
     assert found["seed"] == 0
 
 
-def test_the_commit_is_found_loose_packed_and_detached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "sim" / "report" / "manifest.py"))
-    assert manifest.git_commit() is None
+def test_the_commit_is_found_loose_packed_and_detached(tmp_path: Path) -> None:
+    assert git_commit(tmp_path) is None
     git = tmp_path / ".git"
     git.mkdir()
     (git / "HEAD").write_text("ref: refs/heads/main\n")
-    assert manifest.git_commit() is None
+    assert git_commit(tmp_path) is None
     (git / "packed-refs").write_text("# pack-refs with: peeled\n" + "a" * 40 + " refs/heads/main\n")
-    assert manifest.git_commit() == "a" * 40
+    assert git_commit(tmp_path) == "a" * 40
     (git / "refs" / "heads").mkdir(parents=True)
     (git / "refs" / "heads" / "main").write_text("b" * 40 + "\n")
-    assert manifest.git_commit() == "b" * 40
+    assert git_commit(tmp_path) == "b" * 40
     (git / "HEAD").write_text("c" * 40 + "\n")
-    assert manifest.git_commit() == "c" * 40
+    assert git_commit(tmp_path) == "c" * 40
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("relative", ["false", "true"])
+def test_the_commit_of_a_worktree_is_what_git_says(tmp_path: Path, relative: str) -> None:
+    def git(*arguments: str, where: str = "first") -> str:
+        settings = ("user.name=a", "user.email=a@b", "commit.gpgsign=false", f"worktree.useRelativePaths={relative}")
+        options = [word for setting in settings for word in ("-c", setting)]
+        command = ["git", "-C", str(tmp_path / where), *options, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    (tmp_path / "first").mkdir()
+    git("init", "--initial-branch", "main")
+    git("commit", "--allow-empty", "-m", "one")
+    git("worktree", "add", "-b", "topic/two", "../second")
+    git("commit", "--allow-empty", "-m", "two", where="second")
+    git("worktree", "add", "--detach", "../third", "HEAD")
+    for packed in (False, True):
+        if packed:
+            git("pack-refs", "--all")
+        found = {where: git_commit(tmp_path / where) for where in ("first", "second", "third")}
+        assert found == {where: git("rev-parse", "HEAD", where=where) for where in found}
+    assert found["first"] == found["third"] != found["second"]
 
 
 def test_saving_into_an_existing_folder_leaves_the_rest_alone(tmp_path: Path) -> None:
