@@ -50,7 +50,7 @@ SWEEPS: Mapping[str, Sweep] = {
     ),
     "DMA bandwidth": sweep("lepton_m", "core.dma.bandwidth", ["32 GB/s", "64 GB/s", "128 GB/s", "256 GB/s"]),
     "scratchpad": sweep("lepton_m", "core.sram.size", ["256 KiB", "512 KiB", "1 MiB", "2 MiB", "4 MiB"]),
-    "small scratchpad": sweep("lepton_s", "core.sram.size", ["128 KiB", "256 KiB", "512 KiB", "1 MiB"], 1.07),
+    "small scratchpad": sweep("lepton_s", "core.sram.size", ["128 KiB", "256 KiB", "512 KiB", "1 MiB"]),
     "cores": Sweep("lepton_m", [cores(1, 1, 1), cores(2, 1, 2), cores(4, 1, 4), cores(8, 2, 4)]),
 }
 WORKLOADS = ("resnet18", "gemm_1024", "gemv_4096", "softmax_4096", "mobilenet_v2")
