@@ -147,6 +147,8 @@ def sweep(
         more = "" if out is None else "; the same command goes on where it was"
         typer.echo(f"interrupted: this is the front so far{more}", err=True)
         raise typer.Exit(130)
+    if study.rows and all(row.status != "ok" for row in study.rows):
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -268,7 +270,16 @@ def _tell(found: Preview) -> None:
 
 
 def _print_study(study: Study, output_format: Format) -> None:
-    from sim.explore.summary import baseline_rows, disagreement_rows, front_rows, study_title
+    from sim.explore.summary import (
+        baseline_rows,
+        disagreement_rows,
+        front_rows,
+        study_title,
+        without_numbers,
+    )
+
+    for count, reason in without_numbers(study):
+        typer.echo(f"without numbers: {count:,} x {reason.removeprefix('error: ')}", err=True)
 
     front = front_rows(study, readable=output_format is Format.table)
     if output_format is Format.json:

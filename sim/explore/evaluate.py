@@ -48,12 +48,13 @@ def evaluate(space: Space, workload: int, fidelity: Fidelity, points: Sequence[P
 
 
 def _bounds(space: Space, workload: int, points: Sequence[Point]) -> list[Result]:
-    """Of points with the same options, in one call; where one of them is no possible chip, in two halves."""
+    """Of points with the same options, in one call; where one of them is no possible chip, in two halves. What the
+    bound of many designs does not know is evaluated one by one."""
     from sim.pipeline import bound
 
     asked = space.workloads[workload]
     options = space.options(asked, points[0])
-    if options.get("partition", "auto") not in _TOGETHER:
+    if options.get("partition", "auto") not in _TOGETHER or options.get("density") is not None:
         return [_simulated(space, workload, "bound", point) for point in points]
     began = time.perf_counter()
     changes = [space.overrides(point) for point in points]
@@ -87,7 +88,10 @@ def _simulated(space: Space, workload: int, fidelity: Fidelity, point: Point) ->
     began = time.perf_counter()
     asked = space.workloads[workload]
     try:
-        report = simulate(asked.model, space.chip(point), **space.options(asked, point), fidelity=fidelity)
+        chip, options = space.chip(point), space.options(asked, point)
+        if not chip.uses_density:
+            options.pop("density", None)  # of a chip without use of zeros it changes nothing
+        report = simulate(asked.model, chip, **options, fidelity=fidelity)
     except Exception as error:
         return _gone_wrong(error, time.perf_counter() - began)
     metrics = {name: value for name, value in report.to_json().items() if name not in _NOT_STORED}

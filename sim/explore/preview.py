@@ -8,10 +8,14 @@ from typing import Literal
 
 from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.explore.metrics import bound_metrics
-from sim.explore.space import Point, Space, Workload
+from sim.explore.space import DENSITY, Point, Space, Workload
+from sim.hw.chip import Chip
 
 StudyFidelity = Literal["bound", "event", "screen"]
 FIDELITIES = ("bound", "event", "screen")
+
+VARIANT = ("batch", "dtype", "phase", "seq", "kv", "new_tokens", "dims")
+"""Options that a model is read with; the others are of mapping and running it."""
 
 CHECKED_POINTS = 96
 """Points of a space whose chips are built beforehand, to tell how many cannot be."""
@@ -37,15 +41,25 @@ def preview(space: Space, limit: int = CHECKED_POINTS) -> Preview:
     count = min(limit, space.size)
     numbers = sorted({round(at * (space.size - 1) / max(1, count - 1)) for at in range(count)})
     reasons: dict[str, int] = {}
+    sparse = not _asks_density(space)  # whether some chip makes use of the density of activations, if one is given
     for number in numbers:
-        problem = _impossible(space, space.point_at(number))
+        problem, chip = _impossible(space, space.point_at(number))
+        sparse = sparse or chip is None or chip.uses_density
         if problem:
             reasons[problem] = reasons.get(problem, 0) + 1
     found = Preview(space.size, space.duplicates, len(numbers), sum(reasons.values()), reasons)
     if found.infeasible == space.size:
         most = max(reasons, key=lambda reason: reasons[reason])
         raise InputError(f"the space is empty: none of its {space.size:,} points is possible; {most}")
+    if not sparse:
+        hint = "array.row_stationary.zero_gating and dma.run_length_coding do"
+        message = "density: no chip of this space makes use of zeros, so it would change nothing"
+        raise InputError(Diagnostic(message, hint=hint))
     return found
+
+
+def _asks_density(space: Space) -> bool:
+    return DENSITY in space.paths or any(one.options.get("density") for one in space.workloads)
 
 
 def check_bound(space: Space) -> None:
@@ -61,8 +75,9 @@ def check_bound(space: Space) -> None:
             )
 
 
-def _impossible(space: Space, point: Point) -> str:
-    """Why there is no chip at a point, or it is known to be too large or too small; "" where it may do."""
+def _impossible(space: Space, point: Point) -> tuple[str, Chip | None]:
+    """Why there is no chip at a point, or it is known to be too large or too small; "" where it may do; and the chip
+    where there is one."""
     from sim.hw.area import chip_area
     from sim.hw.technology import load_technology
 
@@ -72,8 +87,8 @@ def _impossible(space: Space, point: Point) -> str:
         area_mm2 = sum(chip_area(chip, load_technology(chip.technology)).values()) if limits else 0.0
     except InputError as error:
         one = error.diagnostics[0]
-        return f"{one.path}: {one.message}" if one.path else one.message
-    return next((f"constraint {c.text}" for c in limits if c.violation(area_mm2) > 0), "")
+        return (f"{one.path}: {one.message}" if one.path else one.message), None
+    return next((f"constraint {c.text}" for c in limits if c.violation(area_mm2) > 0), ""), chip
 
 
 def _check_workload(space: Space, workload: Workload) -> None:
@@ -82,7 +97,7 @@ def _check_workload(space: Space, workload: Workload) -> None:
     problems = []
     for number in sorted({0, space.size - 1}):
         options = space.options(workload, space.point_at(number))
-        kept = {k: v for k, v in options.items() if k not in ("inputs", "partition", "dataflow")}
+        kept = {k: v for k, v in options.items() if k in VARIANT}
         try:
             load_plan(workload.model, **kept)
         except InputError as error:

@@ -19,11 +19,12 @@ from sim.hw.overrides import with_overrides
 
 Point = tuple[int, ...]
 
-OPTIONS = ("batch", "dtype", "phase", "seq", "kv", "new_tokens", "inputs", "partition", "dataflow")
+OPTIONS = ("batch", "dtype", "phase", "seq", "kv", "new_tokens", "inputs", "partition", "dataflow", "density")
 """Of a workload, as sim.simulate takes them; `workload.batch` is the path of a parameter."""
 
 WORKLOAD = "workload."
 DIMS = "workload.dims."
+DENSITY = "workload.density"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ class Space:
         for path, value in self.parameters(point).items():
             if path.startswith(DIMS):
                 dims[path.removeprefix(DIMS)] = value
+            elif path == DENSITY and isinstance(found.get("density"), Mapping):
+                found["density"] = found["density"] | {"": value}  # tensors that have their own keep it
             elif path.startswith(WORKLOAD):
                 found[path.removeprefix(WORKLOAD)] = value
         return found | ({"dims": dims} if dims else {})

@@ -60,6 +60,9 @@ class WorkloadBlock(Part):
     inputs: Annotated[int | None, Field(ge=1, description="back-to-back inputs")] = None
     partition: Annotated[str | None, Field(description="how it is divided over the cores")] = None
     dataflow: Annotated[str | None, Field(description="instead of the chip's own")] = None
+    density: Annotated[
+        float | None, Field(gt=0, le=1, description="share of activations that are not zero")
+    ] = None
     dims: Annotated[
         Mapping[str, Annotated[int, Field(ge=1)]], Field(description="symbolic dimensions of an ONNX file")
     ] = field(default_factory=dict)
@@ -240,6 +243,10 @@ def _path_complaints(axes: Sequence[Axis], chip: Chip, document: Document) -> li
             if path.startswith(WORKLOAD) and path not in known and not path.startswith(DIMS):
                 hint = did_you_mean(path, known) or f"known: {', '.join(known)}, {DIMS}NAME"
                 complaints.append(document.complaint(("parameters", path), "unknown path", hint))
+            elif path.startswith(WORKLOAD):
+                values = dict.fromkeys(row[axis.paths.index(path)] for row in axis.rows)
+                problems = dict.fromkeys(problem for value in values for problem in _wrong(path, value))
+                complaints += [document.complaint(("parameters", path), problem) for problem in problems]
         every = -(-len(axis.rows) // CHECKED_VALUES)
         rows = dict.fromkeys((*axis.rows[::every], *axis.rows[-1:]))
         found = {
@@ -249,6 +256,21 @@ def _path_complaints(axes: Sequence[Axis], chip: Chip, document: Document) -> li
             document.complaint(("parameters", one.path), one.message, one.hint) for one in found.values()
         ]
     return complaints
+
+
+def _wrong(path: str, value: Value) -> list[str]:
+    """Why a value cannot be that of a workload's option."""
+    given = _listed(value)
+    block = (
+        {"dims": {path.removeprefix(DIMS): given}}
+        if path.startswith(DIMS)
+        else {path.removeprefix(WORKLOAD): given}
+    )
+    try:
+        validate(document_from_data({"model": "any"} | block, ""), WorkloadBlock)
+    except InputError as error:
+        return [one.message for one in error.diagnostics]
+    return []
 
 
 def _row_complaints(

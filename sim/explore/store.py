@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from sim import __version__
 from sim.errors import Diagnostic, InputError, LeptonError
 from sim.explore.evaluate import Result
 from sim.explore.keys import KEY_BYTES
@@ -24,7 +25,8 @@ from sim.explore.space import Point, Space
 if TYPE_CHECKING:
     from sim.explore.study import Study
 
-SCHEMA = 1
+SCHEMA = 2
+"""Format of the file. 1 had points as JSON or as numbers between commas, and did not say who wrote it."""
 APPLICATION = 0x6C65_7074
 """Marks the file as one of ours: "lept"."""
 
@@ -32,6 +34,7 @@ MEMORY = ":memory:"
 _TABLES = """
 CREATE TABLE evaluations (key BLOB PRIMARY KEY, model TEXT NOT NULL, fidelity TEXT NOT NULL, parameters TEXT NOT NULL,
     status TEXT NOT NULL, error TEXT NOT NULL, wall_s REAL NOT NULL);
+CREATE TABLE writer (version TEXT NOT NULL);
 CREATE TABLE studies (id INTEGER PRIMARY KEY, name TEXT NOT NULL, plan TEXT NOT NULL UNIQUE, created REAL NOT NULL);
 CREATE TABLE points (study INTEGER NOT NULL, fidelity TEXT NOT NULL, point TEXT NOT NULL, number INTEGER NOT NULL,
     sampler TEXT NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (study, fidelity, sampler, point)) WITHOUT ROWID;
@@ -100,7 +103,7 @@ class Store:
         """Number, name and plan of every study, oldest first."""
         with _readable(self.path):
             rows = self._db.execute("SELECT id, name, plan FROM studies ORDER BY id").fetchall()
-        return [(number, name, json.loads(plan)) for number, name, plan in rows]
+            return [(number, name, json.loads(plan)) for number, name, plan in rows]
 
     def known(self, retry_failed: bool = False) -> set[bytes]:
         """Keys of all evaluations; those that failed are left out where they are to be tried again."""
@@ -135,9 +138,10 @@ class Store:
         query = "SELECT point, fidelity, sampler, number, keys FROM points WHERE study = ? ORDER BY sampler, number"
         with _readable(self.path):
             rows = self._db.execute(query, (study,)).fetchall()
-        return [
-            StudyPoint(tuple(map(int, r[0].split(","))), r[1], r[2], r[3], tuple(_split(r[4]))) for r in rows
-        ]
+            return [
+                StudyPoint(tuple(map(int, r[0].split(","))), r[1], r[2], r[3], tuple(_split(r[4])))
+                for r in rows
+            ]
 
     def results(self, keys: Iterable[bytes] | None = None) -> dict[bytes, Result]:
         """Results by key: all, or those of `keys`."""
@@ -227,7 +231,17 @@ def read_study(store: Store, number: int, plan: Mapping[str, Any]) -> Study:
     points = tuple(store.points(number))
     wanted = {key for point in points for key in point.keys}
     results = {key: result for key, result in store.results().items() if key in wanted}
-    return Study(Space.from_data(plan["space"]), plan, points, results)
+    with _readable(store.path):
+        space = Space.from_data(plan["space"])
+        lengths = [len(axis.rows) for axis in space.axes]
+        for one in points:
+            if len(one.keys) != len(space.workloads) or not _is_within(one.point, lengths):
+                raise ValueError(f"point {one.point} is none of the space's")
+    return Study(space, plan, points, results)
+
+
+def _is_within(point: Point, lengths: Sequence[int]) -> bool:
+    return len(point) == len(lengths) and all(map(int.__lt__, point, lengths)) and min(point) >= 0
 
 
 def _prepared(name: str, write: bool) -> sqlite3.Connection:
@@ -256,7 +270,8 @@ def _check(db: sqlite3.Connection, name: str, write: bool) -> None:
     if application == 0 and tables == 0 and write:
         db.execute("PRAGMA journal_mode=WAL")
         db.executescript(
-            f"BEGIN; {_TABLES} PRAGMA application_id={APPLICATION}; PRAGMA user_version={SCHEMA}; COMMIT;"
+            f"BEGIN; {_TABLES} INSERT INTO writer VALUES ('{__version__}');"
+            f"PRAGMA application_id={APPLICATION}; PRAGMA user_version={SCHEMA}; COMMIT;"
         )
     elif application != APPLICATION:
         raise InputError(
@@ -264,9 +279,7 @@ def _check(db: sqlite3.Connection, name: str, write: bool) -> None:
         )
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version != SCHEMA:
-        message = f"a study of format {version}; this program reads format {SCHEMA}"
-        hint = "export it with the version that wrote it, or start a new file"
-        raise InputError(Diagnostic(message, name, hint=hint))
+        raise _other_format(db, name, version)
     if write:
         verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
@@ -274,6 +287,20 @@ def _check(db: sqlite3.Connection, name: str, write: bool) -> None:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA temp_store=MEMORY")
+
+
+def _other_format(db: sqlite3.Connection, name: str, version: int) -> InputError:
+    """Who wrote it, and what can be done."""
+    try:
+        writer = f"lepton-sim {db.execute('SELECT version FROM writer').fetchone()[0]}"
+    except (sqlite3.Error, TypeError):
+        writer = "an earlier lepton-sim, which left no version in it"
+    message = (
+        f"a study of format {version}, written by {writer}; this is lepton-sim {__version__}, "
+        f"which reads format {SCHEMA}"
+    )
+    hint = "`lepton sweep ... --out STUDY --export FILE.csv` of the version that wrote it exports it; or sweep "
+    return InputError(Diagnostic(message, name, hint=f"{hint}again into a new file"))
 
 
 def _lock(path: Path) -> IO[str]:
@@ -312,6 +339,8 @@ def _readable(path: str) -> Iterator[None]:
         raise InputError(Diagnostic(f"cannot read the study: {error}", path)) from error
     except sqlite3.DatabaseError as error:
         raise _corrupt(path, error) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _corrupt(path, f"{type(error).__name__}: {error}") from error
 
 
 def _corrupt(path: str, error: object) -> InputError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
 from sim.explore.metrics import show_metric
@@ -13,6 +15,7 @@ from sim.explore.values import plain
 Rows = list[dict[str, Any]]
 
 CHECKPOINTS = 5
+_NUMBER = re.compile(r"\d[\d,.]*")
 
 
 def study_title(study: Study) -> str:
@@ -90,6 +93,19 @@ def baseline_rows(study: Study) -> Rows:
     return [
         {"evaluations": at, **{name: row.get(name) for name in names}} for at, row in sorted(wide.items())
     ]
+
+
+def without_numbers(study: Study, most: int = 5) -> list[tuple[int, str]]:
+    """How many points have no numbers, by reason: the most frequent reasons, each in the words of its first point.
+    Reasons that differ in numbers alone are one."""
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for row in study.rows:
+        if row.status != "ok":
+            kind = _NUMBER.sub("0", row.error)
+            first.setdefault(kind, row.error)
+            counts[kind] += 1
+    return [(count, first[kind]) for kind, count in counts.most_common(most)]
 
 
 def _parameters(study: Study, point: Point, readable: bool) -> dict[str, Any]:

@@ -150,3 +150,13 @@ def _stored(file: Path) -> int:
             return store.count()
     except InputError:
         return 0
+
+
+def test_why_points_have_no_numbers_is_said_once_per_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two scratchpads too small, in different numbers; with nothing else in the space there is no result: code 1."""
+    arguments = ["sweep", "--chip", "tiny", "--workload", "lenet5", "--dtype", "int8", "--workers", "1"]
+    assert run([*arguments, "--vary", "core.sram.size=64 B,128 B,64 KiB"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("without numbers")]
+    assert len(told) == 1
+    assert told[0].startswith("without numbers: 2 x the smallest tile of")
+    assert run([*arguments, "--vary", "core.sram.size=64 B,128 B"]) == 1

@@ -11,6 +11,7 @@ from spaces import space
 import sim
 from sim.errors import InputError
 from sim.explore.evaluate import evaluate
+from sim.explore.preview import preview
 from sim.explore.sweep import sweep
 
 
@@ -60,3 +61,54 @@ def test_what_the_bound_does_not_know_is_told_beforehand() -> None:
         sweep(space(objectives={"cache_hit_rate": "max"}), workers=1, fidelity="bound")
     with pytest.raises(InputError, match="tasks: the bound does not have it"):
         sweep(space(constraints=["tasks <= 100"]), workers=1, fidelity="screen")
+
+
+SPARSE = {
+    "chip": "eyeriss_v1",
+    "workloads": [{"model": "lenet5", "dtype": "int16"}],
+    "parameters": {"workload.density": [0.3, 1.0], "core.dma.run_length_coding": [True, False]},
+}
+
+
+@pytest.mark.parametrize("fidelity", ["event", "bound"])
+def test_density_is_a_parameter_of_the_workload(fidelity: Any) -> None:
+    found = evaluate(space(**SPARSE), 0, fidelity, list(space(**SPARSE).points()))
+    joules = {}
+    for (density, coded), result in zip(
+        [(0.3, True), (0.3, False), (1.0, True), (1.0, False)], found, strict=True
+    ):
+        alone = sim.simulate(
+            "lenet5", "eyeriss_v1", dtype="int16", density=density, fidelity=fidelity,
+            overrides={"core.dma.run_length_coding": coded},
+        )  # fmt: skip
+        assert result.metrics["energy_j"] == alone["energy_j"]
+        joules[density, coded] = alone["energy_j"]
+    assert joules[0.3, True] < joules[0.3, False] < joules[1.0, False]
+
+
+def test_density_counts_only_where_a_chip_makes_use_of_zeros() -> None:
+    """Of two chips of which one does: the other's numbers are those of dense activations; none of them is refused."""
+    plain = {"core.array.row_stationary.zero_gating": [False], "core.dma.run_length_coding": [True, False]}
+    mixed = space(**SPARSE | {"parameters": plain | {"workload.density": [0.3]}})
+    preview(mixed)
+    found = evaluate(mixed, 0, "event", [(0, 1, 0)])[0]
+    dense = sim.simulate(
+        "lenet5", "eyeriss_v1", dtype="int16",
+        overrides=dict.fromkeys(plain, False),
+    )  # fmt: skip
+    assert found.metrics["energy_j"] == dense["energy_j"]
+    plain["core.dma.run_length_coding"] = [False]
+    with pytest.raises(InputError, match="density: no chip of this space makes use of zeros"):
+        preview(space(**SPARSE | {"parameters": plain | {"workload.density": [0.3]}}))
+
+
+def test_options_of_the_workload_are_checked_value_by_value() -> None:
+    wrong = {"workload.density": [0.5, 0, 1.5], "workload.batch": [1, 0], "workload.dims.n": [2.5]}
+    with pytest.raises(InputError) as raised:
+        space(parameters=wrong)
+    assert [(one.path, one.message) for one in raised.value.diagnostics] == [
+        ("parameters.workload.density", "found 0; expected greater than 0"),
+        ("parameters.workload.density", "found 1.5; expected less than or equal to 1"),
+        ("parameters.workload.batch", "found 0; expected greater than or equal to 1"),
+        ("parameters.workload.dims.n", "found 2.5; expected a whole number"),
+    ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -144,7 +146,7 @@ def test_files_that_are_no_store_are_told_apart(tmp_path: Path) -> None:
     for file, message in (
         (text, "corrupted, or no SQLite file"),
         (other, "holds no study"),
-        (newer, "a study of format 99; this program reads format 1"),
+        (newer, r"a study of format 99, written by lepton-sim 0\.\S+; this is lepton-sim 0\.\S+, which reads format 2"),
         (broken, "corrupted"),
         (tmp_path / "no" / "folder.sqlite", "cannot write the study: No such file or directory"),
     ):
@@ -156,6 +158,75 @@ def test_files_that_are_no_store_are_told_apart(tmp_path: Path) -> None:
     open_store(tmp_path / "empty.sqlite", write=True).close()
     with pytest.raises(InputError, match="no study in it"):
         open_study(tmp_path / "empty.sqlite")
+
+
+def first_format(file: Path) -> None:
+    """A store as format 1 had it: no writer, points as JSON."""
+    with closing(sqlite3.connect(file)) as db:
+        db.executescript(
+            """CREATE TABLE evaluations (key BLOB PRIMARY KEY, model TEXT, fidelity TEXT, parameters TEXT, status TEXT,
+               error TEXT, wall_s REAL);
+               CREATE TABLE studies (id INTEGER PRIMARY KEY, name TEXT, plan TEXT, created REAL);
+               CREATE TABLE points (study INTEGER, fidelity TEXT, point TEXT, number INTEGER, sampler TEXT, keys BLOB);
+               INSERT INTO studies VALUES (1, 'old', '{}', 0.0);
+               INSERT INTO points VALUES (1, 'event', '[0, 1]', 0, 'grid', x'00');
+               PRAGMA application_id=1818587252; PRAGMA user_version=1;"""
+        )
+
+
+def test_an_earlier_format_is_refused_by_whoever_reads_or_writes(tmp_path: Path) -> None:
+    file = tmp_path / "old.sqlite"
+    first_format(file)
+    before = file.read_bytes()
+    message = r"old.sqlite: error: a study of format 1, written by an earlier lepton-sim.*--export FILE.csv.*a new file"
+    with pytest.raises(InputError, match=message):
+        open_study(file)
+    with pytest.raises(InputError, match=message):
+        sweep(space(), workers=1, out=file)
+    assert file.read_bytes() == before
+
+
+def test_what_a_store_holds_may_be_nonsense(tmp_path: Path) -> None:
+    """Tables of ours with contents that are not."""
+    for number, statement in enumerate((
+        "UPDATE points SET point = '[0, 1, 0]' WHERE number = 3",
+        "UPDATE points SET point = '0,1,9' WHERE number = 3",
+        "UPDATE points SET point = '0,1' WHERE number = 3",
+        "UPDATE points SET keys = 7 WHERE number = 3",
+        "UPDATE studies SET plan = 'no JSON'",
+        "UPDATE studies SET plan = '{}'",
+        "UPDATE studies SET plan = json_remove(plan, '$.space.axes')",
+        "DROP TABLE points",
+        "DROP TABLE evaluations",
+    )):  # fmt: skip
+        file = tmp_path / f"{number}.sqlite"
+        sweep(space(), workers=1, fidelity="bound", out=file)
+        with closing(sqlite3.connect(file)) as db, db:
+            db.execute(statement)
+        with pytest.raises(InputError, match=f"{number}.sqlite: error: (the study is corrupted|cannot read the study)"):
+            open_study(file)
+
+
+def test_a_damaged_file_is_refused_or_read(tmp_path: Path) -> None:
+    """Cut anywhere, or with random bytes anywhere: whoever opens it gets a study or a message."""
+    file = tmp_path / "s.sqlite"
+    sweep(space(), workers=1, fidelity="bound", out=file)
+    whole = file.read_bytes()
+    rng = random.Random(4)
+    damaged = [whole[: round(len(whole) * share / 16)] for share in range(16)]
+    for _ in range(24):
+        at = rng.randrange(len(whole))
+        damaged.append(whole[:at] + rng.randbytes(64) + whole[at + 64 :])
+    complaints = []
+    for content in (*damaged, rng.randbytes(5000)):
+        other = tmp_path / "damaged.sqlite"
+        other.write_bytes(content)
+        try:
+            assert len(open_study(other).table) <= 18
+        except InputError as error:
+            complaints.append(str(error))
+    assert len(complaints) >= 17  # all that are cut, and noise
+    assert all(str(tmp_path) in complaint for complaint in complaints)
 
 
 def test_keys_know_what_matters() -> None:
