@@ -10,9 +10,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost import kernel
+from sim.cost import estimate, kernel
 from sim.cost.designs import Designs
 from sim.cost.energy import IDLE, ActionEnergies, action_energies, idle_power_w
+from sim.cost.work import compute_bandwidth, tile_overhead_cycles
 from sim.errors import InputError
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
@@ -74,6 +75,59 @@ def timing_columns(designs: Designs, dataflow: str | None = None) -> Float64:
     return found
 
 
+def site_columns(site: estimate.Site, dataflow: str) -> Float64:
+    """[kernel.HARDWARE_COLUMNS] of the cores of one site of the mapper, as far as the latency of a tiling depends on
+    them; `dataflow` is that of its arrays. Raises InputError for a core that the kernel has no law for."""
+    kind, dram = site.kind, site.dram
+    lacking = lacking_law(kind, dataflow)
+    if lacking:
+        raise InputError(f"the compiled closed form has no law for {lacking} (core '{kind.name}')")
+    array, sums, calibration = kind.array, kind.accumulator, kind.calibration
+    found = np.zeros(kernel.HARDWARE_COLUMNS)
+    if array is not None:
+        shape = (True, array.rows, array.cols, array.count, _LAWS.index(dataflow), array.double_buffered_weights)
+        found[_ARRAY_COLUMNS] = shape
+    columns = {
+        kernel.CORES: site.cores,
+        kernel.CLOCK_HZ: kind.clock_hz,
+        kernel.LANES: kind.vector.lanes,
+        kernel.SRAM_BYTES: kind.sram.size_bytes,
+        kernel.FEED_BW: compute_bandwidth(kind),
+        kernel.ACCUMULATOR_BYTES: sums.size_bytes if sums is not None else 0,
+        kernel.ACCUMULATOR_BW: sums.bandwidth_bytes_per_s if sums is not None else 0,
+        kernel.CHANNELS: kind.dma.channels,
+        kernel.CHANNEL_BW: kind.dma.bandwidth_bytes_per_s,
+        kernel.OUTSTANDING: kind.dma.outstanding,
+        kernel.DRAM_BW: dram.bandwidth_bytes_per_s,
+        kernel.BURST_BYTES: dram.burst_bytes,
+        kernel.INTERLEAVE_BYTES: dram.interleave_bytes,
+        kernel.DRAM_CHANNELS: dram.channels,
+        kernel.GATHERS: dram.gathers,
+        kernel.DRAM_SHARE: calibration.dram_efficiency,
+        kernel.ARRAY_SHARE: calibration.array_efficiency,
+        kernel.VECTOR_SHARE: calibration.vector_efficiency,
+        kernel.TILE_CYCLES: tile_overhead_cycles(kind),
+        kernel.HEAD_S: site.head_latency_s,
+        kernel.SEND_S: site.send_latency_s,
+        kernel.PORTS_BW: site.port_bandwidth_bytes_per_s,
+        kernel.HOP_BW: site.hop_bandwidth_bytes_per_s,
+    }
+    found[list(columns)] = list(columns.values())
+    found[kernel.DRAM_COST :] = cost_table(dram.channel_setup).reshape(-1)
+    return found
+
+
+def lacking_law(kind: CoreKind, dataflow: str | None = None) -> str:
+    """What the kernel has no law for in a kind of cores (with a dataflow other than its arrays' own); "" for
+    nothing."""
+    lacking = "result tiles dealt in waves" if kind.dispatch is not None else ""
+    if kind.array is not None and (dataflow or kind.array.dataflow) not in _LAWS:
+        lacking = f"{dataflow or kind.array.dataflow} arrays"
+    if not kind.sram.padded_rows:
+        lacking = "bank conflicts (padded_rows: false)"
+    return lacking or _compiler_choice(kind)
+
+
 def _compiler_choice(kind: CoreKind) -> str:
     """A parameter of the compiler or of its layouts that the kernel does not know; "" without one."""
     array = kind.array
@@ -89,12 +143,7 @@ def _compiler_choice(kind: CoreKind) -> str:
 
 def _check_laws(chip: Chip) -> None:
     for kind in chip.cores:
-        lacking = "result tiles dealt in waves" if kind.dispatch is not None else ""
-        if kind.array is not None and kind.array.dataflow not in _LAWS:
-            lacking = f"{kind.array.dataflow} arrays"
-        if not kind.sram.padded_rows:
-            lacking = "bank conflicts (padded_rows: false)"
-        lacking = lacking or _compiler_choice(kind)
+        lacking = lacking_law(kind)
         if lacking:
             raise InputError(
                 f"the bound of many designs has no law for {lacking} (core '{kind.name}' of chip '{chip.name}'); "
@@ -143,6 +192,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.BURST_BYTES: designs.column("dram", "burst_bytes"),
         kernel.INTERLEAVE_BYTES: designs.column("dram", "interleave_bytes"),
         kernel.DRAM_CHANNELS: designs.column("dram", "channels"),
+        kernel.GATHERS: chips(lambda chip: chip.dram.gathers),
         kernel.DRAM_SHARE: designs.column("calibration", "dram_efficiency"),
         kernel.ARRAY_SHARE: designs.column("calibration", "array_efficiency"),
         kernel.VECTOR_SHARE: designs.column("calibration", "vector_efficiency"),
@@ -230,6 +280,8 @@ def cost_columns(designs: Designs) -> Costs:
 
 _LAWS = ("weight_stationary", "output_stationary", "input_stationary")
 """Dataflows by their code in kernel.DATAFLOW; the kernel has the law of these."""
+
+_ARRAY_COLUMNS = [kernel.HAS_ARRAY, kernel.ROWS, kernel.COLS, kernel.ARRAYS, kernel.DATAFLOW, kernel.OVERLAP]
 
 _TIMING_ONLY = frozenset(
     {

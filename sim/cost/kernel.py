@@ -41,13 +41,14 @@ Float64 = npt.NDArray[np.float64]
 # DATAFLOW an index of systolic.DATAFLOWS; PORTS_BW of all memory ports in use;
 # HOPS from the nearest port to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
 # that do not sit on their port; *_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
-# what starting a tile costs it; from DRAM_COST on the DRAM's cost table (sim/hw/dram_efficiency.py), row by row.
+# what starting a tile costs it, GATHERS whether every pattern of the DRAM runs on; from DRAM_COST on the DRAM's cost
+# table (sim/hw/dram_efficiency.py), row by row.
 (
     CORES, CLOCK_HZ, ROWS, COLS, ARRAYS, DATAFLOW, OVERLAP, LANES, SRAM_BYTES, FEED_BW, ACCUMULATOR_BYTES,
     ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INTERLEAVE_BYTES, DRAM_CHANNELS,
     HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY, ROW_BYTES,
-    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, DRAM_COST,
-) = range(33)  # fmt: skip
+    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, GATHERS, DRAM_COST,
+) = range(34)  # fmt: skip
 DRAM_LINES, DRAM_RUNS = len(PITCHES) + 1, len(RUNS) + 1
 HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 
@@ -130,7 +131,8 @@ def pattern_cost(
     if row[RUN_AXES] == row[AXES]:
         pitch = max(run, pitch_bytes)
     shared = min(max(run_bytes / hw[INTERLEAVE_BYTES], 1.0), hw[DRAM_CHANNELS])
-    if 0 < pitch <= run:
+    if 0 < pitch <= run or hw[GATHERS] > 0:
+        pitch = max(pitch, 1)
         moved, bursts = run_bytes, ENDLESS
     else:
         step = burst
@@ -256,16 +258,17 @@ def chains_s(
 ) -> float:  # fmt: skip
     """Seconds without the reduction over cores: see sim.cost.estimate.estimate. Grows with every time given.
 
-    `most_loads` fills of a buffer that is filled more than once, `channel_bytes` of the one that moves most.
+    `most_loads` fills of a buffer that is filled more than once, `channel_bytes` of the one that moves most;
+    `out_tiles` results stored by a core, 0 where they stay.
     """
-    waiting_s = 0.0
+    waiting_s, post_s = 0.0, hw[SEND_S] if out_tiles > 0 else 0.0
     if most_loads > 1:
         wires_s = max(moved_s, channel_bytes / hw[CHANNEL_BW])
         waiting_s = (compute_s + most_loads * (hw[HEAD_S] + tail_s) + wires_s) / SLOTS
     if out_tiles > 1:
         waiting_s = max(waiting_s, out_tiles * (drain_s + hw[SEND_S] + out_bytes / hw[CHANNEL_BW]) / SLOTS)
-    computing_s = first_s + max(compute_s, waiting_s) + drain_s + hw[SEND_S] + out_s
-    moving_s = moved_s + compute_s / iterations + drain_s + hw[SEND_S]
+    computing_s = first_s + max(compute_s, waiting_s) + drain_s + post_s + out_s
+    moving_s = moved_s + compute_s / iterations + drain_s + post_s
     return float(hw[HEAD_S] + max(computing_s, moving_s, issue_s) + tail_s)
 
 
@@ -284,13 +287,15 @@ def tiling_cost(
     columns_first: int,
     vector: bool,
     resident: int,
+    stored: bool,
     found: Any,
 ) -> None:
     """Evaluate one tiling into `found` [COSTS].
 
     `over` / `under` is the array's rate at the operands' format, `body` and `drain` cycles per element and lane of the
     whole nest on the vector unit and of what is applied on the way out; `splits`, `steps`, `tile` [dims] parts over
-    cores, tiles per core, indices of the largest tile; `resident` a bit mask of operands found in the scratchpad.
+    cores, tiles per core, indices of the largest tile; `resident` a bit mask of operands in the scratchpad; the result
+    goes to the DRAM, or stays in the scratchpads if not `stored`.
 
         latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
         computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
@@ -332,16 +337,18 @@ def tiling_cost(
         core_bytes += loads * size
         dram_bytes += loads * apart * size
         dram_s += loads * apart * size * inverse
-    owners = used / summed
-    sram += (SLOTS if out_tiles > 1 else 1.0) * np.ceil(out_bytes / ALIGNMENT) * ALIGNMENT
-    transfers += out_tiles * owners
-    core_bytes += out_tiles * out_bytes
-    dram_bytes += out_tiles * owners * out_bytes
-    inverse = pattern_cost(t, nest, operands, hw, out_run, out_pitch, True)
-    dram_s = (dram_s + out_tiles * owners * out_bytes * inverse) / hw[DRAM_BW]
-    out_s = max(
-        out_bytes / hw[CHANNEL_BW], owners * out_bytes * max(inverse / hw[DRAM_BW], 1.0 / hw[PORTS_BW])
-    )
+    owners, stores, out_s = used / summed, 0.0, 0.0
+    if stored:
+        stores = out_tiles
+        sram += (SLOTS if stores > 1 else 1.0) * np.ceil(out_bytes / ALIGNMENT) * ALIGNMENT
+        transfers += stores * owners
+        core_bytes += stores * out_bytes
+        dram_bytes += stores * owners * out_bytes
+        inverse = pattern_cost(t, nest, operands, hw, out_run, out_pitch, True)
+        dram_s += stores * owners * out_bytes * inverse
+        together_s = owners * out_bytes * max(inverse / hw[DRAM_BW], 1.0 / hw[PORTS_BW])
+        out_s = max(out_bytes / hw[CHANNEL_BW], together_s)
+    dram_s /= hw[DRAM_BW]
 
     accumulator, drain_s, tail_s = 0.0, 0.0, 0.0
     if vector:
@@ -373,7 +380,7 @@ def tiling_cost(
     first_s = max(first_largest / hw[CHANNEL_BW], first_bytes / core_bw, first_shared_s)
     found[LATENCY_S] = reduce_s + chains_s(
         hw, compute_s, iterations, tail_s, drain_s, moved_s, issue_s, first_s, out_s, most_loads, channel_bytes,
-        out_tiles, out_bytes,
+        stores, out_bytes,
     )  # fmt: skip
     found[DRAM_BYTES] = dram_bytes
     found[TRANSFERS] = transfers
@@ -381,6 +388,19 @@ def tiling_cost(
     found[ACCUMULATOR_NEED] = accumulator
     found[DRAM_S] = dram_s
     found[FLOOR_S] = max(compute_s, moved_s) + hw[HEAD_S] + hw[SEND_S]
+
+
+@jit
+def tiling_costs(
+    t: Any, hw: Any, over: float, under: float, body: float, drain: float, splits: Any, steps: Any, tile: Any,
+    columns_first: Any, vector: bool, resident: Any, stored: bool, found: Any,
+) -> None:  # fmt: skip
+    """`tiling_cost` of many tilings of the first nest, a row each: `found` [tilings, COSTS]."""
+    for row in range(len(splits)):
+        tiling_cost(
+            t, 0, hw, over, under, body, drain, splits[row], steps[row], tile[row], int(columns_first[row]), vector,
+            resident[row], stored, found[row],
+        )  # fmt: skip
 
 
 @jit

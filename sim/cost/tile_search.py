@@ -314,7 +314,7 @@ def best_tilings(
             for dim in range(t.nests[nest, DIMS]):
                 tile[dim] = largest_part(t.extent[nest, dim], splits[dim] * steps[dim], quanta[dim])
             order = choice[design, nest, 2]
-            tiling_cost(t, nest, hw, over, under, body, drain, splits, steps, tile, order, vector, 0, found)
+            tiling_cost(t, nest, hw, over, under, body, drain, splits, steps, tile, order, vector, 0, True, found)
             cost[design, nest, :] = found
             tiling_traffic(t, nest, hw, splits, steps, tile, order, vector, moved)
             traffic[design, nest, :] = moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import get_args
 
 import numpy as np
@@ -10,11 +11,10 @@ from operator_graphs import GRAPHS
 from random_chips import random_chips
 
 from sim.cost import kernel
+from sim.cost.compiled import compiled_estimate
 from sim.cost.designs import designs_of
-from sim.cost.estimate import Cuts, body_passes, estimate
-from sim.cost.hardware import _LAWS, timing_columns
-from sim.cost.nest_tables import nest_tables
-from sim.cost.work import vector_cost
+from sim.cost.estimate import Cuts, estimate
+from sim.cost.hardware import _LAWS, site_columns, timing_columns
 from sim.errors import InputError
 from sim.graph.nest import Nest, channels_last, nests
 from sim.hw.chip import Chip, load_chip
@@ -30,8 +30,14 @@ CALIBRATION = {
     "calibration.array_efficiency": 0.83,
     "calibration.vector_efficiency": 0.71,
     "calibration.dram_efficiency": 0.9,
+    "dram.gathers": True,
 }
 CHIPS = [*random_chips(7, seed=5), random_chips(1, seed=6)[0].replace_many(CALIBRATION)]
+LATENCY_COLUMNS = sorted(
+    set(range(kernel.HARDWARE_COLUMNS))
+    - {kernel.ROW_BYTES, kernel.HOPS, kernel.TREE_LINKS, kernel.REMOTE_SHARE}
+)
+"""What latency depends on."""
 NESTS = {
     f"{name} {index}": nest
     for name, make in GRAPHS.items()
@@ -70,35 +76,26 @@ def random_cuts(nest: Nest, chip: Chip, quanta: tuple[int, ...], unit: str, seed
 
 @pytest.mark.parametrize("name", NESTS)
 def test_any_tiling_costs_what_the_numpy_estimate_says(name: str) -> None:
-    nest = NESTS[name]
-    tables = nest_tables([nest])
-    found = np.zeros(kernel.COSTS)
-    rng = np.random.default_rng(len(name))
+    nest, rng = NESTS[name], np.random.default_rng(len(name))
     for chip in CHIPS:
         kind = chip.cores[0]
         assert kind.array is not None
         site = make_site(chip, Fabric(chip), kind, tuple(range(chip.core_count)))
-        hardware = timing_columns(designs_of([chip]))[0, 0]
-        rate = kind.array.rate("int8")
-        for unit in usable_units(nest, kind):
+        assert site_columns(site, kind.array.dataflow)[LATENCY_COLUMNS] == pytest.approx(
+            timing_columns(designs_of([chip]))[0, 0, LATENCY_COLUMNS], rel=1e-12
+        )
+        for unit, stored in itertools.product(usable_units(nest, kind), (True, False)):
             quanta = cut_quanta(nest, site, unit, kind.array.dataflow)
             cuts = random_cuts(nest, chip, quanta, unit, int(rng.integers(1000)))
             resident = rng.random((40, len(nest.operands))) < 0.3
-            said = estimate(nest, site, cuts, unit=unit, dataflow=kind.array.dataflow, resident=resident)
-            for row in range(40):
-                kernel.tiling_cost(
-                    tables, 0, hardware, rate.numerator, rate.denominator,
-                    vector_cost(body_passes(nest, kind), kind), vector_cost(nest.drain, kind),
-                    cuts.splits[row], cuts.steps[row], np.array([size[row] for size in cuts.tile]),
-                    int(cuts.columns_first[row]), unit == "vector",
-                    sum(1 << place for place in np.flatnonzero(resident[row]).tolist()), found,
-                )  # fmt: skip
-                at = (name, chip.name, unit, row)
-                assert found[kernel.LATENCY_S] == pytest.approx(said.latency_s[row], rel=1e-12), at
-                assert found[kernel.DRAM_BYTES] == said.dram_bytes[row], at
-                assert found[kernel.TRANSFERS] == said.transfers[row], at
-                assert found[kernel.SRAM_NEED] == said.sram_bytes[row], at
-                assert found[kernel.ACCUMULATOR_NEED] == said.accumulator_bytes[row], at
+            said, mine = (
+                how(nest, site, cuts, unit=unit, dataflow=kind.array.dataflow, resident=resident, stored=stored)
+                for how in (estimate, compiled_estimate)
+            )
+            at = (name, chip.name, unit, stored)
+            assert mine.latency_s == pytest.approx(said.latency_s, rel=1e-12), at
+            for count in ("dram_bytes", "transfers", "sram_bytes", "accumulator_bytes"):
+                assert np.array_equal(getattr(mine, count), getattr(said, count)), (at, count)
 
 
 @pytest.mark.parametrize("quantum", [1, 8, 48])

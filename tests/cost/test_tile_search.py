@@ -79,7 +79,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
                     ]
                 )
                 order, limit = int(rng.integers(2)), float(rng.choice([2000.0, 1e6]))
-                kernel.tiling_cost(t, 0, hw, *costs, splits, steps, tile, order, vector, 0, found)
+                kernel.tiling_cost(t, 0, hw, *costs, splits, steps, tile, order, vector, 0, True, found)
                 cost = level_cost(
                     t, 0, hw, *costs, levels, *at, order, vector, used, summed, apart, limit, np.inf, floor
                 )

@@ -1,0 +1,65 @@
+"""The compiled closed form for one nest on one site: `sim.cost.estimate.estimate` by the kernel of the bound.
+
+Same arguments, same numbers, one compiled call for all candidates. Cores that the kernel has no law for
+(`hardware.lacking_law`) keep to the NumPy estimate.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from sim.cost import kernel
+from sim.cost.estimate import Bool, Cuts, Estimate, Site, body_passes, drain_passes
+from sim.cost.hardware import site_columns
+from sim.cost.nest_tables import NestTables, nest_tables
+from sim.cost.work import vector_cost
+from sim.graph.nest import Nest
+
+_TABLES: dict[int, tuple[Nest, NestTables]] = {}
+_MOST_TABLES = 1024
+
+
+def compiled_estimate(
+    nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool, stored: bool = True
+) -> Estimate:
+    """Evaluate all candidates: see `sim.cost.estimate.estimate`, whose arguments these are and whose numbers it gives
+    (latencies to rounding, counts exactly).
+
+    Raises InputError for a core that the kernel has no law for.
+    """
+    kind, count = site.kind, len(cuts.splits)
+    over, under = 1.0, 1.0
+    if unit == "array" and kind.array is not None:
+        rate = kind.array.rate(nest.operands[0].tensor.dtype)
+        over, under = float(rate.numerator), float(rate.denominator)
+    body, drain = (vector_cost(passes(nest, kind), kind) for passes in (body_passes, drain_passes))
+    masks = resident @ (1 << np.arange(resident.shape[1], dtype=np.int64))
+    tile = np.stack([np.broadcast_to(size, count) for size in cuts.tile], axis=1)
+    found = np.empty((count, kernel.COSTS))
+    kernel.tiling_costs(
+        _tables(nest), _columns(site, dataflow), over, under, body, drain, cuts.splits, cuts.steps, tile,
+        cuts.columns_first, unit == "vector", masks, stored, found,
+    )  # fmt: skip
+    return Estimate(
+        found[:, kernel.LATENCY_S],
+        found[:, kernel.DRAM_BYTES],
+        found[:, kernel.TRANSFERS].astype(np.int64),
+        found[:, kernel.SRAM_NEED].astype(np.int64),
+        found[:, kernel.ACCUMULATOR_NEED].astype(np.int64),
+    )
+
+
+_columns = lru_cache(maxsize=256)(site_columns)
+
+
+def _tables(nest: Nest) -> NestTables:
+    """The nest as the kernel reads it, made once."""
+    known = _TABLES.get(id(nest))
+    if known is None:
+        if len(_TABLES) >= _MOST_TABLES:
+            _TABLES.clear()
+        # The entry keeps the nest alive, and with it its id.
+        known = _TABLES[id(nest)] = (nest, nest_tables([nest]))
+    return known[1]
