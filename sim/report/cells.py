@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sim.units import PS_PER_S, format_quantity
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 BAR = 24  # characters of a share of 100 %
+GAP = 2  # between two columns of a table
 
 
 def plain_table(headers: Iterable[str | None]) -> RichTable:
@@ -22,6 +23,25 @@ def plain_table(headers: Iterable[str | None]) -> RichTable:
         text = "" if header in (None, "bar") else str(header)
         right = text.startswith(">")
         table.add_column(text.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    return table
+
+
+def fitted_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], least: Mapping[str, int], width: int
+) -> RichTable:
+    """A plain table at most `width` wide, as far as the columns named in `least` can give way: the widest of them
+    first, down to the width given there. Numbers stand in full."""
+    widths = [max(map(len, column)) for column in zip((h.removeprefix(">") for h in headers), *rows, strict=True)]
+    floors = {at: least[header] for at, header in enumerate(headers) if header in least}
+    room = width - GAP * (len(headers) - 1)
+    while sum(widths) > room:
+        widest = max((at for at in floors if widths[at] > floors[at]), key=lambda at: widths[at], default=None)
+        if widest is None:
+            break
+        widths[widest] -= 1
+    table = plain_table(headers)
+    for row in rows:
+        table.add_row(*map(cut_text, row, widths))
     return table
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sim.report.cells import (
+    GAP,
     bar,
     count_text,
     cut_text,
     dollars_text,
+    fitted_table,
     percent_text,
     plain_table,
     plain_text,
@@ -41,7 +43,9 @@ TOP_OPERATORS = 10
 TOP_STEPS = 8
 TOP_PARTS = 16
 TOP_TENSORS = 8
-NAME_WIDTH, KIND_WIDTH, TILE_WIDTH = 22, 13, 19
+NAME_WIDTH = 22
+PART_WIDTH = 6
+LEAST_WIDTHS = {"operator": 12, "kind": 8, "tile": 9}  # of columns that are cut where there is no room
 
 _CLOSED_FORM = (
     "This is the closed form: the planner's estimate of every operator, one after another, without\n"
@@ -70,7 +74,7 @@ def render_text(report: Report, console: Console) -> None:
 
     title(*_title(report))
     show("")
-    show(_headline(report))
+    show(_headline(report, width))
     for line in error_bar(report):
         show(line)
     if report.overlap_ps:
@@ -97,7 +101,7 @@ def render_text(report: Report, console: Console) -> None:
         show(line)
     if report.tables["parts"]:
         title("\nParts", f" of the partition{_balance(report.facts)}")
-        show(_parts_table(report.tables["parts"]))
+        show(_parts_table(report.tables["parts"], width))
 
 
 def top_operators(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -126,50 +130,51 @@ def _title(report: Report) -> tuple[str, str]:
     return f"{v['workload']} on {v['chip']}", f"  ({how}{several})"
 
 
-def _headline(report: Report) -> RichTable:
+def _headline(report: Report, width: int) -> RichTable:
+    """Two pairs of name and value side by side, or one where there is no room for two."""
+    rows = _headline_rows(report)
+    widest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sum(widest) + GAP * (len(widest) - 1) > width:
+        pairs = [pair for a, b, c, d in rows for pair in ((a, b), (c, d)) if pair[0]]
+        grid = plain_table((None, None))
+        for pair in pairs:
+            grid.add_row(*pair)
+    else:
+        grid = plain_table((None, None, None, None))
+        for row in rows:
+            grid.add_row(*row)
+    grid.show_header = False
+    return grid
+
+
+def _headline_rows(report: Report) -> list[tuple[str, str, str, str]]:
     v: Mapping[str, Any] = report.values
     unit, bound_s, cost_usd = v["throughput_unit"], v["bound_latency_s"], v["cost_usd"]
     limit = RESOURCE_WORDS.get(v["bottleneck"], "no resource")
     power = format_quantity(v["power_w"], "power")
-    grid = plain_table((None, None, None, None))
-    grid.show_header = False
-    grid.add_row(
-        (("latency" if v["engine"] else "estimate") + (" of one" if _inputs(report) > 1 else "")),
-        time_text(v["latency_s"]),
-        "throughput",
-        f"{count_text(v['throughput_per_s'])} {unit}/s",
-    )
+    several = " of one" if _inputs(report) > 1 else ""
+    latency = ("latency" if v["engine"] else "estimate") + several
+    rate = f"{count_text(v['throughput_per_s'])} {unit}/s"
+    rows = [(latency, time_text(v["latency_s"]), "throughput", rate)]
     if "time_to_first_token_s" in v:
         further_s = v["time_per_output_token_s"]
         further = "none asked for" if further_s is None else f"{time_text(further_s)} each (sampled)"
-        grid.add_row("first token", time_text(v["time_to_first_token_s"]), "further tokens", further)
-    grid.add_row(
-        "bound",
-        f"{time_text(bound_s)}, set by {limit}",
-        "distance",
-        f"{v['latency_s'] / bound_s:.2f} x the bound" if bound_s else "",
-    )
+        rows.append(("first token", time_text(v["time_to_first_token_s"]), "further tokens", further))
+    distance = f"{v['latency_s'] / bound_s:.2f} x the bound" if bound_s else ""
+    rows.append(("bound", f"{time_text(bound_s)}, set by {limit}", "distance", distance))
     closed_s = report.facts["closed_form_latency_s"]
     if v["engine"]:
-        grid.add_row("closed form", f"{time_text(closed_s)} ({closed_s / v['latency_s']:.2f} x)")
-    grid.add_row(
-        "array utilisation",
-        percent_text(v["array_utilization"]),
-        "work",
-        f"{count_text(v['macs'])} MAC, {count_text(v['tasks'])} tasks",
-    )
-    grid.add_row(
-        f"energy per {_singular(unit)}",
-        format_quantity(v["energy_per_input_j"], "energy"),
-        "power",
-        f"{power}, {plain_text(v['tops_per_w'])} TOPS/W",
-    )
+        rows.append(("closed form", f"{time_text(closed_s)} ({closed_s / v['latency_s']:.2f} x)", "", ""))
+    work = f"{count_text(v['macs'])} MAC, {count_text(v['tasks'])} tasks"
+    rows.append(("array utilisation", percent_text(v["array_utilization"]), "work", work))
+    energy = format_quantity(v["energy_per_input_j"], "energy")
+    rows.append((f"energy per {_singular(unit)}", energy, "power", f"{power}, {plain_text(v['tops_per_w'])} TOPS/W"))
     peak, alone = (format_quantity(v[name], "power") for name in ("peak_power_w", "chip_power_w"))
     cost = "no die fits on a wafer" if cost_usd is None else dollars_text(cost_usd)
-    grid.add_row("die area", f"{v['area_mm2']:.1f} mm2", "cost", cost)
+    rows.append(("die area", f"{v['area_mm2']:.1f} mm2", "cost", cost))
     per_million = "" if cost_usd is None else dollars_text(v["cost_per_million_usd"])
-    grid.add_row("peak power", f"{peak}, chip alone {alone}", per_million and "per million", per_million)
-    return grid
+    rows.append(("peak power", f"{peak}, chip alone {alone}", per_million and "per million", per_million))
+    return rows
 
 
 def _overlap_table(report: Report, block: str) -> RichTable:
@@ -285,25 +290,29 @@ def _cache_table(tensors: Mapping[str, Sequence[Any]]) -> RichTable:
 
 def _operators_table(rows: Sequence[Mapping[str, Any]], width: int) -> RichTable:
     """The longest operators; on a narrow terminal without their kind and tile."""
-    wide = width >= WIDTH
-    headers = ("operator", "kind", "unit", ">cores", ">time", ">share", ">of bound", ">PEs used", "tile")
-    table = plain_table([header for header in headers if wide or header not in ("kind", "tile")])
-    for row in rows[:TOP_OPERATORS]:
-        bound = row["bound_s"] / row["active_s"] if row["active_s"] else None
-        used = row["utilization"] if row["unit"] == "array" else None
-        numbers = (
-            row["unit"],
-            str(row["cores"]),
-            time_text(row["time_s"]),
-            *("" if share is None else percent_text(share) for share in (row["share"], bound, used)),
-        )
-        # A tile is shown by its sizes alone: the table of operators names their dimensions.
-        sizes = "x".join(part.split("=")[1] for part in row["tile"].split())
-        times = f" x{row['repeats']}" if row["repeats"] > 1 else ""
-        name = cut_text(row["name"], NAME_WIDTH - len(times)) + times
-        kind = cut_text(row["kind"], KIND_WIDTH)
-        table.add_row(name, *((kind, *numbers, cut_text(sizes, TILE_WIDTH)) if wide else numbers))
-    return table
+    headers = ["operator", "kind", "unit", ">cores", ">time", ">share", ">of bound", ">PEs used", "tile"]
+    cells = [_operator_cells(row) for row in rows[:TOP_OPERATORS]]
+    if width < WIDTH:
+        for row in (headers, *cells):
+            del row[-1], row[1]
+    return fitted_table(headers, cells, LEAST_WIDTHS, width)
+
+
+def _operator_cells(row: Mapping[str, Any]) -> list[str]:
+    bound = row["bound_s"] / row["active_s"] if row["active_s"] else None
+    used = row["utilization"] if row["unit"] == "array" else None
+    # A tile is shown by its sizes alone: the table of operators names their dimensions.
+    sizes = "x".join(part.split("=")[1] for part in row["tile"].split())
+    times = f" x{row['repeats']}" if row["repeats"] > 1 else ""
+    return [
+        cut_text(row["name"], NAME_WIDTH - len(times)) + times,
+        row["kind"],
+        row["unit"],
+        str(row["cores"]),
+        time_text(row["time_s"]),
+        *("" if share is None else percent_text(share) for share in (row["share"], bound, used)),
+        sizes,
+    ]
 
 
 def _others(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
@@ -323,15 +332,14 @@ def _balance(facts: Mapping[str, Any]) -> str:
     return f" ({partition['mode']}), balance {percent_text(partition['balance'])} (mean / longest){against}"
 
 
-def _parts_table(parts: Mapping[str, Sequence[Any]]) -> RichTable:
+def _parts_table(parts: Mapping[str, Sequence[Any]], width: int) -> RichTable:
     """Columns as the mapper names them; the unit at the end of a name says how its numbers are shown."""
     words = {index for index, values in enumerate(parts.values()) if isinstance(values[0], str)}
     names = [name.removesuffix("_s").removesuffix("_bytes").replace("_", " ") for name in parts]
     headers = [name if index in words else f">{name}" for index, name in enumerate(names)]
-    table = plain_table(headers)
-    rows = list(zip(*parts.values(), strict=True))
-    for row in rows[:TOP_PARTS]:
-        table.add_row(*(_shown(name, value) for name, value in zip(parts, row, strict=True)))
+    rows = list(zip(*([_shown(name, value) for value in values] for name, values in parts.items()), strict=True))
+    least = {headers[index]: PART_WIDTH for index in words}
+    table = fitted_table(headers, rows[:TOP_PARTS], least, width)
     if len(rows) > TOP_PARTS:
         table.add_row(f"{len(rows) - TOP_PARTS} more")
     return table

@@ -89,6 +89,25 @@ def test_repeats_and_long_names_are_shown_in_short() -> None:
     assert "relu x12" in text
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_numbers_stand_in_full_however_long_names_and_tiles_are(width: int) -> None:
+    """A time that ends in "..." is no time."""
+    segment = layer()
+    sizes = {f"d{axis}": 1024 for axis in range(6)}
+    long = replace(
+        segment.ops[0],
+        name="encoder.layers.11.feed_forward.down_projection",
+        kind="host transfer of inputs",
+        mapping={**segment.ops[0].mapping, "tile": sizes},
+    )
+    text = _text(report_of(replace(segment, ops=(long, *segment.ops[1:])), repeats=(12,), layers=12), width)
+    row = re.search(r"^encod.*$", text, re.MULTILINE)
+    assert row is not None
+    for expected in (r"x12 ", r" \d+\.\d ns ", r" \d+\.\d %"):
+        assert re.search(expected, row[0]), row[0]
+    assert "\u2026" not in text
+
+
 def test_brackets_in_names_are_not_markup() -> None:
     segment = layer()
     odd = replace(segment.ops[0], name="gate[bold][0]")
