@@ -113,6 +113,7 @@ def _short(row: dict[str, Any]) -> dict[str, str]:
 
     return {
         "chip": row["chip"],
+        "set": row["set"],
         "family": row["family"],
         "regime": row["regime"],
         "rows": str(row["rows"]) + (f" ({row['refused']} refused)" if row["refused"] else ""),
@@ -184,6 +185,7 @@ def _fit(
     block = {key: value for key, value in dump(found.calibration).items() if key not in ("source", "notes")}
     result = {
         "calibration": block,
+        "calls": {family: dump(call) for family, call in found.calls.items()},
         "evaluations": found.evaluations,
         "seen": None if found.seen is None else dataclasses.asdict(found.seen),
         "unseen": None if found.unseen is None else dataclasses.asdict(found.unseen),
@@ -194,6 +196,10 @@ def _fit(
     typer.echo("calibration:")
     for key, value in block.items():
         typer.echo(f"  {key}: {value}")
+    if found.calls:
+        typer.echo("calls:")
+    for family, call in found.calls.items():
+        typer.echo(f"  {family}: {{{', '.join(f'{key}: {value}' for key, value in dump(call).items())}}}")
     for half in ("seen", "unseen"):
         statistics = result[half]
         if isinstance(statistics, dict):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sim.report.error_bars import regime
 from sim.validate.fitted_roofline import cross_validated_errors
+from sim.validate.measured_set import set_of
 from sim.validate.measurement import Measurement
 from sim.validate.prediction import Compared
 
@@ -31,11 +32,13 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """Errors of one family in one regime ("all": of the whole family) on one chip. `rows` were compared, `refused` the
-    simulator would not run; `uncalibrated` and `roofline` are the same rows by the data sheet, and by the roofline
-    fitted on the other half; `unseen` those that the calibration was not fitted on. None: no such rows."""
+    """Errors of one family in one regime ("all": of the whole family) on one chip, in one set of measurements ("": in
+    none, timed on the device). `rows` were compared, `refused` the simulator would not run; `uncalibrated` and
+    `roofline` are the same rows by the data sheet, and by the roofline fitted on the other half; `unseen` those that
+    the calibration was not fitted on. None: no such rows."""
 
     chip: str
+    measured_set: str
     family: str
     regime: str
     rows: int
@@ -63,7 +66,7 @@ def statistics(errors: Float64) -> Statistics | None:
 def row_regime(one: Compared) -> str:
     """The regime of a predicted row."""
     p = one.prediction
-    return regime(p.bound_by, p.launch_s, p.latency_s)
+    return regime(p.bound_by, p.launch_s + one.host_s, one.predicted_s)
 
 
 def error_table(
@@ -73,11 +76,12 @@ def error_table(
     *,
     seen_fold: int = 0,
 ) -> list[ErrorRow]:
-    """One row per family, then one per regime of it where there are several. `uncalibrated` are the same rows in the
-    same order, None where the chip carries no calibration; the calibration saw the rows of fold `seen_fold`."""
+    """One row per set and family, then one per regime of it where there are several. `uncalibrated` are the same rows
+    in the same order, None where the chip carries no calibration; the calibration saw the rows of fold `seen_fold`."""
     table = []
-    for name in _names(one.row.family or "" for one in calibrated):
-        mine = [index for index, one in enumerate(calibrated) if one.row.family == name]
+    names = [(_set_name(one), one.row.family or "") for one in calibrated]
+    for name in dict.fromkeys(names):
+        mine = [index for index, own in enumerate(names) if own == name]
         chosen = [calibrated[index] for index in mine]
         plain = [uncalibrated[index] for index in mine] if uncalibrated is not None else None
         rows: list[Measurement] = [one.row for one in chosen]
@@ -99,7 +103,7 @@ def signed_errors(compared: Sequence[Compared]) -> Float64:
 
 def _error_row(
     chip: str,
-    name: str,
+    name: tuple[str, str],
     group: str,
     chosen: Sequence[Compared],
     plain: Sequence[Compared] | None,
@@ -114,7 +118,7 @@ def _error_row(
     unseen = take & np.array([one.row.fold != seen_fold for one in chosen])
     return ErrorRow(
         chip,
-        name,
+        *name,
         group,
         int(np.isfinite(errors[take]).sum()),
         int((~np.isfinite(errors[take])).sum()),
@@ -123,6 +127,11 @@ def _error_row(
         statistics(signed_errors(plain)[take]) if plain is not None else None,
         statistics(roofline[take]),
     )
+
+
+def _set_name(one: Compared) -> str:
+    found = set_of(one.row)
+    return "" if found is None else found.name
 
 
 def _names(values: Iterable[str]) -> list[str]:

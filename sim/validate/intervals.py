@@ -35,14 +35,14 @@ def make_intervals(chip: Chip, compared: Sequence[Compared]) -> list[Interval]:
     found = []
     groups: dict[tuple[str, str], list[Compared]] = {}
     for one in compared:
-        if not one.prediction.refused:
+        if _tells(one):
             groups.setdefault((one.row.family or "", row_regime(one)), []).append(one)
     for (family, regime), rows in sorted(
         groups.items(), key=lambda item: (item[0][0], REGIMES.index(item[0][1]))
     ):
         if len(rows) < FEWEST_ROWS:
             continue
-        ratio = np.array([one.row.measured_s / one.prediction.latency_s for one in rows])
+        ratio = np.array([_ratio(one) for one in rows])
         times = [one.prediction.latency_s for one in rows]
         intensity = [one.prediction.macs_per_dram_byte for one in rows]
         low, high = np.quantile(ratio, [TAIL, 1 - TAIL])
@@ -61,15 +61,25 @@ def coverage(chip: Chip, compared: Sequence[Compared]) -> Coverage | None:
         made = make_intervals(chip, [one for one in compared if one.row.fold == fold])
         bars = {(one.family, one.regime): one for one in made}
         for one in compared:
-            if one.row.fold == fold or one.prediction.refused:
+            if one.row.fold == fold or not _tells(one):
                 continue
             bar = bars.get((one.row.family or "", row_regime(one)))
             if bar is not None:
-                inside.append(bar.low <= one.row.measured_s / one.prediction.latency_s <= bar.high)
+                inside.append(bar.low <= _ratio(one) <= bar.high)
                 widths.append(100 * (bar.high - bar.low))
     if not inside:
         return None
     return Coverage(len(inside), 100 * float(np.mean(inside)), float(np.median(widths)))
+
+
+def _tells(one: Compared) -> bool:
+    """Does a row tell of the chip? Not one that was refused, nor one that is the host's for the most part."""
+    return not one.prediction.refused and one.host_s <= one.prediction.latency_s
+
+
+def _ratio(one: Compared) -> float:
+    """Measured to predicted time on the device: what the host adds is taken off where its clock was read."""
+    return (one.row.measured_s - one.host_s) / one.prediction.latency_s
 
 
 def _short(value: float) -> float:

@@ -23,6 +23,7 @@ FAMILIES: Mapping[str, str] = {
     "matmul": "matmul",
     "q_mul_k_bmm": "matmul",
     "a_mul_v_bmm": "matmul",
+    "wo_proj_matmul": "matmul",
     "softmax": "softmax",
     "layernorm": "norm",
     "rmsnorm": "norm",

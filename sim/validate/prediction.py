@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
+from typing import Literal
 
 from sim.errors import DoesNotFit, InputError
 from sim.hw.chip import Chip
 from sim.pipeline import Fidelity, simulate
+from sim.validate.measured_set import HostCall, board_calibration, host_call, set_of
 from sim.validate.measurement import Measurement
 from sim.validate.operator_graph import build_graph
 
@@ -19,11 +21,14 @@ FEW_CASES = 64
 
 CASES_PER_CALL = 16
 
+Boards = Literal["all", "calls", "none"]
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the simulator says of one operator. `bound_by` is the kind of resource of its bound ("array", "dram", ...);
-    `macs_per_dram_byte` 0 where it has no multiply-accumulates. `refused` says why there is no prediction."""
+    """What the simulator says of one operator on the device. `bound_by` is the kind of resource of its bound ("array",
+    "dram", ...); `macs_per_dram_byte` 0 where it has no multiply-accumulates. `refused` says why there is no
+    prediction."""
 
     latency_s: float
     bound_s: float
@@ -35,15 +40,27 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A measurement beside its prediction."""
+    """A measurement beside its prediction; `call` is what the host adds where its clock was read."""
 
     row: Measurement
     prediction: Prediction
+    call: HostCall | None = None
+
+    @property
+    def predicted_s(self) -> float:
+        """What the measurement should have shown: the time on the device, on the host's clock where it was read."""
+        device_s = self.prediction.latency_s
+        return device_s if self.call is None else self.call.wall_s(device_s)
+
+    @property
+    def host_s(self) -> float:
+        """Part of `predicted_s` that is not the device's."""
+        return self.predicted_s - self.prediction.latency_s
 
     @property
     def error(self) -> float:
         """Signed relative error: 0.1 is predicted 10 % too slow."""
-        return self.prediction.latency_s / self.row.measured_s - 1.0
+        return self.predicted_s / self.row.measured_s - 1.0
 
 
 def predict(
@@ -53,16 +70,35 @@ def predict(
     fidelity: Fidelity = "event",
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
+    boards: Boards = "all",
 ) -> list[Compared]:
-    """Every row of a known family beside its prediction, in order; rows of other operators are left out."""
+    """Every row of a known family beside its prediction, in order; rows of other operators are left out. Rows of a set
+    whose board has a calibration of its own are predicted with that one and get the host's calls; with `boards` "calls"
+    all are predicted on the chip as it is, with "none" no host adds to them either."""
     known = [row for row in rows if row.family is not None]
-    cases = list({row.case: row for row in known}.values())
+    own = chip.calibration
+    used = [board_calibration(set_of(row), chip.name, own) if boards == "all" else own for row in known]
     found: dict[object, Prediction] = {}
-    for done, (row, prediction) in enumerate(_predictions(cases, chip, fidelity, workers), start=1):
-        found[row.case] = prediction
-        if progress is not None and done % 50 == 0:
-            progress(f"simulated {done} of {len(cases)} operators")
-    return [Compared(row, found[row.case]) for row in known]
+    done = 0
+    for calibration in dict.fromkeys(used):
+        cases = list({row.case: row for row, its in zip(known, used, strict=True) if its == calibration}.values())
+        on = chip if calibration == own else chip.with_calibration(calibration)
+        for row, prediction in _predictions(cases, on, fidelity, workers):
+            found[row.case, calibration] = prediction
+            done += 1
+            if progress is not None and done % 50 == 0:
+                progress(f"simulated {done} operators")
+    predictions = [found[row.case, calibration] for row, calibration in zip(known, used, strict=True)]
+    if boards == "none":
+        return [Compared(row, prediction) for row, prediction in zip(known, predictions, strict=True)]
+    return [_compare(row, prediction) for row, prediction in zip(known, predictions, strict=True)]
+
+
+def _compare(row: Measurement, prediction: Prediction) -> Compared:
+    try:
+        return Compared(row, prediction, host_call(row))
+    except KeyError as error:
+        return Compared(row, replace(prediction, latency_s=float("nan"), refused=str(error.args[0])))
 
 
 def _predictions(

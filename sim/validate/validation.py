@@ -18,6 +18,7 @@ from sim.report.error_bars import Interval
 from sim.validate.errors import ErrorRow, Statistics, error_table, row_regime
 from sim.validate.fit import FITTED_FOLD
 from sim.validate.intervals import Coverage, coverage, make_intervals
+from sim.validate.measured_set import board_calibration, set_of
 from sim.validate.measurement import Measurement, chip_key, load_measurements, of_chip
 from sim.validate.prediction import Compared, predict
 
@@ -54,7 +55,7 @@ class Validation:
                     "family": one.row.family,
                     "regime": row_regime(one),
                     "measured_s": one.row.measured_s,
-                    "predicted_s": one.prediction.latency_s,
+                    "predicted_s": one.predicted_s,
                     "error": one.error,
                 }
                 for one in self.compared
@@ -80,9 +81,11 @@ def validate(
     left_out = Counter(row.op for row in rows if row.family is None)
     calibrated = predict(rows, on, fidelity=fidelity, workers=workers, progress=progress)
     plain = None
-    if on.calibration != UNCALIBRATED:
+    if any(board_calibration(set_of(row), on.name, on.calibration) != UNCALIBRATED for row in rows):
         data_sheet = on.with_calibration(UNCALIBRATED)
-        plain = predict(rows, data_sheet, fidelity=fidelity, workers=workers, progress=progress)
+        plain = predict(
+            rows, data_sheet, fidelity=fidelity, workers=workers, progress=progress, boards="calls"
+        )
     table = error_table(on.name, calibrated, plain, seen_fold=FITTED_FOLD)
     return Validation(on, tuple(calibrated), tuple(table), dict(left_out), coverage(on, calibrated))
 
@@ -115,6 +118,7 @@ def error_rows(table: Sequence[ErrorRow]) -> list[dict[str, Any]]:
     for row in table:
         flat: dict[str, Any] = {
             "chip": row.chip,
+            "set": row.measured_set,
             "family": row.family,
             "regime": row.regime,
             "rows": row.rows,
