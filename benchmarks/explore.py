@@ -1,9 +1,10 @@
 """Sweeps: designs per second, what the machinery around a simulation costs, guided against random search, resuming.
 
-    python benchmarks/explore.py [event] [bound] [efficiency] [guided] [resume] [--workers 4] [--dask]
+    python benchmarks/explore.py [event] [bound] [driver] [efficiency] [guided] [resume] [--workers 4] [--dask]
 
 event, bound  designs per second of ResNet-50 on variants of lepton_m, stored, beside a plain loop over sim.simulate in
               one process. No two designs share a tile search.
+driver        CPU of the driver alone: results of the bound's shape that cost nothing to make.
 efficiency    the same designs by one worker and by several. `speed-up / workers` is the usual measure; on a machine
               that does other things too, `busy` is fairer: the share of the workers' time, from the first result to
               the last, that they spent in simulations. With --dask, a Dask cluster on this machine beside it.
@@ -17,6 +18,7 @@ CPU seconds of the driver are its own; a machine with fewer free cores than work
 from __future__ import annotations
 
 import argparse
+import pickle
 import random
 import statistics
 import tempfile
@@ -27,15 +29,16 @@ from typing import Any
 
 import numpy as np
 
-from sim.explore.evaluate import Result, evaluate
+from sim.explore.evaluate import evaluate
 from sim.explore.pareto import ideal_and_nadir, normalised_hypervolume
+from sim.explore.results import Result, Results
 from sim.explore.samplers import Listed
 from sim.explore.space import Point, Space
 from sim.explore.space_file import space_from_dict
 from sim.explore.store import open_store
 from sim.explore.study import Study
 from sim.explore.sweep import Driver, sweep
-from sim.explore.workers import Serial, Workers, local_workers
+from sim.explore.workers import Batch, Outcome, Serial, Workers, local_workers
 
 RESNET: dict[str, Any] = {
     "name": "resnet50 on variants of lepton_m",
@@ -96,7 +99,7 @@ class Timed:
     def wait(self, timeout_s: float) -> list[Any]:
         found = self._inner.wait(timeout_s)
         for outcome in found:
-            spent_s = sum(result.wall_s for result in outcome.results)
+            spent_s = sum(outcome.results.wall_s)
             self.taken.append((time.perf_counter(), spent_s, len(outcome.results)))
         return found
 
@@ -191,6 +194,52 @@ def efficiency(count: int, workers: int, dask: bool) -> None:
             print(f"  speed-up / workers {found['rate'] / one['rate'] / workers:.1%}")
 
 
+class Made:
+    """Workers whose results are one of the bound with other numbers, pickled as by a process; `made_s` is the CPU time
+    of making them."""
+
+    count = 4
+
+    def __init__(self, template: Result) -> None:
+        self._template = template
+        self._queue: list[Batch] = []
+        self._rng = np.random.default_rng(1)
+        self.made_s = 0.0
+
+    def room(self) -> int:
+        return 2 * self.count - len(self._queue)
+
+    def submit(self, batch: Batch) -> None:
+        self._queue.append(batch)
+
+    def wait(self, timeout_s: float) -> list[Outcome]:
+        if not self._queue:
+            return []
+        began_s = time.process_time()
+        batch = self._queue.pop(0)
+        count = len(batch.points)
+        metrics = {
+            name: (value * self._rng.uniform(1.0, 2.0, count)).tolist()
+            if isinstance(value, float)
+            else [value] * count
+            for name, value in self._template.metrics.items()
+        }
+        sent = pickle.dumps(Results(["ok"] * count, [""] * count, [2e-4] * count, metrics))
+        self.made_s += time.process_time() - began_s
+        return [Outcome(batch, pickle.loads(sent))]
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def driver_alone(count: int = 50_000) -> None:
+    space = space_from_dict(RESNET)
+    made = Made(evaluate(space, 0, "bound", chosen(space, 1, 0))[0])
+    found = timed_run(space, chosen(space, count, 2), "bound", lambda: made)
+    each_s = found["driver"] - made.made_s / count
+    print(f"driver: {each_s * 1e6:.1f} us of CPU a point, stored, of {count:,}")
+
+
 def guided(workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "s.sqlite"
@@ -226,7 +275,7 @@ def losses_by(study: Study, sampler: str) -> Any:
 def resume() -> None:
     """Every evaluation but the last is in the store; the numbers are made up, as only keys matter."""
     from sim.explore.keys import KeyMaker
-    from sim.explore.store import Evaluation
+    from sim.explore.store import Evaluations
 
     space = space_from_dict(MANY)
     maker = KeyMaker(space, space.workloads[0], "bound")
@@ -241,12 +290,8 @@ def resume() -> None:
         with open_store(file, write=True) as store:
             for at in range(0, len(points) - 1, 5000):
                 chunk = points[at : min(at + 5000, len(points) - 1)]
-                store.add(
-                    [
-                        Evaluation(maker.key(p), "lenet5", "bound", "{}", Result("ok", numbers, "", 0.0))
-                        for p in chunk
-                    ]
-                )
+                results = Results.of(Result("ok", numbers, "", 0.0) for _ in chunk)
+                store.add([Evaluations(maker.keys(chunk), "lenet5", "bound", ["{}"] * len(chunk), results)])
         given: list[float] = []
 
         class Watched(Serial):
@@ -270,7 +315,7 @@ def resume() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=["event", "bound", "efficiency", "guided", "resume"])
+    parser.add_argument("parts", nargs="*", default=["event", "bound", "driver", "efficiency", "guided", "resume"])
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--dask", action="store_true")
     parser.add_argument("--designs", type=int, default=120, help="of event and efficiency; bound takes more")
@@ -280,6 +325,8 @@ def main() -> None:
             rates("event", asked.designs, asked.workers)
         elif part == "bound":
             rates("bound", 20 * asked.designs, asked.workers)
+        elif part == "driver":
+            driver_alone()
         elif part == "efficiency":
             efficiency(asked.designs, asked.workers, asked.dask)
         elif part == "guided":

@@ -73,6 +73,32 @@ class SpaceOptions:
     overrides: SetOption = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkOptions:
+    """Who does the work, and what is kept of it."""
+
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes.  [default: one per processor]")
+    ] = None
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, instead of processes.")
+    ] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="A point that takes longer, with reading its model, is failed."),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="STUDY.sqlite", help="Keep the study; what it has is not done again."),
+    ] = None
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="All points as .csv or .parquet.")
+    ] = None
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try points again that failed.")
+    ] = False
+
+
 @app.command()
 @grouped
 def sweep(
@@ -96,22 +122,7 @@ def sweep(
         float,
         typer.Option(min=0, metavar="X", help="Share by which a design may miss the screening's front."),
     ] = 0.1,
-    workers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Processes.  [default: one per processor]")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, instead of processes.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="STUDY.sqlite", help="Keep the study; what it has is not done again."),
-    ] = None,
-    export: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="All points as .csv or .parquet.")
-    ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try points again that failed.")
-    ] = False,
+    work: WorkOptions = WorkOptions(),
     output_format: FormatOption = Format.table,
 ) -> None:
     """Evaluate a design SPACE and print its Pareto front. Ctrl-C keeps what is done, and prints the front so far."""
@@ -119,8 +130,8 @@ def sweep(
     from sim.explore.preview import preview
     from sim.explore.sweep import sweep as run_sweep
 
-    if export is not None:
-        check_export(export)
+    if work.export is not None:
+        check_export(work.export)
     loaded = _space(space, what, variant)
     _tell(preview(loaded))
     with Progress() as progress, _stop_on_interrupt() as stop:
@@ -131,20 +142,21 @@ def sweep(
             fidelity=fidelity.value,
             seed=seed,
             slack=slack,
-            workers=workers,
-            scheduler=scheduler,
-            out=out,
-            retry_failed=retry_failed,
+            workers=work.workers,
+            scheduler=work.scheduler,
+            timeout_s=work.timeout,
+            out=work.out,
+            retry_failed=work.retry_failed,
             progress=lambda now: progress(progress_text(now)),
             stop=stop,
         )
-    if export is not None:
-        study.export(export)
+    if work.export is not None:
+        study.export(work.export)
     _print_study(study, output_format)
-    if out is not None:
-        typer.echo(f"study: {out}", err=True)
+    if work.out is not None:
+        typer.echo(f"study: {work.out}", err=True)
     if stop.is_set():
-        more = "" if out is None else "; the same command goes on where it was"
+        more = "" if work.out is None else "; the same command goes on where it was"
         typer.echo(f"interrupted: this is the front so far{more}", err=True)
         raise typer.Exit(130)
     if study.rows and all(row.status != "ok" for row in study.rows):

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from sim.errors import Diagnostic, InputError, LeptonError
-from sim.explore.evaluate import Result, evaluate
+from sim.explore.evaluate import evaluate
+from sim.explore.results import Result, Results
 from sim.explore.space import Space
 from sim.explore.workers import DEPTH, Batch, DeathRegister, Outcome
 
@@ -109,7 +110,7 @@ class ClusterWorkers:
         how = type(error).__name__
         if how != "KilledWorker":
             failed = Result("failed", {}, f"internal error: {how}: {error}", 0.0)
-            return [Outcome(batch, tuple(failed for _ in batch.points))]
+            return [Outcome(batch, Results.of(failed for _ in batch.points))]
         if not alone:
             self._suspects += (replace(batch, points=(point,)) for point in batch.points)
             return []
@@ -129,6 +130,6 @@ def _space(pickled: bytes) -> Space:
     return space
 
 
-def run_batch(pickled: bytes, batch: Batch) -> tuple[Result, ...]:
+def run_batch(pickled: bytes, batch: Batch) -> Results:
     """A batch on a worker of the cluster."""
-    return tuple(evaluate(_space(pickled), batch.workload, batch.fidelity, batch.points))
+    return evaluate(_space(pickled), batch.workload, batch.fidelity, batch.points)

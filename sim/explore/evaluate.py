@@ -1,17 +1,21 @@
-"""A point to numbers: the one place where a sweep simulates. What goes wrong is a result like any other."""
+"""Points to numbers: the one place where a sweep simulates. What goes wrong is a result like any other."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from sim.errors import DoesNotFit, InputError
+from sim.explore.results import Result, Results, Status
 from sim.explore.space import Point, Space
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Fidelity = Literal["bound", "event"]
-Status = Literal["ok", "infeasible", "failed"]
 
 _NOT_STORED = ("workload", "chip", "engine", "fidelity", "wall_s")
 """Of a report's summary: said by the row itself."""
@@ -20,34 +24,24 @@ _TOGETHER = ("auto", "data", "channel", "reduction")
 """Partitions that the bound of many designs knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Of one evaluation. `ok` has metrics; `infeasible` is a design that cannot be or does not hold the model,
-    `failed` anything else that went wrong, both with `error`. `wall_s` is what it took."""
-
-    status: Status
-    metrics: Mapping[str, Any]
-    error: str
-    wall_s: float
-
-
-def evaluate(space: Space, workload: int, fidelity: Fidelity, points: Sequence[Point]) -> list[Result]:
+def evaluate(space: Space, workload: int, fidelity: Fidelity, points: Sequence[Point]) -> Results:
     """Workload number `workload` of the space on the chips of `points`, in their order. Bounds are computed together,
     events one after another."""
     if fidelity == "event":
-        return [_simulated(space, workload, fidelity, point) for point in points]
-    asked = space.workloads[workload]
-    groups: dict[str, list[int]] = {}
+        return Results.of(_simulated(space, workload, fidelity, point) for point in points)
+    of_workload = [at for at, axis in enumerate(space.axes) if axis.of_workload]
+    groups: dict[tuple[int, ...], list[int]] = {}
     for at, point in enumerate(points):
-        groups.setdefault(repr(space.options(asked, point)), []).append(at)
-    found: dict[int, Result] = {}
-    for numbers in groups.values():
-        results = _bounds(space, workload, [points[at] for at in numbers])
-        found.update(zip(numbers, results, strict=True))
-    return [found[at] for at in range(len(points))]
+        groups.setdefault(tuple(point[axis] for axis in of_workload), []).append(at)
+    found = [_bounds(space, workload, [points[at] for at in numbers]) for numbers in groups.values()]
+    if len(found) == 1:
+        return found[0]
+    rows = {at: row for numbers, part in zip(groups.values(), found, strict=True)
+            for at, row in zip(numbers, part, strict=True)}  # fmt: skip
+    return Results.of(rows[at] for at in range(len(points)))
 
 
-def _bounds(space: Space, workload: int, points: Sequence[Point]) -> list[Result]:
+def _bounds(space: Space, workload: int, points: Sequence[Point]) -> Results:
     """Of points with the same options, in one call; where one of them is no possible chip, in two halves. What the
     bound of many designs does not know is evaluated one by one."""
     from sim.pipeline import bound
@@ -55,30 +49,29 @@ def _bounds(space: Space, workload: int, points: Sequence[Point]) -> list[Result
     asked = space.workloads[workload]
     options = space.options(asked, points[0])
     if options.get("partition", "auto") not in _TOGETHER or options.get("density") is not None:
-        return [_simulated(space, workload, "bound", point) for point in points]
+        return Results.of(_simulated(space, workload, "bound", point) for point in points)
     began = time.perf_counter()
-    changes = [space.overrides(point) for point in points]
-    columns = {path: [change[path] for change in changes] for path in changes[0]}
+    columns = space.columns_of(points)
     try:
         table = bound(asked.model, space.base, columns, **options)
     except Exception as error:
         if len(points) == 1:
-            return [_gone_wrong(error, time.perf_counter() - began)]
+            return Results.of([_gone_wrong(error, time.perf_counter() - began)])
         half = len(points) // 2
-        return _bounds(space, workload, points[:half]) + _bounds(space, workload, points[half:])
-    each_s = (time.perf_counter() - began) / len(points)
+        return Results.of([*_bounds(space, workload, points[:half]), *_bounds(space, workload, points[half:])])
+    errors = table["error"].tolist()
+    status: list[Status] = ["infeasible" if error else "ok" for error in errors]
     names = [name for name in table.columns if name not in (*_NOT_STORED, *columns, "error")]
-    cells = zip(*(_cells(table[name].tolist()) for name in names), strict=True)
-    return [
-        Result("infeasible", {}, error, each_s)
-        if error
-        else Result("ok", dict(zip(names, row, strict=True)), "", each_s)
-        for error, row in zip(table["error"].tolist(), cells, strict=True)
-    ]
+    metrics = {name: _cells(table[name]) for name in names}
+    each_s = (time.perf_counter() - began) / len(points)
+    return Results(status, errors, [each_s] * len(points), metrics)
 
 
-def _cells(values: list[Any]) -> list[Any]:
+def _cells(column: pd.Series[Any]) -> list[Any]:
     """What is not a number is not known."""
+    values: list[Any] = column.tolist()
+    if column.dtype.kind == "f" and not np.isnan(column.to_numpy()).any():
+        return values
     return [None if value != value else value for value in values]
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from sim.errors import did_you_mean
 from sim.units import UnitError, format_quantity, parse
 
 Direction = Literal["min", "max"]
+Amount = TypeVar("Amount", float, npt.NDArray[np.float64])
 Metrics = Mapping[str, Any]
 """Columns of a report's summary by their JSON keys."""
 
@@ -30,6 +35,7 @@ _UNITS = (  # the end of a column's name and the dimension of its values, longes
 _MORE_IS_BETTER = ("_per_s", "_per_w", "_utilization", "_hit_rate")
 _OF_TIME = ("array_utilization", "cache_hit_rate")
 _OF_PASSES = ("time_to_first_token_s", "time_per_output_token_s")
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 _CONSTRAINT = re.compile(r"\s*([A-Za-z_][\w.:-]*)\s*(<=|>=|<|>)\s*(.+?)\s*")
 
 
@@ -40,7 +46,7 @@ class Objective:
     metric: str
     direction: Direction = "min"
 
-    def loss(self, value: float) -> float:
+    def loss(self, value: Amount) -> Amount:
         """The value as something to minimise."""
         return -value if self.direction == "max" else value
 
@@ -56,6 +62,11 @@ class Constraint:
     comparison: Literal["<=", ">=", "<", ">"]
     limit: float
     text: str
+
+    def holds(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+        """Which values have no violation; those that are no number have one."""
+        found: npt.NDArray[np.bool_] = _COMPARE[self.comparison](values, self.limit)
+        return found
 
     def violation(self, value: float | None) -> float:
         """How far beyond the limit, as a share of it; 0 where the constraint holds, infinity without a value."""

@@ -107,7 +107,9 @@ def _check_workload(space: Space, workload: Workload) -> None:
     raise problems[0]
 
 
-def check_options(fidelity: str, slack: float, workers: int | None, scheduler: str | None) -> None:
+def check_options(
+    fidelity: str, slack: float, workers: int | None, scheduler: str | None, timeout_s: float | None
+) -> None:
     """Raise InputError for a choice that there is not, or that makes no sense."""
     if fidelity not in FIDELITIES:
         hint = did_you_mean(fidelity, FIDELITIES) or ", ".join(FIDELITIES)
@@ -122,3 +124,8 @@ def check_options(fidelity: str, slack: float, workers: int | None, scheduler: s
         raise InputError(
             "workers are processes of this machine, a scheduler has its own; give one of the two"
         )
+    if timeout_s is not None and not 0 < timeout_s < float("inf"):
+        raise InputError(f"timeout: found {timeout_s}; expected a positive number of seconds for a point")
+    if timeout_s is not None and scheduler is not None:
+        message = "a timeout ends processes of this machine; those of a Dask cluster cannot be ended from here"
+        raise InputError(Diagnostic(message, hint="leave one of the two out"))

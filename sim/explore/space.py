@@ -45,6 +45,11 @@ class Axis:
     rows: tuple[tuple[Value, ...], ...]
 
     @property
+    def of_workload(self) -> bool:
+        """Whether it changes how a workload is run."""
+        return any(path.startswith(WORKLOAD) for path in self.paths)
+
+    @property
     def ordered(self) -> bool:
         """Whether a step to the next row is a small one: numbers and quantities, not words."""
         _, dimension = column_of(self.paths[0], [row[0] for row in self.rows])
@@ -124,10 +129,20 @@ class Space:
     def overrides(self, point: Point) -> dict[str, Any]:
         """The parameters of the chip, as Chip.replace_many takes them."""
         return {
-            path: list(value) if isinstance(value, tuple) else value
+            path: _thawed(value)
             for path, value in self.parameters(point).items()
             if not path.startswith(WORKLOAD)
         }
+
+    def columns_of(self, points: Sequence[Point]) -> dict[str, list[Any]]:
+        """`overrides` of many points: a column per parameter of the chip."""
+        found: dict[str, list[Any]] = {}
+        for axis, indices in zip(self.axes, zip(*points, strict=True), strict=True):
+            for at, path in enumerate(axis.paths):
+                if not path.startswith(WORKLOAD):
+                    values = [_thawed(row[at]) for row in axis.rows]
+                    found[path] = [values[index] for index in indices]
+        return found
 
     def chip(self, point: Point) -> Chip:
         """The chip of a point. Raises InputError where there can be no such chip."""
@@ -195,6 +210,11 @@ class Space:
             objectives=tuple(Objective(*item) for item in data["objectives"]),
             duplicates=data["duplicates"],
         )
+
+
+def _thawed(value: Value) -> Any:
+    """As a chip file has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _frozen(row: Iterable[Any]) -> tuple[Value, ...]:

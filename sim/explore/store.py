@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from sim import __version__
 from sim.errors import Diagnostic, InputError, LeptonError
-from sim.explore.evaluate import Result
 from sim.explore.keys import KEY_BYTES
+from sim.explore.results import Result, Results
 from sim.explore.space import Point, Space
 
 if TYPE_CHECKING:
@@ -43,14 +44,14 @@ _FIXED = ("key", "model", "fidelity", "parameters", "status", "error", "wall_s")
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """One row to store: `parameters` as JSON, with the result."""
+class Evaluations:
+    """Rows to store: a key and the parameters as JSON for every result."""
 
-    key: bytes
+    keys: Sequence[bytes]
     model: str
     fidelity: str
-    parameters: str
-    result: Result
+    parameters: Sequence[str]
+    results: Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,26 +113,36 @@ class Store:
             return {row[0] for row in self._db.execute(f"SELECT key FROM evaluations{which}")}
 
     def add(
-        self, evaluations: Sequence[Evaluation], points: Iterable[StudyPoint] = (), study: int = 0
+        self, evaluations: Iterable[Evaluations], points: Iterable[StudyPoint] = (), study: int = 0
     ) -> None:
         """Store evaluations and the points that asked for them, in one transaction. Raises StoreFull."""
-        kinds = {tuple(item.result.metrics) for item in evaluations}
-        metrics = tuple(dict.fromkeys(name for names in sorted(kinds) for name in names))
-        names = [*_FIXED, *metrics]
-        rows = [_cells(item, metrics) for item in evaluations]
         asked = [
             (study, p.fidelity, ",".join(map(str, p.point)), p.number, p.sampler, b"".join(p.keys))
             for p in points
         ]
         with self._writing():
-            for name in metrics:
-                if name not in self._columns:
-                    self._db.execute(f"ALTER TABLE evaluations ADD COLUMN {_quoted(name)}")
-                    self._columns.add(name)
-            places = ", ".join("?" * len(names))
-            columns = ", ".join(map(_quoted, names))
-            self._db.executemany(f"INSERT OR REPLACE INTO evaluations ({columns}) VALUES ({places})", rows)
+            for some in evaluations:
+                self._insert(some)
             self._db.executemany("INSERT OR IGNORE INTO points VALUES (?, ?, ?, ?, ?, ?)", asked)
+
+    def _insert(self, some: Evaluations) -> None:
+        results = some.results
+        for name in results.metrics:
+            if name not in self._columns:
+                self._db.execute(f"ALTER TABLE evaluations ADD COLUMN {_quoted(name)}")
+                self._columns.add(name)
+        names = [*_FIXED, *results.metrics]
+        statement = (
+            f"INSERT OR REPLACE INTO evaluations ({', '.join(map(_quoted, names))}) "
+            f"VALUES ({', '.join('?' * len(names))})"
+        )
+        head = (some.keys, repeat(some.model), repeat(some.fidelity), some.parameters)
+        told = (results.status, results.error, results.wall_s)
+        try:
+            self._db.executemany(statement, zip(*head, *told, *results.metrics.values(), strict=False))
+        except OverflowError:  # its integers have 64 bits, larger ones are kept to 16 digits
+            columns = (list(map(_fitting, column)) for column in results.metrics.values())
+            self._db.executemany(statement, zip(*head, *told, *columns, strict=False))
 
     def points(self, study: int) -> list[StudyPoint]:
         """The points of a study, in the order in which each sampler asked for them."""
@@ -286,6 +297,9 @@ def _check(db: sqlite3.Connection, name: str, write: bool) -> None:
             raise _corrupt(name, verdict)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
+        # Keys are random: every transaction touches most pages of their index, so fewer checkpoints write less.
+        db.execute("PRAGMA cache_size=-65536")
+        db.execute("PRAGMA wal_autocheckpoint=8192")
     db.execute("PRAGMA temp_store=MEMORY")
 
 
@@ -357,14 +371,8 @@ def _results(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> dict[bytes,
     }
 
 
-def _cells(item: Evaluation, metrics: Sequence[str]) -> tuple[Any, ...]:
-    """A row as SQLite takes it: its integers have 64 bits, larger ones are kept to 16 digits."""
-    result = item.result
-    values = tuple(map(result.metrics.get, metrics))
-    if any(type(value) is int and abs(value) >= 1 << 63 for value in values):
-        values = tuple(float(v) if type(v) is int and abs(v) >= 1 << 63 else v for v in values)
-    head = (item.key, item.model, item.fidelity, item.parameters, result.status, result.error, result.wall_s)
-    return head + values
+def _fitting(value: Any) -> Any:
+    return float(value) if type(value) is int and abs(value) >= 1 << 63 else value
 
 
 def _split(keys: bytes) -> Iterator[bytes]:

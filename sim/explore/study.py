@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import InputError
-from sim.explore.evaluate import Result
 from sim.explore.metrics import Constraint, Objective
 from sim.explore.pareto import Bools, Float64, ideal_and_nadir, non_dominated, normalised_hypervolume
+from sim.explore.results import Result, Results
 from sim.explore.space import Point, Space
 from sim.explore.store import StudyPoint
 from sim.explore.values import plain
@@ -202,3 +202,18 @@ def losses_of(space: Space, row: Row) -> Sequence[float]:
         return space.losses(row.metrics)
     except InputError:
         return [float("inf")] * len(space.objectives)
+
+
+def losses_together(space: Space, results: Results) -> Float64:
+    """`losses_of` many results [results, objectives] of a space of one workload."""
+
+    def numbers(metric: str) -> Float64:
+        return np.array(results.metrics.get(metric, [None] * len(results)), np.float64)
+
+    held = np.array([status == "ok" for status in results.status], np.bool_)
+    for constraint in space.constraints:
+        held &= constraint.holds(numbers(constraint.metric))
+    losses = [objective.loss(numbers(objective.metric)) for objective in space.objectives]
+    found = np.stack([np.where(np.isnan(each), np.inf, each) for each in losses], axis=1)
+    found[~(held & np.isfinite(found).all(axis=1))] = np.inf
+    return found

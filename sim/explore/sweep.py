@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from sim.errors import InputError
-from sim.explore.evaluate import Fidelity, Result
+from sim.explore.evaluate import Fidelity
 from sim.explore.keys import KeyMaker, simulator_digest
 from sim.explore.preview import StudyFidelity, check_bound, check_options, preview
 from sim.explore.progress import OnProgress, Tally
+from sim.explore.results import Result
 from sim.explore.samplers import GUIDED, Listed, Sampler, make_sampler
 from sim.explore.screening import to_confirm
 from sim.explore.space import Point, Space
 from sim.explore.space_file import load_space, space_from_dict
-from sim.explore.store import MEMORY, Evaluation, Store, StudyPoint, open_store, read_study
+from sim.explore.store import MEMORY, Evaluations, Store, StudyPoint, open_store, read_study
 from sim.explore.study import BASELINE, CONFIRM, Row, Study, mix
 from sim.explore.workers import Batch, Outcome, Workers, local_workers
 
@@ -26,6 +27,9 @@ BATCH_S = 0.25
 """What a batch should take: long beside the cost of sending it, short beside what a killed driver may lose."""
 
 MAX_BATCH = 2048
+FLUSH_S = 0.25
+"""Results are stored at most so often: a transaction of many costs a third per row."""
+
 DEFAULT_SLACK = 0.1
 
 
@@ -40,6 +44,7 @@ def sweep(
     slack: float = DEFAULT_SLACK,
     workers: int | None = None,
     scheduler: str | None = None,
+    timeout_s: float | None = None,
     out: str | Path | None = None,
     retry_failed: bool = False,
     progress: OnProgress | None = None,
@@ -51,7 +56,8 @@ def sweep(
     `budget` counts distinct points (not needed by the grid). A guided sampler gets a random search of the same budget
     beside it. Fidelity `screen` evaluates by the bound and confirms with events what is on the front or within the
     share `slack` of it. `workers` are processes of this machine (default: one per processor), or `scheduler` the
-    address of a Dask scheduler. `out` is the file of the study: what it has is not done again, but for failures with
+    address of a Dask scheduler. A point that takes a process longer than `timeout_s` (the reading of its model
+    included) is failed. `out` is the file of the study: what it has is not done again, but for failures with
     `retry_failed`.
 
     A design that cannot be or that fails is a row. Once `stop` is set, the study is returned as far as it is. Raises
@@ -61,7 +67,7 @@ def sweep(
         space = _load(space, workloads)
     elif workloads:
         raise InputError("workloads: a Space has its own; give them when it is loaded")
-    check_options(fidelity, slack, workers, scheduler)
+    check_options(fidelity, slack, workers, scheduler, timeout_s)
     make_sampler(sampler, space, budget, seed)  # a wrong choice is told before anything is started
     preview(space)
     if fidelity != "event":
@@ -77,7 +83,8 @@ def sweep(
     }
     with open_store(out or MEMORY, write=True) as store:
         study = store.study(space.name, plan)
-        driver = Driver(space, store, study, _opener(space, workers, scheduler), retry_failed, progress, stop)
+        opener = _opener(space, workers, scheduler, timeout_s)
+        driver = Driver(space, store, study, opener, retry_failed, progress, stop, timeout_s)
         try:
             first: Fidelity = "bound" if fidelity == "screen" else fidelity
             driver.run(make_sampler(sampler, space, budget, seed), sampler, first)
@@ -98,9 +105,11 @@ def _load(space: str | Path | Mapping[str, Any], workloads: Sequence[str]) -> Sp
     return load_space(space, workloads=workloads)
 
 
-def _opener(space: Space, workers: int | None, scheduler: str | None) -> Callable[[], Workers]:
+def _opener(
+    space: Space, workers: int | None, scheduler: str | None, timeout_s: float | None
+) -> Callable[[], Workers]:
     if scheduler is None:
-        return lambda: local_workers(space, workers)
+        return lambda: local_workers(space, workers, timeout_s)
     from sim.explore.cluster import ClusterWorkers
 
     cluster = ClusterWorkers(space, scheduler)  # whether there is one is known before the store is touched
@@ -123,6 +132,7 @@ class Driver:
         retry_failed: bool = False,
         progress: OnProgress | None = None,
         stop: Event | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         self._space, self._store, self._study = space, store, study
         self._open = opener
@@ -130,12 +140,18 @@ class Driver:
         self._known = store.known(retry_failed)
         self._on_progress = progress
         self._stop = stop
-        self._said_s = 0.0
+        self._batch_s = BATCH_S if timeout_s is None else min(BATCH_S, timeout_s / 4)
+        self._said_s = self._flushed_s = 0.0
         self._kept: dict[bytes, Result] | None = None
-        self._keys: dict[tuple[int, str], KeyMaker] = {}
+        self._makers: dict[tuple[int, str], KeyMaker] = {}
+        self._texts = [
+            [json.dumps(dict(zip(axis.paths, row, strict=True)))[1:-1] for row in axis.rows]
+            for axis in space.axes
+        ]
         self._waiting: dict[tuple[int, str], list[Point]] = {}
+        self._awaited: dict[tuple[int, str], dict[Point, bytes]] = {}
         self._asked: list[StudyPoint] = []
-        self._unstored: list[Evaluation] = []
+        self._unstored: list[Evaluations] = []
         self._batches = 0
         self._in_flight = 0
         self._seconds: dict[tuple[int, str], float] = {}
@@ -155,10 +171,10 @@ class Driver:
         asked: set[Point] = set()
         for points in sampler.rounds():
             new = [point for point in dict.fromkeys(points) if point not in asked]
-            numbered = [self._study_point(p, fidelity, name, len(asked) + at) for at, p in enumerate(new)]
+            numbered = self._study_points(new, fidelity, name, len(asked))
             asked.update(new)
             self._asked += numbered
-            self._submit(numbered, tally, wait=sampler.learns)
+            self._submit(numbered, fidelity, tally, wait=sampler.learns)
             if sampler.learns:
                 self._finish(tally)
                 sampler.tell(self._rows(points, fidelity, name))
@@ -166,29 +182,43 @@ class Driver:
         self._flush()
         self._say(tally, always=True)
 
-    def _study_point(self, point: Point, fidelity: Fidelity, sampler: str, number: int) -> StudyPoint:
-        keys = tuple(
-            self._key_maker(workload, fidelity).key(point) for workload in range(len(self._space.workloads))
-        )
-        return StudyPoint(point, fidelity, sampler, number, keys)
+    def _study_points(
+        self, points: Sequence[Point], fidelity: Fidelity, sampler: str, first: int
+    ) -> list[StudyPoint]:
+        """The points as a sampler asks for them, numbered from `first`."""
+        columns = [
+            self._key_maker(workload, fidelity).keys(points) for workload in range(len(self._space.workloads))
+        ]
+        return [
+            StudyPoint(point, fidelity, sampler, number, keys)
+            for number, (point, keys) in enumerate(
+                zip(points, zip(*columns, strict=True), strict=True), first
+            )
+        ]
 
     def _key_maker(self, workload: int, fidelity: str) -> KeyMaker:
-        maker = self._keys.get((workload, fidelity))
+        maker = self._makers.get((workload, fidelity))
         if maker is None:
             maker = KeyMaker(self._space, self._space.workloads[workload], fidelity)
-            self._keys[workload, fidelity] = maker
+            self._makers[workload, fidelity] = maker
         return maker
 
-    def _submit(self, points: Sequence[StudyPoint], tally: Tally, wait: bool) -> None:
+    def _submit(self, points: Sequence[StudyPoint], fidelity: Fidelity, tally: Tally, wait: bool) -> None:
         """Queue what is not known yet, workload by workload, and give out full batches."""
+        known = self._known
+        kinds = [(workload, fidelity) for workload in range(len(self._space.workloads))]
+        queues = [self._waiting.setdefault(kind, []) for kind in kinds]
+        awaited = [self._awaited.setdefault(kind, {}) for kind in kinds]
         for asked in points:
             missing = []
-            for workload, key in enumerate(asked.keys):
-                if key not in self._known:
-                    self._known.add(key)
-                    self._waiting.setdefault((workload, asked.fidelity), []).append(asked.point)
+            for key, queue, expected in zip(asked.keys, queues, awaited, strict=True):
+                if key not in known:
+                    known.add(key)
+                    queue.append(asked.point)
+                    expected[asked.point] = key
                     missing.append(key)
-            tally.see(asked, missing)
+            if self._on_progress is not None:
+                tally.see(asked, missing)
         self._give_out(tally, everything=wait)
 
     def _give_out(self, tally: Tally, everything: bool) -> None:
@@ -207,9 +237,11 @@ class Driver:
                 workers.submit(Batch(self._batches, workload, fidelity, batch))  # type: ignore[arg-type]
 
     def _batch_size(self, workload: int, fidelity: str, left: int | None) -> int:
-        """As many points as take BATCH_S, by those seen so far; the last ones are dealt evenly."""
+        """As many points as take BATCH_S (less where a timeout is near), by those seen so far; the last ones are
+        dealt evenly."""
         seconds = self._seconds.get((workload, fidelity))
-        size = (64 if fidelity == "bound" else 1) if seconds is None else int(BATCH_S / max(seconds, 1e-9))
+        first = 64 if fidelity == "bound" else 1
+        size = first if seconds is None else int(self._batch_s / max(seconds, 1e-9))
         if left is not None:
             size = min(size, -(-left // self._started().count))
         return max(1, min(size, MAX_BATCH))
@@ -225,38 +257,41 @@ class Driver:
             tally.look(lambda keys: self._store.results(keys=keys), MAX_BATCH)
         for outcome in self._started().wait(0.5):
             self._take(outcome, tally)
-        self._flush()
+        if time.monotonic() - self._flushed_s > FLUSH_S:
+            self._flush()
         self._say(tally)
         if self._stop is not None and self._stop.is_set():
             raise _Stopped
 
     def _take(self, outcome: Outcome, tally: Tally) -> None:
-        batch = outcome.batch
+        batch, results = outcome.batch, outcome.results
         self._in_flight -= len(batch.points)
-        seconds = sum(result.wall_s for result in outcome.results) / len(outcome.results)
+        seconds = sum(results.wall_s) / len(results)
         at = (batch.workload, batch.fidelity)
         self._seconds[at] = 0.5 * (self._seconds.get(at, seconds) + seconds)
-        maker = self._key_maker(*at)
+        awaited = self._awaited[at]
+        keys = [awaited.pop(point) for point in batch.points]
+        parameters = [
+            "{" + ", ".join([texts[at] for texts, at in zip(self._texts, point, strict=True)]) + "}"
+            for point in batch.points
+        ]
         model = self._space.workloads[batch.workload].model
-        found = {
-            maker.key(point): result for point, result in zip(batch.points, outcome.results, strict=True)
-        }
-        for point, (key, result) in zip(batch.points, found.items(), strict=True):
-            parameters = json.dumps(self._space.parameters(point))
-            self._unstored.append(Evaluation(key, model, batch.fidelity, parameters, result))
+        self._unstored.append(Evaluations(keys, model, batch.fidelity, parameters, results))
         if self._kept is not None:
-            self._kept |= found
-        tally.take(found)
+            self._kept |= zip(keys, results, strict=True)
+        if self._on_progress is not None:
+            tally.take(keys, results)
 
     def _flush(self) -> None:
         """Everything that has come back, on disk."""
         if self._unstored or self._asked:
             self._store.add(self._unstored, self._asked, self._study)
             self._unstored, self._asked = [], []
+        self._flushed_s = time.monotonic()
 
-    def _rows(self, points: Iterable[Point], fidelity: Fidelity, sampler: str) -> list[Row]:
+    def _rows(self, points: Sequence[Point], fidelity: Fidelity, sampler: str) -> list[Row]:
         """Rows of points that are all evaluated, now or before."""
-        asked = [self._study_point(point, fidelity, sampler, 0) for point in points]
+        asked = self._study_points(points, fidelity, sampler, 0)
         kept = self._kept if self._kept is not None else {}
         missing = [key for one in asked for key in one.keys if key not in kept]
         kept |= self._store.results(keys=missing) if missing else {}

@@ -7,16 +7,19 @@ that work is given out again, one point at a time, and a point that was under wa
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from sim.errors import LeptonError
-from sim.explore.evaluate import Fidelity, Result, evaluate
+from sim.explore.evaluate import Fidelity, evaluate
+from sim.explore.results import Result, Results
 from sim.explore.space import Point, Space
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ class Outcome:
     """Results of some points of a batch, in the order of `points`."""
 
     batch: Batch
-    results: tuple[Result, ...]
+    results: Results
 
 
 class Workers(Protocol):
@@ -90,7 +93,7 @@ class Serial:
         if not self._queue:
             return []
         batch = self._queue.popleft()
-        return [Outcome(batch, tuple(evaluate(self._space, batch.workload, batch.fidelity, batch.points)))]
+        return [Outcome(batch, evaluate(self._space, batch.workload, batch.fidelity, batch.points))]
 
     def close(self) -> None:
         self._queue.clear()
@@ -107,15 +110,24 @@ class DeathRegister:
         `deaths` with the batch under way."""
         again, given_up = [], []
         for point in batch.points:
-            single = Batch(batch.number, batch.workload, batch.fidelity, (point,))
+            single = replace(batch, points=(point,))
             at = (batch.workload, batch.fidelity, point)
             self._deaths[at] += deaths
             if self._deaths[at] >= MAX_DEATHS:
                 error = f"its worker died {self._deaths[at]} times while it was under way ({how})"
-                given_up.append(Outcome(single, (Result("failed", {}, error, 0.0),)))
+                given_up.append(Outcome(single, Results.of([Result("failed", {}, error, 0.0)])))
             else:
                 again.append(single)
         return again, given_up
+
+
+def after_timeout(batch: Batch, limit_s: float) -> tuple[list[Batch], list[Outcome]]:
+    """What becomes of a batch that was under way for longer than `limit_s`: its points are tried one by one, a single
+    one is given up."""
+    if len(batch.points) > 1:
+        return [replace(batch, points=(point,)) for point in batch.points], []
+    error = f"no result after {limit_s:g} s (--timeout): its worker was ended"
+    return [], [Outcome(batch, Results.of([Result("failed", {}, error, limit_s)]))]
 
 
 @dataclass(slots=True, eq=False)
@@ -126,14 +138,17 @@ class _Worker:
     pipe: Connection
     queue: deque[Batch] = field(default_factory=deque)
     ready: bool = False
+    began_s: float = 0.0
+    """Since when the first of `queue` is under way (monotonic)."""
 
 
 class LocalPool:
     """Processes of this machine. They are forked from a server that has everything loaded (where the system can),
-    ignore Ctrl-C and end with their driver."""
+    ignore Ctrl-C and end with their driver. One that has worked on a point for longer than `timeout_s` is ended."""
 
-    def __init__(self, space: Space, count: int) -> None:
+    def __init__(self, space: Space, count: int, timeout_s: float | None = None) -> None:
         self.count = count
+        self._timeout_s = timeout_s
         self._space = space
         self._register = DeathRegister()
         self._again: deque[Batch] = deque()
@@ -165,8 +180,9 @@ class LocalPool:
         self._hand_out()
         if not self._outcomes:
             pipes = {worker.pipe: worker for worker in self._workers}
-            for pipe in wait(list(pipes), timeout_s):
+            for pipe in wait(list(pipes), min(timeout_s, self._patience_s())):
                 self._receive(pipes[pipe])  # type: ignore[index]
+            self._end_overdue()
             self._hand_out()
         found, self._outcomes = self._outcomes, []
         return found
@@ -198,6 +214,7 @@ class LocalPool:
             if len(worker.queue) >= DEPTH:
                 return
             batch = self._again.popleft()
+            worker.began_s = worker.began_s if worker.queue else time.monotonic()
             worker.queue.append(batch)
             try:
                 worker.pipe.send(batch)
@@ -209,6 +226,7 @@ class LocalPool:
         try:
             while worker.pipe.poll():
                 message = worker.pipe.recv()
+                worker.began_s = time.monotonic()
                 if message is None:
                     worker.ready = True
                     continue
@@ -217,13 +235,31 @@ class LocalPool:
         except (EOFError, OSError):
             self._bury(worker)
 
+    def _patience_s(self) -> float:
+        """Until the first worker is overdue."""
+        if self._timeout_s is None:
+            return math.inf
+        began = [worker.began_s for worker in self._workers if worker.ready and worker.queue]
+        return max(0.0, min(began, default=math.inf) + self._timeout_s - time.monotonic())
+
+    def _end_overdue(self) -> None:
+        """Kill workers that were at their first batch for too long, and put others in their place."""
+        for worker in list(self._workers):
+            if self._timeout_s is None or not (worker.ready and worker.queue) or worker.pipe.poll():
+                continue
+            if time.monotonic() - worker.began_s >= self._timeout_s:
+                worker.process.kill()
+                again, given_up = after_timeout(worker.queue.popleft(), self._timeout_s)
+                self._outcomes += given_up
+                self._again.extendleft(reversed([*again, *worker.queue]))
+                self._replace(worker)
+
     def _bury(self, worker: _Worker) -> None:
         """Replace a worker that died; its first batch was under way, the others were not touched."""
         if worker not in self._workers:
             return
         worker.process.join(5.0)
         how = f"exit code {worker.process.exitcode}"
-        worker.pipe.close()
         given = list(worker.queue)
         if worker.ready and given:
             again, given_up = self._register.after_death(given.pop(0), how)
@@ -236,6 +272,11 @@ class LocalPool:
                     f"error: worker processes end before they can work ({how}); see their output above"
                 )
         self._again.extendleft(reversed(given))
+        self._replace(worker)
+
+    def _replace(self, worker: _Worker) -> None:
+        worker.process.join(5.0)
+        worker.pipe.close()
         self._workers[self._workers.index(worker)] = self._start()
 
 
@@ -261,7 +302,7 @@ def work(pipe: Connection, space: Space) -> None:
     try:
         pipe.send(None)
         while (batch := inbox.get()) is not None:
-            pipe.send(tuple(evaluate(space, batch.workload, batch.fidelity, batch.points)))
+            pipe.send(evaluate(space, batch.workload, batch.fidelity, batch.points))
     except OSError:  # the driver is gone
         return
 
@@ -318,7 +359,7 @@ def default_count() -> int:
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
-def local_workers(space: Space, count: int | None) -> Workers:
-    """So many processes (default: one per processor); one is this process itself."""
+def local_workers(space: Space, count: int | None, timeout_s: float | None = None) -> Workers:
+    """So many processes (default: one per processor); one is this process itself, unless it may have to be ended."""
     number = default_count() if count is None else count
-    return Serial(space) if number == 1 else LocalPool(space, number)
+    return Serial(space) if number == 1 and timeout_s is None else LocalPool(space, number, timeout_s)

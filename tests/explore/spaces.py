@@ -60,6 +60,26 @@ def poisoned(data: dict[str, Any] = SMALL) -> PoisonedSpace:
     return PoisonedSpace(**{item.name: getattr(one, item.name) for item in fields(one)})
 
 
+class StuckSpace(Space):
+    """A space with one point that never comes to an end in whichever worker takes it."""
+
+    STUCK = (1, 1, 1)
+
+    def chip(self, point: Point) -> Chip:
+        import multiprocessing
+        import time
+
+        if point == self.STUCK and multiprocessing.parent_process() is not None:
+            time.sleep(1e6)
+        return super().chip(point)
+
+
+def stuck(data: dict[str, Any] = SMALL) -> StuckSpace:
+    """`data` with the point that hangs."""
+    one = space(data)
+    return StuckSpace(**{item.name: getattr(one, item.name) for item in fields(one)})
+
+
 def numbers(study: Study) -> pd.DataFrame:
     """The table of a study without what two runs differ in, in an order of its own."""
     table = study.table.drop(columns=["wall_s"])

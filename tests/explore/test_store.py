@@ -15,28 +15,31 @@ import pytest
 from spaces import numbers, space
 
 from sim.errors import InputError
-from sim.explore.evaluate import Result
 from sim.explore.keys import KeyMaker
-from sim.explore.store import Evaluation, Store, StoreFull, open_store, open_study
+from sim.explore.results import Result, Results
+from sim.explore.store import Evaluations, Store, StoreFull, open_store, open_study
 from sim.explore.sweep import sweep
 
 HERE = Path(__file__).parent
 
 
-def evaluation(number: int) -> Evaluation:
+def stored(key: bytes, result: Result) -> Evaluations:
+    """One evaluation."""
+    return Evaluations([key], "gemm", "event", ["{}"], Results.of([result]))
+
+
+def evaluation(number: int) -> Evaluations:
     """Any one, of about 4 KiB."""
     metrics = {"latency_s": number / 8, "tasks": number, "huge": 2**70, "words": "x" * 4000}
-    return Evaluation(number.to_bytes(16, "big"), "gemm", "event", "{}", Result("ok", metrics, "", 0.5))
+    return stored(number.to_bytes(16, "big"), Result("ok", metrics, "", 0.5))
 
 
 def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
     file = tmp_path / "s.sqlite"
-    failed = Evaluation(b"f" * 16, "gemm", "event", "{}", Result("failed", {}, "why", 0.25))
+    failed = stored(b"f" * 16, Result("failed", {}, "why", 0.25))
     with open_store(file, write=True) as store:
         store.add([evaluation(1), failed])
-        store.add(
-            [Evaluation(b"g" * 16, "gemm", "event", "{}", Result("ok", {"new_column_j": 1.5}, "", 0.0))]
-        )
+        store.add([stored(b"g" * 16, Result("ok", {"new_column_j": 1.5}, "", 0.0))])
     with open_store(file) as store:
         found = store.results()
         assert store.known() == {(1).to_bytes(16, "big"), b"f" * 16, b"g" * 16}
@@ -232,7 +235,7 @@ def test_a_damaged_file_is_refused_or_read(tmp_path: Path) -> None:
 def test_keys_know_what_matters() -> None:
     def key(point: tuple[int, ...] = (0,), fidelity: str = "event", **changes: object) -> bytes:
         one = space(parameters={"core.array.rows": [8, 16]}, **changes)  # type: ignore[arg-type]
-        return KeyMaker(one, one.workloads[0], fidelity).key(point)
+        return KeyMaker(one, one.workloads[0], fidelity).keys([point])[0]
 
     gemm = {"model": "gemm:8x8x8", "dtype": "int8"}
     base = key(workloads=[gemm])
@@ -245,11 +248,11 @@ def test_keys_know_what_matters() -> None:
     assert base == key(workloads=[{**gemm, "name": "other", "weight": 2.0, "inputs": 1, "partition": "auto"}])
     # 8 rows is what tiny has: a study that does not vary them finds the same evaluation.
     other = space(parameters={"clock": ["500 MHz", "1 GHz"]}, workloads=[gemm])
-    assert base == KeyMaker(other, other.workloads[0], "event").key((0,))
+    assert base == KeyMaker(other, other.workloads[0], "event").keys([(0,)])[0]
     named = space(parameters={"cores.core.array.rows": [16]}, workloads=[gemm])
-    assert KeyMaker(named, named.workloads[0], "event").key((0,)) == key((1,), workloads=[gemm])
+    assert KeyMaker(named, named.workloads[0], "event").keys([(0,)])[0] == key((1,), workloads=[gemm])
     batch = space(parameters={"workload.batch": [2]}, workloads=[gemm])
-    assert KeyMaker(batch, batch.workloads[0], "event").key((0,)) == key(workloads=[{**gemm, "batch": 2}])
+    assert KeyMaker(batch, batch.workloads[0], "event").keys([(0,)])[0] == key(workloads=[{**gemm, "batch": 2}])
 
 
 def test_a_changed_model_file_is_another_model(tmp_path: Path) -> None:

@@ -130,6 +130,8 @@ def test_wrong_choices_are_told_before_anything_is_written(tmp_path: Path) -> No
         ({"workers": 0}, "expected 1 to 1024"),
         ({"slack": -1}, "expected a share"),
         ({"workers": 2, "scheduler": "tcp://127.0.0.1:1"}, "give one of the two"),
+        ({"timeout_s": 0.0}, "expected a positive number of seconds"),
+        ({"timeout_s": 1.0, "scheduler": "tcp://127.0.0.1:1"}, "cannot be ended from here"),
     ):
         with pytest.raises(InputError, match=message):
             sweep(space(), out=file, **choice)  # type: ignore[arg-type]

@@ -8,10 +8,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from spaces import MIX, PoisonedSpace, numbers, poisoned, space
+from spaces import MIX, PoisonedSpace, StuckSpace, numbers, poisoned, space, stuck
 
 from sim.errors import LeptonError
 from sim.explore import sweep as sweep_module
@@ -35,8 +37,8 @@ def killer(monkeypatch: pytest.MonkeyPatch, kills: int) -> Iterator[list[int]]:
     killed: list[int] = []
     over = threading.Event()
 
-    def opened(for_space: Space, count: int | None) -> LocalPool:
-        pools.append(LocalPool(for_space, count or 2))
+    def opened(for_space: Space, count: int | None, timeout_s: float | None) -> LocalPool:
+        pools.append(LocalPool(for_space, count or 2, timeout_s))
         return pools[-1]
 
     def kill() -> None:
@@ -89,6 +91,46 @@ def test_a_point_that_kills_its_worker_three_times_is_failed(expected: Study) ->
         ],
         others[["key", "latency_s", "energy_j"]],
     )
+
+
+def test_a_point_that_hangs_is_failed_and_not_tried_again_unless_asked(
+    expected: Study, tmp_path: Path
+) -> None:
+    file = tmp_path / "s.sqlite"
+    found = sweep(stuck(), workers=1, timeout_s=1.0, out=file)
+    bad = found.table["status"] == "failed"
+    assert [row.point for row, is_bad in zip(found.rows, bad, strict=True) if is_bad] == [StuckSpace.STUCK]
+    assert found.table[bad]["error"].tolist() == [
+        "no result after 1 s (--timeout): its worker was ended"
+    ]
+    wide = expected.table[["wide.latency_s", "wide.energy_j"]][~bad].to_numpy()
+    assert found.table[["latency_s", "energy_j"]][~bad].to_numpy(float).tolist() == wide.tolist()
+    again = sweep(space(), workers=1, out=file)
+    assert again.table["status"].tolist() == found.table["status"].tolist()
+    cured = sweep(space(), workers=1, retry_failed=True, out=file)
+    assert (cured.table["status"] == "ok").all()
+
+
+def test_the_clock_of_a_batch_starts_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch that waits behind others or for a worker to start is not blamed for them; a batch of several is split."""
+    now = [100.0]
+    monkeypatch.setattr(workers_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    pool = LocalPool(space(), 1, timeout_s=50.0)
+    try:
+        for number in (1, 2):
+            pool.submit(Batch(number, 0, "event", ((0, 0, 0),)))
+        now[0] = 1000.0  # before the worker has told that it is ready
+        found = pool.wait(60.0)
+        while len(found) < 2:
+            now[0] += 40.0
+            found += pool.wait(60.0)
+        assert [one.results.status for one in found] == [["ok"], ["ok"]]
+    finally:
+        pool.close()
+    many = Batch(3, 0, "bound", ((0, 0, 0), (0, 0, 1)))
+    again, given_up = workers_module.after_timeout(many, 2.0)
+    assert [one.points for one in again] == [((0, 0, 0),), ((0, 0, 1),)]
+    assert not given_up
 
 
 def test_only_what_was_under_way_is_blamed() -> None:
