@@ -187,9 +187,13 @@ class CoreKind(Part):
             raise FieldError([(("accumulator",), "an accumulator without an array has nothing to hold")])
         if self.dispatch is not None and (self.sram.tile_slots != 2 or self.divide != "always"):
             raise FieldError([(("dispatch",), "dealt tiles are double-buffered and go to every core")])
-        rows = self.array.row_stationary if self.array is not None else None
-        if rows is not None:
-            self._check_row_stationary(rows)
+        if self.array is not None:
+            for i, dtype in enumerate(self.array.converted):
+                if dtype not in self.vector.conversions:
+                    message = f"vector.conversions does not say what unpacking '{dtype}' takes"
+                    raise FieldError([(("array", "converted", i), message)])
+            if self.array.row_stationary is not None:
+                self._check_row_stationary(self.array.row_stationary)
 
     def _check_row_stationary(self, rows: RowStationary) -> None:
         complaints: list[tuple[KeyPath, str]] = []

@@ -430,7 +430,6 @@ def _refresh(law: Law, state: State, c: int, now: int) -> tuple[int, int]:
     state.bus_at[c, 0] = now + law.precharge_slots
     if opened:
         state.open_row[c, scope * banks : (scope + 1) * banks] = CLOSED
-        by_scope[ACTIVATE] = max(by_scope[ACTIVATE], now + law.precharge_all_activate)
         by_scope[PRECHARGE] = max(by_scope[PRECHARGE], now + law.precharge_precharge)
         by_scope[WRITE] = max(by_scope[WRITE], now + law.precharge_refresh)
         return PRECHARGE, now

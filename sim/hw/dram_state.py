@@ -53,7 +53,6 @@ class Law(NamedTuple):
     activate_write: int
     activate_precharge: int
     precharge_activate: int
-    precharge_all_activate: int
     precharge_precharge: int
     read_precharge: int
     write_precharge: int

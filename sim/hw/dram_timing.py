@@ -58,7 +58,6 @@ class DramTiming(Part):
     ranks: Annotated[int, Field(ge=1, le=16, description="ranks, or stack ids, on a data bus")] = 1
     stacked: Annotated[bool, Field(description="ranks are stack ids: refresh and activate as one")] = False
     rcd_write_clocks: Annotated[int, _symbol("RCDWR", "activate to write (0: RCD)")] = 0
-    rp_all_clocks: Annotated[int, _symbol("RPab", "precharge of all banks to activate (0: RP)")] = 0
     ccd_l_write_clocks: Annotated[int, _symbol("CCD_L_WR", "write to write in a bank group (0: CCD_L)")] = 0
     ccd_r_clocks: Annotated[int, _symbol("CCD_R", "access to access of another stack id")] = 0
     rtw_clocks: Annotated[int, _symbol("RTW", "read to write (0: CL + BL + 2 - CWL)")] = 0
@@ -146,7 +145,6 @@ def law(timing: DramTiming, *, scheduler: Scheduler, refresh: bool = True) -> La
         activate_write=(t.rcd_write_clocks or t.rcd_clocks) + activate - column,
         activate_precharge=t.ras_clocks + activate,
         precharge_activate=t.rp_clocks - activate,
-        precharge_all_activate=(t.rp_all_clocks or t.rp_clocks) - activate,
         precharge_precharge=t.ppd_clocks,
         read_precharge=t.rtp_clocks + column,
         write_precharge=written + t.wr_clocks + column,

@@ -174,3 +174,5 @@ def test_adders_divide_the_rows():
         tiny(array__rows_per_adder=3)
     with pytest.raises(InputError, match="the array has no rate for 'fp16'"):
         tiny(array__converted=["fp16"])
+    with pytest.raises(InputError, match="does not say what unpacking 'fp32' takes"):
+        tiny(array__converted=["fp32"])
