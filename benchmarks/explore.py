@@ -1,6 +1,7 @@
 """Sweeps: designs per second, what the machinery around a simulation costs, guided against random search, resuming.
 
-    python benchmarks/explore.py [event] [bound] [driver] [efficiency] [guided] [resume] [--workers 4] [--dask]
+    python benchmarks/explore.py [event] [bound] [driver] [efficiency] [guided] [page] [resume]
+                                 [--workers 4] [--dask]
 
 event, bound  designs per second of ResNet-50 on variants of lepton_m, stored, beside a plain loop over sim.simulate in
               one process. No two designs share a tile search.
@@ -10,6 +11,7 @@ efficiency    the same designs by one worker and by several. `speed-up / workers
               the last, that they spent in simulations. With --dask, a Dask cluster on this machine beside it.
 guided        NSGA-II and the others on a space of four parameters whose grid is evaluated as well: hypervolume after a
               tenth of the grid's evaluations, as a share of the grid's, median and worst of 5 seeds, beside random.
+page          the HTML page of 10,000 points, until it can be used in headless Chromium (where there is one).
 resume        a study of 100,000 rows, all stored: until the first batch is handed out.
 
 CPU seconds of the driver are its own; a machine with fewer free cores than workers + 1 shows less than its best.
@@ -240,6 +242,46 @@ def driver_alone(count: int = 50_000) -> None:
     print(f"driver: {each_s * 1e6:.1f} us of CPU a point, stored, of {count:,}")
 
 
+def page(count: int = 10_000) -> None:
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    from sim.explore.store import read_study
+    from sim.html import study_page
+
+    space = space_from_dict(RESNET)
+    made = Made(evaluate(space, 0, "bound", chosen(space, 1, 0))[0])
+    points = chosen(space, count, 2)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        plan = {"space": space.to_data(), "sampler": "random", "fidelity": "bound"}
+        with open_store(Path(folder) / "s.sqlite", write=True) as store:
+            number = store.study("page", plan)
+            driver = Driver(space, store, number, lambda: made)
+            driver.run(Listed(iter(points), count), "random", "bound")
+            began_s = time.process_time()
+            study = read_study(store, number, plan)
+            table_s = (len(study.table), time.process_time() - began_s)[1]
+        file = Path(folder) / "page.html"
+        file.write_text(study_page(study), encoding="utf-8")
+        written_s = time.process_time() - began_s - table_s
+        size = file.stat().st_size / 2**20
+        print(f"page: {count:,} points read in {table_s:.2f} s, page of {size:.1f} MiB in {written_s:.2f} s of CPU")
+        path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))))
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--enable-unsafe-swiftshader"]
+        )
+        seen = []
+        for _ in range(5):
+            tab = browser.new_page(viewport={"width": 1240, "height": 900})
+            tab.goto(file.as_uri())
+            tab.wait_for_function("() => document.body.dataset.readyMs", timeout=60_000)
+            seen.append(float(tab.evaluate("() => document.body.dataset.readyMs")) / 1e3)
+            tab.close()
+        browser.close()
+        print(f"  ready in {' '.join(f'{s:.2f}' for s in seen)} s (software renderer)")
+
+
 def guided(workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "s.sqlite"
@@ -315,7 +357,8 @@ def resume() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("parts", nargs="*", default=["event", "bound", "driver", "efficiency", "guided", "resume"])
+    parts = ["event", "bound", "driver", "efficiency", "guided", "page", "resume"]
+    parser.add_argument("parts", nargs="*", default=parts)
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--dask", action="store_true")
     parser.add_argument("--designs", type=int, default=120, help="of event and efficiency; bound takes more")
@@ -327,6 +370,8 @@ def main() -> None:
             rates("bound", 20 * asked.designs, asked.workers)
         elif part == "driver":
             driver_alone()
+        elif part == "page":
+            page()
         elif part == "efficiency":
             efficiency(asked.designs, asked.workers, asked.dask)
         elif part == "guided":

@@ -164,7 +164,9 @@ def test_designs_are_brushed_and_selected_together(study: Study, page: Page, tmp
     )
     assert front == table["on_front"].sum() > 0
 
-    # Brush the lower half of the last axis of the parallel coordinates with the mouse.
+    # The parallel coordinates are drawn when they are looked at; brush the lower half of their last axis by mouse.
+    page.locator("#parallel").scroll_into_view_if_needed()
+    page.wait_for_selector("#parallel[data-drawn]")
     axes = page.evaluate("() => document.getElementById('parallel').data[0].dimensions.map(d => d.label)")
     at = axes.index("area (mm²)")
     brush = page.locator("#parallel .axis-brush .background").nth(at)

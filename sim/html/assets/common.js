@@ -124,8 +124,19 @@ class SortedTable {
 }
 
 async function unpacked(id) {
-  const bytes = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), letter => letter.charCodeAt(0));
+  const text = atob(document.getElementById(id).textContent.trim()), bytes = new Uint8Array(text.length);
+  for (let at = 0; at < text.length; at++) bytes[at] = text.charCodeAt(at);
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
+// Calls `make` when a third of the element comes into view, once; the page can be used before.
+function whenSeen(box, make) {
+  const watch = new IntersectionObserver(seen => {
+    if (!seen.some(one => one.isIntersecting)) return;
+    watch.disconnect();
+    setTimeout(async () => { await make(); box.dataset.drawn = "yes"; });
+  }, { threshold: 0.3 });
+  watch.observe(box);
 }
 
 async function start() {

@@ -74,9 +74,13 @@ async function draw(data) {
   dimensions.forEach(one => { one.values = order.map(at => one.values[at]); });
   if (every > 1) document.getElementById("drawn").textContent = `${order.length.toLocaleString("en-US")} of ${done.length.toLocaleString("en-US")} lines are drawn.`;
   const faded = [[0, "#f2f2f2"], [0.09, "#f2f2f2"], [0.1, GREY], [0.44, GREY], [0.45, "#7fb8d8"], [0.72, "#7fb8d8"], [0.73, FRONT], [1, FRONT]];
-  await Plotly.newPlot(parallel, [{ type: "parcoords", dimensions, labelfont: { size: 11 }, tickfont: { size: 10 }, labelangle: -12, labelside: "top",
-    line: { color: linesOf(null), colorscale: faded, cmin: -0.2, cmax: 1 }, unselected: { line: { color: "#eeeeee", opacity: 0.1 } } }],
-    layout("", { height: 420, margin: { l: 70, r: 70, t: 90, b: 24 } }), CONFIG);
+  // Anew, as a brushed axis keeps its brush through a restyle.
+  async function drawParallel() {
+    await Plotly.newPlot(parallel, [{ type: "parcoords", dimensions, labelfont: { size: 11 }, tickfont: { size: 10 }, labelangle: -12, labelside: "top",
+      line: { color: linesOf(state.inside), colorscale: faded, cmin: -0.2, cmax: 1 }, unselected: { line: { color: "#eeeeee", opacity: 0.1 } } }],
+      layout("", { height: 420, margin: { l: 70, r: 70, t: 90, b: 24 } }), CONFIG);
+    parallel.on("plotly_restyle", brushed);
+  }
 
   const table = new SortedTable("points", columns, data.shown, { most: 200 });
 
@@ -92,6 +96,9 @@ async function draw(data) {
     const shown = new Set(rows);
     Plotly.restyle(front, { "marker.opacity": [done.map(row => shown.has(row) ? opacityOf(row) : 0.05)] }, [0]);
     table.show(any ? rows : all);
+    select(rows);
+  }
+  function select(rows) {
     document.getElementById("selected").textContent = `${rows.length.toLocaleString("en-US")} of ${count.toLocaleString("en-US")} points selected`;
     window.lepton.selected = rows;
   }
@@ -105,7 +112,7 @@ async function draw(data) {
     update();
   });
   front.on("plotly_deselect", () => { state.inside = null; recolour(); update(); });
-  const recolour = () => Plotly.restyle(parallel, { "line.color": [linesOf(state.inside)] });
+  const recolour = () => parallel.data && Plotly.restyle(parallel, { "line.color": [linesOf(state.inside)] });
   const brushed = ([changes]) => {
     if (!Object.keys(changes).some(key => key.includes("constraintrange"))) return;
     state.ranges = {};
@@ -114,18 +121,15 @@ async function draw(data) {
     });
     update();
   };
-  parallel.on("plotly_restyle", brushed);
   document.getElementById("reset").addEventListener("click", async () => {
-    // A brushed axis keeps its brush through a restyle: the trace is made anew.
-    const trace = parallel.data[0];
-    trace.dimensions.forEach(one => { delete one.constraintrange; });
+    dimensions.forEach(one => { delete one.constraintrange; });
     state.ranges = {}; state.inside = null;
-    await Plotly.newPlot(parallel, [{ ...trace, line: { ...trace.line, color: linesOf(null) } }], parallel.layout, CONFIG);
-    parallel.on("plotly_restyle", brushed);
+    if (parallel.data) await drawParallel();
     await Plotly.update(front, { selectedpoints: [null] }, { selections: [] }, [0]);
     update();
   });
-  update();
+  select(done);
+  whenSeen(parallel, drawParallel);
   document.getElementById("manifest").textContent = JSON.stringify(data.manifest, null, 2);
 }
 
