@@ -349,7 +349,25 @@ def body_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
         for dim in nest.role("k"):
             depth *= nest.dims[dim].extent
         passes["multiply_add"] = passes.get("multiply_add", 0.0) + depth
+    across = across_lanes(nest, kind)
+    if across:
+        passes["add"] = passes.get("add", 0.0) + across
     return _with_conversions(passes, nest, nest.operands, kind)
+
+
+def across_lanes(nest: Nest, kind: CoreKind) -> float:
+    """Passes per element, on average, by which the reductions of a norm or softmax end within a register: what its
+    columns hold of a row is added up by halves, log2(columns) steps on a whole register. A unit without registers of
+    two sides (`vector.register`) is taken to add along its lanes for free.
+
+    Two reductions over rows of 512 in registers of 8 x 128: 2 x 7 passes on one register of four: 3.5.
+    """
+    reductions = TRAVERSALS.get(nest.kind, 1) - 1
+    if not reductions or not kind.vector.register_shape:
+        return 0.0
+    columns = kind.vector.register_shape[1]
+    length = math.prod(nest.out.tensor.shape) / math.prod(nest.extents)
+    return reductions * math.ceil(math.log2(columns)) / math.ceil(length / columns)
 
 
 def drain_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:

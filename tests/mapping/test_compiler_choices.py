@@ -114,6 +114,22 @@ def test_a_vector_operator_unpacks_what_it_reads_and_packs_what_it_writes():
     assert convert["norm"] == pytest.approx(3 * (3 + 3 / 64) + 5)
 
 
+@pytest.mark.parametrize(
+    ("kind", "width", "extra"),
+    # log2(4) steps per reduction on one register of those a row fills: 32 columns are 8 of them, 6 are two.
+    [("layer_norm", 32, 2 * 2 / 8), ("rms_norm", 32, 2 / 8), ("softmax", 6, 2 * 2 / 2), ("relu", 32, 0)],
+)
+def test_sums_along_a_row_end_across_the_lanes(kind: str, width: int, extra: float) -> None:
+    builder = GraphBuilder("norm", "int8")
+    x = builder.input("x", (64, width))
+    build = getattr(builder, kind)
+    graph = builder.build([build(x)], kernel=True)
+    (nest,) = nests(graph.ops[0], graph.tensors)
+    plain, registers = tiny().cores[0], tiny(vector__register=[2, 4]).cores[0]
+    found = sum(body_passes(nest, registers).values()) - sum(body_passes(nest, plain).values())
+    assert found == pytest.approx(extra)
+
+
 def test_a_type_the_lanes_compute_in_costs_nothing_extra():
     builder = GraphBuilder("add", "int8")
     builder.add(builder.input("x", (8, 8)), builder.input("y", (8, 8)), name="add")
