@@ -106,6 +106,10 @@ class Dram(Part):
     accuracy: Annotated[str, Field(description="error of the timing against runs made elsewhere")] = field(
         default="", compare=False
     )
+    bandwidth_error: Annotated[
+        tuple[float, ...],
+        Field(max_length=2, description="[least, most] that bandwidth there was above ours, relative; []: no run"),
+    ] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.bandwidth_bytes_per_s:
@@ -115,6 +119,9 @@ class Dram(Part):
         if not self.latency_ps:
             object.__setattr__(self, "latency_ps", self.unloaded_latency_ps)
         complaints = []
+        if self.bandwidth_error and not -1 < self.bandwidth_error[0] <= self.bandwidth_error[-1]:
+            message = f"found {list(self.bandwidth_error)}; expected [least, most], relative, or []"
+            complaints.append((("bandwidth_error",), message))
         if self.row_bytes % self.burst_bytes:
             complaints.append((("row",), f"is not a whole number of bursts of {self.burst_bytes} B"))
         if complaints:

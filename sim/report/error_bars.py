@@ -154,5 +154,15 @@ def error_bar_of_all(table: Mapping[str, Sequence[Any]]) -> dict[str, float | No
     }
 
 
+def dram_error(chip: Chip) -> dict[str, float | None]:
+    """`dram_error_low` and `dram_error_high`: factors of the modelled bandwidth that every reference run of the
+    device lay between (docs/validation.md); None for a device without any."""
+    found = chip.dram.bandwidth_error
+    return {
+        "dram_error_low": 1.0 + found[0] if found else None,
+        "dram_error_high": 1.0 + found[-1] if found else None,
+    }
+
+
 def _outside(why: str) -> ErrorBar:
     return ErrorBar("outside", "", 1.0, 1.0, why)

@@ -31,6 +31,11 @@ def error_bar(report: Report) -> list[str]:
     if reasons:
         longest = max(reasons, key=lambda reason: reasons[reason])
         lines.append(f"            {1 - float(share or 0):.0%} of the time is outside what was validated: {longest}")
+    least, most = report.values.get("dram_error_low"), report.values.get("dram_error_high")
+    if isinstance(least, float) and isinstance(most, float):
+        interval = f"{least - 1:+.1%} to {most - 1:+.1%} of the bandwidth"
+        device = report.manifest["configuration"]["dram"]["device"]
+        lines.append(f"            DRAM: {interval}, by every reference run of {device}")
     return lines
 
 

@@ -19,7 +19,7 @@ from sim.program import Program
 from sim.report import tables
 from sim.report.account import Account, account
 from sim.report.activity import activity, timeline
-from sim.report.error_bars import error_bar_of_all
+from sim.report.error_bars import dram_error, error_bar_of_all
 from sim.report.folder import table_text, write_folder
 from sim.report.manifest import FOLDER_FORMAT, build_manifest
 from sim.report.power import power
@@ -188,7 +188,7 @@ def build_report(
     peak_power_w = max(watts["total_w"])
     ops = tables.operators(run)
     return Report(
-        values=_summary(run, graph, timeline, options, wall_s, peak_power_w) | error_bar_of_all(ops),
+        values=_summary(run, graph, timeline, options, wall_s, peak_power_w) | error_bar_of_all(ops) | dram_error(chip),
         tables={
             "ops": ops,
             "resources": tables.resources(run),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tests.against.ramulator import Run, again, errors, runs
+from tests.against.ramulator import Run, again, device, errors, runs
 
 RUNS = tuple(runs())
 MOST = {"HBM2-2000": 9000, "HBM2-2400": 9000, "HBM3-6400": 12000}
@@ -64,6 +64,40 @@ def test_whole_runs_to_the_clock(config: str, mapper: str, pattern: str) -> None
     assert some
     for run in some:
         assert again(run).clocks == pytest.approx(run.clocks, abs=25)
+
+
+def interval_of(config: str) -> tuple[float, float]:
+    """What the device's file says of its runs: their bandwidth over ours, less one."""
+    least, most = device(config).bandwidth_error
+    return least, most
+
+
+@pytest.mark.parametrize(
+    ("config", "pattern", "mapper", "channels", "end"),
+    [
+        ("DDR4-2400", "stride65536_r", "MOP4CLXOR", 1, 1),
+        ("DDR4-3200", "stride4096_w", "MOP4CLXOR", 2, 1),
+        ("HBM2-2000", "copy_line", "RoBaRaCoCh", 1, 0),
+    ],
+)
+def test_the_worst_runs_are_the_ends_of_the_stated_interval(
+    config: str, pattern: str, mapper: str, channels: int, end: int
+) -> None:
+    wanted = (config, pattern, mapper, channels, True, None)
+    seen = [
+        1 / (1 + errors(run)[0]) - 1
+        for run in RUNS
+        if (run.config, run.pattern, run.mapper, run.channels, run.refresh, run.outstanding) == wanted
+    ]
+    assert (max(seen) if end else min(seen)) == pytest.approx(interval_of(config)[end], abs=1e-4)
+
+
+@pytest.mark.nightly
+def test_every_run_lies_in_the_interval_that_reports_state() -> None:
+    for config in {run.config for run in RUNS}:
+        least, most = interval_of(config)
+        for run in (run for run in RUNS if run.config == config):
+            assert least <= 1 / (1 + errors(run)[0]) - 1 <= most, run
 
 
 @pytest.mark.nightly

@@ -42,6 +42,7 @@ KEYS = (
     "area_mm2", "cost_usd", "cost_per_million_usd", "dram_read_bytes", "dram_write_bytes",
     "sram_read_bytes", "sram_write_bytes", "cache_read_bytes", "cache_write_bytes", "cache_hit_rate",
     "noc_bytes", "noc_injected_bytes", "tasks", "wall_s", "validated_share", "time_error_low", "time_error_high",
+    "dram_error_low", "dram_error_high",
 )  # fmt: skip
 
 FILES = [
