@@ -16,6 +16,7 @@ from sim.cost.hardware import site_columns
 from sim.cost.nest_tables import NestTables, nest_tables
 from sim.cost.work import vector_cost
 from sim.graph.nest import Nest
+from sim.hw.core import CoreKind
 
 _TABLES: dict[int, tuple[Nest, NestTables]] = {}
 _MOST_TABLES = 1024
@@ -29,17 +30,12 @@ def compiled_estimate(
 
     Raises InputError for a core that the kernel has no law for.
     """
-    kind, count = site.kind, len(cuts.splits)
-    over, under = 1.0, 1.0
-    if unit == "array" and kind.array is not None:
-        rate = kind.array.rate(nest.operands[0].tensor.dtype)
-        over, under = float(rate.numerator), float(rate.denominator)
-    body, drain = (vector_cost(passes(nest, kind), kind) for passes in (body_passes, drain_passes))
+    count = len(cuts.splits)
     masks = resident @ (1 << np.arange(resident.shape[1], dtype=np.int64))
     tile = np.stack([np.broadcast_to(size, count) for size in cuts.tile], axis=1)
     found = np.empty((count, kernel.COSTS))
     kernel.tiling_costs(
-        _tables(nest), _columns(site, dataflow), over, under, body, drain, cuts.splits, cuts.steps, tile,
+        tables_of(nest), columns_of(site, dataflow), *unit_costs(nest, site.kind, unit), cuts.splits, cuts.steps, tile,
         cuts.columns_first, unit == "vector", masks, stored, found,
     )  # fmt: skip
     return Estimate(
@@ -51,10 +47,21 @@ def compiled_estimate(
     )
 
 
-_columns = lru_cache(maxsize=256)(site_columns)
+def unit_costs(nest: Nest, kind: CoreKind, unit: str) -> tuple[float, float, float, float]:
+    """The array's rate at the operands' format as a fraction (1, 1 on the vector unit), and cycles per element and lane
+    of the whole nest on the vector unit and of what is applied on the way out of an array."""
+    over, under = 1.0, 1.0
+    if unit == "array" and kind.array is not None:
+        rate = kind.array.rate(nest.operands[0].tensor.dtype)
+        over, under = float(rate.numerator), float(rate.denominator)
+    body, drain = (vector_cost(passes(nest, kind), kind) for passes in (body_passes, drain_passes))
+    return over, under, body, drain
 
 
-def _tables(nest: Nest) -> NestTables:
+columns_of = lru_cache(maxsize=256)(site_columns)
+
+
+def tables_of(nest: Nest) -> NestTables:
     """The nest as the kernel reads it, made once."""
     known = _TABLES.get(id(nest))
     if known is None:

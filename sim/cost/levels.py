@@ -229,13 +229,14 @@ def level_cost(
     infinity as soon as it cannot be less than `cutoff`. `found[0]` is what no tiling with these cuts over cores can
     beat.
 
-    `used`, `summed`, `apart` [operands]: cores, cores that share a sum, groups of cores that need different boxes.
+    `used`, `summed`, `apart` [operands]: cores, cores that share a sum, groups of cores that need different boxes (0:
+    every core has its own in the scratchpad).
     """
     operands = t.nests[nest, OPERANDS]
     inner, outer = (m, n) if columns_first else (n, m)
     out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
     channel_bw, head_s = hw[CHANNEL_BW], hw[HEAD_S]
-    sram, transfers, core, dram, read = 0.0, 0.0, 0.0, 0.0, 0.0
+    sram, transfers, core, dram, read, fresh = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     most_loads, channel_bytes, largest, shared, elements, size = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for operand in range(operands + 1):
         c = FIRST + PER_OPERAND * operand
@@ -246,6 +247,10 @@ def level_cost(
         else:
             read += size
             loads, groups = 1.0, apart[operand]
+            if groups == 0.0:
+                found[1 + operand], found[2 + operands + operand] = 0.0, 0.0
+                continue
+            fresh += size
             for place in range(4):
                 row = k if place == 0 else inner if place == 1 else outer if place == 2 else g
                 if loads > 1.0:
@@ -278,7 +283,7 @@ def level_cost(
     moved_s = max(core / core_bw, dram / hw[DRAM_BW], dram / hw[PORTS_BW])
     issue_s = transfers / used * head_s / (hw[OUTSTANDING] * hw[CHANNELS])
     peak = min(hw[DRAM_BW], hw[PORTS_BW])
-    first_s = max(largest / channel_bw, read / core_bw, shared / peak)
+    first_s = max(largest / channel_bw, fresh / core_bw, shared / peak)
     out_s = max(size / channel_bw, found[2 + 2 * operands] / peak)
     iterations = out_tiles * levels[k, TILES]
     least_s = chains_s(
@@ -329,6 +334,8 @@ def level_cost(
         return np.inf
     dram_work, shared_s = 0.0, 0.0
     for operand in range(operands + 1):
+        if found[1 + operand] == 0.0:
+            continue
         run_bytes, pitch = level_run(t, nest, operand, levels, g, m, n, k)
         inverse = pattern_cost(t, nest, operand, hw, run_bytes, pitch, operand == operands)
         dram_work += found[1 + operand] * inverse

@@ -25,6 +25,12 @@ Bool = npt.NDArray[np.bool_]
 
 ROLES: tuple[DimRole, ...] = ("g", "m", "n", "k")
 
+SLACK = 1.01
+"""Among candidates within 1 % of the fastest, the one with the least DRAM traffic, then fewest transfers, wins."""
+
+Local = Mapping[tuple[int, ...], tuple[bool, ...]]
+"""By partition over cores: which operands every core finds in its own scratchpad."""
+
 MOST_CUTS = 4096
 """Tiles per core along one dimension, at most."""
 
@@ -79,7 +85,7 @@ class Candidates:
 def candidates(
     nest: Nest,
     site: Site,
-    local: Mapping[tuple[int, ...], tuple[bool, ...]],
+    local: Local,
     quanta: tuple[int, ...],
     unit: str,
     coarse: bool,
@@ -100,7 +106,7 @@ def candidates(
             chunks = tuple(nest.dims[dim].extent // split[dim] for dim in dims)
             fine = tuple(quanta[dim] for dim in dims)
             whole = ROLES[place] == "k" and unit == "vector"
-            mine.append(np.ones((1, len(dims)), np.int64) if whole else _cut_table(chunks, fine, coarse))
+            mine.append(np.ones((1, len(dims)), np.int64) if whole else cut_table(chunks, fine, coarse))
             tables[at].append(mine[-1])
         parts.append(_floor(nest, site, split, local[split], used, mine, unit))
     length = np.array([[len(table) for table in role] for role in tables], np.int64).T
@@ -182,7 +188,7 @@ def _whole_granules(extent: int, quantum: int) -> set[int]:
 
 
 @lru_cache(maxsize=4096)
-def _cut_table(chunks: tuple[int, ...], quanta: tuple[int, ...], coarse: bool) -> Int64:
+def cut_table(chunks: tuple[int, ...], quanta: tuple[int, ...], coarse: bool) -> Int64:
     """Cuts [rows, dims] of nested dimensions with these indices per core, outermost first (read-only)."""
     found = [(1,) * len(chunks)]
     for position, extent in enumerate(chunks):

@@ -4,11 +4,50 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, MutableMapping
+from functools import wraps
 from threading import Lock
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class Hashed(Generic[K]):
+    """A value that knows its hash: for large parts of keys, which would be hashed again at every look-up."""
+
+    __slots__ = ("hash", "value")
+
+    def __init__(self, value: K) -> None:
+        self.value, self.hash = value, hash(value)
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Hashed) and self.hash == other.hash and bool(self.value == other.value)
+        )
+
+
+def by_identity(most: int) -> Callable[[Callable[[K], V]], Callable[[K], V]]:
+    """Remember what a function makes of up to `most` immutable objects that cannot be hashed, or not cheaply.
+
+    An entry keeps its object alive, and with it its id.
+    """
+
+    def remembering(function: Callable[[K], V]) -> Callable[[K], V]:
+        known: Recent[int, tuple[K, V]] = Recent(most)
+
+        @wraps(function)
+        def remembered(value: K) -> V:
+            found = known.get(id(value))
+            if found is None:
+                found = known[id(value)] = value, function(value)
+            return found[1]
+
+        return remembered
+
+    return remembering
 
 
 class Recent(MutableMapping[K, V]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.estimate import BUFFER_SLOTS, Cuts, Estimate, Site, estimate, loop_order
+from sim.cost.hardware import lacking_law
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest
 from sim.hw.row_stationary import RowMapping
-from sim.mapping.candidates import ROLES, Candidates, candidates
+from sim.mapping.candidates import ROLES, SLACK, Candidates, Local, candidates
+from sim.mapping.cut_levels import best_cut
 from sim.mapping.grid import bounds
 
 Int64 = npt.NDArray[np.int64]
@@ -26,9 +28,6 @@ MAX_SPLITS = 28
 
 MAX_REDUCTION_CORES = 8
 """Cores that share one sum: beyond, moving the parts costs more than it saves."""
-
-SLACK = 1.01
-"""Among candidates within 1 % of the fastest, the one with the least DRAM traffic, then fewest transfers, wins."""
 
 FIRST_BATCH = 2048
 """Candidates evaluated at first; each further batch is twice as large."""
@@ -120,7 +119,7 @@ def search(
     site: Site,
     limits: Limits,
     dataflow: str,
-    local: Mapping[tuple[int, ...], tuple[bool, ...]],
+    local: Local,
 ) -> Tiling:
     """The tiling with the least estimated latency among the partitions over cores that are the keys of `local`;
     its values say which operands every core finds in its own scratchpad under that partition.
@@ -128,38 +127,54 @@ def search(
     Raises DoesNotFit when no tile fits, with the smallest need found.
     """
     best: Tiling | None = None
-    smallest: tuple[int, int] | None = None
     # Vector units do not share sums.
     shared = all(any(split[dim] > 1 for dim in nest.role("k")) for split in local)
     units = tuple(unit for unit in limits.units if not (shared and unit == "vector"))
+    walk = _interpreted if lacking_law(site.kind, dataflow) else best_cut
     for limit in sorted({limits.preferred_sram_bytes, limits.sram_bytes}):
         for coarse in (True, False):
             for unit in units:
                 if best is not None and unit == "vector" and vector_floor_s(nest, site) >= best.latency_s:
                     continue
                 quanta = cut_quanta(nest, site, unit, dataflow)
-                space = candidates(nest, site, local, quanta, unit, coarse)
-                result = _best(space, site, dataflow, unit, limit)
-                smallest = min(smallest, result.need) if smallest else result.need
-                if result.winner is None:
+                winner = walk(nest, site, local, quanta, unit, dataflow, limit, coarse)
+                if winner is None:
                     continue
-                found = replace(
-                    _tiling(nest, *result.winner, quanta, unit, dataflow), slots=site.kind.sram.tile_slots
-                )
-                if best is None or found.latency_s < best.latency_s:
-                    best = found
+                tiling = _tiling(nest, *winner, quanta, unit, dataflow)
+                if best is None or tiling.latency_s < best.latency_s:
+                    best = replace(tiling, slots=site.kind.sram.tile_slots)
             if best is not None:
                 return best
-    assert smallest is not None
-    raise _does_not_fit(nest, site, limits, smallest)
+    raise _does_not_fit(nest, site, limits, _least_need(nest, site, limits, units, dataflow, local))
+
+
+def _interpreted(
+    nest: Nest, site: Site, local: Local, quanta: tuple[int, ...], unit: str, dataflow: str, limit: int, coarse: bool
+) -> tuple[Cuts, Estimate, int] | None:  # fmt: skip
+    """As `best_cut`, with the NumPy estimate, which has a law for everything."""
+    return _best(candidates(nest, site, local, quanta, unit, coarse), site, dataflow, unit, limit).winner
+
+
+def _least_need(
+    nest: Nest, site: Site, limits: Limits, units: Sequence[str], dataflow: str, local: Local
+) -> tuple[int, int]:
+    """The least (scratchpad, accumulator) bytes that any candidate needs, where none fits."""
+    found = []
+    for coarse, unit in itertools.product((True, False), units):
+        space = candidates(nest, site, local, cut_quanta(nest, site, unit, dataflow), unit, coarse)
+        found.append(_best(space, site, dataflow, unit, limits.sram_bytes).need)
+    return min(found)
 
 
 def latency_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...], *, stored: bool) -> float:
     """The estimate of one tiling, of which the result is stored or stays in the scratchpads."""
+    from sim.cost.compiled import compiled_estimate
+
+    how = estimate if lacking_law(site.kind, tiling.dataflow) else compiled_estimate
     steps, splits = np.array([tiling.steps], np.int64), np.array([tiling.splits], np.int64)
     columns_first = np.array([tiling.order != loop_order(nest, False)])
     tile = tuple(np.array([np.diff(cut).max()], np.int64) for cut in tiling.cuts(nest))
-    cost = estimate(
+    cost = how(
         nest,
         site,
         Cuts(splits, steps, columns_first, tile),

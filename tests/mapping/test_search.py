@@ -137,7 +137,8 @@ def test_close_to_the_best_of_all_tilings(sizes: tuple[int, int, int], on: str) 
         cost = evaluate(nest, site, unit, list(every_cut(nest, site, unit)))
         fits = (cost.sram_bytes <= 4096) & (cost.accumulator_bytes <= 512)
         best = min(best, float(cost.latency_s[fits].min()))
-    assert best <= chosen.latency_s <= best * SLACK * 1.01
+    # The search and this test add up in another order.
+    assert best * (1 - 1e-12) <= chosen.latency_s <= best * SLACK * 1.01
 
 
 @pytest.mark.parametrize("sizes", [(256, 256, 256), (1, 2048, 2048), (1024, 64, 512)])
