@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sim.errors import Diagnostic, InputError, did_you_mean
@@ -31,13 +30,11 @@ Engine = Literal["compiled", "reference"]
 _SEARCHES: Recent[object, Any] = Recent(1 << 13)
 """Tile searches of this process: the same layer on the same cores is searched once. Some 5 KB each."""
 
-MAX_SEARCHES = 20_000
-"""Remembered at most (about 1 KiB each): a process that sweeps over thousands of chips forgets the earlier ones."""
+_GRAPHS: Recent[object, list[tuple[Graph, int]]] = Recent(1 << 28, lambda parts: _size_bytes(parts))
+"""Models of this process after their passes, with the values that some files have."""
 
-_MODELS: dict[object, Model] = {}
-"""Models of this process as loop nests, the oldest first."""
-
-_MOST_MODELS = 32
+_MODELS: Recent[object, Model] = Recent(32)
+"""Models of this process as distinct loop nests."""
 
 
 def simulate(
@@ -156,8 +153,6 @@ def plan(
     if functional and isinstance(graph, Passes):
         raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
-    if len(_SEARCHES) > MAX_SEARCHES:
-        _SEARCHES.clear()
     program = map_graph(
         graph,
         on,
@@ -292,14 +287,26 @@ def _compiled(model: str | Graph, dtype: str | None, variant: Mapping[str, Any])
 
     if isinstance(model, Graph):
         return compile_model(_load(model, dtype, variant))
-    path = Path(model)
-    stamp = path.stat().st_mtime_ns if path.is_file() else 0
-    key = (model, stamp, dtype, repr(variant))
-    if key not in _MODELS:
-        if len(_MODELS) >= _MOST_MODELS:
-            _MODELS.pop(next(iter(_MODELS)))
-        _MODELS[key] = compile_model(_load(model, dtype, variant))
-    return _MODELS[key]
+    key = _model_key(model, dtype, variant)
+    found = _MODELS.get(key)
+    if found is None:
+        found = _MODELS[key] = compile_model(_load(model, dtype, variant))
+    return found
+
+
+def _model_key(model: str, dtype: str | None, variant: Mapping[str, Any]) -> object:
+    """What a named model's graph depends on; its file as it is now."""
+    from sim.graph.load import model_file
+
+    file = model_file(model)
+    return model, file and (file, file.stat().st_mtime_ns), dtype, repr(variant)
+
+
+def _size_bytes(parts: list[tuple[Graph, int]]) -> int:
+    """About what graphs take: values of weights, and a few KiB for every operator."""
+    return sum(
+        sum(values.nbytes for values in part.values.values()) + (len(part.ops) << 14) for part, _ in parts
+    )
 
 
 def _load(
@@ -315,10 +322,14 @@ def _load(
 
     if isinstance(model, Graph):
         _refuse_for_graph(variant)
-        parts = [(model.with_dtype(dtype) if dtype else model, 1)]
+        ready = [(default_passes(model.with_dtype(dtype) if dtype else model), 1)]
     else:
-        parts = load_plan(model, dtype=dtype, **variant)
-    ready = [(default_passes(part), count) for part, count in parts]
+        key = _model_key(model, dtype, variant)
+        found = _GRAPHS.get(key)
+        if found is None:
+            parts = load_plan(model, dtype=dtype, **variant)
+            found = _GRAPHS[key] = [(default_passes(part), count) for part, count in parts]
+        ready = found
     return _passes(ready if density is None or on is None else _with_density(ready, density, on))
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import networkx as nx
     import numpy.typing as npt
 
+    from sim.graph.nest import Nest
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -50,6 +52,21 @@ class Graph:
         for name in self.outputs:
             if name not in known:
                 raise ValueError(f"graph output {name!r} is computed by no operator")
+
+    @cached_property
+    def nests(self) -> tuple[tuple[Nest, ...], ...]:
+        """Loop nests of every operator, tensors of convolutions channels-last."""
+        from sim.graph.nest import channels_last, nests
+
+        last = channels_last(self)
+        return tuple(nests(op, self.tensors, last) for op in self.ops)
+
+    @cached_property
+    def planar_nests(self) -> tuple[tuple[Nest, ...], ...]:
+        """Loop nests of every operator, tensors as planes, one per channel."""
+        from sim.graph.nest import nests
+
+        return tuple(nests(op, self.tensors) for op in self.ops)
 
     @cached_property
     def producers(self) -> Mapping[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import BUFFER_SLOTS, aligned, fills, result_elements
+from sim.cost.estimate import BUFFER_SLOTS, aligned
 from sim.cost.work import accumulator_bytes
 from sim.graph.nest import Nest
 from sim.mapping.grid import largest_part
@@ -54,24 +54,26 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
     nest, tiling = step.nest, step.tiling
     if tiling.rows is not None:
         return _row_buffers(nest, tiling, tiling.rows)
-    tile = tile_sizes(nest, tiling)
-    steps = np.array([tiling.steps], np.int64)
-    columns_first = np.array([is_columns_first(nest, tiling.order)])
+    from sim.cost.boxes import buffer_needs
+    from sim.cost.compiled import tables_of
+
+    needs = np.zeros((len(nest.operands) + 2, 2))
+    splits, steps, quanta = np.array([tiling.splits, tiling.steps, tiling.quanta], np.int64)
+    buffer_needs(
+        tables_of(nest), splits, steps, quanta, int(is_columns_first(nest, tiling.order)), needs
+    )
+    *needed, (elements, _) = [(int(count), int(size)) for count, size in needs.tolist()]
     slots, out_slots = (tiling.slots, tiling.slots) if tiling.deal is None else (tiling.deal.stages, 1)
     found = []
-    for index, operand in enumerate(nest.operands):
-        if not step.resident[index]:
-            many = int(fills(nest, operand, steps, columns_first)[0]) > 1
-            size = int(aligned(operand.tile_bytes(tile))[0])
-            found.append(Buffer(f"in{index}", slots if many else 1, size))
-    sums = nest.role("k")
-    out_tiles = int(np.prod([s for d, s in enumerate(tiling.steps) if d not in sums], dtype=np.int64))
+    for index, here in enumerate(step.resident):
+        if not here:
+            fills, size = needed[index]
+            found.append(Buffer(f"in{index}", slots if fills > 1 else 1, aligned(size)))
     if not step.keep:
-        size = int(aligned(nest.out.tile_bytes(tile))[0])
-        found.append(Buffer("out", out_slots if out_tiles > 1 else 1, size))
-    if any(tiling.splits[dim] > 1 for dim in sums):
-        one = accumulator_bytes(nest.operands[0].tensor.dtype)
-        part = int(aligned(result_elements(nest, tile) * one)[0])
+        tiles, size = needed[-1]
+        found.append(Buffer("out", out_slots if tiles > 1 else 1, aligned(size)))
+    if any(tiling.splits[dim] > 1 for dim in nest.role("k")):
+        part = aligned(elements * accumulator_bytes(nest.operands[0].tensor.dtype))
         found += [Buffer("part", 1, part), Buffer("message", BUFFER_SLOTS, part)]
     return tuple(found)
 

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sim.cost.estimate import Site
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.noc import Network
+from sim.mapping.memo import Hashed
 from sim.program import PAYLOAD_WEIGHT, Int32, Link, Queue, link_capacity
 
 LINK_KINDS = ("dram", "host", "cache", "port")
@@ -32,13 +34,16 @@ class Fabric:
     """Builds the queue and link tables of a chip and, on demand, its routes (each distinct one once).
 
     A DMA channel has one link, shared by its load, store and send queues. Multicasts are issued by the memory
-    port they start from.
+    port they start from. `sites` are groups of cores as the estimate sees them (plan.site_of); `key` is the chip where
+    keys are looked up.
     """
 
     chip: Chip
     network: Network = field(init=False)
     queues: list[Queue] = field(init=False)
     links: list[Link] = field(init=False)
+    sites: dict[tuple[int, tuple[int, ...]], Hashed[Site]] = field(init=False)
+    key: Hashed[Chip] = field(init=False)
     _queue_ids: dict[tuple[str, int, int], int] = field(init=False)
     _dma_links: dict[tuple[int, int], int] = field(init=False)
     _rows: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(init=False)
@@ -48,6 +53,7 @@ class Fabric:
     def __post_init__(self) -> None:
         self.network = self.chip.network()
         self._rows, self._hops, self._paths = {}, [], {}
+        self.sites, self.key = {}, Hashed(self.chip)
         self.links = [
             Link(name, _link_kind(name), link_capacity(bandwidth))
             for name, bandwidth in zip(self.network.links, self.network.capacity_bytes_per_s, strict=True)

@@ -13,7 +13,7 @@ from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.facts import program_facts
 from sim.mapping.lower import lower
-from sim.mapping.memo import Recent
+from sim.mapping.memo import Hashed, Recent
 from sim.mapping.partition import Assignment, Stage, pipeline_stages
 from sim.mapping.partition_file import load_partition
 from sim.mapping.plan import SearchMemo, Slower, closed_form_s, make_plan
@@ -60,7 +60,7 @@ def map_graph(
             make_plan, part, chip, fabric, dataflow=dataflow, segments=segments, inputs=inputs, memo=memo
         )
         plan, assignment = (
-            _finalists(make, assignment) if partition == "auto" else (make(assignment), assignment)
+            _finalists(make, assignment, fabric.key) if partition == "auto" else (make(assignment), assignment)
         )
         plans.append((plan, assignment))
         programs.append(lower(plan, chip, fabric, inputs=inputs, functional=functional))
@@ -87,15 +87,16 @@ strategy of one kind may keep more of them in the scratchpads. Split sums are ne
 _WINNERS: Recent[object, str] = Recent(1 << 10)
 
 
-def _finalists(make: Callable[..., Plan], assignment: Assignment) -> tuple[Plan, Assignment]:
+def _finalists(
+    make: Callable[..., Plan], assignment: Assignment, on: Hashed[Chip]
+) -> tuple[Plan, Assignment]:
     """The plan with the least closed form of the whole model: operator by operator, or one strategy for all."""
-    chip = assignment.chip
     best, winner = make(assignment), assignment
-    if chip.core_count == 1:
+    if assignment.chip.core_count == 1:
         return best, winner
     tensors = tuple((s.nest.out.tensor.name, *(o.tensor.name for o in s.nest.operands)) for s in best.steps)
     steps = tuple((s.signature, s.tiling, s.cores, s.resident) for s in best.steps)
-    key = (chip, tensors, steps, best.segments)
+    key = (on, tensors, steps, best.segments)
     known = _WINNERS.get(key)
     for mode in FINALISTS if known is None else (known,):
         if mode == assignment.mode:

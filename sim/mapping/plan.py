@@ -16,18 +16,19 @@ from sim.cost.estimate import Site
 from sim.cost.nest_tables import signature
 from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph
-from sim.graph.nest import Nest, Operand, channels_last, nests
+from sim.graph.nest import Nest
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.vector import NATIVE
 from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_tensors, taking_turns
+from sim.mapping.candidates import Local
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.fabric import Fabric
 from sim.mapping.layout import dram_layout, scratchpad_layouts
-from sim.mapping.memo import Recent
+from sim.mapping.memo import Hashed, Recent, by_identity
 from sim.mapping.partition import Assignment
-from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, core_boxes
+from sim.mapping.residency import KEPT_SHARE, Kept, Residency, core_boxes, found_in_place
 from sim.mapping.row_tiles import row_search, undefined
 from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
 from sim.mapping.segments import Segments, one_segment
@@ -136,14 +137,14 @@ class _Planner:
     def run(self) -> None:
         # Row-stationary PEs read rows of one channel: planes in memory.
         planar = any(kind.array is not None and kind.array.row_stationary for kind in self.chip.cores)
-        last = frozenset() if planar else channels_last(self.graph)
+        every = self.graph.planar_nests if planar else self.graph.nests
         for index, op in enumerate(self.graph.ops):
             if op.kind in ("reshape", "cache_update"):
                 self.roots[op.output] = self.root(op.inputs[0])
             if self.segments.of_op[index] < 0:
                 self.from_dram |= {self.root(name) for name in op.operands}
                 continue
-            found = nests(op, self.graph.tensors, last)
+            found = every[index]
             for nest in found:
                 self._plan(index, op, nest)
             if len(found) > 1 or op.kind == "cache_update":
@@ -182,12 +183,13 @@ class _Planner:
         """The tiling with the estimate of a result that stays; dealt tiles and rows have estimates of their own."""
         if step.tiling.deal is not None or step.tiling.rows is not None:
             return step.tiling
-        kind = self.chip.cores[step.kind]
-        site = make_site(self.chip, self.fabric, kind, step.cores)
+        site = site_of(self.chip, self.fabric, step.kind, step.cores)
         key = (step.signature, site, step.tiling, step.resident)
-        if key not in KEPT_SECONDS:
-            KEPT_SECONDS[key] = latency_s(step.nest, site, step.tiling, step.resident, stored=False)
-        return replace(step.tiling, latency_s=KEPT_SECONDS[key])
+        found_s = KEPT_SECONDS.get(key)
+        if found_s is None:
+            found_s = latency_s(step.nest, site.value, step.tiling, step.resident, stored=False)
+            KEPT_SECONDS[key] = found_s
+        return replace(step.tiling, latency_s=found_s)
 
     def _plan(self, index: int, op: Op, nest: Nest) -> None:
         best: Step | None = None
@@ -217,7 +219,8 @@ class _Planner:
         if on.dispatch is not None or (on.array is not None and on.array.row_stationary is not None):
             return  # nothing stays: a kernel of its own, or a buffer that the next operator needs whole
         if not any(best.tiling.splits[dim] > 1 for dim in nest.role("k")):
-            boxes = self._boxes(nest.out, nest, best.tiling.splits, best.tiling.quanta, best.cores)
+            cut = best.tiling.splits, best.tiling.quanta, best.cores
+            boxes = core_boxes(len(nest.operands), nest, *cut, self.chip.core_count)
             result = self.root(nest.out.tensor.name)
             self.residency.made(result, boxes, nest.out.tensor.dtype, best.kind, self.segments.of_op[index])
 
@@ -262,7 +265,8 @@ class _Planner:
         kind = self.chip.cores[kind_index]
         units = usable_units(nest, kind)
         dataflow = self.dataflow or (kind.array.dataflow if kind.array is not None else "weight_stationary")
-        site = make_site(self.chip, self.fabric, kind, cores)
+        known_site = site_of(self.chip, self.fabric, kind_index, cores)
+        site = known_site.value
         splits = self.assignment.splits(index, nest, site)
         if kind.divide == "to_fit" and working_bytes(nest, kind) <= kind.sram.size_bytes:
             splits = [split for split in splits if max(split) == 1] or splits
@@ -275,8 +279,8 @@ class _Planner:
         granule = max(1, kind.sram.size_bytes // 32)
         limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
         held_where = tuple(kept.boxes.key if kept else None for kept in candidates)
-        shape = signature(nest)
-        key = (shape, site, cores, limits, dataflow, tuple(splits), held_where)
+        shape = shape_of(nest)
+        key = (shape, known_site, cores, limits, dataflow, tuple(splits), held_where)
         known = self.memo.get(key)
         if known is None and kind.dispatch is not None and "array" in units:
             none = (False,) * len(nest.operands)
@@ -286,9 +290,7 @@ class _Planner:
             none = (False,) * len(nest.operands)
             known = self.memo[key] = row_search(nest, site, splits), none
         elif known is None:
-            local = {
-                split: self._local(nest, split, site, units, dataflow, cores, candidates) for split in splits
-            }
+            local = self._local(nest, splits, site, units, dataflow, cores, candidates)
             tiling = search(nest, site, limits, dataflow, local)
             known = self.memo[key] = tiling, local[tiling.splits]
         tiling, resident = known
@@ -298,30 +300,21 @@ class _Planner:
     def _local(
         self,
         nest: Nest,
-        split: tuple[int, ...],
+        splits: Sequence[tuple[int, ...]],
         site: Site,
         units: tuple[str, ...],
         dataflow: str,
         cores: tuple[int, ...],
         candidates: list[Kept | None],
-    ) -> tuple[bool, ...]:
-        """Which operands every core would find in its own scratchpad, wherever the cuts may fall."""
-        quanta = {cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)}
-        return tuple(
-            kept is not None
-            and all(self._boxes(o, nest, split, q, cores).within(kept.boxes) for q in sorted(quanta))
-            for o, kept in zip(nest.operands, candidates, strict=True)
-        )
-
-    def _boxes(
-        self,
-        operand: Operand,
-        nest: Nest,
-        splits: tuple[int, ...],
-        quanta: tuple[int, ...],
-        cores: tuple[int, ...],
-    ) -> Boxes:
-        return core_boxes(operand, nest, splits, quanta, cores, self.chip.core_count)
+    ) -> Local:
+        """By partition: which operands every core would find in its own scratchpad, wherever the cuts may fall."""
+        quanta = sorted({cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)})
+        nowhere = [False] * len(splits)
+        columns = [
+            found_in_place(index, nest, splits, quanta, cores, kept.boxes) if kept is not None else nowhere
+            for index, kept in enumerate(candidates)
+        ]
+        return dict(zip(splits, zip(*columns, strict=True), strict=True))
 
 
 def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:
@@ -365,6 +358,20 @@ def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]
         float(net.port_bandwidth_bytes_per_s * len(ports)),
         float(net.link_bandwidth_bytes_per_s),
     )
+
+
+def site_of(chip: Chip, fabric: Fabric, kind: int, cores: tuple[int, ...]) -> Hashed[Site]:
+    """The same for the cores of kind number `kind`, made once per fabric."""
+    found = fabric.sites.get((kind, cores))
+    if found is None:
+        found = fabric.sites[kind, cores] = Hashed(make_site(chip, fabric, chip.cores[kind], cores))
+    return found
+
+
+@by_identity(1 << 14)
+def shape_of(nest: Nest) -> Hashed[tuple[object, ...]]:
+    """The nest without names: what its tilings depend on."""
+    return Hashed(signature(nest))
 
 
 def check_dtypes(graph: Graph, chip: Chip) -> None:

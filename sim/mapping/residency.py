@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.estimate import aligned
-from sim.graph.nest import Nest, Operand
+from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
-from sim.mapping.grid import bounds
 
 Int64 = npt.NDArray[np.int64]
 
@@ -40,18 +40,6 @@ class Boxes:
         first, stop = linear_hull(self.start, self.stop, self.shape)
         return first, stop, stop - first == (self.stop - self.start).prod(axis=-1)
 
-    def within(self, other: Boxes) -> bool:
-        """Does every core find its box inside its box of `other`? Across a reshape, only contiguous boxes of
-        `other` can answer."""
-        if (self.held & ~other.held).any():
-            return False
-        mine = self.held
-        if self.shape == other.shape:
-            return bool(((self.start >= other.start) & (self.stop <= other.stop))[mine].all())
-        first, stop, _ = self.intervals
-        have_first, have_stop, whole = other.intervals
-        return bool(((first >= have_first) & (stop <= have_stop) & whole)[mine].all())
-
 
 def linear_hull(start: Int64, stop: Int64, shape: tuple[int, ...]) -> tuple[Int64, Int64]:
     """First element and one past the last, in row-major order, of boxes [..., rank]."""
@@ -63,26 +51,47 @@ def linear_hull(start: Int64, stop: Int64, shape: tuple[int, ...]) -> tuple[Int6
 
 
 def core_boxes(
-    operand: Operand,
+    operand: int,
     nest: Nest,
     splits: tuple[int, ...],
     quanta: tuple[int, ...],
     cores: tuple[int, ...],
     total: int,
 ) -> Boxes:
-    """The box of an operand that each core touches when the nest is split like this over `cores` (in grid order)."""
-    used = int(np.prod(splits, dtype=np.int64))
-    grid = np.unravel_index(np.arange(used), splits)
-    cuts = [bounds(d.extent, p, q) for d, p, q in zip(nest.dims, splits, quanta, strict=True)]
-    low = [cut[place] for cut, place in zip(cuts, grid, strict=True)]
-    high = [cut[place + 1] for cut, place in zip(cuts, grid, strict=True)]
-    start, stop = operand.boxes(low, high)
-    rank = len(operand.axes)
-    all_start, all_stop = np.zeros((total, rank), np.int64), np.zeros((total, rank), np.int64)
+    """The box of operand number `operand` (the result is the last) that each core touches when the nest is split like
+    this over `cores` (in grid order), which are some of `total`."""
+    from sim.cost.boxes import fill_core_boxes
+    from sim.cost.compiled import tables_of
+
+    tensor = (*nest.operands, nest.out)[operand].tensor
+    rank = len((*nest.operands, nest.out)[operand].axes)
+    start, stop = np.zeros((total, rank), np.int64), np.zeros((total, rank), np.int64)
     held = np.zeros(total, np.bool_)
-    mine = list(cores[:used])
-    all_start[mine], all_stop[mine], held[mine] = start, stop, True
-    return Boxes(operand.tensor.shape, all_start, all_stop, held)
+    cut = np.array(splits, np.int64), np.array(quanta, np.int64), np.array(cores, np.int64)
+    fill_core_boxes(tables_of(nest), operand, *cut, start, stop, held)
+    return Boxes(tensor.shape, start, stop, held)
+
+
+def found_in_place(
+    operand: int,
+    nest: Nest,
+    splits: Sequence[tuple[int, ...]],
+    quanta: Sequence[tuple[int, ...]],
+    cores: tuple[int, ...],
+    kept: Boxes,
+) -> list[bool]:
+    """By partition: does every core find its box of the operand inside its box of `kept`, whichever of the granules
+    `quanta` the cuts have? Across a reshape, only contiguous boxes of `kept` can answer."""
+    from sim.cost.boxes import in_place
+    from sim.cost.compiled import tables_of
+
+    found = np.empty(len(splits), np.bool_)
+    cut = np.array(splits, np.int64), np.array(quanta, np.int64), np.array(cores, np.int64)
+    same = nest.operands[operand].tensor.shape == kept.shape
+    in_place(
+        tables_of(nest), operand, *cut, same, kept.start, kept.stop, kept.held, *kept.intervals, found
+    )
+    return found.tolist()
 
 
 @dataclass

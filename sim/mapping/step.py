@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
 from sim.mapping.allocate import Layout
+from sim.mapping.memo import Hashed
 from sim.mapping.search import Tiling
 from sim.mapping.segments import Segments
 
@@ -29,7 +30,7 @@ class Step:
     cores: tuple[int, ...]
     resident: tuple[bool, ...]
     available: int
-    signature: tuple[object, ...] = field(repr=False)
+    signature: Hashed[tuple[object, ...]] = field(repr=False)
     keep: bool = False
     store: bool = True
 
