@@ -134,6 +134,7 @@ def plan(
     """Everything before the clock starts: the model after its passes, the chip, the program. Options and errors as
     `simulate`; with `baseline`, `program.facts["partition"]` compares the partition with one core; with
     `functional`, the program has what it takes to compute numbers (of one pass only, else InputError)."""
+    from sim.jit import announce_compilation
     from sim.mapping.mapper import map_graph
 
     say = progress or _silent
@@ -153,16 +154,17 @@ def plan(
     if functional and isinstance(graph, Passes):
         raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
-    program = map_graph(
-        graph,
-        on,
-        partition=partition,
-        dataflow=dataflow,
-        inputs=inputs,
-        functional=functional,
-        baseline=baseline,
-        memo=_SEARCHES,
-    )
+    with announce_compilation(progress):
+        program = map_graph(
+            graph,
+            on,
+            partition=partition,
+            dataflow=dataflow,
+            inputs=inputs,
+            functional=functional,
+            baseline=baseline,
+            memo=_SEARCHES,
+        )
     return graph, on, program
 
 

@@ -51,14 +51,15 @@ CLOSE = 8
 
 
 @jit
-def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, quanta: Any, levels: Any) -> None:
+def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any, levels: Any) -> None:
     """Levels [rows] of the first nest: row i cuts the loops of `role[i]` into `splits[i]` parts over cores and
-    `steps[i]` [dims] tiles each, at multiples of `quanta` [dims]."""
+    `steps[i]` [dims] tiles each, at multiples of `quanta` [dims] or, where `even[i]`, wherever they are even."""
     tile = np.ones(len(quanta), np.int64)
     for row in range(len(role)):
         for dim in range(t.nests[0, DIMS]):
             if t.role[0, dim] == role[row]:
-                tile[dim] = largest_part(t.extent[0, dim], splits[row, dim] * steps[row, dim], quanta[dim])
+                quantum = 1 if even[row] else quanta[dim]
+                tile[dim] = largest_part(t.extent[0, dim], splits[row, dim] * steps[row, dim], quantum)
         fill_level(t, 0, role[row], steps[row], tile, levels[row])
 
 
@@ -67,8 +68,8 @@ def floor_s(
     t: Any, hw: Any, over: float, under: float, body: float, levels: Any, g: int, m: int, n: int, k: int,
     columns_first: int, vector: bool, used: float, summed: float, apart: Any,
 ) -> float:  # fmt: skip
-    """Seconds that neither this tiling nor one with a finer level of the sum can beat: its loads, its bytes at the
-    DRAM's peak and its computing only grow with the number of tiles."""
+    """Seconds that no tiling can beat that cuts further what is a role as a whole here, evenly: its loads, its bytes at
+    the DRAM's peak and its computing only grow with the number of tiles."""
     operands = t.nests[0, OPERANDS]
     inner, outer = (m, n) if columns_first else (n, m)
     out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
@@ -129,8 +130,9 @@ def search_cuts(
     of the least latency that with the least DRAM traffic, then with the fewest transfers.
 
     `splits` [families, dims] parts over cores, `resident` [families] bit masks of operands that every core has;
-    `first`, `stop` [families, 4] a family's rows of `levels`, by role, the first of them the whole role; `steps_of`
-    [rows, dims] tiles per core. False where nothing fits; else `winner` [COSTS] as in `kernel.tiling_cost`, and
+    `first`, `stop` [families, 4] a family's rows of `levels`, by role; in row `stop` stands the role as a whole, cut
+    evenly over cores (parts of whole granules may be larger than several tiles of less); `steps_of` [rows, dims] tiles
+    per core. False where nothing fits; else `winner` [COSTS] as in `kernel.tiling_cost`, and
     `found_steps` [2 + dims] family, columns outside?, tiles per core.
     """
     count, operands = len(splits), t.nests[0, OPERANDS]
@@ -144,7 +146,7 @@ def search_cuts(
             if not (resident[row] >> operand) & 1:
                 apart[row, operand] = groups(t, 0, operand, splits[row])
         floors[row] = floor_s(
-            t, hw, over, under, body, levels, first[row, 0], first[row, 1], first[row, 2], first[row, 3], 0, vector,
+            t, hw, over, under, body, levels, stop[row, 0], stop[row, 1], stop[row, 2], stop[row, 3], 0, vector,
             used[row], summed[row], apart[row],
         )  # fmt: skip
     best, order = NOTHING_S, np.argsort(floors)
@@ -192,7 +194,7 @@ def _walk(
         twice = levels[m, TILES] > 1 and levels[n, TILES] > 1
         for order in range(2 if twice else 1):
             least = floor_s(
-                t, hw, over, under, body, levels, g, m, n, first[3], order, vector, used, summed, apart
+                t, hw, over, under, body, levels, g, m, n, stop[3], order, vector, used, summed, apart
             )
             if least > best * slack:
                 continue

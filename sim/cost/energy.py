@@ -150,7 +150,8 @@ def operator_energy(
     has no energy: nothing is free for want of a number.
     """
     kinds = _kinds(program, segment, chip)
-    by_kind = {kind.name: action_energies(chip, kind, technology) for kind in kinds}
+    different = {kind.name: kind for kind in kinds}
+    by_kind = {name: action_energies(chip, kind, technology) for name, kind in different.items()}
     each = [by_kind[kind.name] for kind in kinds]
     idle_w = idle_power_w(chip, technology)
 

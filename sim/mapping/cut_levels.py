@@ -23,8 +23,8 @@ LEVEL_BYTES = 64 << 20
 @dataclass(frozen=True, slots=True)
 class Families:
     """All ways to cut a nest: `splits` [families, dims] over cores, and by family and role the rows `first` to
-    `stop` [families, roles] of `levels` (sim/cost/levels.py) and `steps` [rows, dims], tiles per core. `nest` is kept
-    for its identity."""
+    `stop` [families, roles] of `levels` (sim/cost/levels.py) and `steps` [rows, dims], tiles per core; row `stop` is
+    the role as a whole, cut evenly. `nest` is kept for its identity."""
 
     nest: Nest
     tables: NestTables
@@ -93,7 +93,7 @@ def _families(
                 steps = _steps(nest, dims, mine, fine, rank, coarse, whole=not dims or (vector and role == "k"))
                 parts.append(steps)
                 of_role.append((place, split, len(steps)))
-                seen[mine] = rows, rows + len(steps)
+                seen[mine] = rows, rows + len(steps) - 1
                 rows += len(steps)
             spans[family, :, place] = seen[mine]
     steps = np.concatenate(parts)
@@ -102,7 +102,9 @@ def _families(
     over_cores = np.repeat(np.array([split for _, split, _ in of_role], np.int64), counts, axis=0)
     levels = np.empty((rows, FIRST + PER_OPERAND * (1 + tables.nests[0, OPERANDS])))
     granules = np.array(quanta, np.int64)
-    fill_cuts(tables, roles, over_cores, steps, granules, levels)
+    even = np.zeros(rows, np.bool_)
+    even[np.cumsum(counts) - 1] = True
+    fill_cuts(tables, roles, over_cores, steps, even, granules, levels)
     first, stop = np.ascontiguousarray(spans[:, 0]), np.ascontiguousarray(spans[:, 1])
     found = Families(nest, tables, granules, np.array(splits, np.int64), first, stop, steps, levels)
     _FAMILIES[key] = found
@@ -118,11 +120,11 @@ def _steps(
     coarse: bool,
     whole: bool,
 ) -> Int64:
-    """Tiles per core [rows, dims of the nest] of every way to cut the loops of a role."""
+    """Tiles per core [rows, dims of the nest] of every way to cut the loops of a role; in the last row the whole."""
     if whole:
-        return np.ones((1, rank), np.int64)
+        return np.ones((2, rank), np.int64)
     chunks = tuple(nest.dims[dim].extent // parts for dim, parts in zip(dims, split, strict=True))
     table = cut_table(chunks, quanta, coarse)
-    found = np.ones((len(table), rank), np.int64)
-    found[:, dims] = table
+    found = np.ones((len(table) + 1, rank), np.int64)
+    found[:-1, dims] = table
     return found

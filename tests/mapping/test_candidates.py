@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from operator_graphs import GRAPHS, chip
+from operator_graphs import CHIPS, GRAPHS, chip
 
 from sim.cost.estimate import Site, estimate, loop_order
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, channels_last, nests
+from sim.hw.chip import load_chip
 from sim.mapping import search as searching
 from sim.mapping.candidates import candidates
 from sim.mapping.fabric import Fabric
@@ -38,6 +39,8 @@ CASES: list[tuple[str, Callable[[], Graph]]] = [
     ("lepton_m", lambda: _conv(1, 64, 56, 64, 3, 1)),
     ("lepton_m", lambda: _conv(2, 256, 14, 512, 1, 2)),
     ("lepton_m", lambda: _gemm(1, 4096, 4096)),
+    # 344 columns a core in even cuts, up to 384 in cuts at whole array sides: coarse tiles are not the least.
+    ("lepton_l", lambda: _gemm(1, 4096, 11008)),
     ("lepton_s", lambda: _gemm(128, 768, 3072)),
     ("lepton_s", lambda: _conv(1, 16, 30, 30, 5, 1)),
 ]  # fmt: skip
@@ -45,7 +48,7 @@ CASES: list[tuple[str, Callable[[], Graph]]] = [
 
 def _sites(on: str) -> list[Site]:
     """The chip's own, and one whose transfers take ten times as long: another term of the estimate is the largest."""
-    target = chip(on)
+    target = chip(on) if on in CHIPS else load_chip(on)
     site = make_site(target, Fabric(target), target.cores[0], tuple(range(target.core_count)))
     return [site, replace(site, head_latency_s=site.head_latency_s * 10)]
 
