@@ -125,7 +125,6 @@ def _output(memory: _Memory, program: Program, graph: Graph, name: str) -> Array
         columns = segment.functional
         if columns is not None and name in columns.tensors:
             root = columns.roots[columns.tensors.index(name)]
-    root = program.facts.get("roots", {}).get(name, root)
     found = memory.dram.get(root)
     if found is None or not found.valid.all():
         raise InvariantViolation(f"output {name} was not written completely")

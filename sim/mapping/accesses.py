@@ -69,6 +69,8 @@ class AccessLog:
     def columns(self, tasks: int, ops: int) -> Functional:
         """Everything logged, by task, writes first."""
         self.semantics += [None] * (ops - len(self.semantics))
+        for name in self.plan.graph.outputs:  # where nothing touches them by that name, as views: whose memory it is
+            self.names.setdefault(name, len(self.names))
         joined = (
             [np.concatenate(c) for c in zip(*self.rows, strict=True)]
             if self.rows
