@@ -147,16 +147,6 @@ def format_quantity(value: float, dimension: str, *, exact: bool = False) -> str
     return f"{text} {unit}" if same else f"{value!r} {wanted.base}"
 
 
-def seconds_to_ps(seconds: float) -> int:
-    """Seconds as whole picoseconds, to the nearest."""
-    return round(seconds * PS_PER_S)
-
-
-def ps_to_seconds(ps: int) -> float:
-    """Whole picoseconds as seconds."""
-    return ps / PS_PER_S
-
-
 def _display_unit(value: float, wanted: Dimension, exact: bool) -> str:
     """The largest unit below the value; an exact size takes a binary prefix only if it stays whole."""
     candidates = wanted.shown

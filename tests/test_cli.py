@@ -16,8 +16,8 @@ from command_line import Lepton, Result
 from sim.cli.output import Progress
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"pandas", "numba", "matplotlib", "onnx", "numpy", "networkx", "simpy", "ruamel.yaml", "rich"}
-PROGRESS = r" *\d+\.\d s  [a-z ]+"  # a line of stderr, once a command has taken a second
+HEAVY = {"pandas", "numba", "matplotlib", "onnx", "numpy", "simpy", "ruamel.yaml", "rich"}
+PROGRESS = r" *\d+\.\d s  [a-z].*"  # a line of stderr, once a command has taken a second
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen[str]:

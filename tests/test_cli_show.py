@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from command_line import Lepton, assert_refused
 
+ROOT = Path(__file__).parent.parent
+
 
 def test_check_of_a_model(lepton: Lepton) -> None:
     result = lepton("check", "gemm:8x16x32", "--chip", "tiny", "--dtype", "int8")
@@ -88,6 +90,8 @@ def test_shown_numbers_carry_their_source(lepton: Lepton) -> None:
         rows = json.loads(lepton("show", what, name, "--format", "json").out)
         assert {row["name"] for row in rows if not row["source"]} == unsourced
     values = {row["name"]: row["value"] for row in rows}
+    every = (ROOT / "hw_configs" / "dram").glob("*.yaml")
+    assert {lepton("show", "dram", path.stem).code for path in every} == {0}
     assert (values["mul.int8"], values["sram_read[8 KiB]"]) == ("0.07 pJ", "0.9375 pJ/B")
 
 

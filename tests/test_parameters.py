@@ -164,6 +164,7 @@ CASES: Mapping[str, Case] = {
     "dram.streams": Case(),
     "dram.latency": Case("300 ns"),
     "dram.bandwidth": Case("300 GB/s"),
+    "dram.bandwidth_error": Case([-0.5, 0.5], "dram_error_high"),
     "host.bandwidth": Case(),
     "host.latency": Case(),
     "host.energy": Case(None, "energy_j"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.units import DIMENSIONS, UnitError, format_quantity, parse, ps_to_seconds, seconds_to_ps
+from sim.units import DIMENSIONS, UnitError, format_quantity, parse
 
 BYTES = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15,
@@ -149,8 +149,3 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     assert value >= 0
     assert text.strip()[0] in "+.0123456789"
-
-
-def test_picoseconds() -> None:
-    assert seconds_to_ps(1.5e-9) == 1500
-    assert ps_to_seconds(2_000_000) == 2e-6

@@ -258,8 +258,11 @@ _ABOUT = ("status", "source", "notes", "name", "device")
 
 
 def _leaves(value: Any, path: str, about: Mapping[str, str]) -> Iterator[Row]:
-    """The numbers below `value`; {size: 8 KiB, value: 1 pJ/B} in a list is named by its size."""
-    if isinstance(value, list):
+    """The numbers below `value`; {size: 8 KiB, value: 1 pJ/B} in a list is named by its size. A list of numbers is one
+    value."""
+    if isinstance(value, list) and not any(isinstance(entry, dict) for entry in value):
+        yield from _leaves(", ".join(map(str, value)), path, about)
+    elif isinstance(value, list):
         for entry in value:
             point = [str(v) for k, v in entry.items() if k not in ("value", *_ABOUT)]
             yield from _leaves(entry, f"{path}[{', '.join(point)}]", about)

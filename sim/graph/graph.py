@@ -12,7 +12,6 @@ from sim.graph.op import ELEMENT_FUNCTIONS, Op
 from sim.graph.tensor import INDEX_DTYPES, Tensor
 
 if TYPE_CHECKING:
-    import networkx as nx
     import numpy.typing as npt
 
     from sim.graph.nest import Nest
@@ -100,6 +99,7 @@ class Graph:
 
     @cached_property
     def weight_bytes(self) -> int:
+        """Bytes of the weights that some operator reads, in their dtypes."""
         read = {name for op in self.ops for name in op.operands}
         return sum(t.size_bytes for t in self.tensors.values() if t.role == "weight" and t.name in read)
 
@@ -133,19 +133,6 @@ class Graph:
         values = {name: value for name, value in self.values.items() if name in used}
         return replace(self, ops=kept, tensors=tensors, values=values)
 
-    def to_networkx(self) -> nx.DiGraph[int]:
-        """Operators as nodes (attributes `op`, `macs`), tensors as edges (attributes `tensor`, `nbytes`)."""
-        import networkx as nx
-
-        digraph: nx.DiGraph[int] = nx.DiGraph()
-        for index, op in enumerate(self.ops):
-            digraph.add_node(index, op=op, macs=op_macs(op, self.tensors))
-            for name in op.operands:
-                if name in self.producers and self.producers[name] < index:
-                    nbytes = self.tensors[name].size_bytes
-                    digraph.add_edge(self.producers[name], index, tensor=name, nbytes=nbytes)
-        return digraph
-
 
 @dataclass(frozen=True)
 class Passes:
@@ -161,18 +148,22 @@ class Passes:
 
     @property
     def source(self) -> str:
+        """The file the model came from, if any."""
         return self.parts[0][0].source
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates of all passes together."""
         return sum(graph.macs * count for graph, count in self.parts)
 
     @property
     def parameter_count(self) -> int:
+        """Elements of the weights, which the passes share."""
         return max(graph.parameter_count for graph, _ in self.parts)
 
     @property
     def weight_bytes(self) -> int:
+        """Bytes of the weights, which the passes share."""
         return max(graph.weight_bytes for graph, _ in self.parts)
 
     @property

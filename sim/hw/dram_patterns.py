@@ -36,16 +36,13 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a pattern got: share of the peak bandwidth, and read latencies from arrival to last data.
-
-    Latencies are NaN where nothing reads.
+    """What a pattern got: share of the peak bandwidth, and average read latency from arrival to last data, NaN where
+    nothing reads.
     """
 
     clocks: int
     efficiency: float
     latency_s: float
-    latency_p50_s: float
-    latency_p99_s: float
 
 
 def requests(pattern: Pattern, count: int, burst_bytes: int, seed: int = 1) -> tuple[Int64, Bool]:
@@ -108,7 +105,4 @@ def simulate(
     )
     least = count * timing.burst_clocks / (channels * timing.pseudo_channels)
     reads = latency[~writes] * timing.clock_ps * 1e-12
-    average, middle, high = (
-        (float(reads.mean()), *map(float, np.quantile(reads, (0.5, 0.99)))) if len(reads) else (np.nan,) * 3
-    )
-    return Result(clocks, least / clocks, average, middle, high)
+    return Result(clocks, least / clocks, float(reads.mean()) if len(reads) else np.nan)

@@ -146,11 +146,6 @@ class Network:
     ports: tuple[int, ...] = field(repr=False)  # memory port (index into memory_ports) of each node
     _routes: dict[tuple[int, int], Route] = field(default_factory=dict, repr=False, hash=False, compare=False)
 
-    @property
-    def endpoints(self) -> tuple[int, ...]:
-        """Node ids."""
-        return tuple(range(self.interconnect.node_count))
-
     def link_id(self, name: str) -> int:
         """Number of a link. Raises InputError on an unknown name."""
         if name not in self.ids:

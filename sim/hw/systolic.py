@@ -139,28 +139,6 @@ def gemm_hold_cycles(
     return _int_or_array(hold)
 
 
-@overload
-def mapped_utilization(  # type: ignore[overload-overlap]
-    m: int, n: int, k: int, *, rows: int, cols: int, dataflow: str, overlap_folds: bool
-) -> float: ...
-@overload
-def mapped_utilization(
-    m: Sizes, n: Sizes, k: Sizes, *, rows: Sizes, cols: Sizes, dataflow: str, overlap_folds: bool
-) -> FloatArray: ...
-def mapped_utilization(
-    m: Sizes, n: Sizes, k: Sizes, *, rows: Sizes, cols: Sizes, dataflow: str, overlap_folds: bool
-) -> float | FloatArray:
-    """Fraction, in (0, 1), of the PE-cycles of a lone GEMM that do a useful multiply-accumulate.
-
-    M N K / (R C gemm_cycles): 210 / (16 * 60) = 0.21875 in the module's example with one buffer. Padding,
-    fill and drain all lower it.
-    """
-    folding = _folding(m, n, k, rows, cols, dataflow)
-    macs = np.asarray(m, np.float64) * n * k  # in floats: the product of five sizes may pass 2**63
-    useful = macs / (1.0 * folding.rows * folding.cols * folding.cycles(overlap_folds))
-    return useful if useful.ndim else float(useful)
-
-
 @dataclass(frozen=True, slots=True)
 class _Folding:
     """A checked GEMM laid out on an array; all arrays of one shape."""

@@ -200,11 +200,6 @@ class Technology(Part):
         read = self.sram_read_energy_j_per_byte(size_bytes, width_bits)
         return np.asarray(read * self.sram_write_over_read.value)
 
-    def accumulator_energy_j_per_byte(self, size_bytes: ArrayLike) -> NDArray[np.float64]:
-        """One read and one write of a partial sum held in banks of `size_bytes`, per byte of it."""
-        read = self.sram_read_energy_j_per_byte(size_bytes)
-        return np.asarray(read + self.sram_write_energy_j_per_byte(size_bytes))
-
     def wire_energy_j_per_byte(self, length_mm: float) -> float:
         """One byte over a wire: 8 bits x energy per bit and mm x length."""
         return 8 * self.wire.value * length_mm

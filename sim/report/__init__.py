@@ -1,0 +1,1 @@
+"""What a run was: where time and energy went, in tables, text and files."""

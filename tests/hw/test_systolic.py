@@ -10,7 +10,6 @@ from sim.hw.systolic import (
     folds,
     gemm_cycles,
     gemm_hold_cycles,
-    mapped_utilization,
     streamed_length,
 )
 
@@ -73,17 +72,6 @@ def test_output_stationary_hold_depends_on_the_next_stream() -> None:
     assert gemm_hold_cycles(10, 4, 8, **weights, next_streamed=3) == 10
 
 
-def test_mapped_utilization() -> None:
-    array = {"rows": 4, "cols": 4, "dataflow": WS}
-    assert mapped_utilization(5, 6, 7, **array, overlap_folds=False) == 210 / (16 * 60)
-    assert mapped_utilization(5, 6, 7, **array, overlap_folds=True) == 210 / (16 * 30)
-    depthwise = mapped_utilization(10**6, 1, 9, rows=128, cols=128, dataflow=WS, overlap_folds=True)
-    assert depthwise == pytest.approx(9 / 128**2, rel=1e-3)
-    sizes = np.array([1, 10, 100, 10**6])
-    busy = mapped_utilization(sizes, 4, 4, **array, overlap_folds=True)
-    assert busy == pytest.approx(sizes / (sizes + 10), rel=1e-12)
-
-
 @given(extents, extents, extents, sides, sides, dataflows)
 def test_one_fold_needs_no_overlap(m: int, n: int, k: int, rows: int, cols: int, dataflow: str) -> None:
     array = {"rows": rows, "cols": cols, "dataflow": dataflow}
@@ -124,13 +112,13 @@ def test_arrays_equal_scalars(dataflow: str, overlap: bool) -> None:
     m, n, k = rng.integers(1, 500, (3, 40, 1))
     rows, cols = rng.integers(1, 40, (2, 1, 5))
     law = {"dataflow": dataflow, "overlap_folds": overlap}
-    for function in (gemm_cycles, gemm_hold_cycles, mapped_utilization):
+    for function in (gemm_cycles, gemm_hold_cycles):
         values = function(m, n, k, rows=rows, cols=cols, **law)
         assert values.shape == (40, 5)
         for i, j in np.ndindex(values.shape):
             gemm = (int(m[i, 0]), int(n[i, 0]), int(k[i, 0]))
             one = function(*gemm, rows=int(rows[0, j]), cols=int(cols[0, j]), **law)
-            assert type(one) is (float if function is mapped_utilization else int)
+            assert type(one) is int
             assert values[i, j] == one
 
 

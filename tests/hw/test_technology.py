@@ -88,7 +88,7 @@ def test_every_cost_falls_with_the_node_and_none_is_zero(dtype: str) -> None:
         [tech.vector_energy_j("mul", dtype) for tech in nodes],
         [tech.vector_energy_j("move", dtype) for tech in nodes],
         [tech.noc_energy_j_per_byte_hop(1.0) for tech in nodes],
-        [float(tech.accumulator_energy_j_per_byte(1 << 20)) for tech in nodes],
+        [float(tech.sram_write_energy_j_per_byte(1 << 20)) for tech in nodes],
         [tech.pe_area_mm2({dtype: 1.0}) for tech in nodes],  # type: ignore[dict-item]
         [tech.sram_area_mm2(1 << 20) for tech in nodes],
         [tech.sram_leakage.value for tech in nodes],
