@@ -98,7 +98,11 @@ def array_cycles(
     left, right = array_reads(shape, array, dataflow)
     read_bytes = (left * operand_bits[0] * conflicts[0] + right * operand_bits[1] * conflicts[1]) / 8
     fed = np.ceil(read_bytes * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
-    hold = np.maximum.reduce([hold, fed, unpack_cycles(shape, kind, dtype)]) + tile_overhead_cycles(kind)
+    starts = 1 if kind.dispatch is None else -(-shape.k // kind.dispatch.depth)
+    hold = np.maximum.reduce([hold, fed, unpack_cycles(shape, kind, dtype)])
+    hold = hold + starts * tile_overhead_cycles(kind)
+    if array.latency_cycles is not None:
+        return hold, hold + array.latency_cycles
     return hold, hold + -(-drain * rate.denominator // rate.numerator)
 
 
@@ -152,11 +156,15 @@ def vector_tile_cycles(
     kind: CoreKind,
     moved_bytes: Int64 | Float64 | int = 0,
     accumulator_read_bytes: Int64 | int = 0,
+    *,
+    instructions: float = 0.0,
 ) -> Int64:
     """Cycles of the vector unit for `elements` results with `passes` primitive passes each, never faster than the
-    scratchpad and the accumulator deliver."""
+    scratchpad and the accumulator deliver. `instructions` more per result are issued (on a core with `dispatch`)."""
     cost = vector_cost(passes, kind)
     busy = np.ceil(-(-elements // kind.vector.lanes) * cost).astype(np.int64)
+    if instructions and kind.dispatch is not None:
+        busy = busy + np.ceil(elements * instructions / kind.dispatch.issue).astype(np.int64)
     busy = _achieved(busy, kind.calibration.vector_efficiency)
     fed = np.ceil(np.asarray(moved_bytes) * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
     busy = np.maximum(busy, fed)
@@ -166,8 +174,24 @@ def vector_tile_cycles(
     return np.asarray(np.maximum(1, busy) + tile_overhead_cycles(kind), np.int64)
 
 
+EPILOGUE_ACCESSES = 3
+"""Accesses per sum that leaves a GPU's registers: to the scratchpad and back, so that rows are written whole, and the
+result itself."""
+
+VECTOR_ELEMENTS = 4
+"""Elements of an access of a GPU's thread, unless it takes one by one: 8 or 16 bytes."""
+
+
+def epilogue_instructions(kind: CoreKind) -> float:
+    """Instructions per result of a dealt tile beside the passes of its drain; 0 on other cores."""
+    if kind.dispatch is None:
+        return 0.0
+    return EPILOGUE_ACCESSES * kind.dispatch.access_instructions / VECTOR_ELEMENTS
+
+
 def tile_overhead_cycles(kind: CoreKind) -> int:
-    """Cycles of the core's clock that starting a tile costs; 0 on a chip that is not calibrated."""
+    """Cycles of the core's clock that starting a tile costs (where tiles are dealt: every step of its sum); 0 on a chip
+    that is not calibrated."""
     return -(-kind.calibration.tile_overhead_ps * kind.clock_hz // PS_PER_S)
 
 

@@ -52,6 +52,15 @@ class Array(Part):
             description="rows whose products one adder sums: a wavefront crosses as many at a time",
         ),
     ] = 1
+    latency_cycles: Annotated[
+        int | None,
+        Field(
+            alias="latency",
+            ge=0,
+            le=10_000,
+            description="from a tile's last operands to its results (tensor cores); default: a systolic array's",
+        ),
+    ] = None
     converted: Annotated[
         tuple[Dtype, ...],
         Field(description="element types that the vector unit unpacks first, while the array waits"),
@@ -150,6 +159,16 @@ class Dispatch(Part):
     ]
     depth: Annotated[int, Field(ge=1, le=1 << 16, description="sums are cut at multiples of this")] = 64
     stages: Annotated[int, Field(ge=1, le=16, description="slots of an operand's buffer")] = 3
+    threads: Annotated[
+        int, Field(ge=32, le=1 << 16, description="threads that a core holds at once, of all its blocks")
+    ] = 2048
+    issue: Annotated[
+        int, Field(ge=1, le=1 << 12, description="threads that a core issues an instruction for in a cycle")
+    ] = 128
+    access_instructions: Annotated[
+        float,
+        Field(ge=0, le=1000, description="of vector work, per access of a thread: address, load or store, conversion"),
+    ] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +204,9 @@ class CoreKind(Part):
     def __post_init__(self) -> None:
         if self.accumulator is not None and self.array is None:
             raise FieldError([(("accumulator",), "an accumulator without an array has nothing to hold")])
+        if self.array is not None and self.array.latency_cycles is not None and self.dispatch is None:
+            message = "belongs to cores that tiles are dealt to (dispatch); a systolic array's follows from its sides"
+            raise FieldError([(("array", "latency"), message)])
         if self.dispatch is not None and (self.sram.tile_slots != 2 or self.divide != "always"):
             raise FieldError([(("dispatch",), "dealt tiles are double-buffered and go to every core")])
         if self.array is not None:

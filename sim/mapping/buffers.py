@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sim.cost.estimate import BUFFER_SLOTS, aligned
 from sim.cost.work import accumulator_bytes
 from sim.graph.nest import Nest
+from sim.mapping.deal_vector import staged_bytes
 from sim.mapping.grid import largest_part
 from sim.mapping.memo import Recent
 from sim.mapping.search import RowTiling, Tiling
@@ -63,15 +64,20 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
         tables_of(nest), splits, steps, quanta, int(is_columns_first(nest, tiling.order)), needs
     )
     *needed, (elements, _) = [(int(count), int(size)) for count, size in needs.tolist()]
-    slots, out_slots = (tiling.slots, tiling.slots) if tiling.deal is None else (tiling.deal.stages, 1)
+    slots = out_slots = tiling.slots
+    kernel = None
+    if tiling.deal is not None:
+        kernel = tiling.deal.vector
+        slots, out_slots = tiling.deal.stages, 1 if tiling.unit == "array" else tiling.deal.stages
     found = []
     for index, here in enumerate(step.resident):
         if not here:
             fills, size = needed[index]
-            found.append(Buffer(f"in{index}", slots if fills > 1 else 1, aligned(size)))
+            size = staged_bytes(nest.operands[index], size, kernel)
+            found.append(Buffer(f"in{index}", slots if fills > 1 else 1, size))
     if not step.keep:
         tiles, size = needed[-1]
-        found.append(Buffer("out", out_slots if tiles > 1 else 1, aligned(size)))
+        found.append(Buffer("out", out_slots if tiles > 1 else 1, staged_bytes(nest.out, size, kernel)))
     if any(tiling.splits[dim] > 1 for dim in nest.role("k")):
         part = aligned(elements * accumulator_bytes(nest.operands[0].tensor.dtype))
         found += [Buffer("part", 1, part), Buffer("message", BUFFER_SLOTS, part)]

@@ -18,7 +18,13 @@ import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts
 from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, drain_passes, loop_order, operand_bits
-from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
+from sim.cost.work import (
+    GemmShape,
+    accumulator_bytes,
+    array_cycles,
+    epilogue_instructions,
+    vector_tile_cycles,
+)
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest, Operand
 from sim.hw.cache import Cache
@@ -227,7 +233,10 @@ class _Costs:
         elements = self.rows * self.columns
         out_bytes = nest.out.tile_bytes(tile)
         self.accumulator_bytes = elements * accumulator_bytes(dtype)
-        drain = vector_tile_cycles(elements, drain_passes(nest, kind), kind, out_bytes, self.accumulator_bytes)
+        instructions = epilogue_instructions(kind)
+        drain = vector_tile_cycles(
+            elements, drain_passes(nest, kind), kind, out_bytes, self.accumulator_bytes, instructions=instructions
+        )
         hold_s, drain_s = hold / kind.clock_hz, drain / kind.clock_hz
         fed = sum((o.tile_bytes(tile) for o in nest.inputs), start=np.zeros_like(one))
         late = sum((o.tile_bytes(tile) for o in nest.epilogue), start=np.zeros_like(one))
@@ -239,7 +248,7 @@ class _Costs:
         rate = np.minimum(lane, self._shared_bandwidth() / busy)
         step_s = np.maximum(hold_s, fed / rate)
         # Loads are issued as slots come free; a round trip shows where the slots in flight do not hide it.
-        step_s = np.maximum(step_s, (site.head_latency_s + fed / lane + hold_s) / self.stages)
+        step_s = np.maximum(step_s, (site.head_latency_s + fed / lane + dur / kind.clock_hz) / self.stages)
         tail_s = drain_s + (late + out_bytes) / rate
         wave_s = self.sum_steps * step_s
         wave_s = np.where(doubled, np.maximum(wave_s, tail_s), wave_s + drain_s)

@@ -19,7 +19,7 @@ from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.coding import codable, coded_bytes
 from sim.cost.estimate import body_passes, drain_passes, lane_elements, operand_bits
 from sim.cost.row_stationary import row_cycles
-from sim.cost.work import accumulator_bytes, array_cycles, vector_tile_cycles
+from sim.cost.work import accumulator_bytes, array_cycles, epilogue_instructions, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.chip import Chip
@@ -180,12 +180,17 @@ class Emitter:
         start, stop = loops.boxes(nest.out, slice(None), np.arange(loops.iterations))
         elements = lane_elements(nest.out, list(np.moveaxis(stop - start, -1, 0)), self.kind)
         moved = nest.out.tile_bytes(loops.tile) + weighted_read_bytes(nest, self.kind, loops.tile)
-        cycles = vector_tile_cycles(elements, body_passes(nest, self.kind), self.kind, moved)
-        return self.vector(cycles, DRAIN, np.arange(loops.iterations), slice(None))
+        dealt = self.step.tiling.deal.vector if self.step.tiling.deal is not None else None
+        instructions, floor_ps = (dealt.instructions, dealt.floor_ps) if dealt is not None else (0.0, 0)
+        passes = body_passes(nest, self.kind)
+        cycles = vector_tile_cycles(elements, passes, self.kind, moved, instructions=instructions)
+        return self.vector(cycles, DRAIN, np.arange(loops.iterations), slice(None), floor_ps)
 
-    def vector(self, cycles: Int64, phase: int, iteration: Int64, positions: Int64 | slice) -> Int64:
-        """Vector tasks of the cores at `positions`."""
-        duration = ticks(cycles, self.kind.clock_hz)
+    def vector(
+        self, cycles: Int64, phase: int, iteration: Int64, positions: Int64 | slice, floor_ps: int = 0
+    ) -> Int64:
+        """Vector tasks of the cores at `positions`, of so many cycles, but no shorter than `floor_ps`."""
+        duration = np.maximum(ticks(cycles, self.kind.clock_hz), floor_ps)
         queue = self.queue("vector")[positions][:, None]
         return self.batch.add(
             Kind.VECTOR, phase, duration.shape, iteration=iteration, queue=queue, hold=duration, dur=duration
@@ -203,7 +208,10 @@ class Emitter:
         owners = self.owners
         lanes = lane_elements(nest.out, list(np.moveaxis(stop - start, -1, 0)), self.kind)
         passes = drain_passes(nest, self.kind)
-        cycles = vector_tile_cycles(lanes[owners], passes, self.kind, out_bytes[owners], sums[owners])
+        more = epilogue_instructions(self.kind) if self.step.tiling.deal is not None else 0.0
+        cycles = vector_tile_cycles(
+            lanes[owners], passes, self.kind, out_bytes[owners], sums[owners], instructions=more
+        )
         final = self.vector(cycles, DRAIN, last, owners)
         empties = np.empty((len(loops.cores), len(last)), np.int64)
         empties[owners] = final

@@ -24,7 +24,8 @@ from sim.hw.vector import NATIVE
 from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_tensors, taking_turns
 from sim.mapping.candidates import Local
 from sim.mapping.deal import deal_search, waves
-from sim.mapping.fabric import Fabric
+from sim.mapping.deal_vector import deal_vector, deals_vector
+from sim.mapping.fabric import Fabric, Level
 from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.memo import Hashed, Recent, by_identity
 from sim.mapping.partition import Assignment
@@ -286,6 +287,9 @@ class _Planner:
             none = (False,) * len(nest.operands)
             tiling = deal_search(nest, site, limits, dataflow, kind.dispatch, self.chip.cache)
             known = self.memo[key] = tiling, none
+        elif known is None and kind.dispatch is not None and deals_vector(nest):
+            none = (False,) * len(nest.operands)
+            known = self.memo[key] = deal_vector(nest, site, limits, kind.dispatch, self.chip.cache), none
         elif known is None and dataflow == "row_stationary" and "array" in units:
             none = (False,) * len(nest.operands)
             known = self.memo[key] = row_search(nest, site, splits), none
@@ -346,7 +350,9 @@ def working_bytes(nest: Nest, kind: CoreKind) -> int:
 
 def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]) -> Site:
     """What the estimate needs to know of a group of cores."""
-    load = [fabric.load(core, 0, 256).latency_ps for core in cores]
+    # Dealt tiles are looked for in the cache first, if there is one.
+    through: Level = "fill" if kind.dispatch is not None and chip.cache is not None else "dram"
+    load = [fabric.load(core, 0, 256, through).latency_ps for core in cores]
     ports = {fabric.network.nearest_port(fabric.node(core)) for core in cores}
     net = chip.interconnect
     return Site(

@@ -34,12 +34,24 @@ FIRST_BATCH = 2048
 
 
 @dataclass(frozen=True, slots=True)
+class VectorKernel:
+    """What dealt vector work costs beside its passes (see deal_vector.py): instructions per element of the result; the
+    least time of a tile, in which each thread waits for its loads and for itself. The scratchpad holds what the threads
+    take at a time, `staged` elements of an operand (0: whole tiles)."""
+
+    instructions: float
+    floor_ps: int = 0
+    staged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Deal:
     """Tiles `first` to `first + cores x waves` of the result, one to each of `cores` cores in every wave.
 
     `rows` and `columns` are the tile of the menu: what a tile at the border costs, too. Operands have `stages` slots,
     results one: a kernel passes them through the scratchpad before it ends. The tiles are numbered in bands of `group`
-    along the outer loops, so that the tiles of a wave lie in a block and share what they load through the cache.
+    along the outer loops, so that the tiles of a wave lie in a block and share what they load through the cache. Of
+    vector work (deal_vector.py), `rows` are those that a core walks at once.
     """
 
     first: int
@@ -49,6 +61,7 @@ class Deal:
     columns: int
     stages: int
     group: int
+    vector: VectorKernel | None = None
 
 
 @dataclass(frozen=True, slots=True)
