@@ -33,16 +33,35 @@ def scratchpad_layouts(
             if kept.until >= 0 and kept.kind == kind_index
         ]
         for position, step in enumerate(steps):
-            if step.kind == kind_index:
+            if step.kind == kind_index and not _last_wave(step):
+                until = position + (position + 1 < len(steps) and _last_wave(steps[position + 1]))
                 spans += [
-                    Span(f"{position}:{b.name}", b.slots * b.size_bytes, position, position)
+                    Span(f"{position}:{b.name}", b.slots * b.size_bytes, position, until)
                     for b in buffers(step)
                 ]
         layout, failed = place(spans, kind.sram.size_bytes, alternate=True)
+        layout = _with_last_waves(layout, steps, kind_index)
         homeless = homeless or failed
         layouts.append(layout)
         every += spans
     return every, layouts, homeless
+
+
+def _last_wave(step: Step) -> bool:
+    """Does the step go on with the waves of the one before? It is the same kernel, in the same buffers."""
+    return step.tiling.deal is not None and step.tiling.deal.first > 0
+
+
+def _with_last_waves(layout: Layout, steps: Sequence[Step], kind_index: int) -> Layout:
+    """The layout with the buffers of last waves, which are those of the step before."""
+    address, size = dict(layout.address_bytes), dict(layout.size_bytes)
+    for position, step in enumerate(steps):
+        if step.kind == kind_index and _last_wave(step):
+            for buffer in buffers(step):
+                mine, before = f"{position}:{buffer.name}", f"{position - 1}:{buffer.name}"
+                if before in address:
+                    address[mine], size[mine] = address[before], size[before]
+    return replace(layout, address_bytes=address, size_bytes=size)
 
 
 def dram_layout(
