@@ -39,6 +39,11 @@ def deep(dtype: str) -> Graph:
     return b.build([b.linear(b.input("x", (256, 8192)), 512)])
 
 
+def normed(dtype: str) -> Graph:
+    b = GraphBuilder("normed", dtype)
+    return b.build([b.rms_norm(b.input("x", (1024, 2048)))])
+
+
 def conv(dtype: str) -> Graph:
     b = GraphBuilder("conv", dtype)
     return b.build([b.relu(b.conv(b.input("x", (1, 16, 28, 28)), 48, 3, padding=1))])
@@ -101,6 +106,7 @@ CASES: Mapping[str, Case] = {
     "core.array.row_stationary.longest_row": _eyeriss(14),
     "core.array.row_stationary.zero_gating": _eyeriss(False, "energy_j"),
     "core.array.rows_per_adder": Case(4),
+    "core.array.latency": _dealt(400),
     "core.array.converted": Case(["int8"], before={"core.vector.conversions": CONVERSIONS}),
     "core.accumulator.size": Case("32 KiB"),
     "core.accumulator.bandwidth": Case("100 GB/s"),
@@ -121,6 +127,9 @@ CASES: Mapping[str, Case] = {
     "core.dispatch.tiles": _dealt([[32, 32]]),
     "core.dispatch.depth": _dealt(32, deep),
     "core.dispatch.stages": _dealt(1),
+    "core.dispatch.threads": _dealt(1024, normed),
+    "core.dispatch.issue": _dealt(32, normed),
+    "core.dispatch.access_instructions": _dealt(40),
     "core.divide": Case("to_fit"),
     "interconnect.topology": Case("crossbar", before=RING),
     "interconnect.shape": Case([4, 2], before={"interconnect.memory_ports": [[0, 0]]}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,21 @@ def validate(
     fidelity: Annotated[
         Fidelity, typer.Option(help="Event simulation, or the closed-form bound.")
     ] = Fidelity.event,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Only N rows of each kind of operator, evenly over the measured times."
+        ),
+    ] = None,
+    most_macs: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            metavar="X",
+            help="Leave out matrix products of more multiply-accumulates.",
+            show_default=False,
+        ),
+    ] = math.inf,
     fit: Annotated[
         str | None,
         typer.Option(
@@ -66,7 +82,7 @@ def validate(
 
     count = workers or os.cpu_count() or 1
     if fit is not None:
-        _fit(chip, data, timing, fit, evaluations, count, output_format)
+        _fit(chip, data, timing, most_macs, fit, evaluations, count, output_format)
         return
     names = [chip] if chip is not None else measured_chips(data)
     if not names:
@@ -74,7 +90,14 @@ def validate(
     with Progress() as progress:
         found = [
             run_validation(
-                name, data, fidelity=fidelity.value, timing=timing, workers=count, progress=progress
+                name,
+                data,
+                fidelity=fidelity.value,
+                timing=timing,
+                most_macs=most_macs,
+                sample=sample,
+                workers=count,
+                progress=progress,
             )
             for name in names
         ]
@@ -159,6 +182,7 @@ def _fit(
     chip: str | None,
     data: str | None,
     timing: str | None,
+    most_macs: float,
     scalars: str,
     evaluations: int,
     workers: int,
@@ -179,7 +203,7 @@ def _fit(
             raise InputError(f"--fit: unknown scalar '{name}'; {hint}")
     on = load_chip(chip)
     with Progress() as progress:
-        rows = measured_rows(on.name, data, timing)
+        rows = measured_rows(on.name, data, timing, most_macs)
         chosen = [known[name] for name in names]
         found = fit_calibration(rows, on, chosen, workers=workers, evaluations=evaluations, progress=progress)
     block = {key: value for key, value in dump(found.calibration).items() if key not in ("source", "notes")}

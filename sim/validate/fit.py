@@ -14,7 +14,7 @@ from sim.hw.chip import Chip
 from sim.units import PS_PER_S
 from sim.validate.errors import Statistics, signed_errors, statistics
 from sim.validate.measured_set import WITH_HOST, HostCall, board_calibration, set_of
-from sim.validate.measurement import Measurement
+from sim.validate.measurement import Measurement, evenly
 from sim.validate.minimise import minimise
 from sim.validate.prediction import Compared, predict
 
@@ -60,7 +60,7 @@ def fit_calibration(
     known = [row for row in rows if row.family is not None]
     if len({found.name if (found := set_of(row)) else "" for row in known}) > 1:
         raise InputError("fit: found rows of several sets of measurements; expected one: --timing takes some of them")
-    sample = _sample([row for row in known if row.fold == FITTED_FOLD])
+    sample = evenly([row for row in known if row.fold == FITTED_FOLD], SAMPLE)
     if not sample or not scalars:
         raise InputError("fit: found no rows of the fitted half or no scalars; expected both")
     tried = 0
@@ -132,18 +132,6 @@ def _with_calls(compared: Sequence[Compared]) -> list[Compared]:
     return [
         replace(one, call=calls.get(one.row.family or "")) if one.row.timing == WITH_HOST else one for one in compared
     ]
-
-
-def _sample(rows: Sequence[Measurement]) -> list[Measurement]:
-    """Up to SAMPLE cases of each family, evenly over the measured times."""
-    chosen: list[Measurement] = []
-    for name in dict.fromkeys(row.family for row in rows):
-        mine = sorted(
-            {row.case: row for row in rows if row.family == name}.values(), key=lambda r: r.measured_s
-        )
-        take = np.unique(np.linspace(0, len(mine) - 1, min(SAMPLE, len(mine))).astype(int))
-        chosen += [mine[index] for index in take.tolist()]
-    return chosen
 
 
 def _start(calibration: Calibration, scalars: Sequence[str]) -> Float64:

@@ -76,6 +76,20 @@ class Measurement:
         return hashlib.sha256(repr(self.case).encode()).digest()[0] % 2
 
 
+def evenly(rows: Sequence[Measurement], count: int) -> list[Measurement]:
+    """Up to `count` cases of each family, evenly over the measured times: what does for a look where all rows would
+    take long."""
+    chosen: list[Measurement] = []
+    for name in dict.fromkeys(row.family for row in rows if row.family is not None):
+        mine = sorted(
+            {row.case: row for row in rows if row.family == name}.values(), key=lambda row: row.measured_s
+        )
+        last, take = len(mine) - 1, min(count, len(mine))
+        places = sorted({at * last // max(1, take - 1) for at in range(take)})
+        chosen += [mine[place] for place in places]
+    return chosen
+
+
 def chip_key(name: str) -> str:
     """Names that mean the same chip: TPUv4, tpu_v4 and tpu-v4 are tpuv4."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

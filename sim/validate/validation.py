@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from sim.validate.errors import ErrorRow, Statistics, error_table, row_regime
 from sim.validate.fit import FITTED_FOLD
 from sim.validate.intervals import Coverage, coverage, make_intervals
 from sim.validate.measured_set import board_calibration, set_of
-from sim.validate.measurement import Measurement, chip_key, load_measurements, of_chip
+from sim.validate.measurement import Measurement, chip_key, evenly, load_measurements, of_chip
 from sim.validate.prediction import Compared, predict
 
 if TYPE_CHECKING:
@@ -71,13 +72,17 @@ def validate(
     *,
     fidelity: Fidelity = "event",
     timing: str | None = None,
+    most_macs: float = math.inf,
+    sample: int | None = None,
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
 ) -> Validation:
     """Compare a chip with the rows measured on it, in the folder `data` or those that come with the package; with
-    `timing`, only rows whose timing begins so. Raises InputError where there are none."""
+    `timing`, only rows whose timing begins so; of at most `most_macs` multiply-accumulates; with `sample`, so many of
+    each family. Raises InputError where there are none."""
     on = load_chip(chip) if isinstance(chip, str) else chip
-    rows = measured_rows(on.name, data, timing)
+    rows = measured_rows(on.name, data, timing, most_macs)
+    rows = rows if sample is None else evenly(rows, sample)
     left_out = Counter(row.op for row in rows if row.family is None)
     calibrated = predict(rows, on, fidelity=fidelity, workers=workers, progress=progress)
     plain = None
@@ -90,8 +95,11 @@ def validate(
     return Validation(on, tuple(calibrated), tuple(table), dict(left_out), coverage(on, calibrated))
 
 
-def measured_rows(chip: str, data: str | Path | None, timing: str | None = None) -> list[Measurement]:
-    """Rows measured on a chip. Raises InputError that names the chips (or timings) there are."""
+def measured_rows(
+    chip: str, data: str | Path | None, timing: str | None = None, most_macs: float = math.inf
+) -> list[Measurement]:
+    """Rows measured on a chip, without products of more than `most_macs`. Raises InputError that names the chips (or
+    timings) there are."""
     rows = load_measurements(data)
     mine = of_chip(rows, chip)
     if not mine:
@@ -103,7 +111,10 @@ def measured_rows(chip: str, data: str | Path | None, timing: str | None = None)
         known = sorted({row.timing for row in mine})
         hint = did_you_mean(timing or "", known) or f"timed: {', '.join(known)}"
         raise InputError(f"no measurements of '{chip}' timed '{timing}'; {hint}")
-    return chosen
+    small = [row for row in chosen if row.family != "matmul" or math.prod(row.shape) <= most_macs]
+    if not small:
+        raise InputError(f"every measurement of '{chip}' has more than {most_macs:g} multiply-accumulates")
+    return small
 
 
 def measured_chips(data: str | Path | None) -> list[str]:

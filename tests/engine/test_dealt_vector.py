@@ -72,8 +72,8 @@ def test_a_row_is_walked_by_one_block_a_step_at_a_time() -> None:
 
 def test_rows_on_other_cores_cost_nothing_a_wave_more_does() -> None:
     """One row, or one on each of 108 cores: the same time. With 1024 threads of 2048 to a row a core holds two; the
-    217th begins another wave, which loads when the first is done. Two rows wait for the core to issue their instructions,
-    one for its own."""
+    217th begins another wave, which loads when the first is done. Two rows wait for the core to issue their
+    instructions, one for its own."""
     chip = a100(dram__bandwidth="100 TB/s", cache__bandwidth="100 TB/s")
     one, full, two, three = (seconds(gated(rows, 8192), chip) for rows in (1, 108, 216, 217))
     assert full == pytest.approx(one, rel=0.03)

@@ -13,7 +13,7 @@ from sim.validate.errors import error_table, statistics
 from sim.validate.fit import fit_calibration
 from sim.validate.fitted_roofline import cross_validated_errors, fit_roofline
 from sim.validate.intervals import coverage, make_intervals
-from sim.validate.measurement import Measurement, chip_key, load_measurements, of_chip
+from sim.validate.measurement import Measurement, chip_key, evenly, load_measurements, of_chip
 from sim.validate.minimise import minimise
 from sim.validate.operator_graph import build_graph, work
 from sim.validate.prediction import Compared, Prediction, predict
@@ -80,6 +80,22 @@ def test_what_is_not_there_is_told(tmp_path):
         measured_rows("tpu_v5", tmp_path)
     with pytest.raises(InputError, match=r"timed 'cold'.*warm"):
         measured_rows("tpu_v4", tmp_path, "cold")
+
+
+def test_a_sample_is_spread_over_the_times_and_large_products_can_be_left_out(tmp_path):
+    write(
+        tmp_path,
+        "".join(f"tiny,matmul,{m},64,64,,1,int8,{m},warm,a,b\n" for m in range(1, 102))
+        + "tiny,add,,,,8x8,64,int8,1,warm,a,b\n",
+    )
+    rows = measured_rows("tiny", tmp_path)
+    assert [row.shape[0] for row in evenly(rows, 5)] == [1, 26, 51, 76, 101, 8]
+    assert [row.shape[0] for row in evenly(rows, 1)] == [1, 8]
+    assert len(measured_rows("tiny", tmp_path, most_macs=50 * 4096)) == 51
+    assert len(validate("tiny", tmp_path, most_macs=4096, sample=3).compared) == 2
+    write(tmp_path, "tiny,matmul,8,64,64,,1,int8,1,warm,a,b\n")
+    with pytest.raises(InputError, match="more than 2 multiply-accumulates"):
+        measured_rows("tiny", tmp_path, most_macs=2)
 
 
 # ---- operators -------------------------------------------------------------------------------------------------
