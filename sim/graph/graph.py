@@ -12,6 +12,7 @@ from sim.graph.op import ELEMENT_FUNCTIONS, Op
 from sim.graph.tensor import INDEX_DTYPES, Tensor
 
 if TYPE_CHECKING:
+    import networkx as nx
     import numpy.typing as npt
 
     from sim.graph.nest import Nest
@@ -132,6 +133,19 @@ class Graph:
         tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
         values = {name: value for name, value in self.values.items() if name in used}
         return replace(self, ops=kept, tensors=tensors, values=values)
+
+    def to_networkx(self) -> nx.MultiDiGraph[int]:
+        """Operators as nodes, by their place in `ops` (attributes `op`, an Op, and `macs`); every tensor that one
+        operator makes and a later one reads as an edge (attributes `tensor`, its name, and `nbytes`)."""
+        import networkx as nx
+
+        digraph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
+        for index, op in enumerate(self.ops):
+            digraph.add_node(index, op=op, macs=op_macs(op, self.tensors))
+            for name in dict.fromkeys(op.operands):
+                if self.producers.get(name, index) < index:
+                    digraph.add_edge(self.producers[name], index, tensor=name, nbytes=self.tensors[name].size_bytes)
+        return digraph
 
 
 @dataclass(frozen=True)
