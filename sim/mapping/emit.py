@@ -431,7 +431,8 @@ def load_reads(nest: Nest, index: int) -> tuple[int, ...]:
 
 def dram_weight(chip: Chip, operand: Operand, extents: Int64, *, store: bool = False) -> Int64:
     """Route weight of the DRAM for boxes with these extents: 256 / efficiency of their runs, in steps of a 32nd
-    of an octave (2 %) so that few distinct routes arise."""
+    of an octave (2 %) so that few distinct routes arise. What is below 1/256 counts as that: single bytes that
+    all fall into one bank. The least of all workloads, transposes and slices of columns tried is 1/68."""
     run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
     efficiency = pattern_efficiency(chip.dram, run, pitch, store=store)
     steps = np.round(-np.log2(efficiency) * 32)
