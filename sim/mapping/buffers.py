@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from sim.graph.nest import Nest
 from sim.mapping.deal_vector import staged_bytes
 from sim.mapping.grid import largest_part
 from sim.mapping.memo import Recent
-from sim.mapping.search import RowTiling, Tiling
+from sim.mapping.search import Deal, RowTiling, Tiling
 from sim.mapping.step import Step
 
 Int64 = npt.NDArray[np.int64]
@@ -68,7 +69,9 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
     kernel = None
     if tiling.deal is not None:
         kernel = tiling.deal.vector
-        slots, out_slots = tiling.deal.stages, 1 if tiling.unit == "array" else tiling.deal.stages
+        # Steps are of the whole result: a core that has one tile, and its sum in one piece, fills no slot again.
+        slots = tiling.deal.stages if _turns(nest, tiling, tiling.deal) > 1 else 1
+        out_slots = 1 if tiling.unit == "array" else slots
     found = []
     for index, here in enumerate(step.resident):
         if not here:
@@ -82,6 +85,13 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
         part = aligned(elements * accumulator_bytes(nest.operands[0].tensor.dtype))
         found += [Buffer("part", 1, part), Buffer("message", BUFFER_SLOTS, part)]
     return tuple(found)
+
+
+def _turns(nest: Nest, tiling: Tiling, deal: Deal) -> int:
+    """How often the busiest core fills the buffers of a dealt kernel, all its waves together."""
+    sums = nest.role("k")
+    tiles = math.prod(steps for dim, steps in enumerate(tiling.steps) if dim not in sums)
+    return -(-tiles // deal.cores) * math.prod(tiling.steps[dim] for dim in sums)
 
 
 def _row_buffers(nest: Nest, tiling: Tiling, rows: RowTiling) -> tuple[Buffer, ...]:

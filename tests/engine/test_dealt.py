@@ -16,7 +16,11 @@ from sim.graph.graph import Graph
 from sim.graph.op import CONTRACTIONS
 from sim.hw.calibration import UNCALIBRATED
 from sim.hw.chip import load_chip
+from sim.mapping.buffers import buffers
+from sim.mapping.fabric import Fabric
 from sim.mapping.mapper import map_graph
+from sim.mapping.partition import Assignment
+from sim.mapping.plan import make_plan
 from sim.passes import default_passes
 from sim.pipeline import simulate
 from sim.program import Kind, Program
@@ -102,3 +106,18 @@ def test_few_tiles_split_the_sum() -> None:
     program = map_graph(graph, small_chip(CHIP))
     assert len(busy_cores(program, Kind.MATMUL)) > 1
     check(graph, CHIP, 3)
+
+
+def test_a_core_with_one_tile_keeps_one_of_each_operand() -> None:
+    """Sums are split over all cores: buffers no larger than the search counted, and no slots that one tile
+    never fills."""
+    b = GraphBuilder("conv", "int8")
+    graph = b.build([b.conv(b.input("x", (1, 128, 28, 28)), 256, 3, stride=2, padding=1)])
+    chip = load_chip("mi210")
+    plan = make_plan(graph, chip, Fabric(chip), Assignment(chip))
+    (step,) = plan.steps
+    assert step.tiling.splits[-1] > 1
+    needed = sum(buffer.slots * buffer.size_bytes for buffer in buffers(step))
+    assert needed <= step.tiling.sram_bytes <= chip.cores[0].sram.size_bytes
+    slots = {buffer.name: buffer.slots for buffer in buffers(step)}
+    assert slots == {"in0": 1, "in1": 1, "in2": 1, "out": 1, "part": 1, "message": 2}
