@@ -102,6 +102,29 @@ def _dimensions() -> dict[str, Dimension]:
 DIMENSIONS: Mapping[str, Dimension] = _dimensions()
 
 
+COLUMN_ENDS: Mapping[str, str] = {
+    "bandwidth": "_bytes_per_s",
+    "energy_per_byte": "_j_per_byte",
+    "size": "_bytes",
+    "frequency": "_hz",
+    "area": "_mm2",
+    "length": "_mm",
+    "money": "_usd",
+    "time": "_s",
+    "energy": "_j",
+    "power": "_w",
+}
+"""How the name of a column ends whose values have a dimension, in its base unit."""
+
+
+def dimension_of_column(name: str) -> str | None:
+    """The dimension that the end of a column's name tells: "latency_s" is a time; None for counts and rates
+    ("throughput_per_s", "tops_per_w")."""
+    found = next((dimension for dimension, end in COLUMN_ENDS.items() if name.endswith(end)), None)
+    stem = name.removesuffix(COLUMN_ENDS[found]) if found else name
+    return None if stem.endswith("_per") else found
+
+
 def parse(text: object, dimension: str) -> int | float:
     """The value of `text` ("1.2 TB/s") in the base unit of `dimension`.
 

@@ -24,7 +24,7 @@ class StudyOptions:
 
     x: Annotated[
         str | None,
-        typer.Option("--x", metavar="COLUMN", help="Of pareto (a metric) or heatmap (a parameter)."),
+        typer.Option("--x", metavar="COLUMN", help="Of pareto or compare (a metric), or heatmap (a parameter)."),
     ] = None
     y: Annotated[str | None, typer.Option("--y", metavar="COLUMN", help="Likewise.")] = None
     z: Annotated[
@@ -36,7 +36,7 @@ class StudyOptions:
         typer.Option(metavar="METRIC", help="Of sensitivity and heatmap.  [default: the first objective]"),
     ] = None
     study: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of several studies in a file.  [default: the newest]")
+        str | None, typer.Option(metavar="NAME", help="Of several in a file.  [default: the newest; compare: all]")
     ] = None
 
     def check(self, kind: str, taken: Sequence[str]) -> None:
@@ -63,13 +63,13 @@ def plot(
         typer.Argument(
             metavar="KIND",
             help="Of a run: roofline, breakdown, energy, timeline, utilisation, power, traffic; of several: compare, "
-            "energy; of a study: pareto, parallel, sensitivity, heatmap.",
+            "energy; of a study: pareto, parallel, sensitivity, heatmap; of studies, or a study and runs: compare.",
         ),
     ],
     target: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...|STUDY", help="Run folders (simulate --out DIR) or a study (sweep --out FILE)."
+            metavar="RUN...|STUDY...", help="Run folders (simulate --out DIR) or a study (sweep --out FILE)."
         ),
     ],
     shown: StudyOptions,
@@ -86,11 +86,13 @@ def plot(
     from sim.report.folder import write_file
 
     check_kind(kind)
-    is_study = _is_study(target[0])
-    file = out or (target[0].parent if is_study else target[0]) / f"{kind}.png"
+    file = out or (target[0].parent if _is_study(target[0]) else target[0]) / f"{kind}.png"
     file_format = _format_of(file)
     use_no_display()
-    ax = _plot_study(kind, target, shown) if is_study else _plot_runs(kind, target, shown)
+    if kind == "compare" and any(map(_is_study, target)):
+        ax = _plot_fronts(target, shown)
+    else:
+        ax = _plot_study(kind, target, shown) if _is_study(target[0]) else _plot_runs(kind, target, shown)
     write_file(file, figure_bytes(ax, file_format))
     typer.echo(f"figure: {file}")
 
@@ -111,6 +113,26 @@ def _plot_runs(kind: str, folders: Sequence[Path], shown: StudyOptions) -> Axes:
     return plot_runs(kind, reports)
 
 
+def _plot_fronts(targets: Sequence[Path], shown: StudyOptions) -> Axes:
+    """`compare` where there are studies: their fronts, and runs among them."""
+    from sim.explore.store import open_studies
+    from sim.plot.fronts import plot_fronts
+    from sim.report.load import load_report
+
+    shown.check("compare of studies", ("x", "y", "study"))
+    studies = [
+        (file, study) for file in filter(_is_study, targets) for study in open_studies(file, shown.study)
+    ]
+    names = [study.name for _, study in studies]
+    tables = {
+        study.name if names.count(study.name) == 1 else f"{study.name} ({file.name})": study.table
+        for file, study in studies
+    }
+    runs = {str(folder): load_report(folder).values for folder in targets if not _is_study(folder)}
+    objectives = [one.metric for one in studies[0][1].objectives]
+    return plot_fronts(tables, [shown.x or objectives[0], shown.y or (objectives + objectives)[1]], runs)
+
+
 def _plot_study(kind: str, files: Sequence[Path], shown: StudyOptions) -> Axes:
     from sim.explore.metrics import best_direction
     from sim.explore.sensitivity import steps
@@ -124,7 +146,8 @@ def _plot_study(kind: str, files: Sequence[Path], shown: StudyOptions) -> Axes:
     check_kind(kind, STUDY_KINDS, "a study")
     shown.check(kind, _TAKEN[kind])
     if len(files) != 1:
-        raise InputError(f"{kind}: found {len(files)} studies; expected one")
+        hint = "compare takes several, and --study one of a file"
+        raise InputError(Diagnostic(f"{kind}: found {len(files)} studies; expected one", hint=hint))
     study = open_study(files[0], shown.study)
     table, objectives = study.table, [one.metric for one in study.objectives]
     # Of parameters that move together, the leading one stands for all.

@@ -14,24 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import did_you_mean
-from sim.units import UnitError, format_quantity, parse
+from sim.units import UnitError, dimension_of_column, format_quantity, parse
 
 Direction = Literal["min", "max"]
 Amount = TypeVar("Amount", float, npt.NDArray[np.float64])
 Metrics = Mapping[str, Any]
 """Columns of a report's summary by their JSON keys."""
 
-_UNITS = (  # the end of a column's name and the dimension of its values, longest first
-    ("_bytes_per_s", "bandwidth"),
-    ("_per_s", None),
-    ("_per_w", None),
-    ("_bytes", "size"),
-    ("_mm2", "area"),
-    ("_usd", "money"),
-    ("_s", "time"),
-    ("_j", "energy"),
-    ("_w", "power"),
-)
 _MORE_IS_BETTER = ("_per_s", "_per_w", "_utilization", "_hit_rate")
 _OF_TIME = ("array_utilization", "cache_hit_rate")
 _OF_PASSES = ("time_to_first_token_s", "time_per_output_token_s")
@@ -100,14 +89,9 @@ def best_direction(metric: str) -> Direction:
     return "max" if metric.endswith(_MORE_IS_BETTER) and not metric.endswith("_bytes_per_s") else "min"
 
 
-def dimension_of_metric(metric: str) -> str | None:
-    """The dimension that the end of a column's name tells; None for counts and ratios."""
-    return next((dimension for suffix, dimension in _UNITS if metric.endswith(suffix)), None)
-
-
 def show_metric(metric: str, value: float) -> str:
     """A value with its unit, to be read."""
-    dimension = dimension_of_metric(metric)
+    dimension = dimension_of_column(metric)
     if dimension is not None:
         return format_quantity(value, dimension)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
@@ -132,7 +116,7 @@ def parse_constraint(text: str) -> Constraint:
     if match is None:
         raise ValueError(f"found '{text}'; expected METRIC <= LIMIT, such as 'power_w <= 75 W'")
     metric, comparison, limit = match.groups()
-    dimension = dimension_of_metric(metric)
+    dimension = dimension_of_column(metric)
     try:
         value = float(limit) if dimension is None else float(parse(limit, dimension))
     except UnitError as error:

@@ -235,6 +235,17 @@ def open_study(path: str | Path, name: str | None = None) -> Study:
         return read_study(store, number, plan)
 
 
+def open_studies(path: str | Path, name: str | None = None) -> list[Study]:
+    """The studies of a file, the newest of each name; or the one that is named. Raises InputError as open_study."""
+    if name is not None:
+        return [open_study(path, name)]
+    with open_store(path) as store:
+        newest = {title: (number, plan) for number, title, plan in store.studies()}
+        if not newest:
+            raise InputError(Diagnostic("no study in it", str(path)))
+        return [read_study(store, number, plan) for number, plan in newest.values()]
+
+
 def read_study(store: Store, number: int, plan: Mapping[str, Any]) -> Study:
     """A study of an open store, as far as it is."""
     from sim.explore.study import Study

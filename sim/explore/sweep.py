@@ -305,8 +305,10 @@ class Driver:
     def _say(self, tally: Tally, always: bool = False) -> None:
         now = time.monotonic()
         if self._on_progress is not None and (always or now - self._said_s > 1.0):
-            self._said_s = now
-            self._on_progress(tally.progress())
+            found = tally.progress()
+            if found.done < found.total or always:  # the end is said once
+                self._said_s = now
+                self._on_progress(found)
 
 
 def _confirm(driver: Driver, screened: Study, slack: float) -> None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from sim.errors import did_you_mean
-from sim.units import DIMENSIONS, UnitError, format_quantity, parse
+from sim.units import COLUMN_ENDS, DIMENSIONS, UnitError, format_quantity, parse
 
 Value = str | int | float | bool | None | tuple["Value", ...]
 """Of one parameter: a number, a quantity in its exact spelling, a word, or a list such as a mesh's shape."""
@@ -19,19 +19,6 @@ MAX_VALUES = 100_000
 """Of one parameter: beyond, a step was forgotten."""
 
 _RANGE_KEYS = ("from", "to", "step", "factor")
-_COLUMN_SUFFIX = {
-    "size": "_bytes",
-    "bandwidth": "_bytes_per_s",
-    "frequency": "_hz",
-    "time": "_s",
-    "energy": "_j",
-    "energy_per_byte": "_j_per_byte",
-    "power": "_w",
-    "area": "_mm2",
-    "length": "_mm",
-    "money": "_usd",
-}
-_GUESSED = tuple(_COLUMN_SUFFIX)
 
 
 def canonical(value: Any) -> Value:
@@ -51,7 +38,7 @@ def dimension_of(texts: Sequence[object]) -> str | None:
 
     Times are "time" whatever their size.
     """
-    for dimension in _GUESSED if texts else ():
+    for dimension in COLUMN_ENDS if texts else ():
         try:
             for text in texts:
                 parse(text, dimension)
@@ -66,7 +53,7 @@ def column_of(path: str, values: Sequence[Value]) -> tuple[str, str | None]:
     dimension = dimension_of(values)
     if dimension is None:
         return path, None
-    suffix = _COLUMN_SUFFIX[dimension]
+    suffix = COLUMN_ENDS[dimension]
     return (path if path.endswith(suffix) else path + suffix), dimension
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from sim.errors import InputError
 from sim.plot.energy import run_name
-from sim.plot.style import GREY, SERIES, axes_or_new, dimension_of, label_of, words_of
+from sim.plot.style import GREY, SERIES, axes_or_new, label_of, words_of
 from sim.report.report import Report
-from sim.units import format_quantity
+from sim.units import dimension_of_column, format_quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +64,7 @@ def _finish(ax: Axes, reports: Sequence[Report], shown: Sequence[str]) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.axvline(1.0, color=GREY, linewidth=0.8, zorder=0)
     ax.set_yticks(
-        range(len(shown)), [words_of(metric) if dimension_of(metric) else _plain(metric) for metric in shown]
+        range(len(shown)), [words_of(metric) if dimension_of_column(metric) else _plain(metric) for metric in shown]
     )
     ax.tick_params(axis="y", labelsize=8)
     ax.set_ylim(len(shown) - 0.5, -0.5)
@@ -93,7 +93,7 @@ def _number(report: Report, metric: str) -> float:
 
 
 def _value(value: float, metric: str) -> str:
-    dimension = dimension_of(metric)
+    dimension = dimension_of_column(metric)
     if dimension is not None:
         return format_quantity(value, dimension)
     factor, label = label_of(metric, value)

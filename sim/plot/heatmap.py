@@ -8,7 +8,8 @@ import numpy as np
 
 from sim.errors import InputError
 from sim.plot.pareto import require, with_numbers
-from sim.plot.style import axes_or_new, dimension_of, label_of, text_on, value_text, words_of
+from sim.plot.style import axes_or_new, label_of, text_on, value_text, words_of
+from sim.units import dimension_of_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,4 +63,4 @@ def _write(ax: Axes, values: Any, metric: str, image: Any) -> None:
 
 def _axis(name: str) -> str:
     """A parameter's name; its unit stands beside each value."""
-    return name if dimension_of(name) is None else label_of(name, 1.0)[1].rpartition(" (")[0]
+    return name if dimension_of_column(name) is None else label_of(name, 1.0)[1].rpartition(" (")[0]

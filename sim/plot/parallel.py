@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from sim.errors import InputError
 from sim.plot.pareto import require
-from sim.plot.style import BLUE, LIGHT_GREY, VERMILION, axes_or_new, dimension_of, label_of, value_text
+from sim.plot.style import BLUE, LIGHT_GREY, VERMILION, axes_or_new, label_of, value_text
+from sim.units import dimension_of_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,6 +84,6 @@ def _scaled(ax: Axes, x: int, name: str, column: pd.Series[Any]) -> npt.NDArray[
 
 def _title(name: str, column: pd.Series[Any]) -> str:
     """The name; the unit stands beside the values where they have one of their own."""
-    if dimension_of(name) is not None:
+    if dimension_of_column(name) is not None:
         return label_of(name, 1.0)[1].rpartition(" (")[0]
     return label_of(name, 1.0)[1]

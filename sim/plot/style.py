@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.energy import COMPONENTS
-from sim.units import DIMENSIONS, format_quantity
+from sim.units import COLUMN_ENDS, DIMENSIONS, dimension_of_column, format_quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,15 +93,6 @@ UNIT_WORDS: Mapping[str, str] = {
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, DARK, YELLOW)
 """Of runs side by side, in order."""
 
-_SUFFIXES = (
-    ("_bytes_per_s", "bandwidth"),
-    ("_s", "time"),
-    ("_j", "energy"),
-    ("_w", "power"),
-    ("_mm2", "area"),
-    ("_bytes", "size"),
-    ("_usd", "money"),
-)
 _RATES = {"_macs_per_s": "MAC/s", "_per_s": "1/s", "tops_per_w": "TOP/s/W"}
 _ACRONYMS = {"dram": "DRAM", "sram": "SRAM", "noc": "network"}
 _WORDS = {
@@ -141,19 +132,10 @@ def readable_unit(largest: float, dimension: str) -> tuple[float, str]:
     return float(1 / known.scales[unit]), unit
 
 
-def dimension_of(metric: str) -> str | None:
-    """The dimension that a name with its unit says: "latency_s" is a time."""
-    if metric == "tops_per_w" or (metric.endswith("_per_s") and not metric.endswith("_bytes_per_s")):
-        return None
-    return next((dimension for suffix, dimension in _SUFFIXES if metric.endswith(suffix)), None)
-
-
 def words_of(metric: str) -> str:
     """A metric's name without its unit: "energy_per_input_j" is "energy per input"."""
-    stem = metric
-    if dimension_of(metric) is not None:
-        suffix = next(suffix for suffix, _ in _SUFFIXES if metric.endswith(suffix))
-        stem = metric.removesuffix(suffix)
+    dimension = dimension_of_column(metric)
+    stem = metric if dimension is None else metric.removesuffix(COLUMN_ENDS[dimension])
     if "." in stem:
         return stem
     return _WORDS.get(stem, " ".join(_ACRONYMS.get(word, word) for word in stem.split("_")))
@@ -164,7 +146,7 @@ def label_of(metric: str, largest: float) -> tuple[float, str]:
 
     ("latency_s", 0.0021): (1000.0, "latency (ms)").
     """
-    dimension = dimension_of(metric)
+    dimension = dimension_of_column(metric)
     if dimension is not None:
         factor, unit = readable_unit(largest, dimension)
         return factor, f"{words_of(metric)} ({unit.replace('mm2', 'mm²')})"
@@ -181,7 +163,7 @@ def value_text(name: str, value: object) -> str:
     """A value of a column to be read: with the unit that the column's name says, words as they are."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return str(value)
-    dimension = dimension_of(name)
+    dimension = dimension_of_column(name)
     return f"{value:,.4g}" if dimension is None else format_quantity(float(value), dimension)
 
 

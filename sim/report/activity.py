@@ -15,6 +15,7 @@ from sim.cost.traffic import dram_directions
 from sim.cost.transfers import LINK_KINDS, Bool, Float64, Routes, program_routes, ranges, segment_moves
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Int64, Program, Segment
 from sim.report.account import Account
+from sim.report.ramps import Ramps
 from sim.report.stalls import COMPUTE_UNITS
 from sim.report.tables import Table
 from sim.timeline import SegmentTimeline
@@ -36,22 +37,10 @@ class _Flow:
     end: Int64
     amount: Float64
 
-    def until(self, at: Float64) -> Float64:
-        """Work done before each instant: exact, as the sum of straight ramps is straight between their ends."""
-        if len(self.begin) == 0:
-            return np.zeros(len(at))
-        rate = self.amount / (self.end - self.begin)
-        times = np.concatenate([self.begin, self.end])
-        order = np.argsort(times, kind="stable")
-        times = times[order].astype(np.float64)
-        slope = np.cumsum(np.concatenate([rate, -rate])[order])
-        done = np.concatenate([[0.0], np.cumsum(slope[:-1] * np.diff(times))])
-        return np.asarray(np.interp(at, times, done), np.float64)
-
     def curves(self, name: str, at: Float64) -> dict[str, Float64]:
         """Work done before each instant as column `name`; of a link also the most and least that can be done by
         then: all that has begun to flow, and all that has ended."""
-        found = {name: self.until(at)}
+        found = {name: Ramps(self.begin, self.end).until(self.amount, at)}
         kind = name.removesuffix(_UTILIZATION)
         if kind in LINK_KINDS:
             for bound, instants, side in ((_ARRIVED, self.begin, "left"), (_DUE, self.end, "right")):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from sim.cost.energy import COMPONENTS, IDLE
 from sim.cost.traffic import dram_directions
 from sim.cost.transfers import Float64, is_transfer, program_routes
-from sim.program import Int64, Kind
+from sim.program import Kind
 from sim.report.account import Account, SegmentAccount
+from sim.report.ramps import Ramps
 from sim.report.tables import Table
 from sim.units import PS_PER_S
 
@@ -58,48 +58,15 @@ Spent = Iterator[tuple[str, Float64, float]]
 """Component, joules spent by each instant of one run of a segment, joules of the whole run."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ramps:
-    """Work that goes on evenly between two instants (ticks), one entry per task, read off at the instants `at`."""
-
-    begin: Float64
-    end: Float64
-    at: Float64
-    order: Int64
-    first: Int64
-    last: Int64
-
-    @classmethod
-    def of(cls, begin: Int64, end: Int64, at: Float64) -> _Ramps:
-        order = np.argsort(at, kind="stable")
-        rising = at[order]
-        end = np.maximum(end, begin + 1)
-        first = np.searchsorted(rising, begin)
-        last = np.searchsorted(rising, end)
-        return cls(begin.astype(np.float64), end.astype(np.float64), rising, order, first, last)
-
-    def until(self, amount: Float64) -> Float64:
-        """Work done by each instant: the sum of ramps that have begun, less what they would do past their ends."""
-        rate = amount / (self.end - self.begin)
-        done = np.zeros(len(self.at))
-        for index, instant, sign in ((self.first, self.begin, 1.0), (self.last, self.end, -1.0)):
-            slope = np.cumsum(np.bincount(index, weights=rate, minlength=len(self.at) + 1)[:-1])
-            shift = np.cumsum(np.bincount(index, weights=rate * instant, minlength=len(self.at) + 1)[:-1])
-            done += sign * (slope * self.at - shift)
-        found = np.empty_like(done)
-        found[self.order] = done
-        return found
-
-
 def _closed_form(s: SegmentAccount) -> Callable[[Float64], Spent]:
     """Operators one after another."""
     end = np.cumsum(s.ticks)
+    ramps = Ramps(end - s.ticks, end)
 
     def read(at: Float64) -> Spent:
-        ramps = _Ramps.of(end - s.ticks, end, at)
         for name in COMPONENTS:
             joules = s.energy_j[name] - s.idle_j[name] if name in IDLE else s.energy_j[name]
-            yield name, ramps.until(joules), float(joules.sum())
+            yield name, ramps.until(joules, at), float(joules.sum())
 
     return read
 
@@ -111,11 +78,11 @@ def _observed(account: Account, s: SegmentAccount) -> Callable[[Float64], Spent]
     moves = is_transfer(segment)
     begin = np.where(moves, np.minimum(times.start + segment.dur, times.finish - 1), times.start)
     end = np.where(moves, times.finish, times.start + segment.hold)
+    ramps = Ramps(begin, end)
 
     def read(at: Float64) -> Spent:
-        ramps = _Ramps.of(begin, end, at)
         for name, joules in _profiles(account, s):
-            yield name, ramps.until(joules), float(joules.sum())
+            yield name, ramps.until(joules, at), float(joules.sum())
 
     return read
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sim.explore.values import canonical, column_of, expand, follow, plain
+from sim.units import dimension_of_column
 
 
 @pytest.mark.parametrize(
@@ -73,3 +74,13 @@ def test_quantities_have_one_spelling_and_a_column_with_a_unit() -> None:
     assert column_of("core.array.rows", [1, 2]) == ("core.array.rows", None)
     assert plain("64 KiB", "size") == 65536
     assert plain((2, 4), None) == "2x4"
+
+
+def test_the_end_of_a_column_tells_its_dimension() -> None:
+    known = {
+        "latency_s": "time", "throughput_per_s": None, "macs_per_s": None, "dram_bytes_per_s": "bandwidth",
+        "tops_per_w": None, "power_w": "power", "energy_per_input_j": "energy", "area_mm2": "area", "cost_usd": "money",
+        "dram_read_bytes": "size", "clock_hz": "frequency", "noc_j_per_byte": "energy_per_byte", "wire_mm": "length",
+        "macs_per_dram_byte": None, "tasks": None,
+    }  # fmt: skip
+    assert {name: dimension_of_column(name) for name in known} == known

@@ -17,6 +17,7 @@ from matplotlib.collections import LineCollection
 from sim.cli import run
 from sim.errors import InputError
 from sim.explore.sensitivity import steps
+from sim.plot.fronts import plot_fronts
 from sim.plot.heatmap import plot_heatmap
 from sim.plot.parallel import plot_parallel
 from sim.plot.pareto import Limit, plot_pareto
@@ -202,3 +203,51 @@ def test_objectives_keep_their_order_in_the_store(tmp_path: Path) -> None:
     command = f"{SWEEP} --objective power_w --objective area_mm2 --objective latency_s"
     assert run([*command.split(), "--out", str(study)]) == 0
     assert [one.metric for one in open_study(study).objectives] == ["power_w", "area_mm2", "latency_s"]
+
+
+def test_fronts_of_studies_stand_in_one_figure(table: pd.DataFrame) -> None:
+    """The other study is twice as fast on twice the area; a run is a star. Infeasible designs are not drawn."""
+    other = table.assign(latency_s=table["latency_s"] / 2, area_mm2=2 * table["area_mm2"])
+    runs = {"one run": {"latency_s": 0.05, "area_mm2": 100.0}}
+    ax = plot_fronts({"slow": table, "fast": other}, ["area_mm2", "latency_s"], runs)
+    found = layers(ax)
+    assert list(found) == ["slow (front of 3)", "fast (front of 3)", "one run"]
+    slow, fast = found["slow (front of 3)"], found["fast (front of 3)"]
+    assert slow[:, 0].tolist() == [160.0, 320.0, 640.0]
+    assert fast[:, 0].tolist() == [320.0, 640.0, 1280.0]
+    assert slow[:, 1] == pytest.approx([1000 / 16, 1000 / 32, 1000 / 64])  # ms
+    assert fast[:, 1] == pytest.approx(slow[:, 1] / 2)
+    assert found["one run"].tolist() == [[100.0, 50.0]]
+    others = [c for c in ax.collections if c.get_label() == "_others"]
+    assert [len(np.asarray(c.get_offsets())) for c in others] == [5, 5]  # 3 x 3 less the front and the failed one
+    assert len(ax.lines) == 2
+
+
+def test_what_cannot_be_compared_is_told(table: pd.DataFrame) -> None:
+    bare = table.drop(columns="area_mm2")
+    for tables, runs, message in (
+        ({"one": table}, {}, "found 1 studies and 0 runs; expected 2 to 8"),
+        ({"one": table, "two": bare}, {}, "study 'two': unknown column 'area_mm2'"),
+        ({"one": table}, {"r": {"latency_s": 1.0, "area_mm2": None}}, "run r has no area_mm2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plot_fronts(tables, ["latency_s", "area_mm2"], runs)
+
+
+def test_studies_of_one_file_are_compared_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, folder = tmp_path / "both.sqlite", tmp_path / "run"
+    for chip in ("tiny", "lepton_s"):
+        space = ["--chip", chip, "--workload", "gemm:32x32x32", "--dtype", "int8", "--vary", "core.array.rows=8,16"]
+        assert run(["sweep", *space, "--fidelity", "bound", "--workers", "1", "--out", str(file)]) == 0
+    assert run(["simulate", "gemm:32x32x32", "--chip", "tiny", "--dtype", "int8", "--out", str(folder)]) == 0
+    for targets, picture in (
+        ([file], tmp_path / "compare.png"),
+        ([folder, file, "--study", "tiny sweep", "--y", "area_mm2"], folder / "compare.png"),
+    ):
+        assert run(["plot", "compare", *map(str, targets)]) == 0
+        assert picture.stat().st_size > 10_000
+    capsys.readouterr()
+    assert run(["plot", "compare", str(file), "--metric", "latency_s"]) == 2
+    assert "compare of studies takes no --metric" in capsys.readouterr().err
