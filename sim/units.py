@@ -160,8 +160,10 @@ def format_quantity(value: float, dimension: str, *, exact: bool = False) -> str
     parse(format_quantity(value, dimension, exact=True), dimension) == value.
     """
     wanted = DIMENSIONS[dimension]
-    unit = _display_unit(value, wanted, exact)
-    scaled = Fraction(value) / wanted.scales[unit]
+    # The shortest decimal that reads back as the float: 1.2e-07 s is 120 ns, not 119.99999999999999 ns.
+    number = Fraction(repr(value)) if exact and type(value) is float else Fraction(value)
+    unit = _display_unit(number, wanted, exact)
+    scaled = number / wanted.scales[unit]
     if not exact:
         return f"{_three_digits(float(scaled))} {unit}"
     text = _decimal_text(scaled)
@@ -170,13 +172,13 @@ def format_quantity(value: float, dimension: str, *, exact: bool = False) -> str
     return f"{text} {unit}" if same else f"{value!r} {wanted.base}"
 
 
-def _display_unit(value: float, wanted: Dimension, exact: bool) -> str:
+def _display_unit(value: Fraction, wanted: Dimension, exact: bool) -> str:
     """The largest unit below the value; an exact size takes a binary prefix only if it stays whole."""
     candidates = wanted.shown
     if exact and wanted.name == "size":
         candidates = tuple(unit for unit in candidates if value % wanted.scales[unit] == 0)
     # Read by people, the float next below 1e-6 s is 1 us and not 1000 ns.
-    size = abs(Fraction(value)) if exact else abs(Fraction(value)) * (1 + Fraction(1, 10**9))
+    size = abs(value) if exact else abs(value) * (1 + Fraction(1, 10**9))
     fitting = [unit for unit in candidates if wanted.scales[unit] <= size]
     if fitting:
         return fitting[-1]

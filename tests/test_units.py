@@ -149,3 +149,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
     assert value >= 0
     assert text.strip()[0] in "+.0123456789"
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension"),
+    [("120 ns", "time"), ("1.1 us", "time"), ("13.2 pJ/B", "energy_per_byte"), ("1.7 mW", "power")],
+)
+def test_exact_text_of_a_float_is_the_shortest(text: str, dimension: str) -> None:
+    assert format_quantity(parse(text, dimension), dimension, exact=True) == text

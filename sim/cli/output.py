@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -54,23 +55,45 @@ def print_rows(rows: Sequence[Row], output_format: Format | ListFormat, title: s
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:
-    from textwrap import fill
-
     from rich import box
+    from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    on = console()
+    cells = {name: [_cell(row[name]) for row in rows] for name in columns}
+    numeric = {name: all(isinstance(row[name], int | float | None) for row in rows) for name in columns}
+    longest = {name: max(map(len, cells[name])) for name in columns}
+    solid = [n for n in columns if numeric[n] or n == columns[0] or longest[n] <= UNFOLDED]
+    least = {name: longest[name] if name in solid else 0 for name in columns}
+    wide = {name: max(longest[name], *map(len, name.split("_"))) + 1 for name in columns}
+    breaks = "_" if sum(wide.values()) <= on.width else "_."  # parts of paths stand in lines only where they must
+    headings = {name: _folded(name, breaks, least[name]) for name in columns}
     for name in columns:
-        cells = [_cell(row[name]) for row in rows]
-        numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        solid = numeric or name == columns[0] or max(map(len, cells)) <= UNFOLDED
-        width = max(map(len, [*name.split("_"), *(cells if solid else ())]))
-        heading = Text(fill(name.replace("_", " "), width))
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=solid, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
-    console().print(Text(f"{title}\n"), table)
+        justify: Literal["left", "right"] = "right" if numeric[name] else "left"
+        whole = max(least[name], *map(len, headings[name].split("\n"))) if name in solid else None
+        table.add_column(
+            Text(headings[name]), justify=justify, no_wrap=name in solid, overflow="fold", min_width=whole
+        )
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*map(Text, row))
+    on.print(Text(f"{title}\n"))
+    # No value is cut, however narrow the terminal: rather a long line.
+    needed = Measurement.get(on, on.options.update(width=10_000), table).minimum
+    (Console(width=needed) if needed > on.width else on).print(table)
+
+
+def _folded(name: str, breaks: str, width: int) -> str:
+    """A heading in lines of up to `width` characters where it can be broken: "core.array.rows", "energy per input"."""
+    width = max([width, *(len(part.rstrip("_")) for part in re.findall(f"[^{breaks}]+[{breaks}]?", name))])
+    lines = [""]
+    for part in re.findall(f"[^{breaks} ]+[{breaks} ]?", name):
+        if len((lines[-1] + part).rstrip("_ ")) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip("_ ").replace("_", " ") for line in lines)
 
 
 def _cell(value: object) -> str:

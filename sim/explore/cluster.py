@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import queue
+import re
 import time
 from collections import deque
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sim.explore.results import Result, Results
 from sim.explore.space import Space
 from sim.explore.workers import DEPTH, Batch, DeathRegister, Outcome
 
+_ADDRESS = re.compile(r"(\w+://)?[^/\s]+:\d+/?|inproc://\S+")
 CONNECT_S = 5.0
 COUNT_S = 1.0
 """Workers come and go: they are counted again after so long."""
@@ -30,6 +32,9 @@ class ClusterWorkers:
     def __init__(self, space: Space, address: str) -> None:
         if find_spec("distributed") is None:
             raise InputError(Diagnostic("a scheduler needs Dask", hint="pip install 'lepton-sim[cluster]'"))
+        if not _ADDRESS.fullmatch(address):
+            hint = "expected an address such as tcp://192.168.0.1:8786"
+            raise InputError(Diagnostic(f"no Dask scheduler at '{address}'", hint=hint))
         from distributed import Client
 
         connect: Any = Client

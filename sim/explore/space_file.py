@@ -128,7 +128,7 @@ def space_from_document(
         data["constraints"] = [*data.get("constraints", ()), *constraints]
     document = document.with_data(data)
     blocks = validate(document, SpaceFile)
-    chip = load_chip(_relative(blocks.chip, document), overrides or {})
+    chip = _base_chip(blocks.chip, document, overrides or {})
     assert chip.document is not None  # a loaded chip has one
     mix = _workloads(blocks, document, bool(workloads), options or {})
     complaints = _mix_complaints(mix, document)
@@ -148,6 +148,18 @@ def space_from_document(
             document.complaint(("parameters",), f"{space.size:.3g} points; at most {MAX_POINTS:.0e}")
         )
     return space
+
+
+def _base_chip(name: str, document: Document, overrides: Mapping[str, object]) -> Chip:
+    """The chip by name or path. Raises InputError at the place where the file names one that there is not."""
+    try:
+        return load_chip(_relative(name, document), overrides)
+    except InputError as error:
+        if overrides or any(one.line is not None for one in error.diagnostics):
+            raise
+        told = ((f"{one.file}: " if one.file else "") + one.message for one in error.diagnostics)
+        hint = error.diagnostics[0].hint
+        raise InputError([document.complaint(("chip",), message, hint) for message in told]) from error
 
 
 def _relative(name: str, document: Document) -> str:

@@ -11,7 +11,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from sim import __version__
 from sim.errors import Diagnostic, InputError, LeptonError
 from sim.explore.keys import KEY_BYTES
+from sim.explore.locks import give_up_lock, take_lock
 from sim.explore.results import Result, Results
 from sim.explore.space import Point, Space
 
@@ -85,10 +86,15 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file and give up its lock."""
+        """Close the file and give up its lock. A writer leaves one file, which can be read where nothing can be
+        written."""
+        if self._lock is not None:
+            with suppress(sqlite3.Error):  # somebody reads, or the disk is full: it stays as it is
+                self._db.execute("PRAGMA busy_timeout=0")
+                self._db.execute("PRAGMA journal_mode=DELETE")
         self._db.close()
         if self._lock is not None:
-            self._lock.close()
+            give_up_lock(self._lock)
 
     def study(self, name: str, plan: Mapping[str, Any]) -> int:
         """The number of the study of this plan (space, sampler, seed, fidelity), new or there already."""
@@ -207,14 +213,16 @@ def open_store(path: str | Path, *, write: bool = False) -> Store:
     name = str(path)
     if name == MEMORY:
         return Store(name, _prepared(name, write), None)
+    if Path(name).is_dir():
+        raise InputError(Diagnostic("a folder; a study is a file", name, hint="such as study.sqlite in it"))
     if not write and not Path(name).is_file():
         raise InputError(Diagnostic("no such study", name, hint="`lepton sweep --out` writes one"))
-    lock = _lock(Path(name)) if write else None
+    lock = take_lock(Path(name)) if write else None
     try:
         return Store(name, _prepared(name, write), lock)
     except BaseException:
         if lock is not None:
-            lock.close()
+            give_up_lock(lock)
         raise
 
 
@@ -326,34 +334,6 @@ def _other_format(db: sqlite3.Connection, name: str, version: int) -> InputError
     )
     hint = "`lepton sweep ... --out STUDY --export FILE.csv` of the version that wrote it exports it; or sweep "
     return InputError(Diagnostic(message, name, hint=f"{hint}again into a new file"))
-
-
-def _lock(path: Path) -> IO[str]:
-    """A lock beside the file that ends with its process, however that ends. Raises InputError if it is taken."""
-    beside = path.with_name(f"{path.name}.lock")
-    try:
-        handle = beside.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise InputError(Diagnostic(f"cannot write the study: {error.strerror}", path)) from error
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        return handle  # no such locks on this system: SQLite's own keep the file whole
-    except OSError:
-        handle.seek(0)
-        owner = handle.read().strip()
-        handle.close()
-        who = f"process {owner}" if owner else "another process"
-        hint = "wait for it, or name another file for --out"
-        raise InputError(Diagnostic(f"the study is being written by {who}", path, hint=hint)) from None
-    import os
-
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
-    return handle
 
 
 @contextmanager

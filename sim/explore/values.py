@@ -19,6 +19,7 @@ MAX_VALUES = 100_000
 """Of one parameter: beyond, a step was forgotten."""
 
 _RANGE_KEYS = ("from", "to", "step", "factor")
+_FOLLOW_KEYS = ("times", "values")
 
 
 def canonical(value: Any) -> Value:
@@ -85,6 +86,12 @@ def follow(source: Sequence[Value], given: Mapping[str, Any]) -> list[Value]:
 
     Raises ValueError with what is wrong.
     """
+    unknown = [key for key in given if key not in _FOLLOW_KEYS]
+    if unknown:
+        hint = did_you_mean(unknown[0], _FOLLOW_KEYS)
+        raise ValueError(f"unknown key '{unknown[0]}'; {hint or 'expected follows with times or values'}")
+    if len(given) > 1:
+        raise ValueError("found times and values; expected one of them, or neither")
     if "values" in given:
         values = expand(given["values"])
         if len(values) != len(source):

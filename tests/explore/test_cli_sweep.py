@@ -100,7 +100,8 @@ def test_a_guided_sampler_stands_beside_random_search(
         ([*SMALL, "--sampler", "random"], "needs a --budget"),
         ([*SMALL, "--export", "all.xlsx"], "unknown kind of table '.xlsx'"),
         ([*SMALL, "--out", "no/such/folder.sqlite"], "cannot write the study"),
-        ([*SMALL, "--scheduler", "nowhere"], "no Dask scheduler at 'nowhere'"),
+        ([*SMALL, "--scheduler", "nowhere"], "no Dask scheduler at 'nowhere'; expected an address such as tcp://"),
+        ([*SMALL, "--scheduler", "tcp://127.0.0.1:9"], "no Dask scheduler at 'tcp://127.0.0.1:9'; start one"),
     ],
 )
 def test_bad_input_ends_with_a_message_and_code_2(
@@ -160,3 +161,23 @@ def test_why_points_have_no_numbers_is_said_once_per_reason(capsys: pytest.Captu
     assert len(told) == 1
     assert told[0].startswith("without numbers: 2 x the smallest tile of")
     assert run([*arguments, "--vary", "core.sram.size=64 B,128 B"]) == 1
+
+
+def test_no_value_of_a_table_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nine columns in 100 characters: headings of paths are broken at their dots; sixteen make a longer line."""
+    paths = ["core.array.rows=8", "core.array.cols=16", "core.sram.size=131072 B", "clock=1200 MHz",
+             "core.vector.lanes=4"]  # fmt: skip
+    more = ["core.dma.channels=2", "core.dma.outstanding=4", "core.dma.setup_latency=120 ns", "core.sram.banks=16",
+            "core.sram.bandwidth=512 GB/s", "core.accumulator.size=64 KiB", "dram.channels=1"]  # fmt: skip
+    for varied in (paths, [*paths, *more]):
+        arguments = [text for path in varied for text in ("--vary", path)]
+        quick = ["--constraint", "power_w <= 1 kW", "--fidelity", "bound", "--workers", "1"]
+        assert run([*VARY, *arguments, *quick]) == 0
+        printed = capsys.readouterr().out.splitlines()
+        others = ("64 KiB", "512 GB/s", "120 ns") if varied != paths else ()
+        assert all(text in printed[-1] for text in ("128 KiB", "1.2 GHz", " mm2", " uJ", *others))
+        heads = "".join(line for line in printed[2:] if "array." in line)
+        assert "core.array.rows" not in heads
+        assert "array." in heads
+        if varied == paths:
+            assert max(map(len, printed)) <= 100

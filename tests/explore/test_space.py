@@ -94,6 +94,8 @@ def test_a_space_without_a_possible_point_is_refused() -> None:
         ({"dram.device": ["hbm9"]}, "unknown DRAM device 'hbm9'; did you mean"),
         ({"clock": {"follows": "core.count"}}, "no parameter that leads"),
         ({"clock": []}, "empty list"),
+        ({"clock": {"follows": "core.count", "time": 2}, "core.count": [1]}, "did you mean 'times'"),
+        ({"clock": {"follows": "core.count", "times": 2, "values": []}, "core.count": [1]}, "times and values"),
     ],
 )
 def test_a_wrong_parameter_is_told_with_its_path(parameters: dict[str, Any], message: str) -> None:
@@ -132,6 +134,19 @@ def test_all_mistakes_of_a_file_come_with_line_and_column(tmp_path: Path) -> Non
     assert "did you mean 'power_w'" in text
     assert "did you mean 'latency_s'" in text
     assert "cannot both hold" in text
+
+
+def test_a_chip_that_there_is_not_is_told_where_it_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    rest = "workloads: [{model: lenet5}]\nparameters: {core.array.rows: [4]}\n"
+    no_file = "tinny.yaml: cannot read the file: No such"
+    for chip, message in (("tinny", "unknown chip 'tinny'"), ("./tinny.yaml", no_file)):
+        file.write_text(f"version: 1\nname: bad\nchip: {chip}\n{rest}")
+        with pytest.raises(InputError, match=rf"space.yaml:3:\d+: error: chip: .*{message}"):
+            load_space(file)
+    (tmp_path / "tinny.yaml").write_text("version: 1\nextends: tiny\ncloc: 1 GHz\n")
+    with pytest.raises(InputError, match=r"tinny.yaml:3:1: error: cloc"):
+        load_space(file)
 
 
 def test_chip_and_models_are_relative_to_the_file(tmp_path: Path) -> None:

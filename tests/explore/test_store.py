@@ -10,11 +10,13 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from spaces import numbers, space
 
 from sim.errors import InputError
+from sim.explore import locks as locks_module
 from sim.explore.keys import KeyMaker
 from sim.explore.results import Result, Results
 from sim.explore.store import Evaluations, Store, StoreFull, open_store, open_study
@@ -109,6 +111,46 @@ def test_a_second_writer_is_kept_out_and_readers_are_not(tmp_path: Path) -> None
         with open_store(file) as reader:
             assert reader.count() == 1
     open_store(file, write=True).close()
+
+
+def test_a_closed_study_is_one_file_that_can_be_read_where_nothing_can_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    file = folder / "s.sqlite"
+    sweep(space(), workers=1, fidelity="bound", out=file)
+    assert list(folder.iterdir()) == [file]
+    with closing(sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)) as db:  # no journal beside it
+        assert db.execute("SELECT count(*) FROM evaluations").fetchone()[0] == 18
+    with open_store(file, write=True) as store, open_store(file) as reader:
+        store.add([evaluation(1)])
+        assert reader.count() == 19
+    sweep(space(), workers=1, fidelity="bound", out=file)
+    assert len(open_study(file).table) == 18
+    assert list(folder.iterdir()) == [file]
+    with pytest.raises(InputError, match="kept: error: a folder; a study is a file"):
+        sweep(space(), workers=1, out=folder)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_lock_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking, the last writer removes the file and another makes a new one and locks it."""
+    file = tmp_path / "s.sqlite"
+    real = locks_module._is_the_one
+    held: list[Any] = []
+
+    def meanwhile(handle: IO[str], beside: Path) -> bool:
+        if not held:
+            beside.unlink()
+            held.append(None)
+            held.append(locks_module.take_lock(file))
+        return real(handle, beside)
+
+    monkeypatch.setattr(locks_module, "_is_the_one", meanwhile)
+    with pytest.raises(InputError, match="being written by process"):
+        locks_module.take_lock(file)
+    locks_module.give_up_lock(held[1])
+    locks_module.give_up_lock(locks_module.take_lock(file))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_transaction_of_another_program_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
