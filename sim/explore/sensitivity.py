@@ -23,6 +23,8 @@ def steps(table: pd.DataFrame, parameters: Sequence[str], metric: str) -> pd.Dat
     """
     import pandas as pd
 
+    if not (table["status"] == "ok").any():
+        raise InputError(f"no design of this study has numbers, of {len(table):,}")
     for name in (*parameters, metric):
         if name not in table:
             hint = did_you_mean(name, map(str, table.columns))

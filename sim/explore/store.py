@@ -277,7 +277,17 @@ def _is_within(point: Point, lengths: Sequence[int]) -> bool:
 def _prepared(name: str, write: bool) -> sqlite3.Connection:
     """A connection to a checked file of ours."""
     try:
-        mode = "rwc" if write else "ro"
+        return _connected(name, write, "rwc" if write else "ro")
+    except InputError as error:
+        cause = error.__cause__
+        if write or getattr(cause, "sqlite_errorname", "")[:15] != "SQLITE_READONLY":
+            raise
+    # Its last writer was killed while it closed the file: what it left behind is taken back first.
+    return _connected(name, write, "rw")
+
+
+def _connected(name: str, write: bool, mode: str) -> sqlite3.Connection:
+    try:
         where = name if name == MEMORY else f"file:{_uri(name)}?mode={mode}"
         db = sqlite3.connect(where, uri=name != MEMORY, isolation_level=None, timeout=5.0)
     except sqlite3.OperationalError as error:

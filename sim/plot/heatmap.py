@@ -8,8 +8,7 @@ import numpy as np
 
 from sim.errors import InputError
 from sim.plot.pareto import require, with_numbers
-from sim.plot.style import axes_or_new, label_of, text_on, value_text, words_of
-from sim.units import dimension_of_column
+from sim.plot.style import axes_or_new, label_of, parameter_name, text_on, value_text, words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,10 +34,10 @@ def plot_heatmap(
     ax = axes_or_new(ax, max(4.0, 1.8 + 0.62 * values.shape[1]), max(3.0, 1.4 + 0.42 * values.shape[0]))
     image = ax.imshow(values * factor, cmap="cividis", aspect="auto", origin="lower")
     if values.size <= _MOST_TEXTS:
-        _write(ax, values, metric, image)
+        _write(ax, values, factor, metric, image)
     ax.set_xticks(range(values.shape[1]), [value_text(x, v) for v in cells.columns], fontsize=8)
     ax.set_yticks(range(values.shape[0]), [value_text(y, v) for v in cells.index], fontsize=8)
-    ax.set(xlabel=_axis(x), ylabel=_axis(y))
+    ax.set(xlabel=parameter_name(x), ylabel=parameter_name(y))
     figure = ax.get_figure()
     assert figure is not None
     figure.colorbar(image, ax=ax, label=label)
@@ -48,19 +47,13 @@ def plot_heatmap(
     return ax
 
 
-def _write(ax: Axes, values: Any, metric: str, image: Any) -> None:
+def _write(ax: Axes, values: Any, factor: float, metric: str, image: Any) -> None:
     from matplotlib.colors import to_hex
 
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
-            colour = text_on(
-                to_hex(image.cmap(image.norm(value * label_of(metric, np.nanmax(np.abs(values)))[0])))
-            )
+            colour = text_on(to_hex(image.cmap(image.norm(value * factor))))
             ax.text(
                 column, row, value_text(metric, value), ha="center", va="center", fontsize=7, color=colour
             )
 
-
-def _axis(name: str) -> str:
-    """A parameter's name; its unit stands beside each value."""
-    return name if dimension_of_column(name) is None else label_of(name, 1.0)[1].rpartition(" (")[0]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sim.errors import InputError
 from sim.plot.pareto import require
-from sim.plot.style import BLUE, LIGHT_GREY, VERMILION, axes_or_new, label_of, value_text
+from sim.plot.style import BLUE, LIGHT_GREY, VERMILION, axes_or_new, label_of, parameter_name, value_text
 from sim.units import dimension_of_column
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def plot_parallel(table: pd.DataFrame, columns: Sequence[str], ax: Axes | None =
         raise InputError(
             f"parallel: found {len(columns)} column{'s' * (len(columns) != 1)}; expected 2 or more"
         )
-    for name in columns:
-        require(name, table)
     done = table[table["status"] == "ok"]
     if done.empty:
-        raise InputError("no design of this study was evaluated")
+        raise InputError(f"no design of this study has numbers, of {len(table):,}")
+    for name in columns:
+        require(name, table)
     ax = axes_or_new(ax, 1.0 + 1.05 * len(columns), 3.8)
     places = np.column_stack([_scaled(ax, number, name, done[name]) for number, name in enumerate(columns)])
     front = done["on_front"].to_numpy(bool)
@@ -84,6 +84,4 @@ def _scaled(ax: Axes, x: int, name: str, column: pd.Series[Any]) -> npt.NDArray[
 
 def _title(name: str, column: pd.Series[Any]) -> str:
     """The name; the unit stands beside the values where they have one of their own."""
-    if dimension_of_column(name) is not None:
-        return label_of(name, 1.0)[1].rpartition(" (")[0]
-    return label_of(name, 1.0)[1]
+    return parameter_name(name) if dimension_of_column(name) is not None else label_of(name, 1.0)[1]

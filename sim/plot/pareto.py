@@ -102,6 +102,8 @@ def with_numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if not (table["status"] == "ok").any():
+        raise InputError(f"no design of this study has numbers, of {len(table):,}")
     for name in columns:
         require(name, table)
     numbers = {name: pd.to_numeric(table[name], errors="coerce").astype(float) for name in columns}

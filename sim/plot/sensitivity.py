@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import InputError
-from sim.plot.style import BLUE, GREY, ORANGE, axes_or_new, value_text, words_of
+from sim.plot.style import BLUE, GREY, ORANGE, axes_or_new, parameter_name, value_text, words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def plot_sensitivity(steps: pd.DataFrame, metric: str, ax: Axes | None = None) -
         label="_range",
     )
     ax.axvline(0, color="black", linewidth=0.8)
-    names = [f"{row.parameter}\n{_ladder(row)}" for row in steps.itertuples()]
+    names = [f"{parameter_name(str(row.parameter))}\n{_ladder(row)}" for row in steps.itertuples()]
     ax.set_yticks(rows, names, fontsize=7.5)
     ax.invert_yaxis()
     span = max(float(high.max()), 0.0) - min(float(low.min()), 0.0) or 1.0

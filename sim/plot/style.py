@@ -167,6 +167,11 @@ def value_text(name: str, value: object) -> str:
     return f"{value:,.4g}" if dimension is None else format_quantity(float(value), dimension)
 
 
+def parameter_name(column: str) -> str:
+    """A parameter by the name of its column, where its unit stands beside each value: "core.sram.size"."""
+    return column if dimension_of_column(column) is None else label_of(column, 1.0)[1].rpartition(" (")[0]
+
+
 def text_on(colour: str) -> str:
     """Black or white, whichever reads better on a colour: relative luminance, WCAG 2.1."""
     channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]

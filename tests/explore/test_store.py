@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -130,6 +131,21 @@ def test_a_closed_study_is_one_file_that_can_be_read_where_nothing_can_be_writte
     with pytest.raises(InputError, match="kept: error: a folder; a study is a file"):
         sweep(space(), workers=1, out=folder)
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_a_killed_writer_left_half_done_is_taken_back_by_the_first_reader(tmp_path: Path) -> None:
+    """A journal beside the file, as of a process that ends within a transaction larger than its cache."""
+    file, left = tmp_path / "s.sqlite", tmp_path / "left.sqlite"
+    sweep(space(), workers=1, fidelity="bound", out=file)
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("PRAGMA cache_size=2")
+        db.execute("BEGIN")
+        db.execute("DELETE FROM evaluations")
+        db.executemany("INSERT INTO writer VALUES (?)", [("x" * 3000,)] * 50)
+        shutil.copy(file, left)
+        shutil.copy(f"{file}-journal", f"{left}-journal")
+        db.execute("ROLLBACK")
+    assert (open_study(left).table["status"] == "ok").sum() == 18
 
 
 def test_a_lock_that_was_removed_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

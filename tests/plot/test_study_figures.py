@@ -22,6 +22,7 @@ from sim.plot.heatmap import plot_heatmap
 from sim.plot.parallel import plot_parallel
 from sim.plot.pareto import Limit, plot_pareto
 from sim.plot.sensitivity import plot_sensitivity
+from sim.plot.style import value_text
 
 matplotlib.use("Agg")
 
@@ -154,6 +155,35 @@ def test_a_heat_map_has_the_best_of_each_pair(table: pd.DataFrame, best: str) ->
     assert len(ax.texts) == 11  # a failed design has no value
 
 
+def test_values_in_a_heat_map_can_be_read_on_their_cells(table: pd.DataFrame) -> None:
+    """On dark cells white, though a design that is not shown is a thousand times slower and has another unit."""
+    slow = table[table["status"] == "ok"].assign(latency_s=1e3 * table["latency_s"])
+    ax = plot_heatmap(pd.concat([table, slow]), ROWS, BATCH, "latency_s")
+    (image,) = ax.images
+    least, most = (image.get_array().min(), image.get_array().max())
+    colours = {text.get_text(): text.get_color() for text in ax.texts}
+    assert colours[value_text("latency_s", 1 / 128)] == "white"
+    assert colours[value_text("latency_s", 4 / 16)] == "black"
+    assert (least, most) == pytest.approx((1 / 128, 4 / 16))  # seconds, as the slow ones
+    names = [label.get_text() for label in plot_sensitivity(
+        pd.DataFrame([("core.sram.size_bytes", 1024, 2048, 2, 1, 0.5, 0.5, 0.5)],
+                     columns=["parameter", "first", "last", "values", "pairs", "median", "low", "high"]),
+        "latency_s").get_yticklabels()]  # fmt: skip
+    assert names == ["core.sram.size\n1 KiB to 2 KiB"]
+
+
+def test_a_study_without_numbers_is_told(table: pd.DataFrame) -> None:
+    none = table.assign(status="infeasible")[[ROWS, BATCH, "status", "on_front", "feasible", "fidelity"]]
+    for call in (
+        lambda: plot_pareto(none, ["latency_s", "area_mm2"]),
+        lambda: plot_parallel(none, [ROWS, "latency_s"]),
+        lambda: plot_heatmap(none, ROWS, BATCH, "latency_s"),
+        lambda: steps(none, [ROWS], "latency_s"),
+    ):
+        with pytest.raises(InputError, match="no design of this study has numbers, of 12"):
+            call()
+
+
 def test_bad_input_is_refused(table: pd.DataFrame) -> None:
     for call, message in (
         (lambda: plot_pareto(table, ["latency_s"]), "found 1 metrics; expected 2 or 3"),
@@ -163,7 +193,7 @@ def test_bad_input_is_refused(table: pd.DataFrame) -> None:
         ),
         (lambda: plot_pareto(table, ["status", "area_mm2"]), "status has no numbers"),
         (lambda: plot_parallel(table, [ROWS]), "found 1 column; expected 2 or more"),
-        (lambda: plot_parallel(table[table["status"] == "failed"], [ROWS, BATCH]), "was evaluated"),
+        (lambda: plot_parallel(table[table["status"] == "failed"], [ROWS, BATCH]), "has numbers, of 1"),
         (lambda: plot_heatmap(table, ROWS, ROWS, "latency_s"), "expected two parameters"),
     ):
         with pytest.raises(InputError, match=message):
