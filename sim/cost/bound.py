@@ -11,30 +11,23 @@ does keep results in scratchpads where it can, and counts the tasks of the lower
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost import kernel, tile_traffic
+from sim.cost import kernel, nest_work, tile_traffic
 from sim.cost.designs import Designs
-from sim.cost.energy import COMPONENTS, COMPUTED_AS, IDLE, TASK_INSTRUCTIONS
-from sim.cost.estimate import body_passes, drain_passes
+from sim.cost.energy import COMPONENTS, IDLE, TASK_INSTRUCTIONS
 from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
 from sim.cost.nest_tables import NestTables, nest_tables, signature
 from sim.cost.tile_search import best_tilings
-from sim.cost.work import accumulator_dtype, vector_cost
 from sim.graph.graph import Graph, Passes
 from sim.graph.nest import Nest, channels_last, nests
-from sim.graph.tensor import DTYPE_BITS
-from sim.hw.chip import Chip
-from sim.hw.core import CoreKind
 from sim.hw.noc import Interconnect, build_network
 from sim.hw.systolic import DATAFLOWS
-from sim.hw.technology import Technology, load_technology
-from sim.hw.vector import FUNCTIONS
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -113,7 +106,8 @@ class Bounds:
     """A model on N designs; arrays [designs] or [designs, nests]. What does not fit is not a number.
 
     `cost` [designs, nests, kernel.COSTS] and `traffic` [designs, nests, tile_traffic.TRAFFIC] are of one run of a
-    nest, `choice` its tiling (tile_search.best_tilings); `fixed` what no tiling changes (see `_fixed_work`).
+    nest, `choice` its tiling (tile_search.best_tilings); `work` [designs, nests, nest_work.WORK] what no tiling
+    changes.
     """
 
     model: Model
@@ -124,7 +118,7 @@ class Bounds:
     cost: Float64
     traffic: Float64
     choice: Int64
-    fixed: Float64
+    work: Float64
 
     @cached_property
     def latency_s(self) -> Float64:
@@ -201,15 +195,14 @@ class Bounds:
         def joules(amount: Float64, name: str) -> Float64:
             return of_all_nests(amount * actions[name + "_j_per_byte"][rows, kind], repeats)
 
-        chip, nest = self.designs.chip_of[:, None], np.arange(len(self.model.nests))[None, :]
-        fixed = self.fixed[chip, kind, nest]
-        arithmetic = np.where(on_vector, fixed[..., ON_VECTOR_J], fixed[..., DRAIN_J])
+        fixed = self.work
+        arithmetic = np.where(on_vector, fixed[..., nest_work.ON_VECTOR_J], fixed[..., nest_work.DRAIN_J])
         arithmetic = (
             arithmetic
-            + moved(tile_traffic.ADDS) * fixed[..., ADD_J]
-            + moved(tile_traffic.COPIES) * fixed[..., COPY_J]
+            + moved(tile_traffic.ADDS) * fixed[..., nest_work.ADD_J]
+            + moved(tile_traffic.COPIES) * fixed[..., nest_work.COPY_J]
         )
-        lanes = np.where(on_vector, fixed[..., ON_VECTOR_PASSES], fixed[..., DRAIN_PASSES])
+        lanes = np.where(on_vector, fixed[..., nest_work.ON_VECTOR_PASSES], fixed[..., nest_work.DRAIN_PASSES])
         lanes = lanes + moved(tile_traffic.ADDS, tile_traffic.COPIES)
         lanes = lanes / self.hardware[rows, kind, kernel.LANES]
         instructions = lanes + TASK_INSTRUCTIONS * moved(tile_traffic.TASKS)
@@ -223,8 +216,8 @@ class Bounds:
         host_tasks = there * float(self.model.host_transfers)
         hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
         return {
-            "mac": of_all_nests(np.where(on_vector, 0.0, fixed[..., MAC_J]), repeats),
-            "registers": joules(np.where(on_vector, 0.0, fixed[..., REGISTER_BYTES]), "register"),
+            "mac": of_all_nests(np.where(on_vector, 0.0, fixed[..., nest_work.MAC_J]), repeats),
+            "registers": joules(np.where(on_vector, 0.0, fixed[..., nest_work.REGISTER_BYTES]), "register"),
             "accumulator": joules(moved(tile_traffic.ACCUMULATOR_READ), "accumulator_read")
             + joules(moved(tile_traffic.ACCUMULATOR_WRITE), "accumulator_write"),
             "vector": of_all_nests(arithmetic, repeats),
@@ -312,7 +305,7 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
     tables = model.tables
     hardware = timing_columns(designs, dataflow)
     rates = rate_columns(designs, model.formats)
-    cycles, cycles_of = _cycle_tables(model, designs)
+    work, work_of = nest_work.work_tables(model.nests, designs)
     rows, rows_of = _partition_tables(model, hardware, partitions)
     shape = (len(designs), len(model.nests))
     cost, traffic = np.empty((*shape, kernel.COSTS)), np.full((*shape, tile_traffic.TRAFFIC), np.nan)
@@ -320,41 +313,12 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
     shares, share_count = _shares(tables, rows, rows_of)
     granules, granule_count = _granules(hardware)
     best_tilings(
-        tables, hardware, rates, model.format_of, cycles, cycles_of, rows, rows_of, shares, granules, granule_count,
+        tables, hardware, rates, model.format_of, work, work_of, rows, rows_of, shares, granules, granule_count,
         share_count, PREFERRED_SHARE, cost, traffic, choice,
     )  # fmt: skip
-    return Bounds(
-        model,
-        designs,
-        hardware,
-        rates,
-        cost_columns(designs),
-        cost,
-        traffic,
-        choice,
-        _fixed_work(model, designs.chips),
-    )
-
-
-def _cycle_tables(model: Model, designs: Designs) -> tuple[Float64, Int64]:
-    """Cycles per element and lane [tables, nests, 2] of the body and of the drain, and each core kind's table."""
-    kinds = max(len(chip.cores) for chip in designs.chips)
-    numbers: dict[tuple[object, ...], int] = {}
-    tables: list[list[tuple[float, float]]] = []
-    of_chip = np.zeros((len(designs.chips), kinds), np.int64)
-    for row, chip in enumerate(designs.chips):
-        for column, kind in enumerate(chip.cores):
-            key = (*kind.vector.passes.items(), *kind.vector.conversions.items())
-            if key not in numbers:
-                numbers[key] = len(tables)
-                tables.append(
-                    [
-                        (vector_cost(body_passes(n, kind), kind), vector_cost(drain_passes(n, kind), kind))
-                        for n in model.nests
-                    ]
-                )
-            of_chip[row, column] = numbers[key]
-    return np.array(tables, np.float64), of_chip[designs.chip_of]
+    of_choice = np.take_along_axis(work_of, np.maximum(0, choice[:, :, 0]), axis=1)
+    chosen = work[of_choice, np.arange(len(model.nests))]
+    return Bounds(model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, chosen)
 
 
 def _partition_tables(model: Model, hardware: Float64, partitions: Partitions) -> tuple[Int64, Int64]:
@@ -372,38 +336,6 @@ def _partition_tables(model: Model, hardware: Float64, partitions: Partitions) -
             spans[place, index] = first, len(rows)
     table = np.array(rows, np.int64).reshape(-1, width)
     return table, spans[which.reshape(cores.shape)]
-
-
-ON_VECTOR_J, ON_VECTOR_PASSES, MAC_J, REGISTER_BYTES, DRAIN_J, DRAIN_PASSES, ADD_J, COPY_J = range(8)
-
-
-def _fixed_work(model: Model, chips: Sequence[Chip]) -> Float64:
-    """[chips, kinds, nests, 8], of one run: joules and passes of the whole body on the vector unit; on arrays
-    joules of the products, bytes into registers, joules and passes of the drain, joules of one addition and one
-    copy of a partial sum."""
-    kinds = max(len(chip.cores) for chip in chips)
-    found = np.zeros((len(chips), kinds, len(model.nests), 8))
-    for row, chip in enumerate(chips):
-        technology = load_technology(chip.technology)
-        for column, kind in enumerate(chip.cores):
-            for index, nest in enumerate(model.nests):
-                dtype, results, mine = (
-                    nest.operands[0].tensor.dtype,
-                    _results(nest),
-                    found[row, column, index],
-                )
-                joules, passes = _passes(body_passes(nest, kind), kind, technology, dtype)
-                mine[ON_VECTOR_J], mine[ON_VECTOR_PASSES] = results * joules, results * passes
-                if not nest.contraction:
-                    continue
-                sums = accumulator_dtype(dtype)
-                mine[MAC_J] = nest.macs * technology.mac_energy_j(dtype)
-                mine[REGISTER_BYTES] = nest.macs * (DTYPE_BITS[dtype] + DTYPE_BITS[sums]) / 8
-                joules, passes = _passes(drain_passes(nest, kind), kind, technology, sums)
-                mine[DRAIN_J], mine[DRAIN_PASSES] = results * joules, results * passes
-                mine[ADD_J], _ = _passes({"add": 1.0}, kind, technology, sums)
-                mine[COPY_J], _ = _passes({"copy": 1.0}, kind, technology, sums)
-    return found
 
 
 def _shares(tables: NestTables, rows: Int64, rows_of: Int64) -> tuple[Int64, int]:
@@ -435,25 +367,3 @@ def _granules(hardware: Float64) -> tuple[Int64, int]:
     sides[:, :, 3] = np.where(staying, 0, rows)
     distinct, which = np.unique(np.concatenate([[0.0], sides.reshape(-1)]), return_inverse=True)
     return which[1:].reshape(sides.shape).astype(np.int64), len(distinct)
-
-
-def _results(nest: Nest) -> int:
-    """Elements that a nest makes."""
-    ones = [np.ones((), np.int64) * dim.extent for dim in nest.dims]
-    total = 1
-    for axis in nest.out.axes:
-        total *= int(axis.extent(ones))
-    return total
-
-
-def _passes(
-    passes: Mapping[str, float], kind: CoreKind, technology: Technology, dtype: str
-) -> tuple[float, float]:
-    """Joules and passes of a mix over one element."""
-    dtype = COMPUTED_AS.get(dtype, dtype)
-    joules = total = 0.0
-    for name, elements in passes.items():
-        count = elements * kind.vector.passes_of(name)
-        total += count
-        joules += count * technology.vector_energy_j(FUNCTIONS[name].kind, dtype)
-    return joules, total

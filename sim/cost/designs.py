@@ -7,6 +7,7 @@ chip of its own per distinct combination.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from sim.hw.core import Accumulator, Array, CoreKind, Dma
 from sim.hw.noc import Interconnect
 from sim.hw.overrides import resolve_path
 from sim.hw.sram import Sram
+from sim.hw.systolic import DATAFLOWS
 from sim.hw.vector import VectorUnit
 
 Int64 = npt.NDArray[np.int64]
@@ -34,7 +36,7 @@ Attributes = tuple[str | int, ...]
 FREE: Mapping[type, frozenset[str]] = {
     Chip: frozenset({"clock_hz"}),
     CoreKind: frozenset({"clock_hz"}),
-    Array: frozenset({"rows", "cols", "count", "double_buffered_weights"}),
+    Array: frozenset({"rows", "cols", "count", "dataflow", "double_buffered_weights"}),
     Accumulator: frozenset({"size_bytes", "bandwidth_bytes_per_s"}),
     VectorUnit: frozenset({"lanes"}),
     Sram: frozenset({"size_bytes", "bandwidth_bytes_per_s", "banks"}),
@@ -52,7 +54,12 @@ FREE: Mapping[type, frozenset[str]] = {
         }
     ),
 }
-"""Fields that are numbers of their own: no rule of the chip joins them to another."""
+"""Fields that are numbers of their own: no rule of the chip joins them to another. A dataflow is the number of its
+name in systolic.DATAFLOWS (row_stationary has none: it comes with a block of parameters)."""
+
+_MOST_STRUCTURES = 4096
+_STRUCTURES: dict[tuple[int, str], tuple[Chip, Chip]] = {}
+"""Chips of distinct structural parameters by their base, which the entry keeps alive: a sweep asks in many calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +87,20 @@ class Designs:
     def per_chip(self, values: Sequence[float]) -> Float64:
         """One value per structure, spread over the designs."""
         return np.array(values, np.float64)[self.chip_of]
+
+    def rows(self, which: Int64) -> Designs:
+        """Some of the designs, in that order."""
+        changed = {place: values[which] for place, values in self.changed.items()}
+        parameters = {path: [values[i] for i in which] for path, values in self.parameters.items()}
+        return Designs(self.chips, self.chip_of[which], changed, parameters)
+
+    def chip_of_arrays(self, structure: int) -> Chip:
+        """A structure with every changed parameter an array over all designs: what closed forms of plain arithmetic
+        (area, energies) take as they take a chip. Not validated, and good for nothing else."""
+        made: Chip = self.chips[structure]
+        for place, values in self.changed.items():
+            made = _placed(made, place, values)
+        return made
 
     def chip(self, index: int) -> Chip:
         """One design as a chip, without its document; not validated again."""
@@ -110,7 +131,7 @@ def designs_from(base: Chip, columns: Mapping[str, Sequence[object]]) -> Designs
     changed: dict[Attributes, Float64] = {}
     for path, values in columns.items():
         place, adapter = _free_field(base, resolve_path(document.data, path, Chip))
-        if adapter is None:
+        if adapter is None or (place[-1] == "dataflow" and not set(map(str, values)) <= set(DATAFLOWS)):
             structural[path] = values
         else:
             changed[place] = _numbers(base, path, values, place, adapter)
@@ -132,13 +153,23 @@ def _structures(
     numbers: dict[str, int] = {}
     chips: list[Chip] = []
     chip_of = np.empty(count, np.int64)
+    paths = repr(list(columns))
     for row, values in enumerate(zip(*columns.values(), strict=True)):
         key = repr(values)
         if key not in numbers:
             numbers[key] = len(chips)
-            chips.append(base.replace_many(dict(zip(columns, values, strict=True))))
+            chips.append(_structure(base, paths + key, dict(zip(columns, values, strict=True))))
         chip_of[row] = numbers[key]
     return tuple(chips), chip_of
+
+
+def _structure(base: Chip, key: str, values: Mapping[str, object]) -> Chip:
+    known = _STRUCTURES.get((id(base), key))
+    if known is None:
+        if len(_STRUCTURES) >= _MOST_STRUCTURES:
+            _STRUCTURES.clear()
+        known = _STRUCTURES[id(base), key] = base, base.replace_many(values)
+    return known[1]
 
 
 def _free_field(base: Chip, path: KeyPath) -> tuple[Attributes, TypeAdapter[Any] | None]:
@@ -175,7 +206,7 @@ def _numbers(
         key = (type(plain), plain) if isinstance(plain, str | int | float) else repr(plain)
         if key not in known:
             try:
-                known[key] = float(adapter.validate_python(plain, strict=True))
+                known[key] = _number(adapter.validate_python(plain, strict=True))
             except ValidationError:
                 # The chip says what is wrong, in its own words.
                 known[key] = _value(base.replace(path, plain), place, 0.0)
@@ -194,7 +225,23 @@ def _value(chip: Chip, place: Attributes, missing: float) -> float:
             here = getattr(here, key)
         if here is None:
             return missing
-    return float(here)
+    return _number(here)
+
+
+def _number(value: Any) -> float:
+    return float(DATAFLOWS.index(value) if value in DATAFLOWS else value)
+
+
+def _placed(part: Any, place: Attributes, values: Float64) -> Any:
+    """`part` with an array in the place of a number, past all checks; a part that a chip does not have stays absent."""
+    key, *rest = place
+    if isinstance(key, int):
+        return tuple(_placed(x, tuple(rest), values) if i == key else x for i, x in enumerate(part))
+    if part is None:
+        return None
+    new = copy.copy(part)
+    object.__setattr__(new, key, _placed(getattr(part, key), tuple(rest), values) if rest else values)
+    return new
 
 
 def _replaced(part: Any, place: Attributes, value: float) -> Any:
@@ -204,5 +251,8 @@ def _replaced(part: Any, place: Attributes, value: float) -> Any:
         items[key] = _replaced(items[key], tuple(rest), value)
         return tuple(items)
     old = getattr(part, key)
-    new = _replaced(old, tuple(rest), value) if rest else type(old)(value)
+    if isinstance(old, str):
+        new: Any = DATAFLOWS[int(value)]
+    else:
+        new = _replaced(old, tuple(rest), value) if rest else type(old)(value)
     return dataclasses.replace(part, **{key: new})

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.dram import refresh_power_w
 from sim.hw.row_stationary import WORD_BYTES
-from sim.hw.technology import Technology
+from sim.hw.technology import REFERENCE_BITS, Technology
 from sim.hw.vector import FUNCTIONS
 from sim.program import Kind, OpRow, Program, Segment
 from sim.units import PS_PER_S
@@ -89,23 +90,30 @@ def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> Actio
     """The coefficients of a chip's actions; those of arithmetic are `technology.mac_energy_j` and `vector_energy_j`.
 
     A memory is charged by its bank: the scratchpad has `banks`, each as wide as its share of the bandwidth; the
-    accumulator one bank per array column. From bank to user a byte travels half the side of the whole memory.
+    accumulator one bank per array column. From bank to user a byte travels half the side of the whole memory. Where
+    parameters are arrays, one entry per design, so are the coefficients.
     """
     sram, area = kind.sram, core_area(kind, technology)
     bits = 8 * sram.bandwidth_bytes_per_s / (sram.banks * kind.clock_hz)
     wire = technology.wire_energy_j_per_byte(memory_reach_mm(area["sram"]))
     accumulator_bank = _accumulator_bank_bytes(kind)
-    read, write = technology.sram_read_energy_j_per_byte, technology.sram_write_energy_j_per_byte
+
+    def read(bank_bytes: float, width_bits: float = REFERENCE_BITS) -> float:
+        return cast(float, technology.sram_read_energy_j_per_byte(bank_bytes, width_bits)[()])
+
+    def write(bank_bytes: float, width_bits: float = REFERENCE_BITS) -> float:
+        return cast(float, technology.sram_write_energy_j_per_byte(bank_bytes, width_bits)[()])
+
     cache_wire = technology.wire_energy_j_per_byte(memory_reach_mm(chip_area(chip, technology)["cache"]))
     line_bits = 8 * chip.cache.line_bytes if chip.cache else 64
     gated_w = chip.clock_gating * technology.clock_w(1.0, kind.clock_hz)
     return ActionEnergies(
-        sram_read_j_per_byte=float(read(sram.bank_bytes, bits)) + wire,
-        sram_write_j_per_byte=float(write(sram.bank_bytes, bits)) + wire,
-        accumulator_read_j_per_byte=float(read(accumulator_bank)),
-        accumulator_write_j_per_byte=float(write(accumulator_bank)),
-        cache_read_j_per_byte=float(read(CACHE_BANK_BYTES, line_bits)) + cache_wire,
-        cache_write_j_per_byte=float(write(CACHE_BANK_BYTES, line_bits)) + cache_wire,
+        sram_read_j_per_byte=read(sram.bank_bytes, bits) + wire,
+        sram_write_j_per_byte=write(sram.bank_bytes, bits) + wire,
+        accumulator_read_j_per_byte=read(accumulator_bank),
+        accumulator_write_j_per_byte=write(accumulator_bank),
+        cache_read_j_per_byte=read(CACHE_BANK_BYTES, line_bits) + cache_wire,
+        cache_write_j_per_byte=write(CACHE_BANK_BYTES, line_bits) + cache_wire,
         register_j_per_byte=technology.register_energy_j_per_byte(),
         instruction_j=technology.instruction.value,
         noc_j_per_byte_hop=technology.noc_energy_j_per_byte_hop(hop_length_mm(chip, technology)),
@@ -296,7 +304,8 @@ def _accumulator_bank_bytes(kind: CoreKind) -> int:
     """One bank per column of every array; a core without accumulator keeps its sums in the scratchpad."""
     if kind.accumulator is None or kind.array is None:
         return kind.sram.bank_bytes
-    return max(1, kind.accumulator.size_bytes // (kind.array.cols * kind.array.count))
+    banks = kind.array.cols * kind.array.count
+    return cast(int, np.maximum(1, kind.accumulator.size_bytes // banks))
 
 
 def _host(traffic: Traffic, chip: Chip) -> Float64:

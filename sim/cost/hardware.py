@@ -4,7 +4,7 @@ action."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +20,7 @@ from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.dram_efficiency import cost_table
 from sim.hw.noc import Interconnect, build_network
+from sim.hw.systolic import DATAFLOWS
 from sim.hw.technology import load_technology
 from sim.units import PS_PER_S
 
@@ -85,7 +86,7 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
     array, sums, calibration = kind.array, kind.accumulator, kind.calibration
     found = np.zeros(kernel.HARDWARE_COLUMNS)
     if array is not None:
-        shape = (True, array.rows, array.cols, array.count, _LAWS.index(dataflow), array.double_buffered_weights)
+        shape = (True, array.rows, array.cols, array.count, DATAFLOWS.index(dataflow), array.double_buffered_weights)
         found[_ARRAY_COLUMNS] = shape
     columns = {
         kernel.CORES: site.cores,
@@ -121,7 +122,7 @@ def lacking_law(kind: CoreKind, dataflow: str | None = None) -> str:
     """What the kernel has no law for in a kind of cores (with a dataflow other than its arrays' own); "" for
     nothing."""
     lacking = "result tiles dealt in waves" if kind.dispatch is not None else ""
-    if kind.array is not None and (dataflow or kind.array.dataflow) not in _LAWS:
+    if kind.array is not None and (dataflow or kind.array.dataflow) not in DATAFLOWS:
         lacking = f"{dataflow or kind.array.dataflow} arrays"
     if not kind.sram.padded_rows:
         lacking = "bank conflicts (padded_rows: false)"
@@ -158,10 +159,6 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
     def chips(value: object) -> Float64:
         return designs.per_chip([value(chip) for chip in designs.chips])  # type: ignore[operator]
 
-    def array_dataflow(chip: Chip) -> float:
-        array = chip.cores[kind].array if kind < len(chip.cores) else None
-        return float(_LAWS.index(dataflow or array.dataflow)) if array is not None else 0.0
-
     channels, channel_bw = of("dma", "channels"), of("dma", "bandwidth_bytes_per_s")
     sram_bw = of("sram", "bandwidth_bytes_per_s")
     hop_s = designs.column("interconnect", "hop_latency_ps") * PS
@@ -177,7 +174,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.ROWS: of("array", "rows"),
         kernel.COLS: of("array", "cols"),
         kernel.ARRAYS: of("array", "count"),
-        kernel.DATAFLOW: chips(array_dataflow),
+        kernel.DATAFLOW: of("array", "dataflow") if dataflow is None else DATAFLOWS.index(dataflow),
         kernel.OVERLAP: of("array", "double_buffered_weights"),
         kernel.LANES: of("vector", "lanes"),
         kernel.SRAM_BYTES: of("sram", "size_bytes"),
@@ -246,57 +243,29 @@ class Costs:
 
 
 def cost_columns(designs: Designs) -> Costs:
-    """The coefficients of every design, by the functions that the events use, each distinct piece of silicon once.
+    """The coefficients of every design, by the functions that the events use, each structure once with arrays of the
+    parameters that vary.
 
     Raises InputError on an unknown technology.
     """
-    changed = {place: v for place, v in designs.changed.items() if place[-2:] not in _TIMING_ONLY}
-    _, first, which = np.unique(
-        np.column_stack([designs.chip_of, *changed.values()]), axis=0, return_index=True, return_inverse=True
-    )
-    bare = replace(designs, changed=changed)
-    kinds = max(len(chip.cores) for chip in designs.chips)
+    count, kinds = len(designs), max(len(chip.cores) for chip in designs.chips)
     names = [field.name for field in fields(ActionEnergies)]
-    area = np.empty(len(first))
-    idle = {name: np.empty(len(first)) for name in IDLE}
-    actions = {name: np.zeros((len(first), kinds)) for name in names}
-    for place, row in enumerate(first.tolist()):
-        chip = bare.chip(row)
+    area = np.empty(count)
+    idle = {name: np.empty(count) for name in IDLE}
+    actions = {name: np.zeros((count, kinds)) for name in names}
+    for structure in range(len(designs.chips)):
+        mine = np.flatnonzero(designs.chip_of == structure)
+        chip = designs.rows(mine).chip_of_arrays(structure)
         technology = load_technology(chip.technology)
-        area[place] = sum(chip_area(chip, technology).values())
+        area[mine] = sum(chip_area(chip, technology).values())
         for name, watts in idle_power_w(chip, technology).items():
-            idle[name][place] = watts
+            idle[name][mine] = watts
         for kind, core in enumerate(chip.cores):
             found = action_energies(chip, core, technology)
             for name in names:
-                actions[name][place, kind] = getattr(found, name) or 0.0
-    spread = which.reshape(-1)
-    return Costs(
-        area[spread],
-        {name: watts[spread] for name, watts in idle.items()},
-        {name: joules[spread] for name, joules in actions.items()},
-    )
+                joules = getattr(found, name)
+                actions[name][mine, kind] = 0.0 if joules is None else joules
+    return Costs(area, idle, actions)
 
-
-_LAWS = ("weight_stationary", "output_stationary", "input_stationary")
-"""Dataflows by their code in kernel.DATAFLOW; the kernel has the law of these."""
 
 _ARRAY_COLUMNS = [kernel.HAS_ARRAY, kernel.ROWS, kernel.COLS, kernel.ARRAYS, kernel.DATAFLOW, kernel.OVERLAP]
-
-_TIMING_ONLY = frozenset(
-    {
-        ("dma", "bandwidth_bytes_per_s"),
-        ("dma", "setup_latency_ps"),
-        ("dma", "outstanding"),
-        ("interconnect", "link_bandwidth_bytes_per_s"),
-        ("interconnect", "hop_latency_ps"),
-        ("host", "latency_ps"),
-        ("array", "double_buffered_weights"),
-        ("calibration", "launch_overhead_ps"),
-        ("calibration", "tile_overhead_ps"),
-        ("calibration", "array_efficiency"),
-        ("calibration", "vector_efficiency"),
-        ("calibration", "dram_efficiency"),
-    }
-)
-"""Numbers that neither area nor the energy of any action depends on."""

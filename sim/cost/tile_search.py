@@ -25,6 +25,7 @@ from sim.cost.kernel import (
 )
 from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, TILES, fill_levels, level_cost
 from sim.cost.nest_tables import DIMS, OPERANDS, NestTables
+from sim.cost.nest_work import BODY_CYCLES, DRAIN_CYCLES
 from sim.cost.tile_traffic import TRAFFIC, tiling_traffic
 from sim.jit import jit
 
@@ -239,7 +240,7 @@ def search_nest(
 
 @jit
 def best_tilings(
-    t: NestTables, hardware: Float64, rates: Float64, rate_of: Int64, costs: Float64, costs_of: Int64,
+    t: NestTables, hardware: Float64, rates: Float64, rate_of: Int64, work: Float64, work_of: Int64,
     partitions: Int64, partitions_of: Int64, shares: Int64, granules: Int64, granule_count: int, share_count: int,
     preferred: float, cost: Float64, traffic: Float64, choice: Int64,
 ) -> None:  # fmt: skip
@@ -249,9 +250,8 @@ def best_tilings(
 
     `hardware` [designs, kinds, HARDWARE_COLUMNS]; `rates` [designs, kinds, formats, 2] numerator (0: the array
     lacks the format) and denominator, `rate_of` [nests] the row of a nest's format, -1 where no array is any use;
-    `costs` [tables, nests, 2] cycles per element and lane of the whole body and of the drain, `costs_of` [designs,
-    kinds]; `partitions` [rows, dims], of which `partitions_of` [designs, kinds, nests, 2] are (first, one past the
-    last); `shares` [rows, 4] numbers below `share_count`, one for each distinct way a role of a nest is cut over
+    `work` [tables, nests, WORK], `work_of` [designs, kinds] as nest_work.work_tables has them; `partitions` [rows,
+    dims], of which `partitions_of` [designs, kinds, nests, 2] are (first, one past the last); `shares` [rows, 4] numbers below `share_count`, one for each distinct way a role of a nest is cut over
     cores; `granules` [designs, kinds, 4] numbers from 1 below `granule_count`, one for each distinct granule of a
     role (0: none). Buffers keep to the share `preferred` of the scratchpad where they can.
     """
@@ -274,7 +274,8 @@ def best_tilings(
             for kind in range(hardware.shape[1]):
                 hw = hardware[design, kind]
                 first, stop = partitions_of[design, kind, nest]
-                body, drain = costs[costs_of[design, kind], nest]
+                body = work[work_of[design, kind], nest, BODY_CYCLES]
+                drain = work[work_of[design, kind], nest, DRAIN_CYCLES]
                 over, under = 0.0, 1.0
                 if rate_of[nest] >= 0 and hw[HAS_ARRAY] > 0:
                     over, under = rates[design, kind, rate_of[nest]]
@@ -306,7 +307,8 @@ def best_tilings(
             if kind_found < 0:
                 continue
             hw, vector = hardware[design, kind_found], choice[design, nest, 1] == 1
-            body, drain = costs[costs_of[design, kind_found], nest]
+            body = work[work_of[design, kind_found], nest, BODY_CYCLES]
+            drain = work[work_of[design, kind_found], nest, DRAIN_CYCLES]
             over, under = 1.0, 1.0
             if not vector:
                 over, under = rates[design, kind_found, rate_of[nest]]

@@ -2,11 +2,13 @@
 
 PEs, memory macros and logic come from the technology; PHYs do not shrink with the node and come from the DRAM
 device and from LLMCompass, as do the transistor counts (PrincetonUniversity/LLMCompass, cost_model.py).
+
+Nothing but arithmetic on the parameters: where they are arrays, one entry per design (sim/cost/designs.py), so is the
+area.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from sim.hw.core import Array, CoreKind
@@ -68,7 +70,7 @@ def chip_area(chip: Chip, technology: Technology) -> dict[str, float]:
         area["cache"] = memory_area_mm2(chip.cache.size_bytes, width, technology)
     controller_mm2 = technology.logic_area_mm2(chip.dram.controller_transistors)
     area["dram_phy"] = chip.dram.channels * (chip.dram.phy_area_mm2 + controller_mm2)
-    lanes = math.ceil(chip.host.bandwidth_bytes_per_s / HOST_LANE_BYTES_PER_S) if chip.host else 0
+    lanes = -(-chip.host.bandwidth_bytes_per_s // HOST_LANE_BYTES_PER_S) if chip.host else 0
     area["host_phy"] = lanes * (HOST_LANE_PHY_MM2 + technology.logic_area_mm2(HOST_LANE_TRANSISTORS))
     linked = chip.links.count * chip.links.bandwidth_bytes_per_s / 1e9 if chip.links else 0.0
     link_mm2 = LINK_PHY_MM2_PER_GB_PER_S + technology.logic_area_mm2(LINK_TRANSISTORS_PER_GB_PER_S)
@@ -91,13 +93,13 @@ def hop_length_mm(chip: Chip, technology: Technology) -> float:
     area = chip_area(chip, technology)
     tiles_mm2 = sum(area[part] for part in (*IN_CORES, "interconnect", "cache"))
     if chip.interconnect.topology == "crossbar" and chip.interconnect.node_count > 1:
-        return math.sqrt(tiles_mm2) / 2
-    return math.sqrt(tiles_mm2 / chip.interconnect.node_count)
+        return _root(tiles_mm2) / 2
+    return _root(tiles_mm2 / chip.interconnect.node_count)
 
 
 def memory_reach_mm(memory_mm2: float) -> float:
     """Wire between a bank and the edge of a square memory, on average: half its side."""
-    return math.sqrt(memory_mm2) / 2
+    return _root(memory_mm2) / 2
 
 
 def memory_bytes(chip: Chip) -> int:
@@ -138,3 +140,9 @@ def core_area(kind: CoreKind, technology: Technology) -> dict[str, float]:
         "sram": memory_area_mm2(kind.sram.size_bytes, width, technology),
         "dma": technology.logic_area_mm2(kind.dma.channels * DMA_CHANNEL_TRANSISTORS),
     }
+
+
+def _root(value: float) -> float:
+    """Square root of a number, or of every entry of an array."""
+    found: float = value**0.5
+    return found
