@@ -23,13 +23,25 @@ def jit(function: F) -> F:
 
     Division by zero goes unnoticed inside: a divisor must be known to be positive.
     """
+    return _compiled(function)
+
+
+def jit_bare(function: F) -> F:
+    """`jit` for a function that makes no arrays, views of its arguments aside: without the counting of references,
+    which takes longer than a short function's work when tuples of arrays are passed on. It cannot call one that does,
+    nor assign to slices."""
+    return _compiled(function, _nrt=False)
+
+
+def _compiled(function: F, **options: bool) -> F:
     choose_cache_folder()
     import numba
 
+    njit: Any = numba.njit
     try:
-        compiled = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+        compiled = njit(cache=True, error_model="numpy", nogil=True, **options)(function)
     except RuntimeError:  # no folder on this machine can be written: compile anew in every process
-        return cast(F, numba.njit(error_model="numpy", nogil=True)(function))
+        return cast(F, njit(error_model="numpy", nogil=True, **options)(function))
     _watch_callees(compiled)
     return cast(F, compiled)
 
@@ -53,9 +65,18 @@ def _watch_callees(compiled: Any) -> None:
 
     Numba looks at the file of the function only, although what it calls is compiled into it.
     """
-    files = callee_files(compiled.py_func)
+    files, index = callee_files(compiled.py_func), compiled._cache._cache_file
+    load = index._load_index
+
+    def load_index() -> Any:
+        try:
+            return load()
+        except (AttributeError, ImportError):
+            # It was written for a named tuple that has another name or place now.
+            return {}
+
+    index._load_index = load_index
     if files:
-        index = compiled._cache._cache_file
         stamps = [(Path(file).stat().st_mtime, Path(file).stat().st_size) for file in files]
         index._source_stamp = (index._source_stamp, *stamps)
 

@@ -235,12 +235,14 @@ def bound(
     kv: int | None = None,
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """A model on N designs at once by the compiled closed form (sim/cost/bound.py): one row per design, in order.
 
     `chip` is a base chip (name, path or object) with `columns` of changed parameters by path, all of one length N
     ({"core.array.rows": [64, 128], "core.sram.size": ["2 MiB", "4 MiB"]}); or a list of chips without `columns`.
-    The other options are those of `simulate`; `partition` is a mode, not a pipeline or a file.
+    The other options are those of `simulate`; `partition` is a mode, not a pipeline or a file. `progress` is told when
+    the closed form has to be compiled first, which takes some seconds.
 
     Returned columns: the parameters, the keys of `Report.summary` that the bound has (latency_s, throughput_per_s,
     energy_j, energy_per_input_j, power_w, area_mm2, dram_read_bytes, ...), and `error`: "" or why the design cannot
@@ -252,6 +254,7 @@ def bound(
 
     from sim.cost.bound import evaluate
     from sim.cost.designs import designs_from, designs_of
+    from sim.jit import announce_compilation
     from sim.mapping.partition import MODES, mode_splits
     from sim.mapping.plan import check_dtypes
     from sim.report.bound_table import bound_columns
@@ -279,7 +282,8 @@ def bound(
     for one in designs.chips:
         for part, _ in parts:
             check_dtypes(part, one)
-    found = evaluate(compiled, designs, partial(mode_splits, partition), dataflow)
+    with announce_compilation(progress):
+        found = evaluate(compiled, designs, partial(mode_splits, partition), dataflow)
     return pd.DataFrame(bound_columns(found, partition=partition, inputs=inputs))
 
 

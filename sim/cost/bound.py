@@ -23,7 +23,7 @@ from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, IDLE, TASK_INSTRUCTIONS
 from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
 from sim.cost.nest_tables import NestTables, nest_tables, signature
-from sim.cost.tile_search import best_tilings
+from sim.cost.tile_search import Inputs, best_tilings
 from sim.graph.graph import Graph, Passes
 from sim.graph.nest import Nest, channels_last, nests
 from sim.hw.noc import Interconnect, build_network
@@ -312,10 +312,10 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
     choice = np.zeros((*shape, 3 + 2 * tables.extent.shape[1]), np.int64)
     shares, share_count = _shares(tables, rows, rows_of)
     granules, granule_count = _granules(hardware)
-    best_tilings(
-        tables, hardware, rates, model.format_of, work, work_of, rows, rows_of, shares, granules, granule_count,
-        share_count, PREFERRED_SHARE, cost, traffic, choice,
-    )  # fmt: skip
+    given = Inputs(
+        hardware, rates, model.format_of, work, work_of, rows, rows_of, shares, share_count, granules, granule_count
+    )
+    best_tilings(tables, given, PREFERRED_SHARE, cost, traffic, choice)
     of_choice = np.take_along_axis(work_of, np.maximum(0, choice[:, :, 0]), axis=1)
     chosen = work[of_choice, np.arange(len(model.nests))]
     return Bounds(model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, chosen)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from sim.cost.kernel import box, fill_count, largest_part
 from sim.cost.nest_tables import AXES, BITS, DENOMINATOR, DIMS, HIGH, LOW, OPERANDS, SIZE, TERMS
+from sim.cost.tiles import box, fill_count, largest_part
 from sim.jit import jit
 
 

@@ -35,8 +35,8 @@ def compiled_estimate(
     tile = np.stack([np.broadcast_to(size, count) for size in cuts.tile], axis=1)
     found = np.empty((count, kernel.COSTS))
     kernel.tiling_costs(
-        tables_of(nest), columns_of(site, dataflow), *unit_costs(nest, site.kind, unit), cuts.splits, cuts.steps, tile,
-        cuts.columns_first, unit == "vector", masks, stored, found,
+        tables_of(nest), columns_of(site, dataflow), np.array(unit_costs(nest, site.kind, unit)), cuts.splits,
+        cuts.steps, tile, cuts.columns_first, unit == "vector", masks, stored, found,
     )  # fmt: skip
     return Estimate(
         found[:, kernel.LATENCY_S],

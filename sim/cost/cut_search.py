@@ -1,7 +1,7 @@
 """Every candidate of the mapper's tile search, compiled: what cannot win is recognised by a floor, never by a guess.
 
 A candidate is a family (a cut over cores), one level per role (repeats, rows, columns, sum; see sim/cost/levels.py) and
-an order of rows and columns. Its latency is `levels.level_cost`, the closed form of the bound of many designs.
+an order of rows and columns. Its latency is `levels.scan_role`, the closed form of the bound of many designs.
 """
 
 from __future__ import annotations
@@ -11,19 +11,17 @@ from typing import Any
 import numpy as np
 
 from sim.cost.kernel import (
-    CHANNEL_BW,
-    CHANNELS,
-    CLOCK_HZ,
+    CORE_S,
     COSTS,
-    DRAM_BW,
     HEAD_S,
-    OUTSTANDING,
-    PORTS_BW,
+    ISSUE_S,
+    PEAK_S,
+    PERIOD_S,
     SLOTS,
     TRANSFERS,
+    Work,
     array_cycles,
-    groups,
-    largest_part,
+    make_work,
     tiling_cost,
     vector_cycles,
 )
@@ -35,12 +33,14 @@ from sim.cost.levels import (
     MISFIT_S,
     PER_OPERAND,
     TILES,
+    crossed,
     fill_level,
-    level_cost,
+    scan_role,
 )
-from sim.cost.nest_tables import BITS, DIMS, OPERANDS
-from sim.cost.tile_search import NOTHING_S, crossed, line_search
-from sim.jit import jit
+from sim.cost.nest_tables import BITS, DIMS, NESTED, OPERANDS
+from sim.cost.tile_search import NOTHING_S, Search, copy_to, line_search, new_memory
+from sim.cost.tiles import groups, largest_part
+from sim.jit import jit, jit_bare
 
 STARTS = 3
 """Families whose best tiling is looked for by line search first: a good first guess spares most of the others."""
@@ -61,15 +61,15 @@ def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any
                 quantum = 1 if even[row] else quanta[dim]
                 tile[dim] = largest_part(t.extent[0, dim], splits[row, dim] * steps[row, dim], quantum)
         fill_level(t, 0, role[row], steps[row], tile, levels[row])
+        levels[row, levels.shape[1] - len(quanta) :] = steps[row]
 
 
-@jit
-def floor_s(
-    t: Any, hw: Any, over: float, under: float, body: float, levels: Any, g: int, m: int, n: int, k: int,
-    columns_first: int, vector: bool, used: float, summed: float, apart: Any,
-) -> float:  # fmt: skip
+@jit_bare
+def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_first: int) -> float:
     """Seconds that no tiling can beat that cuts further what is a role as a whole here, evenly: its loads, its bytes at
     the DRAM's peak and its computing only grow with the number of tiles."""
+    levels, used, apart = s.levels, s.cuts.used[family], s.cuts.apart[family]
+    g, m, n, k = at[0], at[1], at[2], at[3]
     operands = t.nests[0, OPERANDS]
     inner, outer = (m, n) if columns_first else (n, m)
     out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
@@ -78,10 +78,10 @@ def floor_s(
         c = FIRST + PER_OPERAND * operand
         elements = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
         size = np.ceil(elements * t.operands[0, operand, BITS] * 0.125)
-        loads, different = out_tiles, used / summed
+        loads, different = out_tiles, apart[operand]
         if operand < operands:
             read += size
-            loads, different = 1.0, apart[operand]
+            loads = 1.0
             if different == 0.0:
                 continue
             for place in range(4):
@@ -95,124 +95,111 @@ def floor_s(
         transfers += loads * different
         core += loads * size
         dram += loads * different * size
-    if vector:
-        hold = vector_cycles(hw, elements, body, read + size, 0.0)
+    if w.vector:
+        hold = vector_cycles(hw, elements, w.body, read + size, 0.0)
     else:
         hold, _ = array_cycles(
-            hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], over, under,
-            t.operands[0, 0, BITS], t.operands[0, 1, BITS],
+            hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], w.slow, w.left_bits,
+            w.right_bits,
         )  # fmt: skip
-    compute_s = out_tiles * levels[k, TILES] * hold / hw[CLOCK_HZ]
-    moved_s = max(core / (hw[CHANNEL_BW] * hw[CHANNELS]), dram / min(hw[DRAM_BW], hw[PORTS_BW]))
-    issue_s = transfers / used * hw[HEAD_S] / (hw[OUTSTANDING] * hw[CHANNELS])
+    compute_s = out_tiles * levels[k, TILES] * hold * hw[PERIOD_S]
+    moved_s = max(core * hw[CORE_S], dram * hw[PEAK_S])
+    issue_s = transfers / used * hw[ISSUE_S]
     waiting_s = (compute_s + most * hw[HEAD_S] + moved_s) / SLOTS if most > 1.0 else 0.0
     return float(hw[HEAD_S] + max(compute_s, moved_s, issue_s, waiting_s))
 
 
-@jit
-def least_sram(t: Any, levels: Any, g: int, m: int, n: int, k: int, apart: Any) -> float:
-    """Scratchpad bytes of one tile of everything."""
+@jit_bare
+def least_sram(t: Any, levels: Any, at: Any, k: int, apart: Any) -> float:
+    """Scratchpad bytes of one tile of everything, the sum at level `k`."""
     total = 0.0
     for operand in range(t.nests[0, OPERANDS] + 1):
         c = FIRST + PER_OPERAND * operand + ELEMENTS
-        if operand == t.nests[0, OPERANDS] or apart[operand] > 0.0:
-            total += levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c] * t.operands[0, operand, BITS] * 0.125
+        if apart[operand] > 0.0:
+            elements = levels[at[0], c] * levels[at[1], c] * levels[at[2], c] * levels[k, c]
+            total += elements * t.operands[0, operand, BITS] * 0.125
     return total
 
 
 @jit
 def search_cuts(
-    t: Any, hw: Any, over: float, under: float, body: float, drain: float, vector: bool, limit: float, slack: float,
-    splits: Any, resident: Any, first: Any, stop: Any, levels: Any, steps_of: Any, quanta: Any, winner: Any,
-    found_steps: Any,
+    t: Any, hw: Any, rate_and_cycles: Any, vector: bool, limit: float, slack: float, splits: Any, resident: Any,
+    first: Any, stop: Any, levels: Any, quanta: Any, winner: Any, found_steps: Any,
 ) -> bool:  # fmt: skip
     """The best candidate of the first nest that fits `limit` bytes of scratchpad: of those within `slack` (1.01: 1 %)
     of the least latency that with the least DRAM traffic, then with the fewest transfers.
 
-    `splits` [families, dims] parts over cores, `resident` [families] bit masks of operands that every core has;
-    `first`, `stop` [families, 4] a family's rows of `levels`, by role; in row `stop` stands the role as a whole, cut
-    evenly over cores (parts of whole granules may be larger than several tiles of less); `steps_of` [rows, dims] tiles
-    per core. False where nothing fits; else `winner` [COSTS] as in `kernel.tiling_cost`, and
-    `found_steps` [2 + dims] family, columns outside?, tiles per core.
+    `rate_and_cycles` are over, under, body and drain of `kernel.make_work`; `splits` [families, dims] parts over
+    cores, `resident` [families] bit masks of operands that every core has; `first`, `stop` [families, 4] a family's
+    rows of `levels`, by role; in row `stop` stands the role as a whole, cut evenly over cores (parts of whole granules
+    may be larger than several tiles of less). False where nothing fits; else `winner` [COSTS] as in
+    `kernel.tiling_cost`, and `found_steps` [2 + dims] family, columns outside?, tiles per core.
     """
     count, operands = len(splits), t.nests[0, OPERANDS]
-    used, summed, apart, floors = np.ones(count), np.ones(count), np.zeros((count, operands)), np.empty(count)
+    over, under, body, drain = rate_and_cycles
+    w = make_work(t, 0, over, under, body, drain, vector)
+    s = new_memory(t, count, levels, np.full((1, 1, 2), -1, np.int64))
+    s.cuts.splits[:], s.cuts.first[:], s.cuts.stop[:] = splits, first, stop
     for row in range(count):
+        used, summed = 1.0, 1.0
         for dim in range(t.nests[0, DIMS]):
-            used[row] *= splits[row, dim]
+            used *= splits[row, dim]
             if t.role[0, dim] == 3:
-                summed[row] *= splits[row, dim]
+                summed *= splits[row, dim]
+        s.cuts.used[row], s.cuts.summed[row], s.cuts.apart[row, operands] = used, summed, used / summed
         for operand in range(operands):
-            if not (resident[row] >> operand) & 1:
-                apart[row, operand] = groups(t, 0, operand, splits[row])
-        floors[row] = floor_s(
-            t, hw, over, under, body, levels, stop[row, 0], stop[row, 1], stop[row, 2], stop[row, 3], 0, vector,
-            used[row], summed[row], apart[row],
-        )  # fmt: skip
-    best, order = NOTHING_S, np.argsort(floors)
-    nested = t.nested[0, : t.nests[0, DIMS]].max() >= 0
-    at, found = np.empty(4, np.int64), np.empty(3 + 2 * operands)
+            here = (resident[row] >> operand) & 1
+            s.cuts.apart[row, operand] = 0.0 if here else groups(t, 0, operand, splits[row])
+        s.floors[row] = floor_s(t, hw, w, s, row, stop[row], 0)
+    best, order = NOTHING_S, np.argsort(s.floors)
     for row in order[:STARTS]:
-        if floors[row] < best:
-            at[:] = first[row]
-            cost, _ = line_search(
-                t, 0, hw, over, under, body, drain, splits[row], first[row], stop[row], vector, used[row], summed[row],
-                apart[row], limit, levels, steps_of, nested, at, found,
-            )  # fmt: skip
-            best = min(best, cost)
+        if s.floors[row] < best:
+            copy_to(s.at, first[row])
+            best = min(best, line_search(t, 0, hw, w, s, row, limit, best))
     close, near = np.empty((256, CLOSE)), 0
     for row in order:
-        if floors[row] > best * slack:
+        if s.floors[row] > best * slack:
             break
-        best, close, near = _walk(
-            t, hw, over, under, body, drain, vector, limit, slack, row, splits[row], first[row], stop[row], levels,
-            steps_of, nested, used[row], summed[row], apart[row], best, close, near,
-        )  # fmt: skip
+        best, close, near = _walk(t, hw, w, limit, slack, row, s, best, close, near)
     if best >= NOTHING_S:
         return False
-    _choose(
-        t, hw, over, under, body, drain, vector, splits, resident, steps_of, quanta, close[:near], best * slack, winner,
-        found_steps,
-    )  # fmt: skip
+    _choose(t, hw, w, s, resident, quanta, close[:near], best * slack, winner, found_steps)
     return True
 
 
 @jit
 def _walk(
-    t: Any, hw: Any, over: float, under: float, body: float, drain: float, vector: bool, limit: float, slack: float,
-    family: int, splits: Any, first: Any, stop: Any, levels: Any, steps_of: Any, nested: bool, used: float,
-    summed: float, apart: Any, best: float, close: Any, near: int,
-) -> tuple[float, Any, int]:  # fmt: skip
+    t: Any, hw: Any, w: Work, limit: float, slack: float, family: int, s: Search, best: float, close: Any, near: int
+) -> tuple[float, Any, int]:
     """All candidates of one family: the least latency so far, and what comes close to it, so many of `close`."""
-    at, found = np.empty(4, np.int64), np.empty(3 + 2 * t.nests[0, OPERANDS])
+    cuts, levels, at, operands = s.cuts, s.levels, s.at, t.nests[0, OPERANDS]
+    first, stop, moved = cuts.first[family], cuts.stop[family], s.lines.moved
     columns = stop[2] - first[2]
     for pair in range((stop[1] - first[1]) * columns * (stop[0] - first[0])):
-        n, rest = first[2] + pair % columns, pair // columns
-        m, g = first[1] + rest % (stop[1] - first[1]), first[0] + rest // (stop[1] - first[1])
-        if least_sram(t, levels, g, m, n, stop[3] - 1, apart) > limit:
+        rest = pair // columns
+        at[2], at[1] = first[2] + pair % columns, first[1] + rest % (stop[1] - first[1])
+        at[0] = first[0] + rest // (stop[1] - first[1])
+        if least_sram(t, levels, at, stop[3] - 1, cuts.apart[family]) > limit:
             continue
-        twice = levels[m, TILES] > 1 and levels[n, TILES] > 1
+        twice = levels[at[1], TILES] > 1 and levels[at[2], TILES] > 1
         for order in range(2 if twice else 1):
-            least = floor_s(
-                t, hw, over, under, body, levels, g, m, n, stop[3], order, vector, used, summed, apart
-            )
-            if least > best * slack:
+            at[3] = stop[3]
+            if floor_s(t, hw, w, s, family, at, order) > best * slack:
                 continue
-            at[0], at[1], at[2] = g, m, n
             for k in range(first[3], stop[3]):
                 at[3] = k
-                if nested and crossed(t, 0, splits, steps_of, at):
+                if t.nests[0, NESTED] and crossed(t, 0, cuts.splits[family], levels, at):
                     continue
-                cost = level_cost(
-                    t, 0, hw, over, under, body, drain, levels, g, m, n, k, order, vector, used, summed, apart, limit,
-                    best * slack * (1 + 1e-12), found,
-                )  # fmt: skip
-                if cost > best * slack or cost >= MISFIT_S:
+                cutoff = best * slack * (1 + 1e-12)
+                cost, row, _ = scan_role(
+                    t, 0, hw, w, levels, cuts, family, at, 3, k, k + 1, order, limit, cutoff, s.lines
+                )
+                if row < 0 or cost > best * slack or cost >= MISFIT_S:
                     continue
                 best = min(best, cost)
                 if near == len(close):
                     close, near = _thinned(close, best * slack)
-                close[near, SECONDS], close[near, BYTES] = cost, found[1 : 2 + t.nests[0, OPERANDS]].sum()
+                close[near, SECONDS], close[near, BYTES] = cost, moved[: operands + 1, 0].sum()
                 close[near, FAMILY], close[near, ORDER] = family, order
                 close[near, LEVELS:ORDER] = at
                 near += 1
@@ -230,12 +217,12 @@ def _thinned(close: Any, most_s: float) -> tuple[Any, int]:
 
 @jit
 def _choose(
-    t: Any, hw: Any, over: float, under: float, body: float, drain: float, vector: bool, splits: Any, resident: Any,
-    steps_of: Any, quanta: Any, close: Any, most_s: float, winner: Any, found_steps: Any,
+    t: Any, hw: Any, w: Work, s: Search, resident: Any, quanta: Any, close: Any, most_s: float, winner: Any,
+    found_steps: Any,
 ) -> None:  # fmt: skip
     """The least DRAM traffic among the candidates within `most_s`, then fewest transfers, then the first of a full
     enumeration (the other order of rows and columns last)."""
-    dims, least = t.nests[0, DIMS], np.inf
+    dims, least, splits, width = t.nests[0, DIMS], np.inf, s.cuts.splits, len(quanta)
     for row in range(len(close)):
         if close[row, SECONDS] <= most_s:
             least = min(least, close[row, BYTES])
@@ -247,12 +234,10 @@ def _choose(
             continue
         family, order = int(close[row, FAMILY]), int(close[row, ORDER])
         for dim in range(dims):
-            steps[dim] = steps_of[int(close[row, LEVELS + t.role[0, dim]]), dim]
+            level = s.levels[int(close[row, LEVELS + t.role[0, dim]])]
+            steps[dim] = int(level[len(level) - width + dim])
             tile[dim] = largest_part(t.extent[0, dim], splits[family, dim] * steps[dim], quanta[dim])
-        tiling_cost(
-            t, 0, hw, over, under, body, drain, splits[family], steps, tile, order, vector, resident[family], True,
-            found,
-        )  # fmt: skip
+        tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], True, found)
         mine[0], mine[1], mine[2] = found[TRANSFERS], order, family
         mine[3:] = close[row, LEVELS:ORDER]
         for place in range(7):

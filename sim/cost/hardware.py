@@ -73,6 +73,7 @@ def timing_columns(designs: Designs, dataflow: str | None = None) -> Float64:
     found = np.zeros((len(designs), kinds, kernel.HARDWARE_COLUMNS), np.float64)
     for kind in range(kinds):
         _fill_kind(designs, kind, dataflow, found[:, kind])
+    kernel.derive(found)
     return found
 
 
@@ -115,6 +116,7 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
     }
     found[list(columns)] = list(columns.values())
     found[kernel.DRAM_COST :] = cost_table(dram.channel_setup).reshape(-1)
+    kernel.derive(found)
     return found
 
 

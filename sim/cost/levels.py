@@ -2,52 +2,52 @@
 
 A tiling is one level per role (repeats, rows, columns, sum). What an operand's tile holds, how much of it is
 contiguous and how often it is loaded are products over the roles, so the cost of a tiling follows from four rows of
-one table, which all designs share. `level_cost` is `kernel.tiling_cost` by other means, several times as fast.
+one table, which all designs share; `scan_role` goes through one role's while the others stay.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sim.cost.kernel import (
     ACCUMULATOR_BYTES,
-    CHANNEL_BW,
-    CHANNELS,
-    CLOCK_HZ,
-    DRAM_BW,
+    ALIGNMENT,
+    CHANNEL_S,
+    CORE_S,
     HEAD_S,
-    HOP_BW,
-    OUTSTANDING,
-    PORTS_BW,
+    ISSUE_S,
+    PEAK_S,
+    PORT_S,
     SEND_S,
-    array_cycles,
+    SLOTS,
+    WIRE_S,
+    Tiles,
+    Work,
     chains_s,
-    extent_of,
-    largest_part,
-    parts_of,
+    held,
     pattern_cost,
-    vector_cycles,
 )
 from sim.cost.nest_tables import (
     AXES,
     BITS,
-    CONTRACTION,
     DIMS,
+    NESTED,
     OPERANDS,
     PACKED,
     RUN_AXES,
     SIZE,
-    SUM_BYTES,
     TAPS,
     TERMS,
     TOUCHES,
 )
-from sim.jit import jit
+from sim.cost.tiles import extent_of, largest_part, parts_of
+from sim.jit import jit, jit_bare
 
 # Columns of a level: tiles per core, indices of a tile; then of every operand its elements and contiguous elements
-# within the role, is all of the role contiguous?, fills (0: the role does not move it).
+# within the role, is all of the role contiguous?, fills (0: the role does not move it), pitches; then the tiles per
+# core of every loop.
 TILES, INDICES, FIRST = range(3)
 ELEMENTS, RUN, WHOLE, FILLS, PITCH, FIRST_PITCH = range(6)
 PER_OPERAND = 6
@@ -56,7 +56,7 @@ MISFIT_S = 1e30
 """Cost of what does not fit, times one plus the shares of the memories that it lacks."""
 
 
-@jit
+@jit_bare
 def size_below(size: int) -> int:
     """The largest of 1, 2, 3, 4, 6, 8, 12, ... that is less than `size` (at least 2)."""
     power = 1
@@ -65,7 +65,7 @@ def size_below(size: int) -> int:
     return power * 3 // 2 if power > 1 and power * 3 // 2 < size else power
 
 
-@jit
+@jit_bare
 def finer(extent: int, split: int, steps: int, quantum: int) -> int:
     """The next larger number of tiles per core worth trying; the same number where there is none.
 
@@ -84,7 +84,7 @@ def finer(extent: int, split: int, steps: int, quantum: int) -> int:
     return int(min(most, max(steps + 1, parts_of(parts_of(extent, split), size_below(tile)))))
 
 
-@jit
+@jit_bare
 def fill_level(t: Any, nest: int, role: int, steps: Any, tile: Any, level: Any) -> None:
     """One row of the table: a role cut into `steps` tiles of size `tile`."""
     tiles, indices = 1.0, 1.0
@@ -107,7 +107,7 @@ def fill_level(t: Any, nest: int, role: int, steps: Any, tile: Any, level: Any) 
         level[column + FILLS] = fills if active else 0.0
 
 
-@jit
+@jit_bare
 def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any, column: int) -> None:
     """What an operand's box has of a role: elements, those in one run, whether it has all; bytes between the runs that
     the role itself leaves, and between any two indices of it (0: one index)."""
@@ -135,7 +135,7 @@ def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any,
     level[column + PITCH], level[column + FIRST_PITCH] = pitch, first_pitch
 
 
-@jit
+@jit_bare
 def role_extent(t: Any, nest: int, operand: int, axis: int, role: int, tile: Any) -> tuple[bool, float, bool]:
     """(has the role to do with a tensor axis?, elements that it contributes, all there are?)"""
     size = t.axes[nest, operand, axis, SIZE]
@@ -166,7 +166,6 @@ def fill_levels(
     quantum: int,
     vector: bool,
     levels: Any,
-    steps_of: Any,
     row: int,
 ) -> int:
     """All levels of a role, from whole to single indices, into rows `row`, ...; the next free row.
@@ -180,7 +179,7 @@ def fill_levels(
         tile[dim] = largest_part(t.extent[nest, dim], splits[dim], quantum)
     while True:
         fill_level(t, nest, role, steps, tile, levels[row])
-        steps_of[row] = steps
+        levels[row, levels.shape[1] - width :] = steps
         row += 1
         changed = False
         for dim in range(t.nests[nest, DIMS]):
@@ -194,22 +193,20 @@ def fill_levels(
             return row
 
 
-@jit
-def level_run(
-    t: Any, nest: int, operand: int, levels: Any, g: int, m: int, n: int, k: int
-) -> tuple[float, int]:
+@jit_bare
+def level_run(t: Any, nest: int, operand: int, levels: Any, at: Any) -> tuple[float, int]:
     """Bytes of an operand's contiguous runs and their pitch (0: there is one run); see `kernel.box`."""
     c = FIRST + PER_OPERAND * operand
     bits, pitch = t.operands[nest, operand, BITS], 0
     if t.operands[nest, operand, PACKED]:
-        run = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
+        run = levels[at[0], c] * levels[at[1], c] * levels[at[2], c] * levels[at[3], c]
         return max(1.0, np.floor(run * bits * 0.125)), pitch
     run, whole = 1.0, True
     for place in range(4):
         role = t.chain[nest, operand, place]
         if role < 0 or pitch > 0:
             break
-        row = g if role == 0 else m if role == 1 else n if role == 2 else k
+        row = at[role]
         if whole:
             run *= levels[row, c + RUN]
             if levels[row, c + WHOLE] == 0:
@@ -219,136 +216,203 @@ def level_run(
     return max(1.0, np.floor(run * bits * 0.125)), pitch
 
 
-@jit
-def level_cost(
-    t: Any, nest: int, hw: Any, over: float, under: float, body: float, drain: float, levels: Any, g: int, m: int,
-    n: int, k: int, columns_first: int, vector: bool, used: float, summed: float, apart: Any, limit: float, cutoff:
-    float, found: Any,
-) -> float:  # fmt: skip
-    """Latency of a tiling given as one level per role, or a number beyond MISFIT_S that grows with what it lacks;
-    infinity as soon as it cannot be less than `cutoff`. `found[0]` is what no tiling with these cuts over cores can
-    beat.
+class CoreCuts(NamedTuple):
+    """CoreCuts over cores: `splits` [cuts, dims]; rows of the levels of every role (`first`, one past the `last` [cuts,
+    4]); cores, cores that share a sum; groups of cores that need different boxes of every operand (0: every core
+    has its own in the scratchpad), cores that own results last [cuts, operands]."""
 
-    `used`, `summed`, `apart` [operands]: cores, cores that share a sum, groups of cores that need different boxes (0:
-    every core has its own in the scratchpad).
-    """
-    operands = t.nests[nest, OPERANDS]
-    inner, outer = (m, n) if columns_first else (n, m)
-    out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
-    channel_bw, head_s = hw[CHANNEL_BW], hw[HEAD_S]
-    sram, transfers, core, dram, read, fresh = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    most_loads, channel_bytes, largest, shared, elements, size = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    splits: Any
+    first: Any
+    stop: Any
+    used: Any
+    summed: Any
+    apart: Any
+
+
+class Lines(NamedTuple):
+    """Scratch of a scan: `fixed` [operands, 4] what the other roles make of every operand, `moved` [operands, 2] bytes
+    of all loads and of one tile of all cores, `trial` and `start` [4] levels under trial."""
+
+    fixed: Any
+    moved: Any
+    trial: Any
+    start: Any
+
+
+class Moved(NamedTuple):
+    """What a tiling moves: bytes of scratchpad; transfers; bytes of a core and of the DRAM; of all operands' tiles, of
+    the largest, of those of all cores; fills and bytes of buffers that are filled more than once, at most; bytes of a
+    result tile."""
+
+    sram: float
+    transfers: float
+    core: float
+    dram: float
+    read: float
+    fresh: float
+    largest: float
+    shared: float
+    most_loads: float
+    channel: float
+    out: float
+
+
+BYTES, INSIDE, OUTSIDE, IDLE = range(4)
+
+
+@jit_bare
+def hold_others(t: Any, nest: int, levels: Any, at: Any, columns_first: int, role: int, fixed: Any) -> None:
+    """What all roles but one make of every operand: bytes of its box; fills of the roles inside (1: none), tiles of
+    those outside, fills where neither the role nor any inside moves the box."""
+    for operand in range(t.nests[nest, OPERANDS] + 1):
+        c, inside, outside, idle, inner = FIRST + PER_OPERAND * operand, 1.0, 1.0, 1.0, True
+        size = t.operands[nest, operand, BITS] * 0.125
+        for place in range(4):
+            # From the innermost: the sum, the inner of columns and rows, the outer one, repeats.
+            other = 3 if place == 0 else 0 if place == 3 else 1 if (place == 1) == (columns_first == 1) else 2
+            if other == role:
+                inner = False
+                continue
+            row = at[other]
+            size *= levels[row, c + ELEMENTS]
+            if inner:
+                inside *= levels[row, TILES] if inside > 1.0 else max(levels[row, c + FILLS], 1.0)
+            else:
+                outside *= levels[row, TILES]
+                idle *= levels[row, TILES] if idle > 1.0 else max(levels[row, c + FILLS], 1.0)
+        fixed[operand, BYTES], fixed[operand, INSIDE] = size, inside
+        fixed[operand, OUTSIDE], fixed[operand, IDLE] = outside, idle
+
+
+@jit_bare
+def moved_by(
+    operands: int, levels: Any, row: int, out_tiles: float, cuts: CoreCuts, cut: int, lines: Lines
+) -> Moved:
+    """What a level of the role scanned moves; every operand's share into `lines.moved`."""
+    fixed, moved, tiles = lines.fixed, lines.moved, levels[row, TILES]
+    sram, transfers, core, read, fresh, largest, shared = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    dram, most_loads, channel, size = 0.0, 0.0, 0.0, 0.0
     for operand in range(operands + 1):
         c = FIRST + PER_OPERAND * operand
-        elements = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
-        size = np.ceil(elements * t.operands[nest, operand, BITS] * 0.125)
-        if operand == operands:
-            loads, groups = out_tiles, used / summed
-        else:
+        size = np.ceil(fixed[operand, BYTES] * levels[row, c])
+        loads, apart = out_tiles, cuts.apart[cut, operand]
+        if operand < operands:
             read += size
-            loads, groups = 1.0, apart[operand]
-            if groups == 0.0:
-                found[1 + operand], found[2 + operands + operand] = 0.0, 0.0
+            if apart == 0.0:
+                moved[operand, 0], moved[operand, 1] = 0.0, 0.0
                 continue
+            if fixed[operand, INSIDE] > 1.0:
+                loads = fixed[operand, INSIDE] * tiles * fixed[operand, OUTSIDE]
+            elif levels[row, c + FILLS] > 0.0:
+                loads = levels[row, c + FILLS] * fixed[operand, OUTSIDE]
+            else:
+                loads = fixed[operand, IDLE]
             fresh += size
-            for place in range(4):
-                row = k if place == 0 else inner if place == 1 else outer if place == 2 else g
-                if loads > 1.0:
-                    loads *= levels[row, TILES]
-                elif levels[row, c + FILLS] > 0:
-                    loads = levels[row, c + FILLS]
             largest = max(largest, size)
-            shared += groups * size
+            shared += apart * size
             if loads > 1.0:
-                most_loads, channel_bytes = max(most_loads, loads), max(channel_bytes, loads * size)
-        sram += (2.0 if loads > 1.0 else 1.0) * np.ceil(size * 0.015625) * 64.0
-        transfers += loads * groups
+                most_loads, channel = max(most_loads, loads), max(channel, loads * size)
+        sram += (SLOTS if loads > 1.0 else 1.0) * np.ceil(size * (1.0 / ALIGNMENT)) * ALIGNMENT
+        transfers += loads * apart
         core += loads * size
-        dram += loads * groups * size
-        found[1 + operand], found[2 + operands + operand] = loads * groups * size, groups * size
-    accumulator, part = 0.0, 0.0
-    if not vector:
-        accumulator = elements * t.nests[nest, SUM_BYTES]
-    if summed > 1.0 and t.nests[nest, CONTRACTION]:
-        part = elements * t.nests[nest, SUM_BYTES]
-        sram += 3.0 * np.ceil(part * 0.015625) * 64.0
-    lacking = max(0.0, sram / limit - 1.0)
-    if hw[ACCUMULATOR_BYTES] > 0:
-        lacking += max(0.0, accumulator / hw[ACCUMULATOR_BYTES] - 1.0)
-    whole = cutoff == np.inf
-    if lacking > 0.0 and not whole:
-        return float(MISFIT_S * (1.0 + lacking))
-    core_bw = channel_bw * hw[CHANNELS]
-    # No pattern is faster than the peak.
-    moved_s = max(core / core_bw, dram / hw[DRAM_BW], dram / hw[PORTS_BW])
-    issue_s = transfers / used * head_s / (hw[OUTSTANDING] * hw[CHANNELS])
-    peak = min(hw[DRAM_BW], hw[PORTS_BW])
-    first_s = max(largest / channel_bw, fresh / core_bw, shared / peak)
-    out_s = max(size / channel_bw, found[2 + 2 * operands] / peak)
-    iterations = out_tiles * levels[k, TILES]
-    least_s = chains_s(
-        hw,
-        0.0,
-        iterations,
-        0.0,
-        0.0,
-        moved_s,
-        issue_s,
-        first_s,
-        out_s,
-        most_loads,
-        channel_bytes,
-        out_tiles,
-        size,
-    )
-    if least_s >= cutoff:
-        return np.inf
-    tail_s, drain_s, reduce_s = 0.0, 0.0, 0.0
-    if vector:
-        cycles = vector_cycles(hw, elements, body, read + size, 0.0)
-        compute_s = iterations * cycles / hw[CLOCK_HZ]
-    else:
-        hold, dur = array_cycles(
-            hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], over, under,
-            t.operands[nest, 0, BITS], t.operands[nest, 1, BITS],
-        )  # fmt: skip
-        drained = vector_cycles(hw, elements, drain, size, accumulator)
-        busy, drains = iterations * hold, out_tiles * drained
-        if accumulator * 2.0 <= hw[ACCUMULATOR_BYTES] and out_tiles > 1:
-            total = max(busy, drains)
-        else:
-            total = busy + drains - drained + (out_tiles - 1.0) * (dur - hold)
-        compute_s, tail_s, drain_s = (
-            total / hw[CLOCK_HZ],
-            (dur - hold) / hw[CLOCK_HZ],
-            drained / hw[CLOCK_HZ],
-        )
-        if part > 0.0:
-            send_s = hw[SEND_S] + part / min(hw[HOP_BW], channel_bw)
-            reduce_s = np.ceil(np.log2(summed)) * (out_tiles * part / hw[HOP_BW] + send_s + drain_s)
-    least_s = reduce_s + chains_s(
-        hw, compute_s, iterations, tail_s, drain_s, moved_s, issue_s, first_s, out_s, most_loads, channel_bytes,
-        out_tiles, size,
-    )  # fmt: skip
-    if least_s >= cutoff:
-        return np.inf
-    dram_work, shared_s = 0.0, 0.0
+        dram += loads * apart * size
+        moved[operand, 0], moved[operand, 1] = loads * apart * size, apart * size
+    return Moved(sram, transfers, core, dram, read, fresh, largest, shared, most_loads, channel, size)
+
+
+@jit_bare
+def by_patterns(
+    t: Any, nest: int, hw: Any, levels: Any, at: Any, moved: Any
+) -> tuple[float, float, float]:
+    """Seconds of the DRAM, of the first tiles in and of the last tile out on what all cores share, with the DRAM's
+    efficiency of every operand's pattern."""
+    operands, dram_s, shared_s, one_s = t.nests[nest, OPERANDS], 0.0, 0.0, 0.0
     for operand in range(operands + 1):
-        if found[1 + operand] == 0.0:
+        if moved[operand, 0] == 0.0:
             continue
-        run_bytes, pitch = level_run(t, nest, operand, levels, g, m, n, k)
+        run_bytes, pitch = level_run(t, nest, operand, levels, at)
         inverse = pattern_cost(t, nest, operand, hw, run_bytes, pitch, operand == operands)
-        dram_work += found[1 + operand] * inverse
-        one_s = found[2 + operands + operand] * max(inverse / hw[DRAM_BW], 1.0 / hw[PORTS_BW])
-        if operand == operands:
-            out_s = max(out_s, one_s)
-        else:
-            shared_s += one_s
-    moved_s, first_s = max(moved_s, dram_work / hw[DRAM_BW]), max(first_s, shared_s)
-    found[0] = max(compute_s, moved_s) + head_s + hw[SEND_S]
-    if lacking > 0.0:
-        return float(MISFIT_S * (1.0 + lacking))
-    return reduce_s + chains_s(
-        hw, compute_s, iterations, tail_s, drain_s, moved_s, issue_s, first_s, out_s, most_loads, channel_bytes,
-        out_tiles, size,
-    )  # fmt: skip
+        dram_s += moved[operand, 0] * inverse * hw[WIRE_S]
+        shared_s += one_s
+        one_s = moved[operand, 1] * max(inverse * hw[WIRE_S], hw[PORT_S])
+    return dram_s, shared_s, one_s
+
+
+@jit_bare
+def scan_role(
+    t: Any, nest: int, hw: Any, w: Work, levels: Any, cuts: CoreCuts, cut: int, at: Any, role: int, start: int,
+    stop: int, columns_first: int, limit: float, best: float, lines: Lines,
+) -> tuple[float, int, float]:  # fmt: skip
+    """The cheapest of the levels `start` to `stop` of one role, the others' being `at`: (latency, level, floor), the
+    level -1 where none is below `best`. What does not fit `limit` bytes of scratchpad or the accumulator costs more
+    than MISFIT_S, and the more the more it lacks; the floor, of the last level, is below every tiling of the cut.
+    """
+    operands, found, floor_s, trial = t.nests[nest, OPERANDS], -1, 0.0, lines.trial
+    hold_others(t, nest, levels, at, columns_first, role, lines.fixed)
+    for other in range(4):
+        trial[other] = at[other]
+    issue_s = hw[ISSUE_S] / cuts.used[cut]
+    of_result = lines.fixed[operands, BYTES] * 8.0 / t.operands[nest, operands, BITS]
+    for row in range(start, stop):
+        trial[role] = row
+        if t.nests[nest, NESTED] and crossed(t, nest, cuts.splits[cut], levels, trial):
+            continue
+        out_tiles = levels[trial[0], TILES] * levels[trial[1], TILES] * levels[trial[2], TILES]
+        m = moved_by(operands, levels, row, out_tiles, cuts, cut, lines)
+        x = Tiles(
+            cuts.used[cut], cuts.summed[cut], out_tiles * levels[trial[3], TILES], out_tiles, out_tiles,
+            of_result * levels[row, FIRST + PER_OPERAND * operands], m.out, m.read,
+        )  # fmt: skip
+        lacking = lack(hw, w, x, m.sram, limit)
+        if lacking > 0.0 and best < np.inf:
+            if MISFIT_S * (1.0 + lacking) < best:
+                best, found = MISFIT_S * (1.0 + lacking), row
+            continue
+        if hw[HEAD_S] + m.transfers * issue_s >= best:
+            break  # finer levels only have more transfers
+        # No pattern is faster than the peak.
+        moved_s = max(m.core * hw[CORE_S], m.dram * hw[PEAK_S])
+        if hw[HEAD_S] + moved_s >= best:
+            continue
+        first_s = max(m.largest * hw[CHANNEL_S], m.fresh * hw[CORE_S], m.shared * hw[PEAK_S])
+        out_s = max(m.out * hw[CHANNEL_S], lines.moved[operands, 1] * hw[PEAK_S])
+        h = held(
+            hw, w, x, levels[trial[0], INDICES], levels[trial[1], INDICES], levels[trial[2], INDICES],
+            levels[trial[3], INDICES],
+        )  # fmt: skip
+        if chains_s(hw, x, h, moved_s, m.transfers * issue_s, first_s, out_s, m.most_loads, m.channel) >= best:
+            continue
+        dram_s, shared_s, last_s = by_patterns(t, nest, hw, levels, trial, lines.moved)
+        moved_s, first_s, out_s = max(moved_s, dram_s), max(first_s, shared_s), max(out_s, last_s)
+        floor_s = max(h.compute_s, moved_s) + hw[HEAD_S] + hw[SEND_S]
+        cost = chains_s(hw, x, h, moved_s, m.transfers * issue_s, first_s, out_s, m.most_loads, m.channel)
+        if lacking > 0.0:
+            cost = MISFIT_S * (1.0 + lacking)
+        if cost < best:
+            best, found = cost, row
+    return best, found, floor_s
+
+
+@jit_bare
+def lack(hw: Any, w: Work, x: Tiles, sram_bytes: float, limit: float) -> float:
+    """What a tiling lacks of scratchpad and accumulator, as shares of them; 0 where it fits."""
+    sums = x.elements * w.sum_bytes
+    if x.summed > 1.0 and w.sum_bytes > 0.0:
+        sram_bytes += (1.0 + SLOTS) * np.ceil(sums * (1.0 / ALIGNMENT)) * ALIGNMENT
+    lacking = max(0.0, sram_bytes / limit - 1.0)
+    if hw[ACCUMULATOR_BYTES] > 0 and not w.vector:
+        lacking += max(0.0, sums / hw[ACCUMULATOR_BYTES] - 1.0)
+    return lacking
+
+
+@jit_bare
+def crossed(t: Any, nest: int, splits: Any, levels: Any, at: Any) -> bool:
+    """Is an inner loop cut whose outer loop is not cut down to single indices?"""
+    first_step = levels.shape[1] - t.extent.shape[1]
+    for dim in range(t.nests[nest, DIMS]):
+        outer = t.nested[nest, dim]
+        if outer >= 0 and levels[at[t.role[nest, dim]], first_step + dim] > 1:
+            whole = levels[at[t.role[nest, outer]], first_step + outer] * splits[outer]
+            if whole != t.extent[nest, outer]:
+                return True
+    return False

@@ -20,8 +20,8 @@ ROLES: tuple[DimRole, ...] = ("g", "m", "n", "k")
 PARTS = ("left", "right", "main", "epilogue", "out")
 """Their positions are the codes in column PART of `NestTables.operands`."""
 
-# Columns of NestTables.nests.
-DIMS, OPERANDS, TAPS, CONTRACTION, SUM_BYTES = range(5)
+# Columns of NestTables.nests; NESTED: are there nested pairs of loops?
+DIMS, OPERANDS, TAPS, CONTRACTION, SUM_BYTES, NESTED = range(6)
 # Columns of NestTables.operands: part of the nest, bits of an element, axes, those that a contiguous run may span,
 # packed in tile order?, loops that move the box (bit mask), read at the drain once per result?
 PART, BITS, AXES, RUN_AXES, PACKED, TOUCHES, PER_ELEMENT = range(7)
@@ -32,7 +32,7 @@ SIZE, TERMS, LOW, HIGH, DENOMINATOR = range(5)
 class NestTables(NamedTuple):
     """Nests as rows, everything int64.
 
-    `nests` [nests, 5] and `operands` [nests, operands, 7] by the columns above, the result as the last operand;
+    `nests` [nests, 6] and `operands` [nests, operands, 7] by the columns above, the result as the last operand;
     `extent`, `role`, `nested` [nests, dims] (loops; `nested` the outer loop of a nested pair, -1 without);
     `order` [nests, 2, dims] loops from the innermost, rows outside and columns outside;
     `axes` [nests, operands, axes, 5]; `terms` [nests, operands, axes, terms, 2] (loop, factor);
@@ -65,7 +65,7 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
     most_terms = max(1, *(len(axis.terms) for operand in every for axis in operand.axes))
     of_operand = (len(nests), most_operands)
     tables = NestTables(
-        np.zeros((len(nests), 5), np.int64),
+        np.zeros((len(nests), 6), np.int64),
         np.ones((len(nests), most_dims), np.int64),
         np.zeros((len(nests), most_dims), np.int64),
         np.full((len(nests), most_dims), -1, np.int64),
@@ -89,7 +89,7 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
 def _fill_loops(tables: NestTables, row: int, nest: Nest) -> None:
     dims = len(nest.dims)
     one = accumulator_bytes(nest.operands[0].tensor.dtype)
-    tables.nests[row] = (dims, len(nest.operands), nest.taps, nest.contraction, one)
+    tables.nests[row] = (dims, len(nest.operands), nest.taps, nest.contraction, one, bool(nest.nested))
     tables.extent[row, :dims] = nest.extents
     tables.role[row, :dims] = [ROLES.index(dim.role) for dim in nest.dims]
     for outer, inner in nest.nested:

@@ -17,10 +17,6 @@ from sim.cost.kernel import (
     ROW_BYTES,
     ROWS,
     TREE_LINKS,
-    box,
-    extent_of,
-    fill_count,
-    groups,
 )
 from sim.cost.nest_tables import (
     AXES,
@@ -38,7 +34,8 @@ from sim.cost.nest_tables import (
     TAPS,
     TERMS,
 )
-from sim.jit import jit
+from sim.cost.tiles import box, extent_of, fill_count, groups
+from sim.jit import jit, jit_bare
 
 # What `tiling_traffic` finds: bytes at every level as sim.cost.traffic.Traffic has them; the vector passes that adding
 # the parts of split sums costs (additions, copies), in elements; rows that the DRAM opens; tasks.
@@ -49,7 +46,7 @@ from sim.jit import jit
 TRAFFIC = 13
 
 
-@jit
+@jit_bare
 def mean_box(t: Any, nest: int, operand: int, splits: Any, steps: Any) -> float:
     """Bytes of an operand's box, averaged over all tiles of the nest.
 
@@ -75,7 +72,7 @@ def mean_box(t: Any, nest: int, operand: int, splits: Any, steps: Any) -> float:
     return float(elements * row[BITS] / 8)
 
 
-@jit
+@jit_bare
 def folds(t: Any, nest: int, role: int, side: float, splits: Any, steps: Any) -> float:
     """Array sides of `side` that all tiles along a role take together; tiles are cut at whole sides where they can
     be."""
@@ -92,7 +89,7 @@ def folds(t: Any, nest: int, role: int, side: float, splits: Any, steps: Any) ->
     return float(cuts * np.ceil(whole / cuts / side))
 
 
-@jit
+@jit_bare
 def span_bytes(t: Any, nest: int, operand: int, tile: Any) -> float:
     """Bytes from the first to the last element of an operand's largest box; see sim.graph.nest.Operand.span_bytes."""
     row = t.operands[nest, operand]
@@ -107,7 +104,7 @@ def span_bytes(t: Any, nest: int, operand: int, tile: Any) -> float:
     return float(np.ceil(span * row[BITS] / 8))
 
 
-@jit
+@jit_bare
 def opened_rows(t: Any, nest: int, operand: int, hw: Any, transfers: float, size: float, tile: Any) -> float:
     """Rows of the DRAM that transfers of `size` bytes of an operand open; see sim.hw.dram.row_activations."""
     _, run, _ = box(t, nest, operand, tile)

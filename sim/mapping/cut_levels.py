@@ -23,8 +23,8 @@ LEVEL_BYTES = 64 << 20
 @dataclass(frozen=True, slots=True)
 class Families:
     """All ways to cut a nest: `splits` [families, dims] over cores, and by family and role the rows `first` to
-    `stop` [families, roles] of `levels` (sim/cost/levels.py) and `steps` [rows, dims], tiles per core; row `stop` is
-    the role as a whole, cut evenly. `nest` is kept for its identity."""
+    `stop` [families, roles] of `levels` (sim/cost/levels.py); row `stop` is the role as a whole, cut evenly. `nest` is
+    kept for its identity."""
 
     nest: Nest
     tables: NestTables
@@ -32,11 +32,10 @@ class Families:
     splits: Int64
     first: Int64
     stop: Int64
-    steps: Int64
     levels: Float64
 
 
-_FAMILIES: Recent[object, Families] = Recent(LEVEL_BYTES, lambda found: found.levels.nbytes + found.steps.nbytes)
+_FAMILIES: Recent[object, Families] = Recent(LEVEL_BYTES, lambda found: found.levels.nbytes)
 
 
 def best_cut(
@@ -56,8 +55,8 @@ def best_cut(
     masks = np.array([sum(1 << at for at, here in enumerate(local[split]) if here) for split in splits], np.int64)
     winner, at = np.empty(COSTS), np.empty(2 + len(nest.dims), np.int64)
     if not search_cuts(
-        found.tables, columns_of(site, dataflow), *unit_costs(nest, site.kind, unit), vector, float(limit), SLACK,
-        found.splits, masks, found.first, found.stop, found.levels, found.steps, found.quanta, winner, at,
+        found.tables, columns_of(site, dataflow), np.array(unit_costs(nest, site.kind, unit)), vector, float(limit),
+        SLACK, found.splits, masks, found.first, found.stop, found.levels, found.quanta, winner, at,
     ):  # fmt: skip
         return None
     cuts = Cuts(found.splits[at[:1]], at[None, 2:], at[1:2] > 0, ())
@@ -100,13 +99,13 @@ def _families(
     counts = np.array([count for *_, count in of_role])
     roles = np.repeat(np.array([role for role, *_ in of_role], np.int64), counts)
     over_cores = np.repeat(np.array([split for _, split, _ in of_role], np.int64), counts, axis=0)
-    levels = np.empty((rows, FIRST + PER_OPERAND * (1 + tables.nests[0, OPERANDS])))
+    levels = np.empty((rows, FIRST + PER_OPERAND * (1 + tables.nests[0, OPERANDS]) + rank))
     granules = np.array(quanta, np.int64)
     even = np.zeros(rows, np.bool_)
     even[np.cumsum(counts) - 1] = True
     fill_cuts(tables, roles, over_cores, steps, even, granules, levels)
     first, stop = np.ascontiguousarray(spans[:, 0]), np.ascontiguousarray(spans[:, 1])
-    found = Families(nest, tables, granules, np.array(splits, np.int64), first, stop, steps, levels)
+    found = Families(nest, tables, granules, np.array(splits, np.int64), first, stop, levels)
     _FAMILIES[key] = found
     return found
 

@@ -10,7 +10,7 @@ import pytest
 from operator_graphs import GRAPHS
 from random_chips import random_chips
 
-from sim.cost import kernel
+from sim.cost import kernel, tiles
 from sim.cost.compiled import compiled_estimate
 from sim.cost.designs import designs_of
 from sim.cost.estimate import Cuts, estimate
@@ -103,7 +103,7 @@ def test_largest_parts_are_those_of_the_grid(quantum: int) -> None:
     parts = np.arange(1, 200, dtype=np.int64)
     for extent in (199, 200, 384, 1000):
         expected = largest_part(extent, parts, quantum)
-        assert [kernel.largest_part(extent, int(p), quantum) for p in parts] == expected.tolist()
+        assert [tiles.largest_part(extent, int(p), quantum) for p in parts] == expected.tolist()
 
 
 def test_the_kernel_has_the_law_of_every_dataflow() -> None:

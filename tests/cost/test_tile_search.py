@@ -11,12 +11,12 @@ import pytest
 from random_chips import base_chip, random_columns
 from test_kernel import CHIPS, NESTS
 
-from sim.cost import kernel
+from sim.cost import kernel, tiles
 from sim.cost.bound import Bounds, Model, compile_model, evaluate
 from sim.cost.designs import designs_from, designs_of
 from sim.cost.estimate import Cuts, body_passes, estimate
 from sim.cost.hardware import timing_columns
-from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, fill_levels, level_cost
+from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, CoreCuts, Lines, fill_levels, scan_role
 from sim.cost.nest_tables import ROLES, nest_tables
 from sim.cost.tile_search import quantum_of
 from sim.cost.work import vector_cost
@@ -33,61 +33,95 @@ from sim.mapping.search import ALL_ROLES, cut_quanta, split_candidates
 AUTO = partial(mode_splits, "auto")
 
 
+def tables_of_levels(nest: Nest, splits: np.ndarray, hw: np.ndarray, vector: bool) -> tuple[np.ndarray, CoreCuts]:
+    """The levels of one cut over cores, and the cut."""
+    t = nest_tables([nest])
+    width, operands = t.extent.shape[1], t.operands.shape[1]
+    levels = np.empty((2000, FIRST + PER_OPERAND * operands + width))
+    stops = [0]
+    for role in range(4):
+        quantum = quantum_of(t, 0, role, hw, vector)
+        stops.append(fill_levels(t, 0, role, splits, quantum, vector, levels, stops[-1]))
+    used, summed = float(splits.prod()), float(math.prod(splits[dim] for dim in nest.role("k")))
+    apart = np.array([*(tiles.groups(t, 0, o, splits) for o in range(operands - 1)), used / summed])
+    first, stop = np.array([stops[:4]]), np.array([stops[1:]])
+    return levels, CoreCuts(splits[None], first, stop, np.array([used]), np.array([summed]), apart[None])
+
+
 @pytest.mark.parametrize("name", NESTS)
 def test_levels_cost_what_their_tiling_costs(name: str) -> None:
     nest, rng = NESTS[name], np.random.default_rng(len(name))
     t = nest_tables([nest])
-    width = t.extent.shape[1]
-    levels = np.empty((2000, FIRST + PER_OPERAND * t.operands.shape[1]))
-    steps_of, found, floor = np.ones((2000, width), np.int64), np.zeros(kernel.COSTS), np.zeros(20)
+    width, operands = t.extent.shape[1], t.operands.shape[1]
+    found, at = np.zeros(kernel.COSTS), np.zeros(4, np.int64)
+    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), at.copy(), at.copy())
     for chip in CHIPS:
         kind = chip.cores[0]
         assert kind.array is not None
         hw = timing_columns(designs_of([chip]))[0, 0]
         rate = kind.array.rate("int8")
-        costs = (float(rate.numerator), float(rate.denominator))
-        costs += (vector_cost(body_passes(nest, kind), kind), vector_cost(nest.drain, kind))
+        cycles = vector_cost(body_passes(nest, kind), kind), vector_cost(nest.drain, kind)
         splits_list = split_candidates(nest, chip.core_count, ALL_ROLES)
         for vector in [unit == "vector" for unit in usable_units(nest, kind)]:
+            work = kernel.make_work(t, 0, float(rate.numerator), float(rate.denominator), *cycles, vector)
             splits = np.array(splits_list[rng.integers(len(splits_list))], np.int64)
             if vector and any(splits[dim] > 1 for dim in nest.role("k")):
                 continue
-            spans, row = [], 0
-            for role in range(4):
-                quantum = quantum_of(t, 0, role, hw, vector)
-                stop = fill_levels(t, 0, role, splits, quantum, vector, levels, steps_of, row)
-                spans.append((row, stop))
-                row = stop
+            levels, cuts = tables_of_levels(nest, splits, hw, vector)
             quanta = np.ones(width, np.int64)
             kernel.set_quanta(t, 0, hw, vector, quanta)
-            used = float(splits.prod())
-            summed = float(math.prod(splits[dim] for dim in nest.role("k")))
-            apart = np.array([kernel.groups(t, 0, o, splits) for o in range(len(nest.operands))], np.float64)
             for _ in range(20):
-                at = [int(rng.integers(*span)) for span in spans]
-                steps = np.array([steps_of[at[t.role[0, dim]], dim] for dim in range(width)])
+                at[:] = rng.integers(cuts.first[0], cuts.stop[0])
+                steps = np.array([levels[at[t.role[0, dim]], dim - width] for dim in range(width)], np.int64)
+                order, limit = int(rng.integers(2)), float(rng.choice([2000.0, 1e6]))
+                scanned = int(rng.integers(4))
+                cost, row, floor_s = scan_role(
+                    t, 0, hw, work, levels, cuts, 0, at, scanned, at[scanned], at[scanned] + 1, order, limit, np.inf,
+                    lines,
+                )  # fmt: skip
                 outer_cut = all(
                     steps[inner] == 1 or steps[outer] * splits[outer] == nest.dims[outer].extent
                     for outer, inner in nest.nested
                 )
+                assert (row == at[scanned]) == outer_cut
                 if not outer_cut:
                     continue
                 tile = np.array(
                     [
-                        kernel.largest_part(d.extent, int(splits[i] * steps[i]), int(quanta[i]))
+                        tiles.largest_part(d.extent, int(splits[i] * steps[i]), int(quanta[i]))
                         for i, d in enumerate(nest.dims)
                     ]
                 )
-                order, limit = int(rng.integers(2)), float(rng.choice([2000.0, 1e6]))
-                kernel.tiling_cost(t, 0, hw, *costs, splits, steps, tile, order, vector, 0, True, found)
-                cost = level_cost(
-                    t, 0, hw, *costs, levels, *at, order, vector, used, summed, apart, limit, np.inf, floor
-                )
+                kernel.tiling_cost(t, 0, hw, work, splits, steps, tile, order, 0, True, found)
                 lacking = max(0.0, found[kernel.SRAM_NEED] / limit - 1)
                 lacking += max(0.0, found[kernel.ACCUMULATOR_NEED] / hw[kernel.ACCUMULATOR_BYTES] - 1)
                 expected = MISFIT_S * (1 + lacking) if lacking else found[kernel.LATENCY_S]
                 assert cost == pytest.approx(expected, rel=1e-9), (chip.name, vector, splits, steps)
-                assert floor[0] <= found[kernel.LATENCY_S] * (1 + 1e-9)
+                assert floor_s <= found[kernel.LATENCY_S] * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("name", ["conv", "matmul deep", "elementwise", "pool"])
+def test_a_scan_finds_the_cheapest_level_of_a_role(name: str) -> None:
+    """What a scan passes over for its wires, its transfers or its peak is never the cheapest."""
+    nest = next(nest for key, nest in NESTS.items() if key.startswith(name))
+    t, rng = nest_tables([nest]), np.random.default_rng(5)
+    operands, at = t.operands.shape[1], np.zeros(4, np.int64)
+    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), at.copy(), at.copy())
+    for chip in CHIPS:
+        kind = chip.cores[0]
+        hw = timing_columns(designs_of([chip]))[0, 0]
+        cycles = vector_cost(body_passes(nest, kind), kind), vector_cost(nest.drain, kind)
+        work = kernel.make_work(t, 0, 1.0, 1.0, *cycles, not nest.contraction)
+        levels, cuts = tables_of_levels(nest, np.ones(t.extent.shape[1], np.int64), hw, not nest.contraction)
+        for _ in range(20):
+            at[:] = rng.integers(cuts.first[0], cuts.stop[0])
+            role, order = int(rng.integers(4)), int(rng.integers(2))
+            ask = partial(scan_role, t, 0, hw, work, levels, cuts, 0, at, role)
+            span = int(cuts.first[0, role]), int(cuts.stop[0, role])
+            alone = [ask(row, row + 1, order, 1e6, np.inf, lines)[0] for row in range(*span)]
+            best, row, _ = ask(*span, order, 1e6, np.inf, lines)
+            assert best == min(alone)
+            assert alone[row - span[0]] == best
 
 
 def random_nest_graph(rng: np.random.Generator) -> Graph:
