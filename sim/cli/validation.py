@@ -61,6 +61,9 @@ def validate(
             help="Fit these scalars of the calibration (launch_overhead,array_efficiency,...) on half of the rows.",
         ),
     ] = None,
+    fit_whole: Annotated[
+        bool, typer.Option("--fit-whole", help="Fit on all rows, where a half of them is too few.")
+    ] = False,
     evaluations: Annotated[
         int, typer.Option(min=2, metavar="N", help="Calibrations that --fit tries, about.")
     ] = 60,
@@ -82,7 +85,7 @@ def validate(
 
     count = workers or os.cpu_count() or 1
     if fit is not None:
-        _fit(chip, data, timing, most_macs, fit, evaluations, count, output_format)
+        _fit(chip, data, timing, most_macs, fit, fit_whole, evaluations, count, output_format)
         return
     names = [chip] if chip is not None else measured_chips(data)
     if not names:
@@ -184,6 +187,7 @@ def _fit(
     timing: str | None,
     most_macs: float,
     scalars: str,
+    whole: bool,
     evaluations: int,
     workers: int,
     output_format: Format,
@@ -205,7 +209,9 @@ def _fit(
     with Progress() as progress:
         rows = measured_rows(on.name, data, timing, most_macs)
         chosen = [known[name] for name in names]
-        found = fit_calibration(rows, on, chosen, workers=workers, evaluations=evaluations, progress=progress)
+        found = fit_calibration(
+            rows, on, chosen, workers=workers, evaluations=evaluations, whole=whole, progress=progress
+        )
     block = {key: value for key, value in dump(found.calibration).items() if key not in ("source", "notes")}
     result = {
         "calibration": block,

@@ -159,6 +159,17 @@ class Dispatch(Part):
     ]
     depth: Annotated[int, Field(ge=1, le=1 << 16, description="sums are cut at multiples of this")] = 64
     stages: Annotated[int, Field(ge=1, le=16, description="slots of an operand's buffer")] = 3
+    lone_stages: Annotated[
+        int | None,
+        Field(ge=1, le=16, description="slots of a tile that its core works on alone; default: stages"),
+    ] = None
+    choice: Annotated[
+        Literal["fastest", "largest"],
+        Field(description="tile of the menu: the fastest, or the largest that a result leaves no half of empty"),
+    ] = "fastest"
+    split_sums: Annotated[
+        bool, Field(description="sums are cut into parts where there are few tiles, for more cores")
+    ] = True
     threads: Annotated[
         int, Field(ge=32, le=1 << 16, description="threads that a core holds at once, of all its blocks")
     ] = 2048

@@ -10,6 +10,7 @@ One mapped contraction becomes one or two steps: the full waves, and the last on
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -146,13 +147,17 @@ def waves(step: Step) -> tuple[Step, ...]:
     parts = math.prod(step.tiling.splits)
     tiles = math.prod(s for dim, s in enumerate(step.tiling.steps) if dim not in sums)
     full, rest = divmod(tiles, deal.cores)
+    # The last tile of a core takes turns with those before it that make up a full set of slots with it, or is alone.
+    last = deal.lone_stages * (1 + full % (deal.stages // deal.lone_stages))
     found = []
     for first, count, cores in ((0, full, deal.cores), (full * deal.cores, 1, rest)):
         if count and cores:
             share = count / (full + (rest > 0))
             tiling = replace(
                 step.tiling,
-                deal=replace(deal, first=first, cores=cores, waves=count),
+                deal=replace(
+                    deal, first=first, cores=cores, waves=count, stages=last if first else deal.stages
+                ),
                 latency_s=step.tiling.latency_s * share,
                 dram_bytes=step.tiling.dram_bytes * share,
             )
@@ -195,7 +200,7 @@ class _Costs:
         self, nest: Nest, site: Site, dataflow: str, dispatch: Dispatch, cache: Cache | None
     ) -> None:
         self.nest, self.site, self.dataflow, self.cache = nest, site, dataflow, cache
-        self.sums, self.stages = nest.role("k"), dispatch.stages
+        self.sums = nest.role("k")
         # The window of a convolution multiplies what a step of the sum holds.
         self.depth = max(1, dispatch.depth // nest.taps)
         self._enumerate(dispatch)
@@ -205,9 +210,9 @@ class _Costs:
         nest, sums = self.nest, self.sums
         outer = nest.dims[sums[0]].extent
         blocks = -(-outer // self.depth)
-        parts = [p for p in SUM_PARTS if p <= min(blocks, self.site.cores)]
+        parts = [p for p in SUM_PARTS if p <= min(blocks, self.site.cores)] if dispatch.split_sums else [1]
         rows = []
-        for m, n in dispatch.tiles:
+        for m, n in _menu(nest, dispatch):
             sides = _tile_sides(nest, m, n)
             for p in parts:
                 steps = counts(max(1, blocks // p), 4096)
@@ -221,6 +226,9 @@ class _Costs:
         self.tiles = np.prod([-(-nest.dims[d].extent // self.tile[d]) for d in dealt], axis=0)
         self.cores = np.minimum(self.tiles, self.site.cores // self.parts)
         self.waves = -(-self.tiles // self.cores)
+        # Tiles that a core works on by turns hide each other's round trips; one alone has its own slots only.
+        self.lone_stages = min(dispatch.lone_stages or dispatch.stages, dispatch.stages)
+        self.stages = np.where(self.waves > 1, dispatch.stages, self.lone_stages)
 
     def _evaluate(self) -> None:
         nest, site, kind, tile = self.nest, self.site, self.site.kind, self.tile
@@ -363,8 +371,23 @@ class _Costs:
             float(self.dram_bytes[index]),
             int(self.sram_bytes[index]),
             int(self.accumulator_bytes[index]),
-            Deal(0, cores, int(self.waves[index]), *sides, self.stages, int(self.group[index])),
+            Deal(
+                *(0, cores, int(self.waves[index]), *sides),
+                stages=int(self.stages[index]),
+                group=int(self.group[index]),
+                lone_stages=self.lone_stages,
+            ),
         )
+
+
+def _menu(nest: Nest, dispatch: Dispatch) -> Sequence[tuple[int, int]]:
+    """Tiles that the library would try for a result of this shape."""
+    if dispatch.choice == "fastest":
+        return dispatch.tiles
+    rows, columns = (math.prod(nest.dims[dim].extent for dim in nest.role(role)) for role in ("m", "n"))
+    full = [(m, n) for m, n in dispatch.tiles if m < 2 * rows and n < 2 * columns]
+    largest = max((m * n for m, n in full), default=0)
+    return [(m, n) for m, n in full if m * n == largest] or [min(dispatch.tiles, key=math.prod)]
 
 
 def _tile_sides(nest: Nest, rows: int, columns: int) -> list[int]:

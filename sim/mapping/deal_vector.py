@@ -41,6 +41,9 @@ PIECES = Block(128, VECTOR_ELEMENTS)
 """PyTorch's kernels that work element by element (ATen/native/cuda/CUDALoops.cuh)."""
 
 GATED = "gated"
+PHASES = 3
+"""Pieces on a core at once: one that is loaded, one that is computed, one that is stored."""
+
 ROW_BLOCKS: Mapping[str, Block] = {
     "rms_norm": Block(1024, 1),
     GATED: Block(1024, 1),
@@ -50,6 +53,17 @@ ROW_BLOCKS: Mapping[str, Block] = {
 }
 """Row kernels. One element at a time: vLLM of 2023 (csrc/layernorm_kernels.cu, activation_kernels.cu), which the
 measurements are of; vectors of four: PyTorch (ATen/native/cuda/layer_norm_kernel.cu, SoftMax.cu)."""
+
+HELD: Mapping[str, int] = {"softmax": 1024}
+"""Rows of up to so many elements stay in the registers of the threads that read them: they are read once, not once per
+reduction (PyTorch, ATen/native/cuda/PersistentSoftmax.cuh)."""
+
+READS: Mapping[str, int] = {**TRAVERSALS, "layer_norm": 2}
+"""How often a row kernel reads its row. Layer norm finds mean and variance together (Welford; PyTorch,
+ATen/native/cuda/layer_norm_kernel.cu), and reads the row once more to apply them."""
+
+DRIFTING_BLOCKS = 8
+"""So many blocks on a core are taken to be in different phases of their rows; an estimate."""
 
 ELEMENTWISE = frozenset({"elementwise", "batch_norm", "rope"})
 WARP = 32
@@ -81,14 +95,15 @@ def deal_vector(nest: Nest, site: Site, limits: Limits, dispatch: Dispatch, cach
     """The nest in tiles of one shape, dealt one by one. Raises DoesNotFit where the scratchpad does not hold what the
     threads of one block take at a time."""
     block = row_block(nest)
-    rows, stages = 1, dispatch.stages
+    rows, stages = 1, PHASES
     if block is None:
         kernel = VectorKernel(_accesses(nest) * dispatch.access_instructions / PIECES.elements)
         sides = _piece(nest, site, dispatch)
     else:
         rows, sides, kernel = _walk(nest, site, dispatch, block, cache)
-        # Sums hold a block up between loading and storing; without them, its warps drift apart.
-        stages = 1 if nest.kind in TRAVERSALS else 2
+        # Sums hold a block up between loading and storing; without them its warps drift apart, and so do blocks where
+        # a core holds many.
+        stages = 1 if nest.kind in TRAVERSALS and rows < DRIFTING_BLOCKS else 2
     steps = tuple(-(-dim.extent // side) for dim, side in zip(nest.dims, sides, strict=True))
     tile = [np.array(-(-dim.extent // part)) for dim, part in zip(nest.dims, steps, strict=True)]
     tiles = math.prod(steps)
@@ -96,6 +111,9 @@ def deal_vector(nest: Nest, site: Site, limits: Limits, dispatch: Dispatch, cach
     waves = -(-tiles // cores)
     slots = stages if waves > 1 else 1
     sram_bytes = sum(slots * staged_bytes(o, int(o.tile_bytes(tile)), kernel) for o in (*nest.operands, nest.out))
+    if sram_bytes > limits.sram_bytes and stages > 1 and block is not None:
+        stages, slots = 1, 1
+        sram_bytes = sum(staged_bytes(o, int(o.tile_bytes(tile)), kernel) for o in (*nest.operands, nest.out))
     if sram_bytes > limits.sram_bytes:
         raise DoesNotFit(
             f"what the threads hold of operator {nest.name} ({nest.kind})",
@@ -107,7 +125,7 @@ def deal_vector(nest: Nest, site: Site, limits: Limits, dispatch: Dispatch, cach
     latency_s, dram_bytes = _estimate(nest, site, tile, tiles, cores, slots, kernel)
     one = (1,) * len(nest.dims)
     order = loop_order(nest, False)
-    deal = Deal(0, cores, waves, rows, 1, stages, 1, kernel)
+    deal = Deal(0, cores, waves, rows, 1, stages, 1, stages, kernel)
     return Tiling(one, steps, one, order, "vector", "", latency_s, dram_bytes, sram_bytes, 0, deal)
 
 
@@ -125,14 +143,16 @@ def _accesses(nest: Nest) -> float:
     rows = nest.kind in TRAVERSALS
     # Scale and offset of a norm are read with every row.
     read = sum(1.0 for _ in nest.operands[1:]) if rows else sum(share[1:])
-    return 1.0 + share[0] * TRAVERSALS.get(nest.kind, 1) + read
+    length = elements // math.prod(nest.extents)
+    reads = 1 if length <= HELD.get(nest.kind, 0) else READS.get(nest.kind, 1)
+    return 1.0 + share[0] * reads + read
 
 
 def _piece(nest: Nest, site: Site, dispatch: Dispatch) -> tuple[int, ...]:
-    """Sides of the tiles of an element-by-element kernel: what a core's threads hold at once is in `stages` phases of
-    loading, computing and storing; small tensors are spread over all cores in whole blocks."""
+    """Sides of the tiles of an element-by-element kernel: what a core's threads hold at once is in three phases; small
+    tensors are spread over all cores in whole blocks."""
     total = math.prod(nest.extents)
-    most = max(1, dispatch.threads * PIECES.elements // dispatch.stages)
+    most = max(1, dispatch.threads * PIECES.elements // PHASES)
     waves = -(-total // (site.cores * most))
     block = PIECES.threads * PIECES.elements
     elements = -(-total // (site.cores * waves * block)) * block

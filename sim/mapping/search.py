@@ -49,7 +49,8 @@ class Deal:
     """Tiles `first` to `first + cores x waves` of the result, one to each of `cores` cores in every wave.
 
     `rows` and `columns` are the tile of the menu: what a tile at the border costs, too. Operands have `stages` slots,
-    results one: a kernel passes them through the scratchpad before it ends. The tiles are numbered in bands of `group`
+    results one: a kernel passes them through the scratchpad before it ends; a tile that a core works on alone has
+    `lone_stages`. The tiles are numbered in bands of `group`
     along the outer loops, so that the tiles of a wave lie in a block and share what they load through the cache. Of
     vector work (deal_vector.py), `rows` are those that a core walks at once.
     """
@@ -61,6 +62,7 @@ class Deal:
     columns: int
     stages: int
     group: int
+    lone_stages: int
     vector: VectorKernel | None = None
 
 

@@ -52,15 +52,18 @@ def fit_calibration(
     *,
     workers: int = 1,
     evaluations: int = 60,
+    whole: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> Fit:
     """Fit `scalars` (names of Calibration's fields) to the least mean absolute error over the families, each family
     counting the same; the others keep the chip's values, or those of the set's board. Host calls are fitted along
-    with them where the rows contain any. Raises InputError where there is nothing to fit on, or of several sets."""
+    with them where the rows contain any. `whole`: on all rows, for sets so small that a half says too little; then
+    nothing is unseen. Raises InputError where there is nothing to fit on, or of several sets."""
     known = [row for row in rows if row.family is not None]
     if len({found.name if (found := set_of(row)) else "" for row in known}) > 1:
         raise InputError("fit: found rows of several sets of measurements; expected one: --timing takes some of them")
-    sample = evenly([row for row in known if row.fold == FITTED_FOLD], SAMPLE)
+    folds = (0, 1) if whole else (FITTED_FOLD,)
+    sample = evenly([row for row in known if row.fold in folds], SAMPLE)
     if not sample or not scalars:
         raise InputError("fit: found no rows of the fitted half or no scalars; expected both")
     tried = 0
@@ -68,7 +71,7 @@ def fit_calibration(
     def cost(parameters: Float64) -> float:
         nonlocal tried
         tried += 1
-        compared = _with_calls(_predict(sample, chip, _with(start, scalars, parameters), workers))
+        compared = _with_calls(_predict(sample, chip, _with(start, scalars, parameters), workers), folds)
         errors = np.abs(signed_errors(compared))
         names = np.array([one.row.family for one in compared])
         found = float(np.mean([np.nanmean(errors[names == name]) for name in set(names.tolist())]))
@@ -80,9 +83,9 @@ def fit_calibration(
     start = board_calibration(set_of(sample[0]), chip.name, chip.calibration)
     best = minimise(cost, _start(start, scalars), step=0.3, evaluations=evaluations)
     fitted = _with(start, scalars, best)
-    compared = _with_calls(_predict(known, chip, fitted, workers))
+    compared = _with_calls(_predict(known, chip, fitted, workers), folds)
     errors = signed_errors(compared)
-    seen = np.array([one.row.fold == FITTED_FOLD for one in compared])
+    seen = np.array([one.row.fold in folds for one in compared])
     calls = {one.row.family or "": one.call for one in compared if one.call is not None}
     return Fit(fitted, calls, statistics(errors[seen]), statistics(errors[~seen]), tried)
 
@@ -117,11 +120,11 @@ def _predict(rows: Sequence[Measurement], chip: Chip, calibration: Calibration, 
     return predict(rows, chip.with_calibration(calibration), workers=workers, boards="none")
 
 
-def _with_calls(compared: Sequence[Compared]) -> list[Compared]:
-    """Rows on the host's clock with the calls that fit the half that is seen best."""
+def _with_calls(compared: Sequence[Compared], folds: Sequence[int]) -> list[Compared]:
+    """Rows on the host's clock with the calls that fit those of these folds best."""
     timed: dict[str, list[Compared]] = {}
     for one in compared:
-        if one.row.timing == WITH_HOST and one.row.fold == FITTED_FOLD and np.isfinite(one.prediction.latency_s):
+        if one.row.timing == WITH_HOST and one.row.fold in folds and np.isfinite(one.prediction.latency_s):
             timed.setdefault(one.row.family or "", []).append(one)
     calls = {
         name: fit_call(

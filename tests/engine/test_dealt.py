@@ -65,15 +65,16 @@ def test_models_compute_what_they_should(model: str) -> None:
     check(default_passes(MODELS[model]()), CHIP, 1)
 
 
-def latency_s(columns: int) -> float:
+def latency_s(columns: int, **dispatch: object) -> float:
     """Of a product of 128 x 1024 by 1024 x columns on 108 cores with one tile shape; cache and memory are no limit."""
-    changes = {
+    changes: dict[str, object] = {
         "core.dispatch.tiles": [[128, 128]],
         "dram.bandwidth": "1000 TB/s",
         "cache.bandwidth": "1000 TB/s",
         "core.dma.bandwidth": "10 TB/s",
         "core.sram.bandwidth": "50 TB/s",
         "interconnect.link_bandwidth": "100 TB/s",
+        **{f"core.dispatch.{name}": value for name, value in dispatch.items()},
     }
     chip = load_chip("a100", changes).with_calibration(UNCALIBRATED)
     return float(simulate(gemm_fp16(128, columns, 1024), chip).summary["latency_s"].iloc[0])
@@ -113,7 +114,7 @@ def test_a_core_with_one_tile_keeps_one_of_each_operand() -> None:
     never fills."""
     b = GraphBuilder("conv", "int8")
     graph = b.build([b.conv(b.input("x", (1, 128, 28, 28)), 256, 3, stride=2, padding=1)])
-    chip = load_chip("mi210")
+    chip = load_chip("mi210", {"core.dispatch.split_sums": True, "core.dispatch.choice": "fastest"})
     plan = make_plan(graph, chip, Fabric(chip), Assignment(chip))
     (step,) = plan.steps
     assert step.tiling.splits[-1] > 1
@@ -121,3 +122,33 @@ def test_a_core_with_one_tile_keeps_one_of_each_operand() -> None:
     assert needed <= step.tiling.sram_bytes <= chip.cores[0].sram.size_bytes
     slots = {buffer.name: buffer.slots for buffer in buffers(step)}
     assert slots == {"in0": 1, "in1": 1, "in2": 1, "out": 1, "part": 1, "message": 2}
+
+
+def test_a_library_that_does_not_split_sums_leaves_cores_idle() -> None:
+    program = map_graph(gemm(4, 4, 2048), small_chip(CHIP).replace_many({"core.dispatch.split_sums": False}))
+    assert len(busy_cores(program, Kind.MATMUL)) == 1
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "tile"), [(65, 512, (128, 128)), (64, 512, (64, 128)), (512, 64, (128, 64)), (9, 9, (64, 64))]
+)
+def test_a_library_that_takes_the_largest_tile(m: int, n: int, tile: tuple[int, int]) -> None:
+    """The largest of which the result leaves no half empty, also where a smaller one would keep more cores busy."""
+    menu = [[128, 128], [64, 128], [128, 64], [64, 64]]
+    chip = load_chip("a100", {"core.dispatch.tiles": menu, "core.dispatch.choice": "largest"})
+    rows = [row.mapping for row in map_graph(gemm_fp16(m, n, 256), chip).segments[0].ops if "waves" in row.mapping]
+    assert sum(row["waves"] * row["cores"] for row in rows) == math.ceil(m / tile[0]) * math.ceil(n / tile[1])
+
+
+def test_a_tile_alone_on_its_core_waits_for_its_loads() -> None:
+    """Two slots that a core's tiles use by turns, one each. One tile per core: as with one slot. Two: as with two. A
+    third tile on one core is alone again, a second beside the first is not."""
+    turns = {"stages": 2, "lone_stages": 1, "split_sums": False}
+    full = 108 * 128
+    one_each, two_each = latency_s(full, **turns), latency_s(2 * full, **turns)
+    assert one_each == latency_s(full, stages=1, split_sums=False)
+    assert two_each == latency_s(2 * full, stages=2, split_sums=False)
+    assert one_each > 1.05 * latency_s(full, stages=2, split_sums=False)
+    assert latency_s(full + 128, **turns) == latency_s(full + 128, stages=2, split_sums=False)
+    third = latency_s(2 * full + 128, **turns) - two_each
+    assert third > 1.05 * (latency_s(2 * full + 128, stages=2, split_sums=False) - two_each)

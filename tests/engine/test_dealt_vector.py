@@ -102,6 +102,24 @@ def test_a_norm_waits_for_its_sum() -> None:
     assert held.tolist() == [pytest.approx(cycles / 1.41e9 * 1e12, abs=2)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "columns", "accesses", "passes", "threads"),
+    # Softmax: four elements a thread, maximum and sum; up to 1024 columns the row is read once, else three times. Layer
+    # norm: read twice, with scale and offset.
+    [("softmax", 1024, 2, 8, 256), ("softmax", 1028, 4, 8, 288), ("layer_norm", 512, 5, 7, 128)],
+)
+def test_how_often_a_kernel_reads_its_row(
+    kind: str, columns: int, accesses: int, passes: int, threads: int
+) -> None:
+    b = GraphBuilder("rows", "fp16")
+    graph = replace(b.build([getattr(b, kind)(b.input("x", (1, columns)))]), kernel=True)
+    segment = map_graph(graph, a100()).segments[0]
+    held = segment.hold[segment.kind == Kind.VECTOR]
+    tree = 2 * math.ceil(math.log2(threads)) * EXCHANGE_CYCLES
+    cycles = (accesses * 15 / 4 + passes) * 4 * DEPENDENT_CYCLES + tree
+    assert held.tolist() == [pytest.approx(cycles / 1.41e9 * 1e12, abs=2)]
+
+
 def test_element_by_element_work_takes_the_memory_its_bytes() -> None:
     """Two operands and a result of 256 MiB each take what the DRAM needs for so many bytes loaded and stored, but for
     the last results, which stay in the cache; and the shape is nothing to it: one row or many. Evicted lines cost the
