@@ -14,7 +14,7 @@ from sim.explore.metrics import Constraint, Objective
 from sim.explore.pareto import Bools, Float64, ideal_and_nadir, non_dominated, normalised_hypervolume
 from sim.explore.results import Result, Results
 from sim.explore.space import Point, Space
-from sim.explore.store import StudyPoint
+from sim.explore.store import StudyPoint, no_collections
 from sim.explore.values import plain
 
 if TYPE_CHECKING:
@@ -77,6 +77,10 @@ class Study:
     @cached_property
     def rows(self) -> tuple[Row, ...]:
         """One per point and fidelity, in the order in which they were asked for."""
+        with no_collections():
+            return self._mixed()
+
+    def _mixed(self) -> tuple[Row, ...]:
         samplers: dict[tuple[Point, str], list[str]] = {}
         first: dict[tuple[Point, str], StudyPoint] = {}
         for asked in self.points:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from spaces import MIX, SMALL, numbers, space
@@ -12,7 +13,10 @@ from spaces import MIX, SMALL, numbers, space
 import sim
 from sim.errors import InputError
 from sim.explore import evaluate as evaluate_module
-from sim.explore.store import open_study
+from sim.explore.progress import Progress
+from sim.explore.results import Result, Results
+from sim.explore.store import StudyPoint, open_study
+from sim.explore.study import losses_of, losses_together, mix
 from sim.explore.sweep import sweep
 
 
@@ -150,3 +154,35 @@ def test_the_table_can_be_taken_elsewhere(tmp_path: Path) -> None:
         study.export(tmp_path / "all.xlsx")
     with pytest.raises(InputError, match="no such folder"):
         study.export(tmp_path / "nowhere" / "all.csv")
+
+
+def test_losses_of_many_results_are_those_of_each() -> None:
+    """With limits that some hold, a design that cannot be, an objective without value; maximised are negative."""
+    aims = {"throughput_per_s": "max", "latency_s": "min", "area_mm2": "min"}
+    one = space(constraints=["power_w < 1.5 W", "area_mm2 >= 45 mm2"], objectives=aims)
+    powers, areas = [1.0, 1.5, 2.0, None, 1.0, 1.0, 1.0, 1.0], [45.0, 50.0, 50.0, 50.0, 44.9, 50.0, 50.0, 46.0]
+    rows = [
+        Result(
+            "ok", {"power_w": power, "area_mm2": area, "latency_s": at + 1.0, "throughput_per_s": 2.0 + at}, "", 0.0
+        )
+        for at, (power, area) in enumerate(zip(powers, areas, strict=True))
+    ]
+    rows[5] = Result("infeasible", {}, "why", 0.0)
+    rows[6] = Result("ok", {**rows[6].metrics, "latency_s": None}, "", 0.0)
+    found = losses_together(one, Results.of(rows))
+    each = [losses_of(one, mix(one, StudyPoint((0, 0, 0), "event", "grid", 0, (b"k",)), {b"k": row})) for row in rows]
+    assert found.tolist() == [list(losses) for losses in each]
+    assert np.isfinite(found).all(axis=1).tolist() == [True] + 6 * [False] + [True]
+    assert found[7].tolist() == [-9.0, 8.0, 46.0]
+
+
+def test_progress_counts_what_came_and_its_front() -> None:
+    """The same of one worker and of several, of one workload and of a mix, and of a study that is resumed."""
+    for data in (SMALL, MIX):
+        for workers in (1, 2):
+            said: list[Progress] = []
+            study = sweep(space(data), workers=workers, progress=said.append)
+            last = said[-1]
+            assert (last.part, last.done, last.total, last.known, last.failed) == ("grid", 18, 18, 0, 0)
+            assert last.front == study.on_front.sum() > 1
+            assert sum(one.done == one.total for one in said) == 1

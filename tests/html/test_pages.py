@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from sim.explore.study import Study
 from sim.html import run_page, study_page
 from sim.report.load import load_report
 from sim.report.report import Report
+from sim.units import COLUMN_ENDS, DIMENSIONS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -84,6 +86,13 @@ def test_a_page_loads_nothing_and_is_small(report: Report, study: Study) -> None
         assert "http" not in outside
         assert "src=" not in outside
         assert len(html) < 4_000_000
+
+
+def test_columns_have_the_same_units_on_pages_as_elsewhere() -> None:
+    script = (resources.files("sim.html") / "assets" / "common.js").read_text()
+    ends = dict(re.findall(r'\["(_\w+)", "([^"]+)", \d+\]', script))
+    for dimension, end in COLUMN_ENDS.items():
+        assert ends[end] == DIMENSIONS[dimension].base.replace("mm2", "mm²")
 
 
 def test_the_same_report_gives_the_same_page(report: Report, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 "use strict";
 // Units, tables and figures of all pages. Values stay in base units; only what is shown is scaled.
 const SUFFIXES = [
-  ["_bytes_per_s", "B/s", 1000], ["_macs_per_s", "MAC/s", 1000], ["_per_s", "/s", 0], ["_bytes", "B", 1024],
+  ["_bytes_per_s", "B/s", 1000], ["_j_per_byte", "J/B", 1000], ["_hz", "Hz", 1000], ["_mm", "mm", 0], ["_macs_per_s", "MAC/s", 1000], ["_per_s", "/s", 0], ["_bytes", "B", 1024],
   ["_mm2", "mm²", 0], ["_usd", "USD", 0], ["tops_per_w", "TOP/s/W", 0], ["_ps", "ps", 0],
   ["_s", "s", 1000], ["_j", "J", 1000], ["_w", "W", 1000],
 ];
