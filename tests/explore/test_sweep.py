@@ -186,3 +186,6 @@ def test_progress_counts_what_came_and_its_front() -> None:
             assert (last.part, last.done, last.total, last.known, last.failed) == ("grid", 18, 18, 0, 0)
             assert last.front == study.on_front.sum() > 1
             assert sum(one.done == one.total for one in said) == 1
+    crowded = {"core.count": [1, 2, 4], "core.array.rows": [8, 16]}  # on two nodes
+    sweep(space(chip="lepton_s", parameters=crowded), workers=1, fidelity="bound", progress=said.append)
+    assert (said[-1].done, said[-1].failed) == (6, 2)
