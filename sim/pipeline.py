@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sim.errors import Diagnostic, InputError, did_you_mean
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sim.cost.bound import Model
     from sim.engine.verification import Verification
+    from sim.graph.nest import Nest
 
 Progress = Callable[[str], None]
 Fidelity = Literal["event", "bound"]
@@ -235,7 +236,7 @@ def bound(
     kv: int | None = None,
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """A model on N designs at once by the compiled closed form (sim/cost/bound.py): one row per design, in order.
 
@@ -255,7 +256,7 @@ def bound(
     from sim.cost.bound import evaluate
     from sim.cost.designs import designs_from, designs_of
     from sim.jit import announce_compilation
-    from sim.mapping.partition import MODES, mode_splits
+    from sim.mapping.partition import MODES
     from sim.mapping.plan import check_dtypes
     from sim.report.bound_table import bound_columns
 
@@ -283,8 +284,16 @@ def bound(
         for part, _ in parts:
             check_dtypes(part, one)
     with announce_compilation(progress):
-        found = evaluate(compiled, designs, partial(mode_splits, partition), dataflow)
+        found = evaluate(compiled, designs, _splits_of(partition), dataflow)
     return pd.DataFrame(bound_columns(found, partition=partition, inputs=inputs))
+
+
+@cache
+def _splits_of(mode: str) -> Callable[[Nest, int], list[tuple[int, ...]]]:
+    """The cuts over cores of a mode; the same object every time, by which a model knows them again."""
+    from sim.mapping.partition import mode_splits
+
+    return partial(mode_splits, mode)
 
 
 def _compiled(model: str | Graph, dtype: str | None, variant: Mapping[str, Any]) -> Model:

@@ -11,7 +11,6 @@ does keep results in scratchpads where it can, and counts the tasks of the lower
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost import kernel, nest_work, tile_traffic
+from sim.cost.core_cuts import CutTable, Partitions, granules, joined_cuts
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, IDLE, TASK_INSTRUCTIONS
 from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
@@ -27,13 +27,9 @@ from sim.cost.tile_search import Inputs, best_tilings
 from sim.graph.graph import Graph, Passes
 from sim.graph.nest import Nest, channels_last, nests
 from sim.hw.noc import Interconnect, build_network
-from sim.hw.systolic import DATAFLOWS
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-Partitions = Callable[[Nest, int], Sequence[tuple[int, ...]]]
-"""The cuts of a nest over so many cores that are to be tried, never empty."""
-
 PREFERRED_SHARE = 0.5
 """Share of a scratchpad that buffers keep to where they can, so that the next operator's can be filled meanwhile."""
 
@@ -53,6 +49,11 @@ class Model:
     @cached_property
     def tables(self) -> NestTables:
         return nest_tables(self.nests)
+
+    @cached_property
+    def known_cuts(self) -> dict[tuple[Partitions, int], CutTable]:
+        """Cuts over cores that were asked for, by number of cores; filled in by `joined_cuts`."""
+        return {}
 
     @cached_property
     def formats(self) -> tuple[str, ...]:
@@ -306,64 +307,15 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
     hardware = timing_columns(designs, dataflow)
     rates = rate_columns(designs, model.formats)
     work, work_of = nest_work.work_tables(model.nests, designs)
-    rows, rows_of = _partition_tables(model, hardware, partitions)
     shape = (len(designs), len(model.nests))
     cost, traffic = np.empty((*shape, kernel.COSTS)), np.full((*shape, tile_traffic.TRAFFIC), np.nan)
     choice = np.zeros((*shape, 3 + 2 * tables.extent.shape[1]), np.int64)
-    shares, share_count = _shares(tables, rows, rows_of)
-    granules, granule_count = _granules(hardware)
+    cuts, cuts_of = joined_cuts(model.nests, tables, model.known_cuts, partitions, hardware)
     given = Inputs(
-        hardware, rates, model.format_of, work, work_of, rows, rows_of, shares, share_count, granules, granule_count
-    )
+        hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.shares, cuts.share_count,
+        *granules(hardware),
+    )  # fmt: skip
     best_tilings(tables, given, PREFERRED_SHARE, cost, traffic, choice)
     of_choice = np.take_along_axis(work_of, np.maximum(0, choice[:, :, 0]), axis=1)
     chosen = work[of_choice, np.arange(len(model.nests))]
     return Bounds(model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, chosen)
-
-
-def _partition_tables(model: Model, hardware: Float64, partitions: Partitions) -> tuple[Int64, Int64]:
-    """Cuts over cores [rows, dims] and the rows of each (design, kind, nest), one set per number of cores."""
-    width = model.tables.extent.shape[1]
-    cores = hardware[:, :, kernel.CORES].astype(np.int64)
-    counts, which = np.unique(cores, return_inverse=True)
-    rows: list[tuple[int, ...]] = []
-    spans = np.zeros((len(counts), len(model.nests), 2), np.int64)
-    for place, count in enumerate(counts.tolist()):
-        for index, nest in enumerate(model.nests):
-            first = len(rows)
-            if count:
-                rows += [(*cut, *(1,) * (width - len(cut))) for cut in partitions(nest, count)]
-            spans[place, index] = first, len(rows)
-    table = np.array(rows, np.int64).reshape(-1, width)
-    return table, spans[which.reshape(cores.shape)]
-
-
-def _shares(tables: NestTables, rows: Int64, rows_of: Int64) -> tuple[Int64, int]:
-    """[rows, 4]: a number for each distinct way a role of a nest is cut over cores, and how many there are."""
-    numbers: dict[tuple[object, ...], int] = {}
-    found = np.zeros((len(rows), 4), np.int64)
-    spans = np.unique(rows_of.transpose(2, 0, 1, 3).reshape(len(tables.nests), -1, 2), axis=1)
-    for nest in range(len(tables.nests)):
-        role_of = tables.role[nest, : tables.nests[nest, 0]]
-        for first, stop in spans[nest].tolist():
-            for row in range(first, stop):
-                cut = rows[row, : len(role_of)]
-                for role in range(4):
-                    key = (nest, role, cut[role_of == role].tobytes())
-                    found[row, role] = numbers.setdefault(key, len(numbers))
-    return found, max(1, len(numbers))
-
-
-def _granules(hardware: Float64) -> tuple[Int64, int]:
-    """[designs, kinds, 4]: a number for each distinct granule of the cuts of a role, 0 for none, and one more than the
-    largest; see sim.mapping.search.cut_quanta."""
-    rows, cols = hardware[:, :, kernel.ROWS], hardware[:, :, kernel.COLS]
-    dataflow = hardware[:, :, kernel.DATAFLOW]
-    sides = np.zeros((*rows.shape, 4))
-    moving = dataflow == DATAFLOWS.index("input_stationary")
-    staying = dataflow == DATAFLOWS.index("output_stationary")
-    sides[:, :, 1] = np.where(moving, cols, np.where(staying, rows, 0))
-    sides[:, :, 2] = np.where(moving, 0, cols * hardware[:, :, kernel.ARRAYS])
-    sides[:, :, 3] = np.where(staying, 0, rows)
-    distinct, which = np.unique(np.concatenate([[0.0], sides.reshape(-1)]), return_inverse=True)
-    return which[1:].reshape(sides.shape).astype(np.int64), len(distinct)

@@ -97,9 +97,7 @@ class Designs:
     def chip_of_arrays(self, structure: int) -> Chip:
         """A structure with every changed parameter an array over all designs: what closed forms of plain arithmetic
         (area, energies) take as they take a chip. Not validated, and good for nothing else."""
-        made: Chip = self.chips[structure]
-        for place, values in self.changed.items():
-            made = _placed(made, place, values)
+        made: Chip = _placed(self.chips[structure], self.changed)
         return made
 
     def chip(self, index: int) -> Chip:
@@ -232,15 +230,19 @@ def _number(value: Any) -> float:
     return float(DATAFLOWS.index(value) if value in DATAFLOWS else value)
 
 
-def _placed(part: Any, place: Attributes, values: Float64) -> Any:
-    """`part` with an array in the place of a number, past all checks; a part that a chip does not have stays absent."""
-    key, *rest = place
-    if isinstance(key, int):
-        return tuple(_placed(x, tuple(rest), values) if i == key else x for i, x in enumerate(part))
+def _placed(part: Any, changed: Mapping[Attributes, Float64]) -> Any:
+    """`part` with arrays in the places of numbers, past all checks; a part that a chip does not have stays absent."""
+    inside: dict[str | int, dict[Attributes, Float64]] = {}
+    for (key, *rest), values in changed.items():
+        inside.setdefault(key, {})[tuple(rest)] = values
     if part is None:
         return None
+    if isinstance(part, tuple):
+        return tuple(_placed(x, inside.get(i, {})) for i, x in enumerate(part))
     new = copy.copy(part)
-    object.__setattr__(new, key, _placed(getattr(part, key), tuple(rest), values) if rest else values)
+    for key, mine in inside.items():
+        name = str(key)
+        object.__setattr__(new, name, mine[()] if () in mine else _placed(getattr(part, name), mine))
     return new
 
 

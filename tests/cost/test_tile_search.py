@@ -251,7 +251,8 @@ def losses(pairs: int, seed: int) -> np.ndarray:
 def test_the_choice_is_close_to_the_best_of_all_tilings() -> None:
     ratio = losses(pairs=40, seed=1)
     assert np.mean(ratio > 1.01) <= 0.05
-    assert ratio.mean() < 1.003
+    assert ratio.mean() < 1.0015
+    assert ratio.max() < 1.05
 
 
 @pytest.mark.nightly

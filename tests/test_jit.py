@@ -1,0 +1,44 @@
+"""Compiled code on disk, where what it was compiled for has changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PAIR = """
+from typing import NamedTuple
+from sim.jit import jit_bare
+
+class {name}(NamedTuple):
+    one: int
+    two: int
+
+@jit_bare
+def added(pair):
+    return pair.one + pair.two
+
+print(added({name}(1, 2)), sum(added.stats.cache_hits.values()))
+"""
+
+
+def test_code_for_a_named_tuple_that_has_another_name_now_is_compiled_anew(tmp_path: Path) -> None:
+    module = tmp_path / "pairs.py"
+    told = []
+    for name in ("Pair", "", "Renamed"):
+        if name:
+            module.write_text(PAIR.format(name=name))
+        found = subprocess.run(
+            [sys.executable, "-c", "import pairs"],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+                "NUMBA_CACHE_DIR": str(tmp_path),
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told.append(found.stdout.strip())
+    assert told == ["3 0", "3 1", "3 0"]
