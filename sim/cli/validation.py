@@ -64,6 +64,12 @@ def validate(
     fit_whole: Annotated[
         bool, typer.Option("--fit-whole", help="Fit on all rows, where a half of them is too few.")
     ] = False,
+    by_plan: Annotated[
+        bool,
+        typer.Option(
+            "--by-plan", help="--fit by the planner's closed form: on more rows, where a simulation takes seconds."
+        ),
+    ] = False,
     evaluations: Annotated[
         int, typer.Option(min=2, metavar="N", help="Calibrations that --fit tries, about.")
     ] = 60,
@@ -85,7 +91,7 @@ def validate(
 
     count = workers or os.cpu_count() or 1
     if fit is not None:
-        _fit(chip, data, timing, most_macs, fit, fit_whole, evaluations, count, output_format)
+        _fit(chip, data, timing, most_macs, fit, fit_whole, by_plan, evaluations, count, output_format)
         return
     names = [chip] if chip is not None else measured_chips(data)
     if not names:
@@ -188,6 +194,7 @@ def _fit(
     most_macs: float,
     scalars: str,
     whole: bool,
+    by_plan: bool,
     evaluations: int,
     workers: int,
     output_format: Format,
@@ -195,6 +202,7 @@ def _fit(
     from sim.config import dump
     from sim.hw.chip import load_chip
     from sim.validate.fit import EFFICIENCIES, TIMES, fit_calibration
+    from sim.validate.plan_fit import fit_by_plan
     from sim.validate.validation import measured_rows
 
     if chip is None:
@@ -209,9 +217,12 @@ def _fit(
     with Progress() as progress:
         rows = measured_rows(on.name, data, timing, most_macs)
         chosen = [known[name] for name in names]
-        found = fit_calibration(
-            rows, on, chosen, workers=workers, evaluations=evaluations, whole=whole, progress=progress
-        )
+        if by_plan:
+            found = fit_by_plan(rows, on, chosen, workers=workers, evaluations=evaluations, progress=progress)
+        else:
+            found = fit_calibration(
+                rows, on, chosen, workers=workers, evaluations=evaluations, whole=whole, progress=progress
+            )
     block = {key: value for key, value in dump(found.calibration).items() if key not in ("source", "notes")}
     result = {
         "calibration": block,

@@ -71,18 +71,18 @@ def fit_calibration(
     def cost(parameters: Float64) -> float:
         nonlocal tried
         tried += 1
-        compared = _with_calls(_predict(sample, chip, _with(start, scalars, parameters), workers), folds)
+        compared = _with_calls(_predict(sample, chip, with_values(start, scalars, parameters), workers), folds)
         errors = np.abs(signed_errors(compared))
         names = np.array([one.row.family for one in compared])
         found = float(np.mean([np.nanmean(errors[names == name]) for name in set(names.tolist())]))
         if progress is not None:
             progress(f"fit: {tried} calibrations tried, mean error {found:.2%}")
         # Beyond an efficiency of 1 the calibration stays at 1: the cost must still point back.
-        return found + float(np.maximum(0.0, np.log(_overshoot(scalars, parameters))).sum())
+        return found + float(np.maximum(0.0, np.log(overshoot(scalars, parameters))).sum())
 
     start = board_calibration(set_of(sample[0]), chip.name, chip.calibration)
-    best = minimise(cost, _start(start, scalars), step=0.3, evaluations=evaluations)
-    fitted = _with(start, scalars, best)
+    best = minimise(cost, start_values(start, scalars), step=0.3, evaluations=evaluations)
+    fitted = with_values(start, scalars, best)
     compared = _with_calls(_predict(known, chip, fitted, workers), folds)
     errors = signed_errors(compared)
     seen = np.array([one.row.fold in folds for one in compared])
@@ -137,7 +137,7 @@ def _with_calls(compared: Sequence[Compared], folds: Sequence[int]) -> list[Comp
     ]
 
 
-def _start(calibration: Calibration, scalars: Sequence[str]) -> Float64:
+def start_values(calibration: Calibration, scalars: Sequence[str]) -> Float64:
     """Where the search begins: the chip's own scalars, 1 us for a time and 0.7 for an efficiency it does not have."""
     own = [float(getattr(calibration, name)) for name in scalars]
     return np.array(
@@ -148,7 +148,8 @@ def _start(calibration: Calibration, scalars: Sequence[str]) -> Float64:
     )
 
 
-def _with(calibration: Calibration, scalars: Sequence[str], parameters: Float64) -> Calibration:
+def with_values(calibration: Calibration, scalars: Sequence[str], parameters: Float64) -> Calibration:
+    """The calibration with other values of its scalars, seconds or fractions."""
     values: dict[str, int | float] = {}
     for name, value in zip(scalars, parameters.tolist(), strict=True):
         # Three digits: more are not in the measurements, and a chip file should be readable.
@@ -156,7 +157,8 @@ def _with(calibration: Calibration, scalars: Sequence[str], parameters: Float64)
     return replace(calibration, **values)  # type: ignore[arg-type]
 
 
-def _overshoot(scalars: Sequence[str], parameters: Float64) -> Float64:
+def overshoot(scalars: Sequence[str], parameters: Float64) -> Float64:
+    """How many times each efficiency is that at which it stops, 1; 1 for a time."""
     return np.array(
         [1.0 if name in TIMES else value for name, value in zip(scalars, parameters, strict=True)]
     )

@@ -1,0 +1,102 @@
+"""Fits a calibration on many more rows than could be simulated: by the planner's closed form, put right by events.
+
+The closed form that chooses tiles takes milliseconds a row where events take seconds on a chip of a hundred cores. What
+it leaves out (cores that get in each other's way) is a ratio per family, taken from a few simulated rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.errors import DoesNotFit, InputError
+from sim.hw.chip import Chip
+from sim.mapping.fabric import Fabric
+from sim.mapping.partition import Assignment
+from sim.mapping.plan import closed_form_s, make_plan
+from sim.passes import default_passes
+from sim.units import PS_PER_S
+from sim.validate.errors import signed_errors, statistics
+from sim.validate.fit import FITTED_FOLD, SAMPLE, Fit, overshoot, start_values, with_values
+from sim.validate.measured_set import WITH_HOST
+from sim.validate.measurement import Measurement, evenly
+from sim.validate.minimise import minimise
+from sim.validate.operator_graph import build_graph
+from sim.validate.prediction import predict
+
+Float64 = npt.NDArray[np.float64]
+
+PLANNED = 240
+"""Cases of each family that a calibration is fitted on."""
+
+
+def planned_s(row: Measurement, chip: Chip, fabric: Fabric | None = None) -> float:
+    """The operator's time by the closed form of its plan, launches included; NaN where it does not fit."""
+    graph = default_passes(build_graph(row))
+    assignment = Assignment(chip, names=tuple(op.name for op in graph.ops))
+    try:
+        plan = make_plan(graph, chip, fabric or Fabric(chip), assignment)
+    except DoesNotFit:
+        return float("nan")
+    launches = {step.op: len(step.nest.operands) for step in plan.steps}
+    launch_s = sum(chip.calibration.launch_ps(1 + operands) for operands in launches.values()) / PS_PER_S
+    return closed_form_s(plan.steps, plan.segments) + launch_s
+
+
+def fit_by_plan(
+    rows: Sequence[Measurement],
+    chip: Chip,
+    scalars: Sequence[str],
+    *,
+    workers: int = 1,
+    evaluations: int = 100,
+    progress: Callable[[str], None] | None = None,
+) -> Fit:
+    """Fit `scalars` (names of Calibration's fields) to the least mean absolute error over up to PLANNED rows of each
+    family of the seen half, every row counting the same. The statistics are those of events, of a sample of each half.
+
+    Raises InputError where there is nothing to fit on, or rows on the host's clock.
+    """
+    known = [row for row in rows if row.family is not None]
+    if any(row.timing == WITH_HOST for row in known):
+        raise InputError("fit: rows on the host's clock have calls to fit too; --timing takes others")
+    seen, others = ([row for row in known if (row.fold == FITTED_FOLD) == mine] for mine in (True, False))
+    chosen = evenly(seen, PLANNED)
+    if not chosen or not scalars:
+        raise InputError("fit: found no rows of the fitted half or no scalars; expected both")
+    measured = np.array([row.measured_s for row in chosen])
+    ratio = _ratios(evenly(seen, SAMPLE), chip, workers)
+    factor = np.array([ratio[row.family or ""] for row in chosen])
+    tried = 0
+
+    def cost(parameters: Float64) -> float:
+        nonlocal tried
+        tried += 1
+        on = chip.with_calibration(with_values(chip.calibration, scalars, parameters))
+        fabric = Fabric(on)
+        planned = np.array([planned_s(row, on, fabric) for row in chosen])
+        found = float(np.nanmean(np.abs(planned * factor / measured - 1)))
+        if progress is not None:
+            progress(f"fit: {tried} calibrations tried, mean error {found:.2%}")
+        return found + float(np.maximum(0.0, np.log(overshoot(scalars, parameters))).sum())
+
+    best = minimise(cost, start_values(chip.calibration, scalars), step=0.15, evaluations=evaluations)
+    fitted = with_values(chip.calibration, scalars, best)
+    on = chip.with_calibration(fitted)
+    mine, theirs = (
+        statistics(signed_errors(predict(evenly(half, SAMPLE), on, workers=workers))) for half in (seen, others)
+    )
+    return Fit(fitted, {}, mine, theirs, tried)
+
+
+def _ratios(rows: Sequence[Measurement], chip: Chip, workers: int) -> dict[str, float]:
+    """Median of simulated over planned time of each family."""
+    fabric = Fabric(chip)
+    found: dict[str, list[float]] = {}
+    for one in predict(rows, chip, workers=workers):
+        ratio = one.prediction.latency_s / planned_s(one.row, chip, fabric)
+        if np.isfinite(ratio):
+            found.setdefault(one.row.family or "", []).append(ratio)
+    return {name: float(np.median(values)) for name, values in found.items()}
