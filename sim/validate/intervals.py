@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sim.hw.chip import Chip
-from sim.report.error_bars import REGIMES, Interval, workings
+from sim.report.error_bars import REGIMES, Interval, band_edges, workings
 from sim.validate.errors import row_regime
 from sim.validate.prediction import Compared
 
@@ -31,14 +33,15 @@ class Coverage:
 
 
 def make_intervals(chip: Chip, compared: Sequence[Compared]) -> list[Interval]:
-    """One interval per family and regime with enough rows."""
+    """One interval per family, regime and band of intensities with enough rows."""
     found = []
-    groups: dict[tuple[str, str], list[Compared]] = {}
+    edges = (0.0, *band_edges(chip), math.inf)
+    groups: dict[tuple[str, str, int], list[Compared]] = {}
     for one in compared:
         if _tells(one):
-            groups.setdefault((one.row.family or "", row_regime(one)), []).append(one)
-    for (family, regime), rows in sorted(
-        groups.items(), key=lambda item: (item[0][0], REGIMES.index(item[0][1]))
+            groups.setdefault(_group(chip, one), []).append(one)
+    for (family, regime, band), rows in sorted(
+        groups.items(), key=lambda item: (item[0][0], REGIMES.index(item[0][1]), item[0][2])
     ):
         if len(rows) < FEWEST_ROWS:
             continue
@@ -46,7 +49,11 @@ def make_intervals(chip: Chip, compared: Sequence[Compared]) -> list[Interval]:
         times = [one.prediction.latency_s for one in rows]
         intensity = [one.prediction.macs_per_dram_byte for one in rows]
         low, high = np.quantile(ratio, [TAIL, 1 - TAIL])
-        ends = (float(low), float(high), min(times), max(times), min(intensity), max(intensity))
+        least, most = min(intensity), max(intensity)
+        # Bands meet where both have rows.
+        least = edges[band] if len(groups.get((family, regime, band - 1), ())) >= FEWEST_ROWS else least
+        most = edges[band + 1] if len(groups.get((family, regime, band + 1), ())) >= FEWEST_ROWS else most
+        ends = (float(low), float(high), min(times), max(times), least, most)
         found.append(
             Interval(chip.name, workings(chip), family, regime, len(rows), *(_short(x) for x in ends))
         )
@@ -59,17 +66,26 @@ def coverage(chip: Chip, compared: Sequence[Compared]) -> Coverage | None:
     widths: list[float] = []
     for fold in (0, 1):
         made = make_intervals(chip, [one for one in compared if one.row.fold == fold])
-        bars = {(one.family, one.regime): one for one in made}
+        bars = {(one.family, one.regime, _band(chip, one.least_macs_per_byte)): one for one in made}
         for one in compared:
             if one.row.fold == fold or not _tells(one):
                 continue
-            bar = bars.get((one.row.family or "", row_regime(one)))
+            bar = bars.get(_group(chip, one))
             if bar is not None:
                 inside.append(bar.low <= _ratio(one) <= bar.high)
                 widths.append(100 * (bar.high - bar.low))
     if not inside:
         return None
     return Coverage(len(inside), 100 * float(np.mean(inside)), float(np.median(widths)))
+
+
+def _group(chip: Chip, one: Compared) -> tuple[str, str, int]:
+    """Family, regime and band of intensities."""
+    return one.row.family or "", row_regime(one), _band(chip, one.prediction.macs_per_dram_byte)
+
+
+def _band(chip: Chip, macs_per_byte: float) -> int:
+    return bisect_right(band_edges(chip), macs_per_byte)
 
 
 def _tells(one: Compared) -> bool:

@@ -35,14 +35,20 @@ def rows(chip: str, most_macs: float) -> tuple[Measurement, ...]:
 
 
 def share_inside(compared: Sequence[Compared], chip: str) -> float:
-    """Of the rows whose family and regime have an error bar in the package."""
-    bars = {(bar.family, bar.regime): bar for bar in intervals() if bar.chip == chip}
+    """Of the rows whose family, regime and intensity have an error bar in the package."""
+    own = [bar for bar in intervals() if bar.chip == chip]
     inside = []
     for one in compared:
-        bar = bars.get((one.row.family or "", row_regime(one)))
-        if bar is not None:
-            inside.append(bar.low <= one.row.measured_s / one.prediction.latency_s <= bar.high)
-    assert len(inside) > 0.9 * len(compared)
+        asked, intensity = (one.row.family, row_regime(one)), one.prediction.macs_per_dram_byte
+        bars = [
+            bar
+            for bar in own
+            if (bar.family, bar.regime) == asked
+            and bar.least_macs_per_byte <= intensity <= bar.most_macs_per_byte
+        ]
+        if bars:
+            inside.append(bars[0].low <= one.row.measured_s / one.prediction.latency_s <= bars[0].high)
+    assert len(inside) > 0.8 * len(compared)
     return float(np.mean(inside))
 
 
