@@ -15,7 +15,7 @@ from sim.hw.calibration import MOST_SCALARS, Calibration
 from sim.hw.chip import Chip, load_chip
 from sim.mapping.fabric import Fabric
 from sim.report.error_bars import intervals
-from sim.validate.errors import error_table, row_regime, signed_errors
+from sim.validate.errors import row_regime, signed_errors
 from sim.validate.intervals import coverage
 from sim.validate.measurement import Measurement, evenly, load_measurements, of_chip
 from sim.validate.plan_fit import planned_s
@@ -48,14 +48,18 @@ def share_inside(compared: Sequence[Compared], chip: str) -> float:
         ]
         if bars:
             inside.append(bars[0].low <= one.row.measured_s / one.prediction.latency_s <= bars[0].high)
-    assert len(inside) > 0.8 * len(compared)
+    # 11 rows of gelu in three regimes have no bars.
+    assert len(inside) > 0.9 * sum(one.row.family != "unary" for one in compared)
     return float(np.mean(inside))
 
 
 @pytest.mark.parametrize("chip", CHIPS)
 def test_a_few_small_kernels_are_within_the_bars(chip: str) -> None:
     found = predict(evenly(rows(chip, 3e9), 10), load_chip(chip))
-    errors = {row.family: row.errors.mean_abs_pct for row in error_table(chip, found) if row.regime == "all"}
+    errors = {
+        family: 100 * np.abs(signed_errors([one for one in found if one.row.family == family])).mean()
+        for family in ("matmul", "binary", "norm", "unary")
+    }
     assert errors["matmul"] < 12
     assert errors["binary"] < 30
     assert errors["norm"] < 25
