@@ -113,13 +113,14 @@ def test_a_scan_finds_the_cheapest_level_of_a_role(name: str) -> None:
         cycles = vector_cost(body_passes(nest, kind), kind), vector_cost(nest.drain, kind)
         work = kernel.make_work(t, 0, 1.0, 1.0, *cycles, not nest.contraction)
         levels, cuts = tables_of_levels(nest, np.ones(t.extent.shape[1], np.int64), hw, not nest.contraction)
-        for _ in range(20):
+        for _ in range(150):
             at[:] = rng.integers(cuts.first[0], cuts.stop[0])
             role, order = int(rng.integers(4)), int(rng.integers(2))
+            limit = float(rng.choice([2e4, 1e6]))
             ask = partial(scan_role, t, 0, hw, work, levels, cuts, 0, at, role)
             span = int(cuts.first[0, role]), int(cuts.stop[0, role])
-            alone = [ask(row, row + 1, order, 1e6, np.inf, lines)[0] for row in range(*span)]
-            best, row, _ = ask(*span, order, 1e6, np.inf, lines)
+            alone = [ask(row, row + 1, order, limit, np.inf, lines)[0] for row in range(*span)]
+            best, row, _ = ask(*span, order, limit, np.inf, lines)
             assert best == min(alone)
             assert alone[row - span[0]] == best
 
