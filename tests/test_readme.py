@@ -76,7 +76,7 @@ def test_only_wall_time_is_left_out() -> None:
 
 
 def test_a_command_that_fails_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CommandFailed, match=r"exit code 2\n.*unknown chip"):
+    with pytest.raises(CommandFailed, match=r"exit code 2\n(?s:.*)unknown chip"):
         refreshed("```sh\nlepton simulate lenet5 --chip nosuch\n```\n", tmp_path)
     with pytest.raises(CommandFailed, match="exit code 1"):
         output_of("python -c 'raise SystemExit(1)'", tmp_path)
