@@ -23,10 +23,11 @@ import numpy as np
 from sim.cost.repeats import as_timeline, run_all, same_course
 from sim.engine import records
 from sim.engine.records import BACKGROUND, FOREVER, NONE, UNKNOWN, Int32, Int64, Records
+from sim.engine.renaming import Asked, Passage, asked_by, replayed
 from sim.engine.sharing import join, leave, settle, spread
 from sim.errors import InvariantViolation
 from sim.hw import tags as tag_store
-from sim.hw.tags import EVICTED, HIT, MISS, REST, empty_tags, probe, probe_all
+from sim.hw.tags import EVICTED, HIT, MISS, REST, empty_tags, probe
 from sim.jit import jit
 from sim.program import BYTE_UNITS, MAX_TICKS, Probes, Program, Segment
 from sim.timeline import Probed, SegmentTimeline, Timeline
@@ -51,6 +52,10 @@ def run(program: Program) -> Timeline:
     return as_timeline("compiled", run_all(program, machine.begin_pass, machine.run, same_course))
 
 
+_Before = tuple[SegmentTimeline, Passage]
+"""An earlier repeat, and what it made of the cache."""
+
+
 class Machine:
     """The chip from segment to segment: its tags."""
 
@@ -58,7 +63,7 @@ class Machine:
         self.program = program
         cache = program.cache
         self.line_bytes, self.shape, self.skew = 1, (1, 1), 0
-        self.recent: tuple[SegmentTimeline | None, SegmentTimeline | None] = (None, None)
+        self.recent: list[_Before] = []
         if cache is not None:
             self.skew = tag_store.skew_of(cache.sets, cache.hashed)
             # Lines taken together do not move together where their sets are hashed.
@@ -76,21 +81,33 @@ class Machine:
         are made in the order of that one, then this is what happens: the first probe takes place at the same tick
         and finds the same, so that the second takes place at the same tick, and so on. Then nothing needs to be
         simulated again. Tried are the last repeat but one, as blocks take turns at two places in memory, and the
-        last.
+        last; first whether the cache is what it was before one of them but for names (sim/engine/renaming.py).
         """
         segment = self.program.segments[number]
         if not earlier:
-            self.recent = (None, None)
-        if segment.probes is not None:
-            for before in filter(None, self.recent):
-                tags = self.tags.copy()
-                if _replayed(tags, self.line_bytes, self.skew, segment.probes, repeat, before):
-                    self.tags = tags
-                    self.recent = (self.recent[1], before)
-                    return before
-        found = _run_segment(self.program, segment, repeat, self.tags, self.line_bytes, self.skew)
-        self.recent = (self.recent[1], found)
+            self.recent = []
+        if segment.probes is None:
+            return _run_segment(self.program, segment, repeat, self.tags, self.line_bytes, self.skew)
+        asked, at_first = asked_by(segment.probes, repeat), self.tags.copy()
+        found = self._known(segment.probes, repeat, asked)
+        if found is None:
+            found = _run_segment(self.program, segment, repeat, self.tags, self.line_bytes, self.skew)
+        self.recent = [*self.recent[-1:], (found, Passage(asked, at_first, self.tags.copy()))]
         return found
+
+    def _known(self, probes: Probes, repeat: int, asked: Asked) -> SegmentTimeline | None:
+        """The earlier repeat whose course this one takes; the tags are as after it then."""
+        for before, passage in () if self.skew else self.recent:
+            after = passage.again(self.tags, asked, self.line_bytes)
+            if after is not None:
+                self.tags = after
+                return before
+        for before, _ in self.recent:
+            tags = self.tags.copy()
+            if replayed(tags, self.line_bytes, self.skew, probes, repeat, before):
+                self.tags = tags
+                return before
+        return None
 
 
 def _common_bytes(program: Program) -> int:
@@ -101,29 +118,6 @@ def _common_bytes(program: Program) -> int:
         for column in (probes.address, probes.run_bytes, pitches, probes.shift):
             common = int(np.gcd(common, np.gcd.reduce(column, axis=None)))
     return common
-
-
-def _replayed(
-    tags: Int32, line_bytes: int, skew: int, probes: Probes, repeat: int, before: SegmentTimeline
-) -> bool:
-    """Do the probes find the same as before, made in the order of before? Changes the tags."""
-    assert before.probed is not None
-    order = np.argsort(before.start[probes.task], kind="stable")
-    expected = np.column_stack([getattr(before.probed, name) for name in Probed.__slots__])
-    return probe_all(
-        tags,
-        line_bytes,
-        skew,
-        order,
-        probes.addresses(repeat),
-        np.array(probes.run_bytes, np.int64),  # copies, as Numba compiles anew for a read-only array
-        np.array(probes.count, np.int64),
-        np.array(probes.pitch, np.int64),
-        np.array(probes.write, np.bool_),
-        np.array(probes.policy, np.int8),
-        np.zeros_like(expected),
-        expected,
-    )
 
 
 def _run_segment(

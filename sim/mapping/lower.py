@@ -356,14 +356,14 @@ class Lowering:
             self.written[name] = Written(tensor.shape, np.zeros_like(whole), whole, none, none, final)
 
     def _outputs_to_host(self, number: int) -> None:
+        """Outputs go over the host link when they are stored."""
         for name in self.plan.graph.outputs:
             root = self.plan.root(name)
-            writers = self.written.get(root)
-            if writers is None:
-                continue
             final = self._host_transfer(Kind.STORE, 1, self.plan.graph.tensors[name].size_bytes)
             self._host_lookup(final, name, False)
-            self.table.after(final, writers.store)
+            # What an earlier segment or a repeat of one wrote is there.
+            if root in self.written:
+                self.table.after(final, self.written[root].store)
             self.rows.append(host_row(self.plan.graph, name, "out", number))
             if self.log is not None:
                 whole = np.array([self.plan.graph.tensors[name].shape], np.int64)
@@ -382,8 +382,8 @@ class Lowering:
 
     def _host_lookup(self, task: Int64, name: str, write: bool) -> None:
         """A transfer with the host looks for lines that were left in the cache, but brings none there."""
-        caching = self.plan.caching
-        if caching is None or self.plan.root(name) not in caching.policy:
+        caching, root = self.plan.caching, self.plan.root(name)
+        if caching is None or caching.blocks.first_of.get(root, (root, 0))[0] not in caching.policy:
             return
         one = np.ones((1, 1), np.int64)
         size = np.array([self.plan.graph.tensors[name].size_bytes], np.int64)
@@ -392,8 +392,8 @@ class Lowering:
         ways = (hit.row, hit.latency_ps, self.fabric.write_back(PAYLOAD_WEIGHT).row)
         self.probed.add(task, name, write, Policy.BYPASS, where, ways, self.parity)
 
-    def segment(self, name: str, number: int) -> Segment:
-        """Everything lowered so far as segment `number`."""
+    def segment(self, name: str, number: int, repeats: int) -> Segment:
+        """Everything lowered so far as segment `number`, which runs so often."""
         (kind, queue, hold, dur, nbytes, route, op), pointers, before = self.table.arrays()
         return Segment(
             name,
@@ -409,7 +409,7 @@ class Lowering:
             op.astype(np.int32),
             tuple(self.rows),
             self.log.columns(len(kind), len(self.rows)) if self.log is not None else None,
-            self.probed.probes(number, self.plan.segments.repeats[number]),
+            self.probed.probes(number, repeats),
         )
 
 
@@ -429,17 +429,20 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional
             unit="tasks",
         )
     found = []
-    last = len(plan.segments.names) - 1
-    for number, name in enumerate(plan.segments.names):
+    parts = list(zip(plan.segments.names, plan.segments.repeats, strict=True))
+    if parts[-1][1] > 1 and chip.host is not None and not plan.graph.kernel:
+        # The outputs of a repeated block leave after its last repeat, once.
+        parts.append(("outputs", 1))
+    for number, (name, repeats) in enumerate(parts):
         steps = [(at, step) for at, step in enumerate(plan.steps) if plan.segments.of_op[step.op] == number]
         lowering = Lowering(plan, chip, fabric, log=AccessLog(plan) if functional else None)
-        lowering.run(number, steps, inputs, from_host=number == 0, to_host=number == last)
-        found.append(lowering.segment(name, number))
+        lowering.run(number, steps, inputs, from_host=number == 0, to_host=number == len(parts) - 1)
+        found.append(lowering.segment(name, number, repeats))
     pointers, links, weights, hops = fabric.route_tables()
     program = Program(
         plan.graph.name,
         tuple(found),
-        plan.segments.repeats,
+        tuple(repeats for _, repeats in parts),
         tuple(fabric.queues),
         tuple(fabric.links),
         pointers,

@@ -145,3 +145,35 @@ def test_a_block_that_reads_the_same_tensor_twice_is_another_block() -> None:
 def test_back_to_back_inputs_have_no_barriers() -> None:
     """A barrier between blocks would keep the next input from starting."""
     assert map_graph(llama("decode"), chip("lepton_m"), inputs=2).repeats == (1,)
+
+
+def chain(head: bool, tail: bool) -> Graph:
+    """Four equal blocks, perhaps something before and after them; the result of the third is an output as well."""
+    b = GraphBuilder("chain", "int8")
+    x = b.input("x", (64, 256))
+    x = b.linear(x, 256) if head else x
+    outputs = []
+    for index in range(4):
+        with b.block(index):
+            x = b.linear(x, 256)
+        outputs += [x] if index == 2 else []
+    return b.build([*outputs, b.linear(x, 128) if tail else x])
+
+
+@pytest.mark.parametrize("on", ["lepton_s", "lepton_m"])  # without and with a cache
+@pytest.mark.parametrize("head", [False, True])
+@pytest.mark.parametrize("tail", [False, True])
+def test_every_output_goes_to_the_host_once(head: bool, tail: bool, on: str) -> None:
+    """64 x 256 bytes of the third block, and the same or 64 x 128 of what is last, wherever that is a repeat."""
+    graph = chain(head, tail)
+    latency_s = []
+    for unroll in (False, True):
+        program = map_graph(graph, chip(on), unroll=unroll)
+        sent = 0
+        for segment, repeats in zip(program.segments, program.repeats, strict=True):
+            out = [program.queues[queue].name == "host.out" for queue in segment.queue.tolist()]
+            sent += repeats * int(segment.nbytes[out].sum())
+        assert sent == 64 * 256 + 64 * (128 if tail else 256)
+        latency_s.append(run(program).latency_ps)
+    # Unrolled, the third block's output leaves beside the fourth block, and results may stay in the scratchpads.
+    assert 0.8 < latency_s[1] / latency_s[0] <= 1.001
