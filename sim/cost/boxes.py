@@ -9,7 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from sim.cost.nest_tables import AXES, BITS, DENOMINATOR, DIMS, HIGH, LOW, OPERANDS, SIZE, TERMS
+from sim.cost.kernel import pattern_cost
+from sim.cost.nest_tables import (
+    AXES,
+    BITS,
+    DENOMINATOR,
+    DIMS,
+    HIGH,
+    LOW,
+    OPERANDS,
+    PACKED,
+    RUN_AXES,
+    SIZE,
+    TERMS,
+)
 from sim.cost.tiles import box, fill_count, largest_part
 from sim.jit import jit
 
@@ -120,3 +133,66 @@ def buffer_needs(t: Any, splits: Any, steps: Any, quanta: Any, columns_first: in
         found[operand, 0] = tiles if operand == operands else fill_count(t, 0, operand, steps, columns_first)
         found[operand, 1] = np.ceil(elements * t.operands[0, operand, BITS] / 8)
         found[operands + 1, 0] = elements
+
+
+@jit
+def fill_tile_ranges(
+    t: Any, splits: Any, steps: Any, quanta: Any, order: Any, iterations: int, low: Any, high: Any
+) -> None:
+    """Loop ranges `low` to `high` [dims, cores, iterations] of every tile: cores in grid order, iterations with the
+    loops `order` [dims] from outermost to innermost."""
+    dims = len(splits)
+    for dim in range(dims):
+        parts = splits[dim] * steps[dim]
+        outside = 1
+        for other in range(dim + 1, dims):
+            outside *= splits[other]
+        inside = 1
+        for back in range(dims):
+            other = order[dims - 1 - back]
+            if other == dim:
+                break
+            inside *= steps[other]
+        for core in range(low.shape[1]):
+            place = core // outside % splits[dim] * steps[dim]
+            for iteration in range(iterations):
+                at = place + iteration // inside % steps[dim]
+                low[dim, core, iteration] = bound(t.extent[0, dim], parts, quanta[dim], at)
+                high[dim, core, iteration] = bound(t.extent[0, dim], parts, quanta[dim], at + 1)
+
+
+@jit
+def fill_tile_boxes(
+    t: Any, operand: int, low: Any, high: Any, positions: Any, iterations: Any, start: Any, stop: Any
+) -> None:
+    """Boxes [positions, iterations, rank] of an operand, of loop ranges [dims, cores, iterations]."""
+    for row in range(len(positions)):
+        for column in range(len(iterations)):
+            mine_low = low[:, positions[row], iterations[column]]
+            mine_high = high[:, positions[row], iterations[column]]
+            for axis in range(t.operands[0, operand, AXES]):
+                at = axis_box(t, operand, axis, mine_low, mine_high)
+                start[row, column, axis], stop[row, column, axis] = at
+
+
+@jit
+def fill_dram_costs(t: Any, operand: int, hw: Any, extents: Any, store: bool, run: Any, cost: Any) -> None:
+    """Of boxes [boxes, rank] of an operand: contiguous bytes, and 1 / efficiency of the DRAM for such runs; see
+    sim.graph.nest.Operand.run_bytes and pitch_bytes."""
+    row = t.operands[0, operand]
+    for at in range(len(extents)):
+        elements, one, stride, pitch, whole = 1, 1, 1, 0, True
+        for place in range(row[AXES]):
+            axis = t.run_order[0, operand, place]
+            extent = extents[at, axis]
+            elements *= extent
+            if whole and place < row[RUN_AXES]:
+                one *= extent
+            elif not whole and pitch == 0 and extent > 1:
+                pitch = stride * row[BITS] // 8
+            whole = whole and extent == t.axes[0, operand, axis, SIZE]
+            stride *= t.axes[0, operand, axis, SIZE]
+        if row[PACKED]:
+            one, pitch = elements, 0
+        run[at] = max(1, one * row[BITS] // 8)
+        cost[at] = pattern_cost(t, 0, operand, hw, float(run[at]), pitch, store)

@@ -18,6 +18,7 @@ from sim.errors import InputError
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.hw.dram import Dram
 from sim.hw.dram_efficiency import cost_table
 from sim.hw.noc import Interconnect, build_network
 from sim.hw.systolic import DATAFLOWS
@@ -85,7 +86,7 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
     if lacking:
         raise InputError(f"the compiled closed form has no law for {lacking} (core '{kind.name}')")
     array, sums, calibration = kind.array, kind.accumulator, kind.calibration
-    found = np.zeros(kernel.HARDWARE_COLUMNS)
+    found = dram_columns(dram)
     if array is not None:
         shape = (True, array.rows, array.cols, array.count, DATAFLOWS.index(dataflow), array.double_buffered_weights)
         found[_ARRAY_COLUMNS] = shape
@@ -101,10 +102,6 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
         kernel.CHANNEL_BW: kind.dma.bandwidth_bytes_per_s,
         kernel.OUTSTANDING: kind.dma.outstanding,
         kernel.DRAM_BW: dram.bandwidth_bytes_per_s,
-        kernel.BURST_BYTES: dram.burst_bytes,
-        kernel.INTERLEAVE_BYTES: dram.interleave_bytes,
-        kernel.DRAM_CHANNELS: dram.channels,
-        kernel.GATHERS: dram.gathers,
         kernel.DRAM_SHARE: calibration.dram_efficiency,
         kernel.ARRAY_SHARE: calibration.array_efficiency,
         kernel.VECTOR_SHARE: calibration.vector_efficiency,
@@ -113,6 +110,20 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
         kernel.SEND_S: site.send_latency_s,
         kernel.PORTS_BW: site.port_bandwidth_bytes_per_s,
         kernel.HOP_BW: site.hop_bandwidth_bytes_per_s,
+    }
+    found[list(columns)] = list(columns.values())
+    return found
+
+
+def dram_columns(dram: Dram) -> Float64:
+    """[kernel.HARDWARE_COLUMNS] as far as the efficiency of a DRAM's patterns depends on them, uncalibrated."""
+    found = np.zeros(kernel.HARDWARE_COLUMNS)
+    columns = {
+        kernel.BURST_BYTES: dram.burst_bytes,
+        kernel.INTERLEAVE_BYTES: dram.interleave_bytes,
+        kernel.DRAM_CHANNELS: dram.channels,
+        kernel.GATHERS: dram.gathers,
+        kernel.DRAM_SHARE: 1.0,
     }
     found[list(columns)] = list(columns.values())
     found[kernel.DRAM_COST :] = cost_table(dram.channel_setup).reshape(-1)

@@ -61,8 +61,8 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
     most_dims = max(len(nest.dims) for nest in nests)
     most_operands = max(map(len, operands))
     every = [operand for row in operands for operand in row]
-    most_axes = max(1, *(len(operand.axes) for operand in every))
-    most_terms = max(1, *(len(axis.terms) for operand in every for axis in operand.axes))
+    most_axes = max([1, *(len(operand.axes) for operand in every)])
+    most_terms = max([1, *(len(axis.terms) for operand in every for axis in operand.axes)])
     of_operand = (len(nests), most_operands)
     tables = NestTables(
         np.zeros((len(nests), 6), np.int64),

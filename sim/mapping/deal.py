@@ -77,7 +77,7 @@ class DealtLoops(Loops):
         return tuple(found)
 
     @cached_property
-    def _ranges(self) -> tuple[tuple[Int64, ...], tuple[Int64, ...]]:
+    def _ranges(self) -> tuple[Int64, Int64]:
         deal = self.deal
         wave = np.arange(self.iterations) // self.sum_steps
         place = np.arange(len(self.cores)) % deal.cores
@@ -91,7 +91,9 @@ class DealtLoops(Loops):
                 tile = self.grid[dim][:, None] * self.tiling.steps[dim] + self.index[dim][None, :]
             low.append(cut[tile])
             high.append(cut[tile + 1])
-        return tuple(low), tuple(high)
+        shape = len(self.cores), self.iterations
+        both = (np.array([np.broadcast_to(part, shape) for part in parts], np.int64) for parts in (low, high))
+        return next(both), next(both)
 
     def _numbered(self, number: Int64) -> dict[int, Int64]:
         """Tile index of every dealt dimension: repeats outermost, then bands of `group` tiles of the outer loops, in

@@ -32,7 +32,7 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, more: Mapping[str, float
     """What the tasks of a step do, whatever its tensors are called; `more` counts what only the tasks tell."""
     nest, tiling = step.nest, step.tiling
     owners = loops.owners
-    start, stop = loops.boxes(nest.out, owners, loops.result_last)
+    start, stop = (boxes[owners] for boxes in loops.results)
     results = int((stop - start).prod(axis=-1).sum())
     core_macs = _core_macs(loops)
     macs = sum(core_macs.values())

@@ -8,6 +8,7 @@ template.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,22 +19,24 @@ import numpy.typing as npt
 from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.coding import codable, coded_bytes
 from sim.cost.estimate import body_passes, drain_passes, lane_elements, operand_bits
+from sim.cost.hardware import dram_columns
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, array_cycles, epilogue_instructions, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
-from sim.hw.dram import pattern_efficiency, row_activations
+from sim.hw.dram import Dram, row_activations
 from sim.mapping.buffers import buffers
 from sim.mapping.describe import step_work
 from sim.mapping.fabric import Fabric, Level
-from sim.mapping.loops import Fills, Loops
+from sim.mapping.loops import Fills, Loops, operand_number
+from sim.mapping.memo import by_identity
 from sim.mapping.regions import Regions, regions
 from sim.mapping.row_tiles import row_tiles
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
-from sim.mapping.table import Batch
+from sim.mapping.table import Batch, together
 from sim.mapping.template import Claim, Lookups, Read, Round, Template
 from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT, RESULT, Kind, Policy, ticks
 
@@ -127,7 +130,7 @@ class Emitter:
                 replace(r, copies=moved(r.copies), sends=place[r.sends], adds=place[r.adds])
                 for r in self.rounds
             ),
-            results=self.loops.boxes(self.step.nest.out, self.owners, self.loops.result_last),
+            results=(self.loops.results[0][self.owners], self.loops.results[1][self.owners]),
             work=step_work(self.step, self.loops, self.kind, self._more_counts()),
             lookups=tuple(replace(found, tasks=place[found.tasks]) for found in self.lookups),
         )
@@ -146,8 +149,7 @@ class Emitter:
 
     def claim(self, buffer: str, positions: Int64, tasks: Int64, of: Int64) -> None:
         """`tasks` wait for whoever used the buffer's memory before on the cores at `of`, broadcast together."""
-        pair = np.broadcast_arrays(tasks, of)
-        self.claims.append(Claim(buffer, positions, pair[0].reshape(-1), pair[1].reshape(-1)))
+        self.claims.append(Claim(buffer, positions, *together(tasks, of)))
 
     # ---- compute --------------------------------------------------------------------------------------------
 
@@ -201,7 +203,7 @@ class Emitter:
         sum was split, then apply bias and fused operators on the owner."""
         nest, loops = self.step.nest, self.loops
         last = loops.result_last
-        start, stop = loops.boxes(nest.out, slice(None), last)
+        start, stop = loops.results
         elements = (stop - start).prod(axis=-1)
         sums = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
         out_bytes = elements * DTYPE_BITS[nest.out.tensor.dtype] // 8
@@ -273,7 +275,8 @@ class Emitter:
             path=path,
         )
         if where is not None:
-            self._look_up(index, tasks, where, transfers, dram_weight(self.chip, operand, stop - start))
+            weight = dram_weight(self.chip, self.step.nest, operand, stop - start)
+            self._look_up(index, tasks, where, transfers, weight)
         self.loads[index] = (tasks, fills)
         consumers = self._consumers(operand)
         slots = self.slots[name]
@@ -286,17 +289,23 @@ class Emitter:
             boxes = self.loops.boxes(self.step.nest.operands[number], leaders, fills.first)
             self.reads.append(Read(number, tasks, *boxes))
         self.users[name] = np.where(
-            np.isin(np.arange(len(self.loops.cores)), positions)[:, None],
+            self._among(positions)[:, None],
             consumers[:, -1:],
             self.main[:, -1:],
         )
+
+    def _among(self, positions: Int64) -> npt.NDArray[np.bool_]:
+        """Of every core: is its position one of these?"""
+        found = np.zeros(len(self.loops.cores), np.bool_)
+        found[positions] = True
+        return found
 
     def _load_paths(
         self, index: int, operand: Operand, fills: Fills, extents: Int64
     ) -> tuple[Int64, Transfers]:
         """Queue of every load [groups, fills], and a function that gives (path, latency) of each for a level of memory;
         loads take the DMA channels in turn, tiles that several cores need come as multicasts from a memory port."""
-        weight = dram_weight(self.chip, operand, extents)
+        weight = dram_weight(self.chip, self.step.nest, operand, extents)
         channel = (np.arange(weight.shape[1]) + index) % self.kind.dma.channels
         groups = [tuple(self.loops.cores[members].tolist()) for members in fills.members]
         if fills.members.shape[1] > 1:
@@ -333,16 +342,17 @@ class Emitter:
         self, way: str, ends: Sequence[object], channel: Int64, weight: Int64, level: Level
     ) -> tuple[Int64, Int64]:
         """(path, latency) of every transfer [ends, tasks] on these channels [tasks] with these DRAM weights."""
-        keys = weight * self.kind.dma.channels + channel
-        path, latency = np.empty_like(keys), np.empty_like(keys)
-        for row, end in enumerate(ends):
-            kinds, which = np.unique(keys[row], return_inverse=True)
-            asked = [
-                self.ask(way, end, turn, heavy, level)
-                for heavy, turn in (divmod(key, self.kind.dma.channels) for key in kinds.tolist())
-            ]
-            path[row], latency[row] = np.array(asked, np.int64)[which].T
-        return path, latency
+        turns = self.kind.dma.channels
+        kinds, which = np.unique(weight * turns + channel, return_inverse=True)
+        which = which.reshape(weight.shape)
+        asked = np.zeros((len(ends), len(kinds), 2), np.int64)
+        present = np.zeros(asked.shape[:2], np.bool_)
+        present[np.arange(len(ends))[:, None], which] = True
+        for row, column in np.argwhere(present).tolist():
+            heavy, turn = divmod(int(kinds[column]), turns)
+            asked[row, column] = self.ask(way, ends[row], turn, heavy, level)
+        found = asked[np.arange(len(ends))[:, None], which]
+        return found[..., 0], found[..., 1]
 
     # ---- results --------------------------------------------------------------------------------------------
 
@@ -361,8 +371,8 @@ class Emitter:
 
     def _store(self, drains: Int64) -> None:
         loops, nest = self.loops, self.step.nest
-        start, stop = loops.boxes(nest.out, self.owners, loops.result_last)
-        weight = dram_weight(self.chip, nest.out, stop - start, store=True)
+        start, stop = (boxes[self.owners] for boxes in loops.results)
+        weight = dram_weight(self.chip, nest, nest.out, stop - start, store=True)
         where = regions(nest.out, start, stop) if RESULT in self.policies else None
         nbytes = self._transferred(nest.out, stop - start) if where is None else where.size_bytes
         self._open_rows(nest.out, stop - start, nbytes)
@@ -418,6 +428,12 @@ class Emitter:
         self.row_activations += float(row_activations(self.chip.dram, run, nbytes, span).sum())
 
 
+@by_identity(1 << 8)
+def _dram_columns(dram: Dram) -> npt.NDArray[np.float64]:
+    """The DRAM as compiled code reads it."""
+    return dram_columns(dram)
+
+
 def _bytes(operand: Operand, extents: Int64) -> Int64:
     """Bytes of boxes with these extents [..., rank], at least 1."""
     bits = DTYPE_BITS[operand.tensor.dtype]
@@ -429,12 +445,20 @@ def load_reads(nest: Nest, index: int) -> tuple[int, ...]:
     return tuple(range(len(nest.inputs))) if nest.operands[index].gathered else (index,)
 
 
-def dram_weight(chip: Chip, operand: Operand, extents: Int64, *, store: bool = False) -> Int64:
+def dram_weight(
+    chip: Chip, nest: Nest, operand: Operand, extents: Int64, *, store: bool = False
+) -> Int64:
     """Route weight of the DRAM for boxes with these extents: 256 / efficiency of their runs, in steps of a 32nd
     of an octave (2 %) so that few distinct routes arise. What is below 1/256 counts as that: single bytes that
     all fall into one bank. The least of all workloads, transposes and slices of columns tried is 1/68."""
-    run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
-    efficiency = pattern_efficiency(chip.dram, run, pitch, store=store)
-    steps = np.round(-np.log2(efficiency) * 32)
-    weight = PAYLOAD_WEIGHT * 2.0 ** (steps / 32) / chip.calibration.dram_efficiency
-    return np.clip(np.round(weight), PAYLOAD_WEIGHT, MAX_ROUTE_WEIGHT).astype(np.int64)
+    from sim.cost.boxes import fill_dram_costs
+    from sim.cost.compiled import tables_of
+
+    number = operand_number(nest, operand)
+    columns = _dram_columns(chip.dram)
+    boxes = extents.reshape(math.prod(extents.shape[:-1]), extents.shape[-1])
+    run, cost = np.empty(len(boxes), np.int64), np.empty(len(boxes))
+    fill_dram_costs(tables_of(nest), number, columns, boxes, store, run, cost)
+    weight = PAYLOAD_WEIGHT * 2.0 ** (np.round(np.log2(cost) * 32) / 32) / chip.calibration.dram_efficiency
+    found = np.minimum(np.maximum(np.round(weight), PAYLOAD_WEIGHT), MAX_ROUTE_WEIGHT).astype(np.int64)
+    return found.reshape(extents.shape[:-1])

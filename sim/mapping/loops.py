@@ -34,6 +34,16 @@ class Fills:
         return self.first[1:] - 1
 
 
+def operand_number(nest: Nest, operand: Operand) -> int:
+    """Which operand of a nest this is, or which of them has such axes (a template's nest stands for all that differ by
+    name only); the result is the last."""
+    every = (*nest.operands, nest.out)
+    for number, one in enumerate(every):
+        if one is operand:
+            return number
+    return next(n for n, one in enumerate(every) if (one.part, one.axes) == (operand.part, operand.axes))
+
+
 @dataclass(frozen=True)
 class Loops:
     """Index ranges of every dimension at every iteration of every core."""
@@ -75,22 +85,25 @@ class Loops:
         return tuple(found)
 
     @cached_property
-    def _ranges(self) -> tuple[tuple[Int64, ...], tuple[Int64, ...]]:
-        low, high = [], []
-        for dim, cut in enumerate(self.tiling.cuts(self.nest)):
-            tile = self.grid[dim][:, None] * self.tiling.steps[dim] + self.index[dim][None, :]
-            low.append(cut[tile])
-            high.append(cut[tile + 1])
-        return tuple(low), tuple(high)
+    def _ranges(self) -> tuple[Int64, Int64]:
+        from sim.cost.boxes import fill_tile_ranges
+        from sim.cost.compiled import tables_of
+
+        shape = len(self.nest.dims), len(self.cores), self.iterations
+        low, high = np.empty(shape, np.int64), np.empty(shape, np.int64)
+        cut = self.tiling.splits, self.tiling.steps, self.tiling.quanta, self.tiling.order
+        splits, steps, quanta, order = np.array(cut, np.int64)
+        fill_tile_ranges(tables_of(self.nest), splits, steps, quanta, order, self.iterations, low, high)
+        return low, high
 
     @property
-    def low(self) -> tuple[Int64, ...]:
-        """First index of every dimension, [cores, iterations]."""
+    def low(self) -> Int64:
+        """First index of every dimension, [dims, cores, iterations]."""
         return self._ranges[0]
 
     @property
-    def high(self) -> tuple[Int64, ...]:
-        """One past the last index, [cores, iterations]."""
+    def high(self) -> Int64:
+        """One past the last index, [dims, cores, iterations]."""
         return self._ranges[1]
 
     @cached_property
@@ -111,7 +124,7 @@ class Loops:
     @cached_property
     def tile(self) -> tuple[Int64, ...]:
         """Size of every dimension, [cores, iterations]."""
-        return tuple(high - low for low, high in zip(self.low, self.high, strict=True))
+        return tuple(self.high - self.low)
 
     @property
     def issued(self) -> GemmShape:
@@ -129,9 +142,24 @@ class Loops:
 
     def boxes(self, operand: Operand, positions: Int64 | slice, iterations: Int64) -> tuple[Int64, Int64]:
         """Start and stop [positions, iterations, rank] of what an operand touches."""
-        low = [values[positions][:, iterations] for values in self.low]
-        high = [values[positions][:, iterations] for values in self.high]
-        return operand.boxes(low, high)
+        from sim.cost.boxes import fill_tile_boxes
+        from sim.cost.compiled import tables_of
+
+        number = operand_number(self.nest, operand)
+        which = self._everyone[positions] if isinstance(positions, slice) else positions
+        shape = len(which), len(iterations), len(operand.axes)
+        start, stop = np.empty(shape, np.int64), np.empty(shape, np.int64)
+        fill_tile_boxes(tables_of(self.nest), number, *self._ranges, which, iterations, start, stop)
+        return start, stop
+
+    @cached_property
+    def results(self) -> tuple[Int64, Int64]:
+        """Start and stop [cores, result tiles, rank] of the result's tiles."""
+        return self.boxes(self.nest.out, self._everyone, self.result_last)
+
+    @cached_property
+    def _everyone(self) -> Int64:
+        return np.arange(len(self.cores), dtype=np.int64)
 
     def fills(self, operand: Operand, positions: Int64) -> Fills:
         """When the cores at `positions` need another tile of the operand, and which of them need the same."""

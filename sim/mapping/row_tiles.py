@@ -110,7 +110,7 @@ def row_tiles(nest: Nest, loops: Loops) -> RowTiles:
     one = np.ones_like(loops.low[0])
 
     def size(dim: int | None) -> Int64:
-        return one if dim is None else loops.high[dim] - loops.low[dim]
+        return one if dim is None else np.asarray(loops.high[dim] - loops.low[dim])
 
     return RowTiles(
         size(dims.images), size(dims.filters), size(dims.rows), size(dims.columns), size(dims.channels)

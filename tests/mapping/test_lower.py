@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -197,3 +198,11 @@ def test_back_to_back_inputs_need_two_copies_in_dram() -> None:
     assert refused.value.needed == 4 * 1024 * 300_000
     assert "a single input (no --inputs)" in refused.value.levers
     assert "(0.00 GiB weights, 1.14 GiB in two copies of inputs and results)" in refused.value.what
+
+
+def test_a_scalar_is_an_operator_too() -> None:
+    """Operands without axes: one element read, one written."""
+    b = GraphBuilder("scalar", "int8")
+    graph = replace(b.build([b.elementwise("add", b.input("x", ()), b.input("y", ()))]), kernel=True)
+    program = map_graph(graph, chip("lepton_s"))
+    assert [int(nbytes) for nbytes in program.segments[0].nbytes if nbytes] == [1, 1, 1]
