@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
 
 from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.graph.graph import Graph, Passes
@@ -28,6 +28,29 @@ Progress = Callable[[str], None]
 Fidelity = Literal["event", "bound"]
 Engine = Literal["compiled", "reference"]
 
+
+
+class Options(TypedDict, total=False):
+    """What to run, in the words of the command line. Left out: as the model is, one input, partition auto."""
+
+    batch: int | None
+    dtype: str | None
+    inputs: int
+    partition: str
+    dataflow: Dataflow | None
+    phase: str | None
+    seq: int | None
+    kv: int | None
+    new_tokens: int | None
+    dims: Mapping[str, int] | None
+    density: float | Mapping[str, float] | None
+
+
+_LEFT_OUT: Options = {
+    "batch": None, "dtype": None, "inputs": 1, "partition": "auto", "dataflow": None, "phase": None, "seq": None,
+    "kv": None, "new_tokens": None, "dims": None, "density": None,
+}  # fmt: skip
+
 _SEARCHES: Recent[object, Any] = Recent(1 << 13)
 """Tile searches of this process: the same layer on the same cores is searched once. Some 5 KB each."""
 
@@ -42,29 +65,19 @@ def simulate(
     model: str | Graph,
     chip: str | Chip,
     *,
-    batch: int | None = None,
-    dtype: str | None = None,
-    inputs: int = 1,
-    partition: str = "auto",
-    dataflow: Dataflow | None = None,
-    phase: str | None = None,
-    seq: int | None = None,
-    kv: int | None = None,
-    new_tokens: int | None = None,
-    dims: Mapping[str, int] | None = None,
-    density: float | Mapping[str, float] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     fidelity: Fidelity = "event",
     engine: Engine | None = None,
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Report:
     """Simulate a model on a chip.
 
-    `model` and `chip` are names, paths or objects; `overrides` are chip parameters ("core.array.rows=256");
-    `inputs` back-to-back inputs overlap; `density` is the share of activations that are not zero, of all of them or by
-    the name of a tensor ("" for those not named), for chips that make use of zeros; the other options are those of the
-    command line, in the same words. Fidelity `bound` is the closed form: no engine runs. `engine` is compiled unless
-    said. Raises InputError (bad input) and DoesNotFit.
+    `model` and `chip` are names, paths or objects; `overrides` are chip parameters ("core.array.rows=256"). The options
+    (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims and density, as on the
+    command line: back-to-back `inputs` overlap; `density` is the share of activations that are not zero, of all of
+    them or by the name of a tensor ("" for those not named), for chips that make use of zeros. Fidelity `bound` is the
+    closed form: no engine runs. `engine` is compiled unless said. Raises InputError (bad input) and DoesNotFit.
     """
     from sim.hw.technology import load_technology
     from sim.report.report import build_report
@@ -72,65 +85,33 @@ def simulate(
     _check_engine(fidelity, engine)
     began = time.perf_counter()
     say = progress or _silent
-    graph, on, program = plan(
-        model,
-        chip,
-        batch=batch,
-        dtype=dtype,
-        inputs=inputs,
-        partition=partition,
-        dataflow=dataflow,
-        phase=phase,
-        seq=seq,
-        kv=kv,
-        new_tokens=new_tokens,
-        dims=dims,
-        density=density,
-        overrides=overrides,
-        progress=progress,
-    )
+    graph, on, program = plan(model, chip, overrides=overrides, progress=progress, **options)
     timeline = None if fidelity == "bound" else _run(program, engine or "compiled", say)
     say("accounting for time and energy")
-    options = {
+    asked = _complete(options)
+    density = asked["density"]
+    told = {
         "model": model if isinstance(model, str) else model.name,
-        "batch": batch,
-        "dtype": dtype,
-        "inputs": inputs,
-        "partition": partition,
-        "dataflow": dataflow,
-        "phase": phase,
-        "seq": seq,
-        "kv": kv,
-        "new_tokens": new_tokens,
-        "dims": dict(dims or {}),
+        **asked,
+        "dims": dict(asked["dims"] or {}),
         "density": dict(density) if isinstance(density, Mapping) else density,
         "fidelity": fidelity,
         "engine": None if timeline is None else timeline.engine,
     }
     technology = load_technology(on.technology)
     wall_s = time.perf_counter() - began
-    return build_report(graph, on, technology, program, timeline, options=options, wall_s=wall_s)
+    return build_report(graph, on, technology, program, timeline, options=told, wall_s=wall_s)
 
 
 def plan(
     model: str | Graph,
     chip: str | Chip,
     *,
-    batch: int | None = None,
-    dtype: str | None = None,
-    inputs: int = 1,
-    partition: str = "auto",
-    dataflow: Dataflow | None = None,
-    phase: str | None = None,
-    seq: int | None = None,
-    kv: int | None = None,
-    new_tokens: int | None = None,
-    dims: Mapping[str, int] | None = None,
-    density: float | Mapping[str, float] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     baseline: bool = False,
     functional: bool = False,
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> tuple[Graph | Passes, Chip, Program]:
     """Everything before the clock starts: the model after its passes, the chip, the program. Options and errors as
     `simulate`; with `baseline`, `program.facts["partition"]` compares the partition with one core; with
@@ -138,9 +119,8 @@ def plan(
     from sim.jit import announce_compilation
     from sim.mapping.mapper import map_graph
 
-    say = progress or _silent
-    if inputs < 1:
-        raise InputError(f"inputs: found {inputs}; expected a positive number of back-to-back inputs")
+    say, asked = progress or _silent, _complete(options)
+    dataflow = asked["dataflow"]
     on = load_chip(chip, overrides) if isinstance(chip, str) else _changed(chip, overrides)
     if dataflow is not None:
         _check_choice("dataflow", dataflow, get_args(Dataflow))
@@ -148,10 +128,7 @@ def plan(
             raise InputError(f"dataflow: chip '{on.name}' has no arrays")
         _check_row_stationary(dataflow, on)
     say("reading the model")
-    variant: dict[str, Any] = {
-        "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
-    }  # fmt: skip
-    graph = _load(model, dtype, variant, density, on)
+    graph = _load(model, asked, on)
     if functional and isinstance(graph, Passes):
         raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
@@ -159,9 +136,9 @@ def plan(
         program = map_graph(
             graph,
             on,
-            partition=partition,
+            partition=asked["partition"],
             dataflow=dataflow,
-            inputs=inputs,
+            inputs=asked["inputs"],
             functional=functional,
             baseline=baseline,
             memo=_SEARCHES,
@@ -173,21 +150,11 @@ def verify_values(
     model: str | Graph,
     chip: str | Chip,
     *,
-    batch: int | None = None,
-    dtype: str | None = None,
-    inputs: int = 1,
-    partition: str = "auto",
-    dataflow: Dataflow | None = None,
-    phase: str | None = None,
-    seq: int | None = None,
-    kv: int | None = None,
-    new_tokens: int | None = None,
-    dims: Mapping[str, int] | None = None,
-    density: float | Mapping[str, float] | None = None,
     overrides: Mapping[str, object] | Iterable[str] = (),
     seed: int = 0,
     integers: bool = False,
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Verification:
     """Compute a model's numbers tile by tile, as the chip would, and compare them with NumPy's.
 
@@ -199,22 +166,7 @@ def verify_values(
 
     say = progress or _silent
     graph, on, program = plan(
-        model,
-        chip,
-        batch=batch,
-        dtype=dtype,
-        inputs=inputs,
-        partition=partition,
-        dataflow=dataflow,
-        phase=phase,
-        seq=seq,
-        kv=kv,
-        new_tokens=new_tokens,
-        dims=dims,
-        density=density,
-        overrides=overrides,
-        functional=True,
-        progress=progress,
+        model, chip, overrides=overrides, functional=True, progress=progress, **options
     )
     assert isinstance(graph, Graph)  # plan refuses several passes
     say(f"computing {program.tasks:,} tasks")
@@ -226,17 +178,8 @@ def bound(
     chip: str | Chip | Sequence[Chip],
     columns: Mapping[str, Sequence[object]] | None = None,
     *,
-    batch: int | None = None,
-    dtype: str | None = None,
-    inputs: int = 1,
-    partition: str = "auto",
-    dataflow: Dataflow | None = None,
-    phase: str | None = None,
-    seq: int | None = None,
-    kv: int | None = None,
-    new_tokens: int | None = None,
-    dims: Mapping[str, int] | None = None,
     progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> pd.DataFrame:
     """A model on N designs at once by the compiled closed form (sim/cost/bound.py): one row per design, in order.
 
@@ -260,9 +203,11 @@ def bound(
     from sim.mapping.plan import check_dtypes
     from sim.report.bound_table import bound_columns
 
+    asked = _complete(options)
+    partition, dataflow = asked["partition"], asked["dataflow"]
     _check_choice("partition", partition, tuple(MODES))
-    if inputs < 1:
-        raise InputError(f"inputs: found {inputs}; expected a positive number of back-to-back inputs")
+    if asked["density"] is not None:
+        raise InputError("density: the bound of many designs knows none; simulate such chips one by one")
     if dataflow is not None:
         _check_choice("dataflow", dataflow, get_args(Dataflow))
     if isinstance(chip, str | Chip):
@@ -275,17 +220,14 @@ def bound(
     if dataflow is not None:
         for one in designs.chips:
             _check_row_stationary(dataflow, one)
-    variant: dict[str, Any] = {
-        "batch": batch, "phase": phase, "seq": seq, "kv": kv, "new_tokens": new_tokens, "dims": dims
-    }  # fmt: skip
-    compiled = _compiled(model, dtype, variant)
+    compiled = _compiled(model, asked)
     parts = compiled.graph.parts if isinstance(compiled.graph, Passes) else ((compiled.graph, 1),)
     for one in designs.chips:
         for part, _ in parts:
             check_dtypes(part, one)
     with announce_compilation(progress):
         found = evaluate(compiled, designs, _splits_of(partition), dataflow)
-    return pd.DataFrame(bound_columns(found, partition=partition, inputs=inputs))
+    return pd.DataFrame(bound_columns(found, partition=partition, inputs=asked["inputs"]))
 
 
 @cache
@@ -296,25 +238,45 @@ def _splits_of(mode: str) -> Callable[[Nest, int], list[tuple[int, ...]]]:
     return partial(mode_splits, mode)
 
 
-def _compiled(model: str | Graph, dtype: str | None, variant: Mapping[str, Any]) -> Model:
+def _complete(given: Options) -> Options:
+    """With what was left out. Raises TypeError for what is no option, as Python does, InputError."""
+    stray = given.keys() - _LEFT_OUT.keys()
+    if stray:
+        name = min(stray)
+        raise TypeError(f"unexpected option '{name}'; {did_you_mean(name, _LEFT_OUT) or 'see sim.pipeline.Options'}")
+    found: Options = {**_LEFT_OUT, **given}
+    if found["inputs"] < 1:
+        raise InputError(f"inputs: found {found['inputs']}; expected a positive number of back-to-back inputs")
+    return found
+
+
+def _variant(asked: Options) -> dict[str, Any]:
+    """Of all options those that choose a variant of a model."""
+    return {
+        "batch": asked["batch"], "phase": asked["phase"], "seq": asked["seq"], "kv": asked["kv"],
+        "new_tokens": asked["new_tokens"], "dims": asked["dims"],
+    }  # fmt: skip
+
+
+def _compiled(model: str | Graph, asked: Options) -> Model:
     """The model as distinct loop nests; one that was named is kept for the next call, unless its file changes."""
     from sim.cost.bound import compile_model
 
     if isinstance(model, Graph):
-        return compile_model(_load(model, dtype, variant))
-    key = _model_key(model, dtype, variant)
+        return compile_model(_load(model, asked))
+    key = _model_key(model, asked)
     found = _MODELS.get(key)
     if found is None:
-        found = _MODELS[key] = compile_model(_load(model, dtype, variant))
+        found = _MODELS[key] = compile_model(_load(model, asked))
     return found
 
 
-def _model_key(model: str, dtype: str | None, variant: Mapping[str, Any]) -> object:
+def _model_key(model: str, asked: Options) -> object:
     """What a named model's graph depends on; its file as it is now."""
     from sim.graph.load import model_file
 
     file = model_file(model)
-    return model, file and (file, file.stat().st_mtime_ns), dtype, repr(variant)
+    return model, file and (file, file.stat().st_mtime_ns), asked["dtype"], repr(_variant(asked))
 
 
 def _size_bytes(parts: list[tuple[Graph, int]]) -> int:
@@ -324,25 +286,20 @@ def _size_bytes(parts: list[tuple[Graph, int]]) -> int:
     )
 
 
-def _load(
-    model: str | Graph,
-    dtype: str | None,
-    variant: Mapping[str, Any],
-    density: float | Mapping[str, float] | None = None,
-    on: Chip | None = None,
-) -> Graph | Passes:
+def _load(model: str | Graph, asked: Options, on: Chip | None = None) -> Graph | Passes:
     """The model after its passes, with the density of its activations on chip `on` where one is given."""
     from sim.graph.load import load_plan
     from sim.passes import default_passes
 
+    dtype, density = asked["dtype"], asked["density"]
     if isinstance(model, Graph):
-        _refuse_for_graph(variant)
+        _refuse_for_graph(_variant(asked))
         ready = [(default_passes(model.with_dtype(dtype) if dtype else model), 1)]
     else:
-        key = _model_key(model, dtype, variant)
+        key = _model_key(model, asked)
         found = _GRAPHS.get(key)
         if found is None:
-            parts = load_plan(model, dtype=dtype, **variant)
+            parts = load_plan(model, dtype=dtype, **_variant(asked))
             found = _GRAPHS[key] = [(default_passes(part), count) for part, count in parts]
         ready = found
     return _passes(ready if density is None or on is None else _with_density(ready, density, on))

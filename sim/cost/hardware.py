@@ -112,6 +112,7 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
         kernel.HOP_BW: site.hop_bandwidth_bytes_per_s,
     }
     found[list(columns)] = list(columns.values())
+    kernel.derive(found)
     return found
 
 
@@ -127,7 +128,6 @@ def dram_columns(dram: Dram) -> Float64:
     }
     found[list(columns)] = list(columns.values())
     found[kernel.DRAM_COST :] = cost_table(dram.channel_setup).reshape(-1)
-    kernel.derive(found)
     return found
 
 

@@ -8,7 +8,6 @@ template.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,26 +18,25 @@ import numpy.typing as npt
 from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.coding import codable, coded_bytes
 from sim.cost.estimate import body_passes, drain_passes, lane_elements, operand_bits
-from sim.cost.hardware import dram_columns
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, array_cycles, epilogue_instructions, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
-from sim.hw.dram import Dram, row_activations
+from sim.hw.dram import row_activations
 from sim.mapping.buffers import buffers
 from sim.mapping.describe import step_work
 from sim.mapping.fabric import Fabric, Level
-from sim.mapping.loops import Fills, Loops, operand_number
-from sim.mapping.memo import by_identity
+from sim.mapping.loops import Fills, Loops
 from sim.mapping.regions import Regions, regions
 from sim.mapping.row_tiles import row_tiles
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch, together
 from sim.mapping.template import Claim, Lookups, Read, Round, Template
-from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT, RESULT, Kind, Policy, ticks
+from sim.mapping.weights import dram_weight
+from sim.program import RESULT, Kind, Policy, ticks
 
 Int64 = npt.NDArray[np.int64]
 Transfers = Callable[[Level], tuple[Int64, Int64]]
@@ -428,12 +426,6 @@ class Emitter:
         self.row_activations += float(row_activations(self.chip.dram, run, nbytes, span).sum())
 
 
-@by_identity(1 << 8)
-def _dram_columns(dram: Dram) -> npt.NDArray[np.float64]:
-    """The DRAM as compiled code reads it."""
-    return dram_columns(dram)
-
-
 def _bytes(operand: Operand, extents: Int64) -> Int64:
     """Bytes of boxes with these extents [..., rank], at least 1."""
     bits = DTYPE_BITS[operand.tensor.dtype]
@@ -443,22 +435,3 @@ def _bytes(operand: Operand, extents: Int64) -> Int64:
 def load_reads(nest: Nest, index: int) -> tuple[int, ...]:
     """Operands that a load of operand `index` reads from DRAM: itself, and the indices that say where its rows lie."""
     return tuple(range(len(nest.inputs))) if nest.operands[index].gathered else (index,)
-
-
-def dram_weight(
-    chip: Chip, nest: Nest, operand: Operand, extents: Int64, *, store: bool = False
-) -> Int64:
-    """Route weight of the DRAM for boxes with these extents: 256 / efficiency of their runs, in steps of a 32nd
-    of an octave (2 %) so that few distinct routes arise. What is below 1/256 counts as that: single bytes that
-    all fall into one bank. The least of all workloads, transposes and slices of columns tried is 1/68."""
-    from sim.cost.boxes import fill_dram_costs
-    from sim.cost.compiled import tables_of
-
-    number = operand_number(nest, operand)
-    columns = _dram_columns(chip.dram)
-    boxes = extents.reshape(math.prod(extents.shape[:-1]), extents.shape[-1])
-    run, cost = np.empty(len(boxes), np.int64), np.empty(len(boxes))
-    fill_dram_costs(tables_of(nest), number, columns, boxes, store, run, cost)
-    weight = PAYLOAD_WEIGHT * 2.0 ** (np.round(np.log2(cost) * 32) / 32) / chip.calibration.dram_efficiency
-    found = np.minimum(np.maximum(np.round(weight), PAYLOAD_WEIGHT), MAX_ROUTE_WEIGHT).astype(np.int64)
-    return found.reshape(extents.shape[:-1])
