@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import fills
 from sim.errors import DoesNotFit, InputError, did_you_mean
 from sim.graph.graph import Graph
-from sim.graph.nest import Nest, Operand
+from sim.graph.nest import Operand
 from sim.hw.cache import Cache
 from sim.hw.chip import Chip
 from sim.hw.tags import skew_of
 from sim.mapping.allocate import Layout
-from sim.mapping.buffers import is_columns_first
 from sim.mapping.segments import Segments, runs_of_blocks
 from sim.mapping.step import Step
 from sim.program import Policy
@@ -207,14 +205,15 @@ def _read_again(steps: Sequence[Step], roots: Mapping[str, str]) -> set[str]:
 def _reloads(step: Step, operand: Operand) -> bool:
     """Does the step load some element of the operand twice: in another pass of its loops, or in the overlap of tiles
     that lie side by side?"""
-    nest: Nest = step.nest
     tiling = step.tiling
     if tiling.deal is not None:
         return True  # every tile of the result loads its operands anew
-    columns_first = np.array([is_columns_first(nest, tiling.order)])
-    times = int(fills(nest, operand, np.array([tiling.steps], np.int64), columns_first)[0])
-    if times > np.prod([tiling.steps[dim] for dim in operand.dims], dtype=np.int64):
-        return True
+    again = False
+    for dim in tiling.order:
+        # A loop that moves the box, inside of one that does not: the same boxes once more.
+        if again and dim in operand.dims and tiling.steps[dim] > 1:
+            return True
+        again = again or (dim not in operand.dims and tiling.steps[dim] > 1)
     return any(
         tiling.steps[dim] * tiling.splits[dim] > 1 and axis.high - axis.low >= factor
         for axis in operand.axes
