@@ -16,7 +16,7 @@ from command_line import Lepton, Result
 from sim.cli.output import Progress
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"pandas", "numba", "matplotlib", "onnx", "numpy", "simpy", "ruamel.yaml", "rich"}
+HEAVY = {"pandas", "numba", "matplotlib", "onnx", "numpy", "networkx", "simpy", "ruamel.yaml", "rich"}
 PROGRESS = r" *\d+\.\d s  [a-z].*"  # a line of stderr, once a command has taken a second
 
 
