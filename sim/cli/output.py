@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+SHORTEST_LINE = 16  # characters of a column whose texts go over several lines
 UNFOLDED = 12  # a column of texts up to this long is not narrowed, whatever the width of the terminal
 
 
@@ -57,7 +58,6 @@ def print_rows(rows: Sequence[Row], output_format: Format | ListFormat, title: s
 def _print_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:
     from rich import box
     from rich.console import Console
-    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -80,8 +80,8 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> Non
     for row in zip(*cells.values(), strict=True):
         table.add_row(*map(Text, row))
     on.print(Text(f"{title}\n"))
-    # No value is cut, however narrow the terminal: rather a long line.
-    needed = Measurement.get(on, on.options.update(width=10_000), table).minimum
+    # No value is cut, however narrow the terminal: rather a word in two lines, and at last a long line.
+    needed = sum(column.min_width or SHORTEST_LINE for column in table.columns) + len(columns) - 1
     (Console(width=needed) if needed > on.width else on).print(table)
 
 
