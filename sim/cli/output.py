@@ -58,6 +58,7 @@ def print_rows(rows: Sequence[Row], output_format: Format | ListFormat, title: s
 def _print_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
@@ -81,7 +82,9 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> Non
         table.add_row(*map(Text, row))
     on.print(Text(f"{title}\n"))
     # No value is cut, however narrow the terminal: rather a word in two lines, and at last a long line.
-    needed = sum(column.min_width or SHORTEST_LINE for column in table.columns) + len(columns) - 1
+    words = [max(map(len, " ".join(cells[name]).split()), default=0) for name in columns if name not in solid]
+    needed = Measurement.get(on, on.options.update(width=10_000), table).minimum
+    needed -= sum(max(0, longest_word - SHORTEST_LINE) for longest_word in words)
     (Console(width=needed) if needed > on.width else on).print(table)
 
 
