@@ -23,8 +23,9 @@ from sim.explore.store import MEMORY, Evaluations, Store, StudyPoint, open_store
 from sim.explore.study import BASELINE, CONFIRM, Row, Study, mix
 from sim.explore.workers import Batch, Outcome, Workers, local_workers
 
-BATCH_S = 0.25
-"""What a batch should take: long beside the cost of sending it, short beside what a killed driver may lose."""
+BATCH_S = {"event": 0.25, "bound": 1.0}
+"""What a batch should take: long beside the cost of sending it, short beside what a killed driver may lose. The bound
+computes designs together, and a call has costs of its own: more of them at once take less each."""
 
 MAX_BATCH = 2048
 FLUSH_S = 0.25
@@ -140,7 +141,7 @@ class Driver:
         self._known = store.known(retry_failed)
         self._on_progress = progress
         self._stop = stop
-        self._batch_s = BATCH_S if timeout_s is None else min(BATCH_S, timeout_s / 4)
+        self._longest_batch_s = float("inf") if timeout_s is None else timeout_s / 4
         self._said_s = self._flushed_s = 0.0
         self._kept: dict[bytes, Result] | None = None
         self._makers: dict[tuple[int, str], KeyMaker] = {}
@@ -241,7 +242,8 @@ class Driver:
         dealt evenly."""
         seconds = self._seconds.get((workload, fidelity))
         first = 64 if fidelity == "bound" else 1
-        size = first if seconds is None else int(self._batch_s / max(seconds, 1e-9))
+        aim_s = min(BATCH_S[fidelity], self._longest_batch_s)
+        size = first if seconds is None else int(aim_s / max(seconds, 1e-9))
         if left is not None:
             size = min(size, -(-left // self._started().count))
         return max(1, min(size, MAX_BATCH))
