@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sim.cli.options import Fidelity, Format, FormatOption
+from sim.cli.options import Fidelity, Format, FormatOption, grouped
 from sim.cli.output import Progress, print_json, print_rows
 from sim.errors import InputError, did_you_mean
 
@@ -19,8 +19,52 @@ if TYPE_CHECKING:
     from sim.validate.validation import Validation
 
 DATA_VARIABLE = "LEPTON_MEASUREMENTS"
+EVALUATIONS = 60
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class FitOptions:
+    """A fit of the calibration, instead of a comparison."""
+
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALARS",
+            help="Fit these scalars of the calibration (launch_overhead,array_efficiency,...) on half of the rows.",
+        ),
+    ] = None
+    fit_whole: Annotated[
+        bool, typer.Option("--fit-whole", help="Fit on all rows, where a half of them is too few.")
+    ] = False
+    by_plan: Annotated[
+        bool,
+        typer.Option(
+            "--by-plan", help="--fit by the planner's closed form: on more rows, where a simulation takes seconds."
+        ),
+    ] = False
+    evaluations: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="N", help="Calibrations that --fit tries, about.  [default: 60]"),
+    ] = None
+
+    def check(self, comparing: Mapping[str, bool]) -> None:
+        """Raise InputError for an option without effect; `comparing`: those of a comparison, and whether given."""
+        if self.fit is None:
+            given = {
+                "--fit-whole": self.fit_whole,
+                "--by-plan": self.by_plan,
+                "--evaluations": self.evaluations is not None,
+            }
+            reason = "goes with --fit SCALARS"
+        else:
+            given = {**comparing, "--fit-whole": self.fit_whole and self.by_plan}
+            reason = "has no effect here: --fit" + (" --by-plan" if self.by_plan else "") + " does without it"
+        for option, is_given in given.items():
+            if is_given:
+                raise InputError(f"{option} {reason}")
+
+
+@grouped
 def validate(
     chip: Annotated[
         str | None, typer.Argument(metavar="[CHIP]", help="Default: every chip with measurements.")
@@ -54,25 +98,7 @@ def validate(
             show_default=False,
         ),
     ] = math.inf,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SCALARS",
-            help="Fit these scalars of the calibration (launch_overhead,array_efficiency,...) on half of the rows.",
-        ),
-    ] = None,
-    fit_whole: Annotated[
-        bool, typer.Option("--fit-whole", help="Fit on all rows, where a half of them is too few.")
-    ] = False,
-    by_plan: Annotated[
-        bool,
-        typer.Option(
-            "--by-plan", help="--fit by the planner's closed form: on more rows, where a simulation takes seconds."
-        ),
-    ] = False,
-    evaluations: Annotated[
-        int, typer.Option(min=2, metavar="N", help="Calibrations that --fit tries, about.")
-    ] = 60,
+    fitting: FitOptions = FitOptions(),
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Worker processes.  [default: one per CPU]")
     ] = None,
@@ -90,8 +116,11 @@ def validate(
     from sim.validate.validation import validate as run_validation
 
     count = workers or os.cpu_count() or 1
-    if fit is not None:
-        _fit(chip, data, timing, most_macs, fit, fit_whole, by_plan, evaluations, count, output_format)
+    fitting.check({
+        "--sample": sample is not None, "--out": out is not None, "--fidelity": fidelity is not Fidelity.event
+    })  # fmt: skip
+    if fitting.fit is not None:
+        _fit(chip, data, timing, most_macs, fitting, count, output_format)
         return
     names = [chip] if chip is not None else measured_chips(data)
     if not names:
@@ -192,10 +221,7 @@ def _fit(
     data: str | None,
     timing: str | None,
     most_macs: float,
-    scalars: str,
-    whole: bool,
-    by_plan: bool,
-    evaluations: int,
+    fitting: FitOptions,
     workers: int,
     output_format: Format,
 ) -> None:
@@ -208,7 +234,7 @@ def _fit(
     if chip is None:
         raise InputError("--fit fits one chip; name it: lepton validate CHIP --fit ...")
     known = {name.removesuffix("_ps"): name for name in (*TIMES, *EFFICIENCIES)}
-    names = [name.strip() for name in scalars.split(",") if name.strip()]
+    names = [name.strip() for name in (fitting.fit or "").split(",") if name.strip()]
     for name in names:
         if name not in known:
             hint = did_you_mean(name, known) or f"known: {', '.join(known)}"
@@ -217,11 +243,12 @@ def _fit(
     with Progress() as progress:
         rows = measured_rows(on.name, data, timing, most_macs)
         chosen = [known[name] for name in names]
-        if by_plan:
-            found = fit_by_plan(rows, on, chosen, workers=workers, evaluations=evaluations, progress=progress)
+        tries = fitting.evaluations or EVALUATIONS
+        if fitting.by_plan:
+            found = fit_by_plan(rows, on, chosen, workers=workers, evaluations=tries, progress=progress)
         else:
             found = fit_calibration(
-                rows, on, chosen, workers=workers, evaluations=evaluations, whole=whole, progress=progress
+                rows, on, chosen, workers=workers, evaluations=tries, whole=fitting.fit_whole, progress=progress
             )
     block = {key: value for key, value in dump(found.calibration).items() if key not in ("source", "notes")}
     result = {

@@ -249,6 +249,24 @@ def test_the_command_fits_and_refuses_unknown_scalars(tmp_path, capsys):
     assert run(["validate", "--fit", "launch_overhead", "--data", str(tmp_path)]) == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "ignored"),
+    [
+        (["--fit-whole"], "--fit-whole"),
+        (["--by-plan"], "--by-plan"),
+        (["--evaluations", "9"], "--evaluations"),
+        (["--fit", "launch_overhead", "--sample", "3"], "--sample"),
+        (["--fit", "launch_overhead", "--out", "folder"], "--out"),
+        (["--fit", "launch_overhead", "--fidelity", "bound"], "--fidelity"),
+        (["--fit", "launch_overhead", "--by-plan", "--fit-whole"], "--fit-whole"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, options, ignored):
+    write(tmp_path, "tiny,matmul,8,64,64,,1,int8,900,warm,a,b\n")
+    assert run(["validate", "tiny", "--data", str(tmp_path), "--workers", "1", *options]) == 2
+    assert ignored in capsys.readouterr().err
+
+
 def test_intervals_of_one_half_hold_the_other():
     rng = np.random.default_rng(5)
     compared = [
