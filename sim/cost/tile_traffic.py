@@ -115,6 +115,35 @@ def opened_rows(t: Any, nest: int, operand: int, hw: Any, transfers: float, size
     return float(transfers * rows)
 
 
+@jit_bare
+def _array_traffic(
+    t: Any,
+    nest: int,
+    hw: Any,
+    splits: Any,
+    steps: Any,
+    size: Any,
+    cuts: Any,
+    results: float,
+    summed: float,
+    found: Any,
+) -> None:
+    """Add what the arrays read of operands and move in accumulators; `size` and `cuts`: indices and tiles by role."""
+    products = size[0] * size[1] * size[2] * size[3] * t.nests[nest, TAPS]
+    dataflow, rows, cols = hw[DATAFLOW], hw[ROWS], hw[COLS]
+    left = products / size[2] * (cuts[2] if dataflow == 2.0 else folds(t, nest, 2, cols, splits, steps))
+    right = products / size[1]
+    if dataflow == 0.0:
+        right *= cuts[1]
+    else:
+        right *= folds(t, nest, 1, cols if dataflow == 2.0 else rows, splits, steps)
+    found[SRAM_READ] += (left * t.operands[nest, 0, BITS] + right * t.operands[nest, 1, BITS]) / 8
+    chains = cuts[3] if dataflow == 1.0 else folds(t, nest, 3, rows, splits, steps)
+    one = t.nests[nest, SUM_BYTES]
+    found[ACCUMULATOR_READ] = results * (chains - cuts[3] + summed) * one
+    found[ACCUMULATOR_WRITE] = results * chains * one
+
+
 @jit
 def tiling_traffic(
     t: Any,
@@ -175,19 +204,8 @@ def tiling_traffic(
     found[NOC_INJECTED] += out_bytes * hw[REMOTE_SHARE]
     if vector:
         return
-    products = size[0] * size[1] * size[2] * size[3] * t.nests[nest, TAPS]
-    dataflow, rows, cols = hw[DATAFLOW], hw[ROWS], hw[COLS]
-    left = products / size[2] * (cuts[2] if dataflow == 2.0 else folds(t, nest, 2, cols, splits, steps))
-    right = products / size[1]
-    if dataflow == 0.0:
-        right *= cuts[1]
-    else:
-        right *= folds(t, nest, 1, cols if dataflow == 2.0 else rows, splits, steps)
-    found[SRAM_READ] += (left * t.operands[nest, 0, BITS] + right * t.operands[nest, 1, BITS]) / 8
-    chains = cuts[3] if dataflow == 1.0 else folds(t, nest, 3, rows, splits, steps)
+    _array_traffic(t, nest, hw, splits, steps, size, cuts, results, summed, found)
     one = t.nests[nest, SUM_BYTES]
-    found[ACCUMULATOR_READ] = results * (chains - cuts[3] + summed) * one
-    found[ACCUMULATOR_WRITE] = results * chains * one
     if summed > 1:
         found[ADDS] = results * (summed - 1.0)
         found[COPIES] = results * np.floor((summed + 1.0) / 2.0)

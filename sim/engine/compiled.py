@@ -221,11 +221,18 @@ def _simulate(
                 links, flows, entries, touched_links, link_count, touched_flows, flow_count, active, used
             )
             settle(now, links, flows, entries, touched_links[:link_count], touched_flows[:flow_count], due)
-            next_due = FOREVER
-            for slot in range(used):
-                next_due = min(next_due, due[slot])
+            next_due = _earliest(due, used)
         now = min(next_due, heads[0][0], lookups[0][0])
     return drained
+
+
+@jit
+def _earliest(due: Int64, used: int) -> int:
+    """When the first flow of the slots in use ends."""
+    earliest = FOREVER
+    for slot in range(used):
+        earliest = min(earliest, due[slot])
+    return earliest
 
 
 @jit
