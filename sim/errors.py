@@ -96,7 +96,9 @@ class DoesNotFit(LeptonError):
             f"error: {self.what} does not fit in {self.where}",
             f"  needed:    {_amount(self.needed, self.unit)}",
             f"  available: {_amount(self.available, self.unit)}",
-            f"  short by:  {_amount(self.needed - self.available, self.unit)}",
+            f"  short by:  {_amount(self.needed - self.available, self.unit)}"
+            if self.needed > self.available
+            else "  short by:  nothing, but what is free lies in pieces",
         ]
         if self.levers:
             lines.append("  what may help:")

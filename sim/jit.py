@@ -37,6 +37,9 @@ def _compiled(function: F, **options: bool) -> F:
     choose_cache_folder()
     import numba
 
+    settings: Any = numba.config
+    if settings.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: to step through the code, or to measure its coverage
+        return function
     njit: Any = numba.njit
     try:
         compiled = njit(cache=True, error_model="numpy", nogil=True, **options)(function)

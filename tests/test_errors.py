@@ -52,6 +52,7 @@ def test_what_does_not_fit_is_told_with_units_and_levers() -> None:
         "  what may help:",
         "    - raise core.sram.size",
     ]
+    assert "nothing, but what is free lies in pieces" in str(DoesNotFit("a buffer", 2**10, 2**20, "SRAM"))
     tasks = str(DoesNotFit("the program", 5_000_000, 1_000_000, "memory", unit="tasks"))
     assert "needed:    5,000,000 tasks" in tasks
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,3 +43,20 @@ def test_code_for_a_named_tuple_that_has_another_name_now_is_compiled_anew(tmp_p
         )
         told.append(found.stdout.strip())
     assert told == ["3 0", "3 1", "3 0"]
+
+
+def test_it_runs_without_machine_code() -> None:
+    """NUMBA_DISABLE_JIT=1 is how one steps through compiled functions; the numbers are the same."""
+    command = [sys.executable, "-m", "sim", "simulate", "gemm:24x24x24", "--chip", "tiny", "--dtype", "int8"]
+    found = [
+        json.loads(
+            subprocess.run(
+                [*command, "--format", "json"],
+                env=os.environ | {"NUMBA_DISABLE_JIT": disable},
+                capture_output=True,
+                check=True,
+            ).stdout
+        )
+        for disable in ("0", "1")
+    ]
+    assert found[0]["latency_s"] == found[1]["latency_s"]

@@ -35,9 +35,10 @@ from sim.cost.levels import (
     TILES,
     crossed,
     fill_level,
+    role_extent,
     scan_role,
 )
-from sim.cost.nest_tables import BITS, DIMS, NESTED, OPERANDS
+from sim.cost.nest_tables import AXES, BITS, DENOMINATOR, DIMS, HIGH, LOW, NESTED, OPERANDS, TERMS
 from sim.cost.tile_search import NOTHING_S, Search, copy_to, line_search, new_memory
 from sim.cost.tiles import groups, largest_part
 from sim.jit import jit, jit_bare
@@ -61,7 +62,29 @@ def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any
                 quantum = 1 if even[row] else quanta[dim]
                 tile[dim] = largest_part(t.extent[0, dim], splits[row, dim] * steps[row, dim], quantum)
         fill_level(t, 0, role[row], steps[row], tile, levels[row])
+        if even[row]:
+            for operand in range(t.nests[0, OPERANDS] + 1):
+                column = FIRST + PER_OPERAND * operand + ELEMENTS
+                levels[row, column] = _least_elements(t, operand, role[row], tile)
         levels[row, levels.shape[1] - len(quanta) :] = steps[row]
+
+
+@jit_bare
+def _least_elements(t: Any, operand: int, role: int, tile: Any) -> float:
+    """Elements of an operand along a role that all tiles of a part load at least, however it is cut into tiles: small
+    ones skip what lies between the strides of a convolution, large ones load what windows share once."""
+    elements = 1.0
+    for axis in range(t.operands[0, operand, AXES]):
+        mine, extent, _ = role_extent(t, 0, operand, axis, role, tile)
+        below = t.axes[0, operand, axis, DENOMINATOR]
+        reach = 1.0 + (t.axes[0, operand, axis, HIGH] - t.axes[0, operand, axis, LOW]) / below
+        for term in range(t.axes[0, operand, axis, TERMS]):
+            dim = t.terms[0, operand, axis, term, 0]
+            if t.role[0, dim] == role:
+                reach = min(reach * tile[dim], reach + (tile[dim] - 1) * t.terms[0, operand, axis, term, 1] / below)
+        if mine:
+            elements *= min(extent, reach) if t.axes[0, operand, axis, TERMS] else extent
+    return elements
 
 
 @jit_bare
@@ -161,7 +184,7 @@ def search_cuts(
         if s.floors[row] > best * slack:
             break
         best, close, near = _walk(t, hw, w, limit, slack, row, s, best, close, near)
-    if best >= NOTHING_S:
+    if near == 0:
         return False
     _choose(t, hw, w, s, resident, quanta, close[:near], best * slack, winner, found_steps)
     return True

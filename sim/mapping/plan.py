@@ -101,7 +101,7 @@ def make_plan(
             break
         banned |= {max(crowding, key=lambda span: span.size_bytes).name.removeprefix("kept:")}
     raise DoesNotFit(
-        "the buffers of one operator",
+        "one operator with its buffers",
         planner.streaming_peak,
         min(kind.sram.size_bytes for kind in chip.cores),
         "the scratchpad of a core, beside the results kept there",

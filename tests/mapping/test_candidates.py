@@ -43,6 +43,8 @@ CASES: list[tuple[str, Callable[[], Graph]]] = [
     ("lepton_l", lambda: _gemm(1, 4096, 11008)),
     ("lepton_s", lambda: _gemm(128, 768, 3072)),
     ("lepton_s", lambda: _conv(1, 16, 30, 30, 5, 1)),
+    # Tiles of single rows skip the input's rows between the strides, which one large tile loads.
+    ("tiny", lambda: _conv(1, 64, 32, 8, 1, 4)),
 ]  # fmt: skip
 
 
