@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from sim.cost.kernel import pattern_cost
 from sim.cost.nest_tables import (
     AXES,
     BITS,
@@ -18,8 +17,6 @@ from sim.cost.nest_tables import (
     HIGH,
     LOW,
     OPERANDS,
-    PACKED,
-    RUN_AXES,
     SIZE,
     TERMS,
 )
@@ -173,26 +170,3 @@ def fill_tile_boxes(
             for axis in range(t.operands[0, operand, AXES]):
                 at = axis_box(t, operand, axis, mine_low, mine_high)
                 start[row, column, axis], stop[row, column, axis] = at
-
-
-@jit
-def fill_dram_costs(t: Any, operand: int, hw: Any, extents: Any, store: bool, run: Any, cost: Any) -> None:
-    """Of boxes [boxes, rank] of an operand: contiguous bytes, and 1 / efficiency of the DRAM for such runs; see
-    sim.graph.nest.Operand.run_bytes and pitch_bytes."""
-    row = t.operands[0, operand]
-    for at in range(len(extents)):
-        elements, one, stride, pitch, whole = 1, 1, 1, 0, True
-        for place in range(row[AXES]):
-            axis = t.run_order[0, operand, place]
-            extent = extents[at, axis]
-            elements *= extent
-            if whole and place < row[RUN_AXES]:
-                one *= extent
-            elif not whole and pitch == 0 and extent > 1:
-                pitch = stride * row[BITS] // 8
-            whole = whole and extent == t.axes[0, operand, axis, SIZE]
-            stride *= t.axes[0, operand, axis, SIZE]
-        if row[PACKED]:
-            one, pitch = elements, 0
-        run[at] = max(1, one * row[BITS] // 8)
-        cost[at] = pattern_cost(t, 0, operand, hw, float(run[at]), pitch, store)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import Array, CoreKind
-from sim.hw.systolic import gemm_cycles, gemm_hold_cycles
+from sim.hw.systolic import DATAFLOWS
 from sim.units import PS_PER_S
 
 Int64 = npt.NDArray[np.int64]
@@ -41,27 +41,6 @@ class GemmShape:
     k: Int64
 
 
-def _shares(shape: GemmShape, array: Array) -> list[GemmShape]:
-    """Ways in which several arrays that work as one can divide a tile, as the share of the busiest: by repeats, by
-    columns (all take the same rows of the left operand) or by rows (all hold the same columns of the right one)."""
-    if array.count == 1:
-        return [shape]
-    parts = array.count
-    return [
-        replace(shape, count=-(-shape.count // parts)),
-        replace(shape, n=-(-shape.n // parts)),
-        replace(shape, m=-(-shape.m // parts)),
-    ]
-
-
-def _behind_adders(shape: GemmShape, array: Array, dataflow: str) -> tuple[tuple[Int64, Int64, Int64], int]:
-    """(M, N, K) and rows as the wavefront meets them: rows that share an adder are one. Results that stay in place
-    have an adder each."""
-    if dataflow == "output_stationary":
-        return (shape.m, shape.n, shape.k), array.rows
-    return (shape.m, shape.n, -(-shape.k // array.rows_per_adder)), array.rows // array.rows_per_adder
-
-
 def array_cycles(
     shape: GemmShape,
     kind: CoreKind,
@@ -77,42 +56,39 @@ def array_cycles(
     operands with the DMA's share of its bandwidth reserved, each slower by its factor of bank conflicts
     (sim.cost.banks).
     """
+    from sim.cost.tile_cycles import fill_array_cycles
+
+    tiles = np.broadcast(shape.count, shape.m, shape.n, shape.k)
+    sizes, factors = np.empty((*tiles.shape, 4), np.int64), np.empty((*tiles.shape, 2))
+    sizes[..., 0], sizes[..., 1], sizes[..., 2], sizes[..., 3] = shape.count, shape.m, shape.n, shape.k
+    factors[..., 0], factors[..., 1] = conflicts
+    found = np.empty((tiles.size, 2), np.int64)
+    law, rates = _array_law(kind, dtype, dataflow, operand_bits)
+    least, most = fill_array_cycles(sizes.reshape(-1, 4), law, rates, factors.reshape(-1, 2), found)
+    if least < 1:
+        raise ValueError(f"sizes of tiles must be at least 1, not {least}")
+    if most > 2.0**62:
+        raise ValueError(f"a GEMM of up to {most:.3g} cycles is beyond the range of 2**62")
+    hold, dur = np.ascontiguousarray(found.T).reshape(2, *tiles.shape)
+    return hold, dur
+
+
+def _array_law(
+    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int]
+) -> tuple[Int64, Float64]:
+    """The array and what stands around it by the columns of sim/cost/tile_cycles.py."""
     array = kind.array
     assert array is not None
-    cols, overlap = array.cols, array.double_buffered_weights
-    best: Int64 | None = None
-    drain: Int64 = np.zeros(1, np.int64)
-    for share in _shares(shape, array):
-        sizes, rows = _behind_adders(share, array, dataflow)
-        one = gemm_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
-        held = gemm_hold_cycles(*sizes, rows=rows, cols=cols, dataflow=dataflow, overlap_folds=overlap)
-        total = share.count * held
-        if best is None:
-            best, drain = total, one - held
-        else:
-            drain = np.where(total < best, one - held, drain)
-            best = np.minimum(total, best)
-    assert best is not None
     rate = array.rate(dtype)
-    hold = _achieved(-(-best * rate.denominator // rate.numerator), kind.calibration.array_efficiency)
-    left, right = array_reads(shape, array, dataflow)
-    read_bytes = (left * operand_bits[0] * conflicts[0] + right * operand_bits[1] * conflicts[1]) / 8
-    fed = np.ceil(read_bytes * kind.clock_hz / compute_bandwidth(kind)).astype(np.int64)
-    starts = 1 if kind.dispatch is None else -(-shape.k // kind.dispatch.depth)
-    hold = np.maximum.reduce([hold, fed, unpack_cycles(shape, kind, dtype)])
-    hold = hold + starts * tile_overhead_cycles(kind)
-    if array.latency_cycles is not None:
-        return hold, hold + array.latency_cycles
-    return hold, hold + -(-drain * rate.denominator // rate.numerator)
-
-
-def unpack_cycles(shape: GemmShape, kind: CoreKind, dtype: str) -> Int64:
-    """Cycles for which the array waits while the vector unit unpacks both operands of tiles (of a type that the array
-    takes only in another format)."""
-    return _achieved(
-        -(-unpacked_elements(shape, kind, dtype) // kind.vector.lanes) * kind.vector.conversion(dtype).unpack,
-        kind.calibration.vector_efficiency,
-    )
+    unpack = kind.vector.conversion(dtype).unpack if dtype in array.converted else 0
+    law = (
+        DATAFLOWS.index(dataflow), array.rows, array.cols, array.rows_per_adder, array.double_buffered_weights,
+        array.count, rate.numerator, rate.denominator, *operand_bits, unpack, kind.vector.lanes,
+        tile_overhead_cycles(kind), 0 if kind.dispatch is None else kind.dispatch.depth,
+        -1 if array.latency_cycles is None else array.latency_cycles,
+    )  # fmt: skip
+    efficiency = kind.calibration.array_efficiency, kind.calibration.vector_efficiency
+    return np.array(law, np.int64), np.array((*efficiency, kind.clock_hz, compute_bandwidth(kind)), np.float64)
 
 
 def unpacked_elements(shape: GemmShape, kind: CoreKind, dtype: str) -> Int64:

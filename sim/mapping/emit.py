@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +23,6 @@ from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
-from sim.hw.dram import row_activations
 from sim.mapping.buffers import buffers
 from sim.mapping.describe import step_work
 from sim.mapping.fabric import Fabric, Level
@@ -35,15 +33,34 @@ from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch, together
 from sim.mapping.template import Claim, Lookups, Read, Round, Template
-from sim.mapping.weights import dram_weight
+from sim.mapping.weights import dram_costs
 from sim.program import RESULT, Kind, Policy, ticks
 
 Int64 = npt.NDArray[np.int64]
-Transfers = Callable[[Level], tuple[Int64, Int64]]
-"""(path, latency) of some transfers, by where in memory their bytes lie."""
-
 LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
 """Order of the phases of an iteration; the rounds of a split sum lie between COMPUTE and DRAIN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers:
+    """Transfers [ends, tasks] that go one `way`: `which` of the different ones each is; of these the end, the channel
+    and the DRAM weight. `ask` as `Emitter.ask`."""
+
+    ask: Callable[..., tuple[int, int]]
+    way: str
+    different: Sequence[tuple[object, int, int]]
+    which: Int64
+
+    @property
+    def weights(self) -> list[int]:
+        """DRAM weight of the different ones."""
+        return [weight for *_, weight in self.different]
+
+    def at(self, level: Level) -> tuple[Int64, Int64]:
+        """(path, latency) [ends, tasks] where the bytes lie at this level of memory."""
+        found = [self.ask(self.way, *transfer, level) for transfer in self.different]
+        path, latency = np.array(found, np.int64).T
+        return path[self.which], latency[self.which]
 
 
 @dataclass
@@ -256,11 +273,13 @@ class Emitter:
         name = f"in{index}"
         leaders = fills.members[:, 0]
         start, stop = self.loops.boxes(operand, leaders, fills.first)
+        extents = stop - start
         where = regions(operand, start, stop) if index in self.policies else None
-        nbytes = self._transferred(operand, stop - start, fills) if where is None else where.size_bytes
-        queue, transfers = self._load_paths(index, operand, fills, stop - start)
-        path, latency = transfers(self._missing(index, "fill"))
-        self._open_rows(operand, stop - start, nbytes)
+        nbytes = self._transferred(operand, extents, fills) if where is None else where.size_bytes
+        weight, opened = dram_costs(self.chip, self.step.nest, operand, extents, nbytes)
+        self.row_activations += opened
+        queue, transfers = self._load_paths(index, fills, weight)
+        path, latency = transfers.at(self._missing(index, "fill"))
         tasks = self.batch.add(
             Kind.LOAD,
             LOAD,
@@ -273,8 +292,7 @@ class Emitter:
             path=path,
         )
         if where is not None:
-            weight = dram_weight(self.chip, self.step.nest, operand, stop - start)
-            self._look_up(index, tasks, where, transfers, weight)
+            self._look_up(index, tasks, where, transfers)
         self.loads[index] = (tasks, fills)
         consumers = self._consumers(operand)
         slots = self.slots[name]
@@ -298,33 +316,27 @@ class Emitter:
         found[positions] = True
         return found
 
-    def _load_paths(
-        self, index: int, operand: Operand, fills: Fills, extents: Int64
-    ) -> tuple[Int64, Transfers]:
-        """Queue of every load [groups, fills], and a function that gives (path, latency) of each for a level of memory;
-        loads take the DMA channels in turn, tiles that several cores need come as multicasts from a memory port."""
-        weight = dram_weight(self.chip, self.step.nest, operand, extents)
+    def _load_paths(self, index: int, fills: Fills, weight: Int64) -> tuple[Int64, Transfers]:
+        """Queue of every load [groups, fills], whose bytes weigh so much in the DRAM, and the loads themselves; they
+        take the DMA channels in turn, tiles that several cores need come as multicasts from a memory port."""
         channel = (np.arange(weight.shape[1]) + index) % self.kind.dma.channels
-        groups = [tuple(self.loops.cores[members].tolist()) for members in fills.members]
+        groups = list(map(tuple, self.loops.cores[fills.members].tolist()))
         if fills.members.shape[1] > 1:
             ports = [self.fabric.queue("port", self.fabric.multicast_port(cores)) for cores in groups]
-            queue = np.broadcast_to(np.array(ports, np.int64)[:, None], weight.shape)
-            return queue, partial(self._transfers, "multicast", groups, channel, weight)
-        alone = [cores[0] for cores in groups]
-        return self._queues("load", alone, channel), partial(self._transfers, "load", alone, channel, weight)
+            queue = np.array(ports, np.int64)[:, None]
+            return queue, self._transfers("multicast", groups, channel, weight)
+        alone = [core for core, in groups]
+        return self._queues("load", alone, channel), self._transfers("load", alone, channel, weight)
 
     def _missing(self, operand: int, through: Level) -> Level:
         """Where the bytes of a transfer go that the cache does not have: `through` it, if they are let in."""
         return "dram" if self.policies.get(operand, Policy.BYPASS) == Policy.BYPASS else through
 
-    def _look_up(
-        self, operand: int, tasks: Int64, where: Regions, transfers: Transfers, weight: Int64
-    ) -> None:
+    def _look_up(self, operand: int, tasks: Int64, where: Regions, transfers: Transfers) -> None:
         """Note that transfers look into the cache, and the ways of what is there and of lines that come and go."""
-        hit_path, hit_dur = transfers("cache")
-        kinds, which = np.unique(weight, return_inverse=True)
-        rest = np.array([self.ask("write_back", heavy)[0] for heavy in kinds.tolist()], np.int64)
-        rest_path = rest[which.reshape(weight.shape)]
+        hit_path, hit_dur = transfers.at("cache")
+        rest = {heavy: self.ask("write_back", heavy)[0] for heavy in sorted(set(transfers.weights))}
+        rest_path = np.array([rest[heavy] for heavy in transfers.weights], np.int64)[transfers.which]
         self.lookups.append(
             Lookups(operand, self.policies[operand], tasks, where, hit_path, hit_dur, rest_path)
         )
@@ -336,21 +348,13 @@ class Emitter:
             :, channel
         ]
 
-    def _transfers(
-        self, way: str, ends: Sequence[object], channel: Int64, weight: Int64, level: Level
-    ) -> tuple[Int64, Int64]:
-        """(path, latency) of every transfer [ends, tasks] on these channels [tasks] with these DRAM weights."""
-        turns = self.kind.dma.channels
-        kinds, which = np.unique(weight * turns + channel, return_inverse=True)
-        which = which.reshape(weight.shape)
-        asked = np.zeros((len(ends), len(kinds), 2), np.int64)
-        present = np.zeros(asked.shape[:2], np.bool_)
-        present[np.arange(len(ends))[:, None], which] = True
-        for row, column in np.argwhere(present).tolist():
-            heavy, turn = divmod(int(kinds[column]), turns)
-            asked[row, column] = self.ask(way, ends[row], turn, heavy, level)
-        found = asked[np.arange(len(ends))[:, None], which]
-        return found[..., 0], found[..., 1]
+    def _transfers(self, way: str, ends: Sequence[object], channel: Int64, weight: Int64) -> Transfers:
+        """Transfers [ends, tasks] on these channels [tasks] with these DRAM weights [ends, tasks]."""
+        from sim.cost.moves import number_transfers
+
+        which, asked = np.empty(weight.shape, np.int64), np.empty((weight.size, 3), np.int64)
+        count = number_transfers(weight, channel, which, asked)
+        return Transfers(self.ask, way, [(ends[row], *rest) for row, *rest in asked[:count].tolist()], which)
 
     # ---- results --------------------------------------------------------------------------------------------
 
@@ -370,15 +374,16 @@ class Emitter:
     def _store(self, drains: Int64) -> None:
         loops, nest = self.loops, self.step.nest
         start, stop = (boxes[self.owners] for boxes in loops.results)
-        weight = dram_weight(self.chip, nest, nest.out, stop - start, store=True)
+        extents = stop - start
         where = regions(nest.out, start, stop) if RESULT in self.policies else None
-        nbytes = self._transferred(nest.out, stop - start) if where is None else where.size_bytes
-        self._open_rows(nest.out, stop - start, nbytes)
+        nbytes = self._transferred(nest.out, extents) if where is None else where.size_bytes
+        weight, opened = dram_costs(self.chip, nest, nest.out, extents, nbytes, store=True)
+        self.row_activations += opened
         channel = np.arange(weight.shape[1]) % self.kind.dma.channels
         cores = loops.cores[self.owners].tolist()
-        transfers = partial(self._transfers, "store", cores, channel, weight)
+        transfers = self._transfers("store", cores, channel, weight)
         # What is written goes into the cache, whether its line was there or not.
-        path, latency = transfers(self._missing(RESULT, "cache"))
+        path, latency = transfers.at(self._missing(RESULT, "cache"))
         stores = self.batch.add(
             Kind.STORE,
             STORE,
@@ -391,7 +396,7 @@ class Emitter:
             path=path,
         )
         if where is not None:
-            self._look_up(RESULT, stores, where, transfers, weight)
+            self._look_up(RESULT, stores, where, transfers)
         self.batch.edge(stores, drains)
         if not self.step.keep:
             slots = self.slots["out"]
@@ -419,11 +424,6 @@ class Emitter:
         else:
             self.more_written_bytes += saved * fills.members.shape[1]
         return moved
-
-    def _open_rows(self, operand: Operand, extents: Int64, nbytes: Int64) -> None:
-        """Count the DRAM rows that boxes with these extents open."""
-        run, span = operand.run_bytes(extents), operand.span_bytes(extents)
-        self.row_activations += float(row_activations(self.chip.dram, run, nbytes, span).sum())
 
 
 def _bytes(operand: Operand, extents: Int64) -> Int64:

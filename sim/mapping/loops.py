@@ -85,14 +85,19 @@ class Loops:
         return tuple(found)
 
     @cached_property
+    def _cut(self) -> Int64:
+        """Parts over cores, tiles of a core, granule of every dimension, and the order of the loops: [4, dims]."""
+        tiling = self.tiling
+        return np.array((tiling.splits, tiling.steps, tiling.quanta, tiling.order), np.int64)
+
+    @cached_property
     def _ranges(self) -> tuple[Int64, Int64]:
         from sim.cost.boxes import fill_tile_ranges
         from sim.cost.compiled import tables_of
 
         shape = len(self.nest.dims), len(self.cores), self.iterations
         low, high = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        cut = self.tiling.splits, self.tiling.steps, self.tiling.quanta, self.tiling.order
-        splits, steps, quanta, order = np.array(cut, np.int64)
+        splits, steps, quanta, order = self._cut
         fill_tile_ranges(tables_of(self.nest), splits, steps, quanta, order, self.iterations, low, high)
         return low, high
 
@@ -163,13 +168,13 @@ class Loops:
 
     def fills(self, operand: Operand, positions: Int64) -> Fills:
         """When the cores at `positions` need another tile of the operand, and which of them need the same."""
-        changed = np.zeros(self.iterations, np.bool_)
-        changed[0] = True
-        key = np.zeros(len(positions), np.int64)
-        for dim in sorted(operand.dims):
-            changed[1:] |= self.index[dim][1:] != self.index[dim][:-1]
-            key = key * self.tiling.splits[dim] + self.grid[dim][positions]
-        _, group = np.unique(key, return_inverse=True)
-        sharers = len(positions) // (int(group.max()) + 1)
-        members = positions[np.argsort(group, kind="stable")].reshape(-1, sharers)
-        return Fills(np.flatnonzero(changed), group.astype(np.int64), members)
+        from sim.cost.compiled import tables_of
+        from sim.cost.moves import fill_sharing
+        from sim.cost.nest_tables import TOUCHES
+
+        touches = int(tables_of(self.nest).operands[0, operand_number(self.nest, operand), TOUCHES])
+        first, group = np.empty(self.iterations, np.int64), np.empty(len(positions), np.int64)
+        members = np.empty(len(positions), np.int64)
+        splits, steps, _, order = self._cut
+        fills, groups = fill_sharing(splits, steps, order, touches, positions, self.iterations, first, group, members)
+        return Fills(first[:fills], group, members.reshape(groups, -1))

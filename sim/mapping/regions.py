@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sim.graph.nest import Operand
 from sim.graph.tensor import DTYPE_BITS
+from sim.mapping.memo import by_identity
 
 Int64 = npt.NDArray[np.int64]
 
@@ -39,36 +40,23 @@ def regions(operand: Operand, start: Int64, stop: Int64) -> Regions:
 
     Rows 8 to 16 of columns 32 to 64 of a 128 x 256 tensor of bytes: offset 8 x 256 + 32, run 32, 8 times at 256.
     """
-    bits = DTYPE_BITS[operand.tensor.dtype]
-    order = operand.memory_order()
-    shape = [operand.axes[axis].size for axis in order]
-    low, extent = start[..., order], (stop - start)[..., order]
-    if operand.tensor.role == "weight":
-        return _packed(shape, low, extent, bits)
-    stride = np.ones(len(shape), np.int64)
-    stride[:-1] = np.cumprod(np.array(shape[:0:-1], np.int64))[::-1]
-    run = np.ones(low.shape[:-1], np.int64)
-    together = np.ones(low.shape[:-1], np.bool_)
-    count = extent.copy()
-    for axis in reversed(range(len(shape))):
-        run = np.where(together, run * extent[..., axis], run)
-        count[..., axis] = np.where(together, 1, extent[..., axis])
-        together = together & (extent[..., axis] == shape[axis])
+    from sim.cost.moves import fill_regions
+
+    order, sizes = _memory(operand)
+    rank, packed, boxes = len(order), operand.tensor.role == "weight", start.shape[:-1]
     # The fastest axis is always part of the run.
-    levels = slice(0, max(1, len(shape) - 1)) if shape else slice(0, 0)
-    first = (low * stride).sum(axis=-1) * bits
-    pitch = np.broadcast_to(stride * bits // 8, count.shape)
-    return Regions(first // 8, -(-run * bits // 8), count[..., levels], pitch[..., levels])
+    levels = 1 if packed else min(rank, max(1, rank - 1))
+    offset, run = np.empty(boxes, np.int64), np.empty(boxes, np.int64)
+    count, pitch = np.empty((*boxes, levels), np.int64), np.empty((*boxes, levels), np.int64)
+    fill_regions(
+        order, sizes, DTYPE_BITS[operand.tensor.dtype], packed, start.reshape(offset.size, rank),
+        stop.reshape(offset.size, rank), offset.reshape(-1), run.reshape(-1), count.reshape(offset.size, levels),
+        pitch.reshape(offset.size, levels),
+    )  # fmt: skip
+    return Regions(offset, run, count, pitch)
 
 
-def _packed(shape: list[int], low: Int64, extent: Int64, bits: int) -> Regions:
-    """One run each: in front of a tile lie the slabs before its own along the first axis, in its slab the ones before
-    it along the second, and so on."""
-    offset = np.zeros(low.shape[:-1], np.int64)
-    slab = np.ones(low.shape[:-1], np.int64)
-    for axis in range(len(shape)):
-        behind = int(np.prod(shape[axis + 1 :], dtype=np.int64))
-        offset += slab * low[..., axis] * behind
-        slab = slab * extent[..., axis]
-    one = np.ones((*low.shape[:-1], 1), np.int64)
-    return Regions(offset * bits // 8, -(-slab * bits // 8), one, np.zeros_like(one))
+@by_identity(1 << 14)
+def _memory(operand: Operand) -> tuple[Int64, Int64]:
+    """The axes from slowest to fastest in memory, and the size of each axis."""
+    return np.array(operand.memory_order(), np.int64), np.array([axis.size for axis in operand.axes], np.int64)

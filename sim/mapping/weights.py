@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,28 +11,31 @@ from sim.hw.chip import Chip
 from sim.hw.dram import Dram
 from sim.mapping.loops import operand_number
 from sim.mapping.memo import by_identity
-from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT
 
 Int64 = npt.NDArray[np.int64]
 
 
-def dram_weight(
-    chip: Chip, nest: Nest, operand: Operand, extents: Int64, *, store: bool = False
-) -> Int64:
-    """Route weight of the DRAM for boxes with these extents: 256 / efficiency of their runs, in steps of a 32nd
-    of an octave (2 %) so that few distinct routes arise. What is below 1/256 counts as that: single bytes that
-    all fall into one bank. The least of all workloads, transposes and slices of columns tried is 1/68."""
-    from sim.cost.boxes import fill_dram_costs
-    from sim.cost.compiled import tables_of
+def dram_costs(
+    chip: Chip, nest: Nest, operand: Operand, extents: Int64, nbytes: Int64, *, store: bool = False
+) -> tuple[Int64, float]:
+    """(route weight of the DRAM, rows opened by all of them) for boxes with these extents [..., rank], of which
+    `nbytes` [...] are moved.
 
-    number = operand_number(nest, operand)
-    columns = _dram_columns(chip.dram)
-    boxes = extents.reshape(math.prod(extents.shape[:-1]), extents.shape[-1])
-    run, cost = np.empty(len(boxes), np.int64), np.empty(len(boxes))
-    fill_dram_costs(tables_of(nest), number, columns, boxes, store, run, cost)
-    weight = PAYLOAD_WEIGHT * 2.0 ** (np.round(np.log2(cost) * 32) / 32) / chip.calibration.dram_efficiency
-    found = np.minimum(np.maximum(np.round(weight), PAYLOAD_WEIGHT), MAX_ROUTE_WEIGHT).astype(np.int64)
-    return found.reshape(extents.shape[:-1])
+    The weight is 256 / efficiency of their runs, in steps of a 32nd of an octave (2 %) so that few distinct routes
+    arise. What is below 1/256 counts as that: single bytes that all fall into one bank. The least of all workloads,
+    transposes and slices of columns tried is 1/68."""
+    from sim.cost.compiled import tables_of
+    from sim.cost.moves import fill_dram_costs
+
+    number, dram = operand_number(nest, operand), chip.dram
+    boxes = extents.reshape(nbytes.size, extents.shape[-1])
+    weight, opened = np.empty(nbytes.shape, np.int64), np.empty(nbytes.shape)
+    efficiency = float(chip.calibration.dram_efficiency)
+    fill_dram_costs(
+        tables_of(nest), number, _dram_columns(dram), float(dram.row_bytes), efficiency, operand.gathered, store, boxes,
+        nbytes.reshape(-1), weight.reshape(-1), opened.reshape(-1),
+    )  # fmt: skip
+    return weight, float(opened.sum())
 
 
 @by_identity(1 << 8)
