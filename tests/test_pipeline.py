@@ -43,6 +43,39 @@ def onnx_file(tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("fidelity", ["event", "bound"])
+def test_indices_and_masks_are_computed_with(fidelity: Any, tmp_path: Path) -> None:
+    """Token numbers (int64) looked up and compared, as every exported language model does: nothing of that is an
+    array's format, and all of it takes energy."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    table = numpy_helper.from_array(np.ones((32, 16), np.float32), "table")
+    constants = [table, numpy_helper.from_array(np.array(3), "pad"), numpy_helper.from_array(np.float32(0), "zero")]
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Sub", ["ids", "pad"], ["shifted"], name="shifted"),
+        helper.make_node("Cast", ["shifted"], ["kept"], to=TensorProto.BOOL),
+        helper.make_node("Unsqueeze", ["kept", "pad_axis"], ["column"]),
+        helper.make_node("IsNaN", ["rows"], ["strange"]),
+        helper.make_node("Where", ["strange", "zero", "rows"], ["clean"]),
+        helper.make_node("Where", ["column", "clean", "zero"], ["y"]),
+    ]
+    constants.append(numpy_helper.from_array(np.array([2]), "pad_axis"))
+    ends = [helper.make_tensor_value_info("ids", TensorProto.INT64, [2, 5])], [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 5, 16])
+    ]
+    path = tmp_path / "ids.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    graph = helper.make_graph(nodes, "ids", *ends, constants)
+    path.write_bytes(helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString())
+    report = sim.simulate(str(path), "lepton_m", fidelity=fidelity)
+    of_integers = report.ops[report.ops.dtype == "int64"]
+    assert (of_integers.energy_j > 0).all()
+    assert "sub" in set(of_integers.kind)
+    assert report.ops.energy_j.sum() == pytest.approx(report.summary.energy_j[0])
+
+
 @pytest.mark.parametrize(
     ("model", "chip", "base", "option"),
     [

@@ -172,7 +172,7 @@ def operator_energy(
     busy_j = rate("array_clock_w") * held_s(program, segment, "array")
     busy_j += rate("vector_clock_w") * held_s(program, segment, "vector")
     return {
-        "mac": _floats(_switched_macs(op) * technology.mac_energy_j(op.dtype) for op in segment.ops),
+        "mac": _floats(_mac_j(op, technology) for op in segment.ops),
         "registers": _floats(_registers_j(op, own) for op, own in zip(segment.ops, each, strict=True)),
         "accumulator": traffic.accumulator_read_bytes * rate("accumulator_read_j_per_byte")
         + traffic.accumulator_write_bytes * rate("accumulator_write_j_per_byte"),
@@ -241,6 +241,12 @@ def _array_macs(op: OpRow) -> float:
 def _switched_macs(op: OpRow) -> float:
     """MACs on an array that take energy: all but those gated for a zero."""
     return float(op.counts.get("switched_macs", _array_macs(op)))
+
+
+def _mac_j(op: OpRow, technology: Technology) -> float:
+    """Joules of an operator's MACs on an array. Without any, its format (of an index, say) may be none of arrays."""
+    macs = _switched_macs(op)
+    return macs * technology.mac_energy_j(COMPUTED_AS.get(op.dtype, op.dtype)) if macs else 0.0
 
 
 def _pe_energies(kind: CoreKind, technology: Technology) -> dict[str, float]:

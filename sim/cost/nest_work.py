@@ -71,7 +71,7 @@ def _row(nest: Nest, kind: CoreKind, technology: Technology) -> Sequence[float]:
     sums = accumulator_dtype(dtype)
     joules, passes, found[DRAIN_CYCLES] = _passes(drain, kind, technology, sums)
     if nest.contraction:
-        found[MAC_J] = nest.macs * technology.mac_energy_j(dtype)
+        found[MAC_J] = nest.macs * technology.mac_energy_j(COMPUTED_AS.get(dtype, dtype))
         found[REGISTER_BYTES] = nest.macs * (DTYPE_BITS[dtype] + DTYPE_BITS[sums]) / 8
         found[DRAIN_J], found[DRAIN_PASSES] = results * joules, results * passes
         found[ADD_J], *_ = _passes({"add": 1.0}, kind, technology, sums)

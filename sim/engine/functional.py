@@ -243,7 +243,7 @@ class _Executor:
         before, picked, behind = where[:axis], where[axis : axis + len(index)], where[axis + len(index) :]
         rows = indices.value.reshape(index)[tuple(picked)].astype(np.int64)
         part = data.value.reshape(table)[(*before, slice(None), *behind)]
-        return np.asarray(np.take(part, rows, axis=axis))
+        return np.asarray(np.take(part, rows, axis=axis, mode="wrap"))
 
     def _root(self, name: str) -> str:
         return self.columns.roots[self.columns.tensors.index(name)] if name in self.columns.tensors else name

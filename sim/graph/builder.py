@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sim.graph import recurrent
 from sim.graph.graph import Graph
-from sim.graph.op import Op
+from sim.graph.op import TRUTHS, Op
 from sim.graph.shapes import Shape, infer_shape, same_padding
 from sim.graph.tensor import Role, Tensor
 
@@ -124,8 +124,8 @@ class GraphBuilder:
 
     def _result_dtype(self, inputs: Sequence[str], attributes: Mapping[str, Any]) -> str:
         function = attributes.get("function")
-        if function in ("equal", "less", "greater", "not", "and", "or"):
-            return "bool"
+        if function in TRUTHS or function in ("argmax", "argmin") or attributes.get("indices"):
+            return "bool" if function in TRUTHS else "int64"
         return self.tensors[inputs[1 if function == "where" else 0]].dtype
 
     def build(

@@ -38,6 +38,22 @@ def _cast(x: Array, low: float | None = None, high: float | None = None) -> Arra
     return x.astype(np.float64) if x.dtype == bool else x
 
 
+def _whole(x: Array) -> Array:
+    """Numbers of an integer format, which a cast may have left in floating point."""
+    return x.astype(np.int64) if np.issubdtype(x.dtype, np.floating) else x
+
+
+def _divisor(y: Array) -> Array:
+    """Nothing is said about integers divided by zero; here nothing is done to them."""
+    return np.where(y == 0, 1, y) if np.issubdtype(y.dtype, np.integer) else y
+
+
+def _int_div(x: Array, y: Array) -> Array:
+    """Rounded towards zero, as in C."""
+    x, y = _whole(x), _divisor(_whole(y))
+    return np.asarray(np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y)))
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -84,5 +100,33 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "not": np.logical_not,
     "and": np.logical_and,
     "or": np.logical_or,
+    "xor": np.logical_xor,
+    "isnan": np.isnan,
+    "isinf": lambda x, low, high: (np.isneginf(x) & bool(low)) | (np.isposinf(x) & bool(high)),
+    "sign": np.sign,
+    "int_div": _int_div,
+    "mod": lambda x, y: np.mod(x, _divisor(y)),
+    "fmod": lambda x, y: np.fmod(x, _divisor(y)),
+    "bit_and": lambda x, y: _whole(x) & _whole(y),
+    "bit_or": lambda x, y: _whole(x) | _whole(y),
+    "bit_xor": lambda x, y: _whole(x) ^ _whole(y),
+    "bit_not": lambda x: ~_whole(x),
+    "shift_left": lambda x, y: _whole(x) << _whole(y),
+    "shift_right": lambda x, y: _whole(x) >> _whole(y),
+    "tan": np.tan,
+    "atan": np.arctan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "softsign": lambda x: x / (1.0 + np.abs(x)),
+    "selu": lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "celu": lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)),
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0),
+    "shrink": lambda x, reach, bias: np.where(x < -reach, x + bias, np.where(x > reach, x - bias, 0)),
+    "quick_gelu": lambda x, alpha: x * _sigmoid(alpha * x),
 }
 """The meaning of every function of sim.graph.op.ELEMENT_FUNCTIONS: its tensors, then its parameters."""

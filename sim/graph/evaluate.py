@@ -224,8 +224,43 @@ _REDUCTIONS: Mapping[str, Callable[..., Any]] = {
 
 
 def _reduce(op: Op, inputs: Sequence[Array]) -> Array:
+    if op["function"] in ("argmax", "argmin"):
+        return _place(op, inputs[0])
     function = _REDUCTIONS[op["function"]]
     return np.asarray(function(inputs[0], axis=tuple(op["axes"]), keepdims=op["keepdims"]))
+
+
+def _place(op: Op, x: Array) -> Array:
+    """Index of the largest or smallest element along an axis; of several the first, or the `last`."""
+    (axis,) = op["axes"]
+    find = np.argmax if op["function"] == "argmax" else np.argmin
+    if not op.attributes.get("last"):
+        return np.asarray(find(x, axis=axis, keepdims=op["keepdims"]))
+    behind = find(np.flip(x, axis), axis=axis, keepdims=op["keepdims"])
+    return np.asarray(x.shape[axis] - 1 - behind)
+
+
+def _topk(op: Op, inputs: Sequence[Array]) -> Array:
+    (x,) = inputs
+    axis = op["axis"]
+    order = np.argsort(x, axis=axis, kind="stable")
+    if op["largest"]:
+        # The largest first, and of equal ones the first: a stable order of the elements taken backwards.
+        backwards = np.argsort(np.flip(x, axis), axis=axis, kind="stable")
+        order = x.shape[axis] - 1 - np.flip(backwards, axis)
+    order = order.take(np.arange(op["k"]), axis=axis)
+    return order if op["indices"] else np.take_along_axis(x, order, axis=axis)
+
+
+def _scan(op: Op, inputs: Sequence[Array]) -> Array:
+    axis = op["axis"]
+    x = np.flip(inputs[0], axis) if op["reverse"] else inputs[0]
+    add = op["function"] == "sum"
+    result = np.cumsum(x, axis=axis) if add else np.cumprod(x, axis=axis)
+    if op["exclusive"]:
+        neutral = np.full_like(result.take([0], axis=axis), 0 if add else 1)
+        result = np.concatenate([neutral, result.take(np.arange(x.shape[axis] - 1), axis=axis)], axis=axis)
+    return np.flip(result, axis) if op["reverse"] else result
 
 
 def _softmax(op: Op, inputs: Sequence[Array]) -> Array:
@@ -307,7 +342,27 @@ def _pad(op: Op, inputs: Sequence[Array]) -> Array:
 
 
 def _gather(op: Op, inputs: Sequence[Array]) -> Array:
-    return inputs[0].take(inputs[1].astype(np.int64), axis=op["axis"])
+    """Negative indices count from the end; beyond that, where ONNX has no meaning, they go round."""
+    return inputs[0].take(inputs[1].astype(np.int64), axis=op["axis"], mode="wrap")
+
+
+def _scatter(op: Op, inputs: Sequence[Array]) -> Array:
+    data, rows, updates = inputs
+    return scatter_rows(op, data, rows.astype(np.int64) % len(data), updates)
+
+
+def scatter_rows(op: Op, data: Array, rows: Array, updates: Array) -> Array:
+    """A copy of `data` with `updates` at `rows`, which are legal; of several updates of a row the last stays."""
+    result = data.astype(np.result_type(data, updates))
+    if op["reduction"] == "none":
+        for row, update in zip(rows.tolist(), updates, strict=True):
+            result[row] = update
+    else:
+        _SCATTERED[op["reduction"]].at(result, rows, updates)
+    return result
+
+
+_SCATTERED: Mapping[str, np.ufunc] = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
 def _cache_update(op: Op, inputs: Sequence[Array]) -> Array:
@@ -351,5 +406,8 @@ _RULES: Mapping[str, Rule] = {
     "pad": _pad,
     "gather": _gather,
     "resize": _resize,
+    "topk": _topk,
+    "scan": _scan,
+    "scatter": _scatter,
     "cache_update": _cache_update,
 }

@@ -213,6 +213,8 @@ def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
         window = (
             math.prod(op["kernel"]) if op.kind == "pool" else tensors[op.inputs[0]].elements // out.elements
         )
+        if op["function"] in ("argmax", "argmin"):
+            return {"compare": float(window), "select": float(window)}
         step = {"max": "compare", "min": "compare", "prod": "mul"}.get(op["function"], "add")
         scale = {"mul": 1.0} if op["function"] in ("average", "mean") else {}
         return {step: float(window), **scale} if step != "mul" else {"mul": window + scale.get("mul", 0.0)}
@@ -227,7 +229,26 @@ def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
         return {"mul": corners, "add": corners - 1.0}
     if op.kind == "reshape":
         return {}
+    if op.kind == "topk":
+        return _selection_passes(tensors[op.inputs[0]].shape[op["axis"]], op["k"], op["indices"])
+    if op.kind == "scatter":
+        each = tensors[op.inputs[1]].elements / tensors[op.inputs[0]].shape[0]
+        step = {"none": "select", "add": "add", "mul": "mul"}.get(op["reduction"], "compare")
+        return {"copy": 1.0, step: each}
     return {"copy": 1.0}
+
+
+def _selection_passes(length: int, k: int, places: bool) -> Mapping[str, float]:
+    """Passes per result of the k largest of a row, in order: bitonic runs of k are sorted, then halved in number by
+    keeping the larger of each pair, which leaves runs that one merge sorts again (Shanbhag, Pirk and Madden, Efficient
+    Top-K Query Processing on Massively Parallel Hardware, SIGMOD 2018). Places are moved along with what they are of.
+
+    The 2 largest of 8: 8 comparisons for runs of 2, then 2 for each of the 6 elements that drop out: 10 per result.
+    """
+    depth = math.ceil(math.log2(k))
+    compared = (length * depth * (depth + 1) / 2 + (length - k) * (depth + 1)) / k
+    compared = max(compared, 1.0)  # all of one element: it is still looked at
+    return {"compare": compared, "select": compared} if places else {"compare": compared}
 
 
 _FIXED_PASSES: Mapping[str, Mapping[str, float]] = {
@@ -239,6 +260,8 @@ _FIXED_PASSES: Mapping[str, Mapping[str, float]] = {
     "group_norm": {"add": 4.0, "mul": 3.0},
     "batch_norm": {"mul": 1.0, "add": 1.0},
     "rope": {"mul": 2.0, "add": 1.0},
+    # up-sweep and down-sweep: Blelloch, Prefix Sums and Their Applications, 1990
+    "scan": {"add": 2.0},
 }
 
 

@@ -219,10 +219,14 @@ def _elementwise(c: _Context) -> list[Nest]:
 
 
 def _normalised(c: _Context) -> list[Nest]:
-    """Softmax and norms over whole axes: everything else is parallel."""
+    """Softmax and norms."""
+    whole = {c.op["axis"]} if c.op.kind == "softmax" else set(range(c.op["axis"], len(c.result.shape)))
+    return _whole_axes(c, whole)
+
+
+def _whole_axes(c: _Context, whole: set[int]) -> list[Nest]:
+    """Each result needs whole axes of its first operand, and all of the others; everything else is parallel."""
     op, x = c.op, c.tensor(0)
-    rank = len(x.shape)
-    whole = {op["axis"]} if op.kind == "softmax" else set(range(op["axis"], rank))
     dims, axes = _parallel([1 if a in whole else size for a, size in enumerate(x.shape)], x.name in c.last)
     out_axes = [Axis(size) if a in whole else axes[a] for a, size in enumerate(x.shape)]
     operands = [c.operand(x.name, "main", out_axes)]
@@ -333,6 +337,28 @@ def _covering(size: int, dim: int, first: Int64, last: Int64) -> Axis:
     return Axis(size, ((dim, factor),), denominator, low, high)
 
 
+def _topk(c: _Context) -> list[Nest]:
+    op, x = c.op, c.tensor(0)
+    axis = op["axis"]
+    dims, axes = _parallel([1 if a == axis else size for a, size in enumerate(x.shape)], False)
+    read, out_axes = list(axes), list(axes)
+    read[axis], out_axes[axis] = Axis(x.shape[axis]), Axis(op["k"])
+    return [c.finish(dims, [c.operand(x.name, "main", read)], out_axes)]
+
+
+def _scan(c: _Context) -> list[Nest]:
+    return _whole_axes(c, {c.op["axis"]})
+
+
+def _scatter(c: _Context) -> list[Nest]:
+    """Whose rows the updates are for is data: every tile of the result looks at all of them."""
+    data, rows, updates = (c.tensor(index) for index in range(3))
+    dims, axes = _parallel(data.shape, False)
+    operands = [c.operand(data.name, "main", axes), c.operand(rows.name, "main", [Axis(rows.shape[0])])]
+    operands.append(c.operand(updates.name, "main", [Axis(updates.shape[0]), axes[1]]))
+    return [c.finish(dims, operands, axes)]
+
+
 def _cache_update(c: _Context) -> list[Nest]:
     cache, new, axis, position = c.tensor(0), c.tensor(1), c.op["axis"], c.op["position"]
     dims, axes = _parallel(new.shape, False)
@@ -363,5 +389,8 @@ _BUILDERS: Mapping[str, Callable[[_Context], list[Nest]]] = {
     "pad": _pad,
     "gather": _gather,
     "resize": _resize,
+    "topk": _topk,
+    "scan": _scan,
+    "scatter": _scatter,
     "cache_update": _cache_update,
 }

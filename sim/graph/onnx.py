@@ -21,12 +21,13 @@ from sim.graph.onnx_constants import can_fold, fold
 from sim.graph.onnx_file import label, ordered_nodes, read_constants, read_model, read_node
 from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
+from sim.graph.onnx_lookups import LOOKUPS
 from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported
 from sim.graph.onnx_recurrent import RECURRENT
 from sim.graph.tensor import MAX_EXTENT
 
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
-    **{("", name): handler for name, handler in {**LAYERS, **FUNCTIONS, **ARRAYS, **RECURRENT}.items()},
+    **{("", name): handler for name, handler in {**LAYERS, **FUNCTIONS, **ARRAYS, **LOOKUPS, **RECURRENT}.items()},
     ("com.microsoft", "Gelu"): FUNCTIONS["Gelu"],
 }
 
@@ -49,6 +50,7 @@ def load_onnx(path: Path, dims: Mapping[str, int] | None = None, dtype: str | No
     importer = Importer(GraphBuilder(path.stem, "fp32"))
     importer.constants = read_constants(model.graph, path)
     read = {name for proto in protos for name in proto.input} | {item.name for item in model.graph.output}
+    importer.read = frozenset(read)
     _add_inputs(importer, model.graph, read, dims or {}, path)
     opsets = {"" if item.domain == "ai.onnx" else item.domain: item.version for item in model.opset_import}
     complaints = _Nodes(importer, opsets, read, path).add(protos)

@@ -218,7 +218,9 @@ def _space_to_depth(model: Importer, node: Node) -> list[str]:
     block = node.attributes["blocksize"]
     split = (batch, channels, height // block, block, width // block, block)
     shape = (batch, channels * block**2, height // block, width // block)
-    return _regroup(model, node, x, split, (0, 3, 5, 1, 2, 4), shape)
+    node.expect("mode", "DCR", "CRD")
+    perm = (0, 3, 5, 1, 2, 4) if node.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return _regroup(model, node, x, split, perm, shape)
 
 
 def _regroup(model: Importer, node: Node, x: str, split: Shape, perm: Shape, shape: Shape) -> list[str]:

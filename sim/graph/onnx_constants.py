@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.graph.onnx_node import DTYPES, Array, Importer, Node, Unsupported
+from sim.graph.onnx_node import DTYPES, Array, Importer, Node, Unsupported, normal_axis
 
 if TYPE_CHECKING:
     import onnx
@@ -47,6 +47,8 @@ def fold(model: Importer, node: Node, proto: onnx.NodeProto) -> list[Array] | No
     if not all(name in model.constants for name in node.inputs if name):
         return None
     inputs = [model.constants[name] for name in node.inputs if name]
+    if node.op_type == "GatherElements":
+        return [_gather_elements(node, *inputs)]
     if node.op_type in _REPEATING:
         return _repeat(node, inputs)
     if node.op_type not in _FOLDED or _bound(node.op_type, inputs) > _MOST_ELEMENTS:
@@ -100,6 +102,14 @@ def _tile(node: Node, inputs: Sequence[Array]) -> Array:
     data, repeats = inputs
     _check_size(data.size * math.prod(repeats.tolist()))
     return np.tile(data, repeats)
+
+
+def _gather_elements(node: Node, data: Array, indices: Array) -> Array:
+    """The other axes of the data may be longer than those of the indices. The reference implementation takes no
+    data of one row."""
+    axis = normal_axis(node.get("axis", 0), data.ndim)
+    reach = tuple(slice(None) if a == axis else slice(extent) for a, extent in enumerate(indices.shape))
+    return np.take_along_axis(data[reach], indices.astype(np.int64), axis=axis)
 
 
 def _check_size(elements: int) -> None:

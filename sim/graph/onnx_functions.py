@@ -13,12 +13,21 @@ from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported, no
 
 _UNARY: Mapping[str, str] = {
     "Abs": "abs",
+    "Acos": "acos",
+    "Acosh": "acosh",
+    "Asin": "asin",
+    "Asinh": "asinh",
+    "Atan": "atan",
+    "Atanh": "atanh",
+    "BitwiseNot": "bit_not",
     "Ceil": "ceil",
     "Cos": "cos",
+    "Cosh": "cosh",
     "Erf": "erf",
     "Exp": "exp",
     "Floor": "floor",
     "HardSwish": "hard_swish",
+    "IsNaN": "isnan",
     "Log": "log",
     "Mish": "mish",
     "Neg": "neg",
@@ -27,14 +36,25 @@ _UNARY: Mapping[str, str] = {
     "Relu": "relu",
     "Round": "round",
     "Sigmoid": "sigmoid",
+    "Sign": "sign",
     "Sin": "sin",
+    "Sinh": "sinh",
     "Softplus": "softplus",
+    "Softsign": "softsign",
     "Sqrt": "sqrt",
+    "Tan": "tan",
     "Tanh": "tanh",
 }
 
 _WITH_PARAMETERS: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
     "LeakyRelu": ("leaky_relu", (("alpha", 0.01),)),
+    "Celu": ("celu", (("alpha", 1.0),)),
+    "IsInf": ("isinf", (("detect_negative", 1), ("detect_positive", 1))),
+    # the constants of Klambauer et al., Self-Normalizing Neural Networks, 2017
+    "Selu": ("selu", (("alpha", 1.6732632423543772), ("gamma", 1.0507009873554805))),
+    "Shrink": ("shrink", (("lambd", 0.5), ("bias", 0.0))),
+    "Swish": ("quick_gelu", (("alpha", 1.0),)),
+    "ThresholdedRelu": ("thresholded_relu", (("alpha", 1.0),)),
     "Elu": ("elu", (("alpha", 1.0),)),
     "HardSigmoid": ("hard_sigmoid", (("alpha", 0.2), ("beta", 0.5))),
 }
@@ -42,6 +62,9 @@ _WITH_PARAMETERS: Mapping[str, tuple[str, tuple[tuple[str, float], ...]]] = {
 _BINARY: Mapping[str, str] = {
     "Add": "add",
     "And": "and",
+    "BitwiseAnd": "bit_and",
+    "BitwiseOr": "bit_or",
+    "BitwiseXor": "bit_xor",
     "Div": "div",
     "Equal": "equal",
     "Greater": "greater",
@@ -50,6 +73,7 @@ _BINARY: Mapping[str, str] = {
     "Or": "or",
     "PRelu": "prelu",
     "Sub": "sub",
+    "Xor": "xor",
 }
 
 _NEGATED: Mapping[str, str] = {"GreaterOrEqual": "less", "LessOrEqual": "greater"}
@@ -106,9 +130,19 @@ def _clip(model: Importer, node: Node) -> list[str]:
 def _binary(model: Importer, node: Node) -> list[str]:
     node.expect("broadcast", 0)
     a, b = model.tensor(node, 0), model.tensor(node, 1)
-    if node.op_type == "Div" and "int" in model.dtype(a):
-        raise Unsupported("a division of integers that the model computes")
-    return [model.function(node, _BINARY[node.op_type], a, b)]
+    whole = node.op_type == "Div" and "int" in model.dtype(a)
+    return [model.function(node, "int_div" if whole else _BINARY[node.op_type], a, b)]
+
+
+def _modulo(model: Importer, node: Node) -> list[str]:
+    function = "fmod" if node.get("fmod", 0) else "mod"
+    return [model.function(node, function, model.tensor(node, 0), model.tensor(node, 1))]
+
+
+def _shift(model: Importer, node: Node) -> list[str]:
+    node.expect("direction", "LEFT", "RIGHT")
+    function = f"shift_{node.attributes['direction'].lower()}"
+    return [model.function(node, function, model.tensor(node, 0), model.tensor(node, 1))]
 
 
 def _negated(model: Importer, node: Node) -> list[str]:
@@ -220,6 +254,17 @@ def _reduce(model: Importer, node: Node) -> list[str]:
     return [model.function(node, after, x) if after else x]
 
 
+def _place(model: Importer, node: Node) -> list[str]:
+    x = model.tensor(node, 0)
+    attributes = {
+        "function": node.op_type.lower(),
+        "axes": (normal_axis(node.get("axis", 0), len(model.shape(x))),),
+        "keepdims": bool(node.get("keepdims", 1)),
+        "last": bool(node.get("select_last_index", 0)),
+    }
+    return [model.op("reduce", [x], attributes, node)]
+
+
 FUNCTIONS: Mapping[str, Handler] = {
     **dict.fromkeys(_UNARY, _unary),
     **dict.fromkeys(_WITH_PARAMETERS, _with_parameters),
@@ -227,6 +272,10 @@ FUNCTIONS: Mapping[str, Handler] = {
     **dict.fromkeys(_NEGATED, _negated),
     **dict.fromkeys(_CHAINED, _chained),
     **dict.fromkeys(_REDUCTIONS, _reduce),
+    "ArgMax": _place,
+    "ArgMin": _place,
+    "BitShift": _shift,
+    "Mod": _modulo,
     "Gelu": _gelu,
     "Clip": _clip,
     "Pow": _power,

@@ -71,11 +71,13 @@ class Node:
 
 
 class Importer:
-    """The graph under construction, the constants known so far, and which tensor each ONNX name stands for."""
+    """The graph under construction, the constants known so far, which names are read at all, and which tensor each ONNX
+    name stands for."""
 
     def __init__(self, builder: GraphBuilder) -> None:
         self.builder = builder
         self.constants: dict[str, Array] = {}
+        self.read: frozenset[str] = frozenset()
         self.names: dict[str, str] = {}
 
     def tensor(self, node: Node, index: int) -> str:

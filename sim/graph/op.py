@@ -9,7 +9,7 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | conv_transpose | x [N,C,*S], w [C,O/groups,*kernel], bias [O]? | as conv, and output_pad |
 | matmul | a [*,M,K], b [*,K,N], bias [N]? | transpose_a, transpose_b (last two axes); batch axes broadcast |
 | pool | x [N,C,*S] | function (max, average), kernel, stride, dilation, pads, count_include_pad |
-| reduce | x | function (sum, mean, max, min, prod), axes, keepdims |
+| reduce | x | function (sum, mean, max, min, prod, and of one axis argmax, argmin), axes, keepdims, last? (of ties) |
 | elementwise | 1 to 3 tensors, broadcast | function (see ELEMENT_FUNCTIONS), parameters (tuple of floats) |
 | softmax | x | axis, log (bool) |
 | layer_norm | x, scale?, bias? | axis (first normalised axis; all from there on), epsilon |
@@ -25,6 +25,9 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | pad | x | pad_begin, pad_end (one per axis), value |
 | gather | data, indices | axis |
 | resize | x [N,C,*S] | mode (nearest, linear), shape (of the output's space), scales, coordinates, rounding |
+| topk | x | axis, k, largest, indices (bool: places along the axis, else values); in order, ties by place |
+| scan | x | axis, function (sum, prod), exclusive, reverse: what has been summed up so far |
+| scatter | data [R, W], rows [U], updates [U, W] | reduction (none, add, mul, max, min) of old and new |
 | cache_update | cache, new | axis, position: `new` is written into the cache, which is the output |
 
 `pads` stands for two attributes, pad_begin and pad_end; both have one entry per spatial dimension.
@@ -36,9 +39,11 @@ round_prefer_ceil.
 
 `parameters` of an elementwise function: leaky_relu (slope), elu (alpha), clip (low, high), hard_sigmoid
 (alpha, beta: clip(alpha x + beta, 0, 1)), quantize (scale, zero point, low, high), dequantize (scale, zero
-point), cast (low and high of an integer format, which truncates; nothing for a floating-point format).
-hard_swish is x clip(x / 6 + 1 / 2, 0, 1). prelu reads its slopes as second input, where its condition as
-first.
+point), cast (low and high of an integer format, which truncates; nothing for a floating-point format), isinf
+(are negative, are positive ones sought: 0 or 1), selu (alpha, gamma), celu (alpha), thresholded_relu (alpha),
+shrink (lambda, bias), quick_gelu (alpha: x sigmoid(alpha x)). hard_swish is x clip(x / 6 + 1 / 2, 0, 1). prelu
+reads its slopes as second input, where its condition as first. int_div rounds towards zero, mod down, fmod
+has the sign of what is divided.
 
 Every operator has one output; what a format writes with several (split, LSTM) is imported as several.
 """
@@ -71,6 +76,9 @@ KINDS: tuple[str, ...] = (
     "pad",
     "gather",
     "resize",
+    "topk",
+    "scan",
+    "scatter",
     "cache_update",
 )
 
@@ -124,9 +132,44 @@ ELEMENT_FUNCTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "not": {"compare": 1},
         "and": {"compare": 1},
         "or": {"compare": 1},
+        "xor": {"compare": 1},
+        "isnan": {"compare": 1},
+        "isinf": {"compare": 2},
+        "sign": {"compare": 2},
+        "int_div": {"div": 1, "convert": 1},
+        "mod": {"div": 1, "floor": 1, "multiply_add": 1},
+        "fmod": {"div": 1, "convert": 1, "multiply_add": 1},
+        "bit_and": {"compare": 1},
+        "bit_or": {"compare": 1},
+        "bit_xor": {"compare": 1},
+        "bit_not": {"compare": 1},
+        "shift_left": {"compare": 1},
+        "shift_right": {"compare": 1},
+        "tan": {"sin": 2, "div": 1},
+        "atan": {"reciprocal": 1, "multiply_add": 6, "select": 1},
+        "asin": {"sqrt": 1, "multiply_add": 5, "select": 1},
+        "acos": {"sqrt": 1, "multiply_add": 5, "select": 1},
+        "sinh": {"exp": 1, "reciprocal": 1, "multiply_add": 2},
+        "cosh": {"exp": 1, "reciprocal": 1, "multiply_add": 2},
+        "asinh": {"multiply_add": 1, "sqrt": 1, "add": 1, "log": 1},
+        "acosh": {"multiply_add": 1, "sqrt": 1, "add": 1, "log": 1},
+        "atanh": {"add": 2, "div": 1, "log": 1, "mul": 1},
+        "softsign": {"abs": 1, "add": 1, "div": 1},
+        "selu": {"exp": 1, "multiply_add": 1, "select": 1, "mul": 1},
+        "celu": {"mul": 2, "exp": 1, "add": 1, "select": 1},
+        "thresholded_relu": {"compare": 1, "select": 1},
+        "shrink": {"compare": 2, "add": 1, "select": 1},
+        "quick_gelu": {"mul": 2, "sigmoid": 1},
     }
 )
-"""Each element function as counts of the vector unit's primitive passes (their cost: sim/hw/vector.py)."""
+"""Each element function as counts of the vector unit's primitive passes (their cost: sim/hw/vector.py).
+
+Arcus tangent and sine: the polynomials 4.4.49 and 4.4.45 of Abramowitz and Stegun, Handbook of Mathematical Functions.
+"""
+
+
+TRUTHS = frozenset({"equal", "less", "greater", "not", "and", "or", "xor", "isnan", "isinf"})
+"""Element functions whose results are true or false."""
 
 
 @dataclass(frozen=True, slots=True)

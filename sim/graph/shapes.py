@@ -15,7 +15,11 @@ from sim.graph.op import ELEMENT_FUNCTIONS
 Shape = tuple[int, ...]
 
 BINARY_FUNCTIONS = frozenset(
-    {"add", "sub", "mul", "div", "max", "min", "pow", "prelu", "equal", "less", "greater", "and", "or"}
+    {
+        *("add", "sub", "mul", "div", "max", "min", "pow", "prelu", "int_div", "mod", "fmod"),
+        *("equal", "less", "greater", "and", "or", "xor"),
+        *("bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"),
+    }
 )
 TERNARY_FUNCTIONS = frozenset({"where"})
 
@@ -30,6 +34,7 @@ _INPUT_COUNTS: Mapping[str, tuple[int, int]] = {
     "batch_norm": (5, 5),
     "rope": (3, 3),
     "gather": (2, 2),
+    "scatter": (3, 3),
     "cache_update": (2, 2),
 }
 
@@ -179,8 +184,9 @@ def _pool(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
 def _reduce(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     (x,) = shapes
     function, axes = attributes["function"], set(attributes["axes"])
-    known = ("sum", "mean", "max", "min", "prod")
+    known = ("sum", "mean", "max", "min", "prod", "argmax", "argmin")
     _expect(function in known, f"reduce: expected a function of {known}, found {function!r}")
+    _expect(len(axes) == 1 or function[:3] != "arg", f"{function}: expected one axis, found {sorted(axes)}")
     for axis in axes:
         _axis("reduce", axis, x)
     if attributes["keepdims"]:
@@ -300,6 +306,31 @@ def _resize(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     return (*x[:2], *attributes["shape"])
 
 
+def _topk(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
+    (x,) = shapes
+    axis, k = _axis("topk", attributes["axis"], x), attributes["k"]
+    _expect(1 <= k <= x[axis], f"topk: expected k of 1 to {x[axis]}, the extent of axis {axis}, found {k}")
+    return (*x[:axis], k, *x[axis + 1 :])
+
+
+def _scan(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
+    function = attributes["function"]
+    _expect(function in ("sum", "prod"), f"scan: expected function sum or prod, found {function!r}")
+    _axis("scan", attributes["axis"], shapes[0])
+    return shapes[0]
+
+
+def _scatter(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
+    data, rows, updates = shapes
+    known, found = ("none", "add", "mul", "max", "min"), attributes["reduction"]
+    _expect(found in known, f"scatter: expected a reduction of {known}, found {found!r}")
+    _expect(
+        len(data) == 2 and len(rows) == 1 and updates == (rows[0], data[1]),
+        f"scatter: expected data [R, W], rows [U] and updates [U, W], found {data}, {rows} and {updates}",
+    )
+    return data
+
+
 def _cache_update(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     cache, new = shapes
     axis, position = _axis("cache_update", attributes["axis"], cache), attributes["position"]
@@ -339,5 +370,8 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any], list[Shape]], Shape]] = {
     "pad": _pad,
     "gather": _gather,
     "resize": _resize,
+    "topk": _topk,
+    "scan": _scan,
+    "scatter": _scatter,
     "cache_update": _cache_update,
 }

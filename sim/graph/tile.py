@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.graph.evaluate import add_bias, apply_epilogue, evaluate_op
+from sim.graph.evaluate import add_bias, apply_epilogue, evaluate_op, scatter_rows
 from sim.graph.interpolation import interpolate, resize_taps
 from sim.graph.nest import Nest
 from sim.graph.op import CONTRACTIONS, Op
@@ -170,6 +170,14 @@ def _resize(tile: _Tile) -> Array:
     return result
 
 
+def _scatter(tile: _Tile) -> Array:
+    """Those of the updates whose rows are the tile's."""
+    data, rows, updates = tile.values
+    local = rows.astype(np.int64) % tile.nest.out.axes[0].size - tile.out[0][0]
+    here = (local >= 0) & (local < len(data))
+    return scatter_rows(tile.op, data, local[here], updates[here])
+
+
 _RULES: Mapping[str, Callable[[_Tile], Array]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
@@ -181,5 +189,6 @@ _RULES: Mapping[str, Callable[[_Tile], Array]] = {
     "pad": _pad,
     "gather": _moved,
     "resize": _resize,
+    "scatter": _scatter,
     "cache_update": _moved,
 }

@@ -114,7 +114,10 @@ def _reduce(builder: GraphBuilder, rng: Rng) -> str:
     x = builder.input("x", _shape(rng))
     rank = len(builder.shape(x))
     axes = rng.permutation(rank)[: int(rng.integers(1, rank + 1))].tolist()
-    function = ("sum", "mean", "max", "min", "prod")[int(rng.integers(5))]
+    function = ("sum", "mean", "max", "min", "prod", "argmax", "argmin")[int(rng.integers(7))]
+    if function[:3] == "arg":
+        attributes = {"function": function, "axes": (axes[0],), "keepdims": _flag(rng), "last": _flag(rng)}
+        return builder.add_op("reduce", [x], attributes)
     return builder.reduce(x, function, axes, _flag(rng))
 
 
@@ -229,6 +232,30 @@ def _resize(builder: GraphBuilder, rng: Rng) -> str:
     return builder.add_op("resize", [builder.input("x", (1, 2, *space))], attributes)
 
 
+def _topk(builder: GraphBuilder, rng: Rng) -> str:
+    shape = _shape(rng)
+    axis = _axis(rng, len(shape))
+    k = int(rng.integers(1, shape[axis] + 1))
+    attributes = {"axis": axis, "k": k, "largest": _flag(rng), "indices": _flag(rng)}
+    return builder.add_op("topk", [builder.input("x", shape)], attributes)
+
+
+def _scan(builder: GraphBuilder, rng: Rng) -> str:
+    shape = _shape(rng)
+    function = ("sum", "prod")[int(rng.integers(2))]
+    attributes = {"axis": _axis(rng, len(shape)), "function": function, "exclusive": _flag(rng), "reverse": _flag(rng)}
+    return builder.add_op("scan", [builder.input("x", shape)], attributes)
+
+
+def _scatter(builder: GraphBuilder, rng: Rng) -> str:
+    """With rows that are written more than once, and indices that count from the end."""
+    rows, width, updates = (int(extent) for extent in rng.integers(1, 9, 3))
+    reduction = ("none", "add", "mul", "max", "min")[int(rng.integers(5))]
+    places = builder.weight((updates,), "places", INDEX, rng.integers(-rows, rows, updates))
+    inputs = [builder.input("data", (rows, width)), places, builder.input("updates", (updates, width))]
+    return builder.add_op("scatter", inputs, {"reduction": reduction})
+
+
 def _cache_update(builder: GraphBuilder, rng: Rng) -> str:
     shape = _shape(rng)
     axis = _axis(rng, len(shape))
@@ -258,5 +285,8 @@ BUILDERS: Mapping[str, Build] = {
     "pad": _pad,
     "gather": _gather,
     "resize": _resize,
+    "topk": _topk,
+    "scan": _scan,
+    "scatter": _scatter,
     "cache_update": _cache_update,
 }

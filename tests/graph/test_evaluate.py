@@ -26,13 +26,22 @@ PARAMETERS = {
     "hard_sigmoid": (0.2, 0.5),
     "quantize": (0.1, 3.0, 0.0, 255.0),
     "dequantize": (0.1, 3.0),
+    "isinf": (1, 1),
+    "selu": (1.67, 1.05),
+    "celu": (0.7,),
+    "thresholded_relu": (0.8,),
+    "shrink": (0.5, 0.1),
+    "quick_gelu": (1.702,),
 }
+
+DOMAINS = {"asin": 0.25, "acos": 0.25, "atanh": 0.25, "acosh": 2.0, **dict.fromkeys(("shift_left", "shift_right"), 2.0)}
+"""What brings 0.5, 1 and 2 to where the function is defined."""
 
 
 @pytest.mark.parametrize("function", sorted(ELEMENT_FUNCTIONS))
 def test_every_function_has_a_meaning(function: str) -> None:
     arity = 3 if function in TERNARY_FUNCTIONS else 2 if function in BINARY_FUNCTIONS else 1
-    inputs = [np.array([0.5, 1.0, 2.0])] * arity
+    inputs = [np.array([0.5, 1.0, 2.0]) * DOMAINS.get(function, 1.0)] * arity
     result = elementwise(function, *inputs, parameters=PARAMETERS.get(function, ()))
     assert result.shape == (3,)
     assert np.isfinite(result.astype(float)).all()

@@ -278,7 +278,7 @@ def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
     assert lines[1].endswith("unsupported operator acme::Magic; nodes: three")
     assert "four (MaxPool): not supported: output 'index'" in lines[2]
     assert "five (Conv): not supported: auto_pad = 'SOMEHOW'" in lines[3]
-    assert "six (NonZero): not supported: on a tensor that the model computes" in lines[4]
+    assert "six (NonZero): not supported: NonZero of a tensor that the model computes" in lines[4]
 
 
 @pytest.mark.parametrize(

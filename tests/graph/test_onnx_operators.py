@@ -162,12 +162,18 @@ RESIZES = [
 ]
 
 UNARY = (
-    "Abs Ceil Cos Elu Erf Exp Floor HardSigmoid HardSwish LeakyRelu Neg Reciprocal Relu Round Sigmoid Sin "
-    "Softplus Tanh"
+    "Abs Asinh Atan Celu Ceil Cos Cosh Elu Erf Exp Floor HardSigmoid HardSwish LeakyRelu Neg Reciprocal Relu Round "
+    "Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Tan Tanh ThresholdedRelu"
 )
 FUNCTIONS = [
     *(case(op, (2, 3, 4)) for op in UNARY.split()),
     *(case(op, abs(f(2, 3)) + s(0.1)) for op in ("Log", "Sqrt")),
+    *(case(op, np.tanh(f(2, 3))) for op in ("Acos", "Asin", "Atanh")),
+    case("Acosh", abs(f(2, 3)) + s(1.1)),
+    case("Celu", (2, 3), alpha=0.3),
+    case("Selu", (2, 3), alpha=0.3, gamma=2.0),
+    case("Shrink", (2, 3), lambd=0.3, bias=0.1),
+    case("ThresholdedRelu", (2, 3), alpha=0.3),
     case("LeakyRelu", (2, 3), alpha=0.3),
     case("Elu", (2, 3), alpha=0.3),
     case("HardSigmoid", (2, 3), alpha=0.7, beta=0.1),
@@ -182,6 +188,22 @@ FUNCTIONS = [
     ),
     *(case(op, np.array([True, True, False]), np.array([True, False, False])) for op in ("And", "Or")),
     case("Not", np.array([True, False])),
+    case("Xor", np.array([True, True, False]), np.array([True, False, False])),
+    case("IsNaN", np.array([1.0, np.nan, np.inf], np.float32)),
+    *(
+        case("IsInf", np.array([1.0, -np.inf, np.inf], np.float32), **sides)
+        for sides in ({}, {"detect_negative": 0}, {"detect_positive": 0})
+    ),
+    case("Div", i(7, -7, 7, -7), i(2, 2, -2, -2)),
+    case("Mod", i(7, -7, 7, -7), i(2, 2, -2, -2)),
+    case("Mod", i(7, -7, 7, -7), i(4, 4, -4, -4), fmod=1),
+    case("Mod", (2, 3), (2, 3), fmod=1),
+    *(case(op, i(12, 5, -3), i(10, 3, 6), opset=18) for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")),
+    case("BitwiseNot", i(12, 5, -3), opset=18),
+    *(
+        case("BitShift", np.array([12, 5], np.uint8), np.array([2, 1], np.uint8), direction=way)
+        for way in ("LEFT", "RIGHT")
+    ),
     case("Where", np.array([[True], [False]]), (2, 3), (3,)),
     case("PRelu", (2, 3, 4), consts=(f(3, 1),)),
     *(case("Pow", abs(f(2, 3)), consts=(s(power),)) for power in (2.0, 0.5, 1.7)),
@@ -250,6 +272,45 @@ ARRAYS = [
     case("SpaceToDepth", (1, 2, 4, 6), blocksize=2),
 ]
 
+TIES = np.array([[3, 1, 3, 2], [0, 4, 4, 4]], np.float32)
+LONG = f(3, 4, 5)
+
+LOOKUPS = [
+    *(case(op, TIES, axis=axis) for op in ("ArgMax", "ArgMin") for axis in (0, -1)),
+    case("ArgMax", TIES, axis=1, keepdims=0, select_last_index=1),
+    *(
+        case("TopK", TIES, consts=(i(3),), axis=axis - 1, largest=largest, outputs=2)
+        for axis, largest in ((0, 1), (0, 0))
+    ),
+    case("TopK", LONG, consts=(i(2),), axis=1, outputs=2),
+    case("TopK", LONG, consts=(i(3),), axis=0, outputs=2),
+    *(case("CumSum", LONG, consts=(i(a),), exclusive=e, reverse=r) for a, e, r in ((0, 0, 0), (1, 1, 0), (-1, 1, 1))),
+    # computed and constant indices, both with some that count from the end
+    case("GatherElements", LONG, np.array([[[0, -1], [2, 1]]]), axis=0),
+    case("GatherElements", LONG, np.array([[[0, -1, 3], [2, 1, 0]]]), axis=1),
+    case("GatherElements", LONG, consts=(np.array([[[0, -1, 3], [2, 1, 0]]]),), axis=1),
+    case("GatherND", LONG, np.array([[2, -1]])),
+    case("GatherND", LONG, np.array([[[-1], [1]], [[0], [0]]])),
+    case("GatherND", LONG, np.array([[3, -1], [0, 0], [1, 4]]), batch_dims=1),
+    case("GatherND", LONG, np.array([[-1], [0], [2]]), batch_dims=1),
+    case("GatherND", LONG, consts=(np.array([[3, -1], [0, 0], [1, 4]]),), batch_dims=1),
+    *(
+        case("ScatterElements", LONG, np.array([[[0, -1, 3], [2, 1, 0]]]), (1, 2, 3), axis=1, opset=18, **more)
+        for more in ({}, {"reduction": "add"}, {"reduction": "max"})
+    ),
+    case("ScatterElements", (2, 3), consts=(np.array([[1, 0, 2]]), f(1, 3)), axis=1),
+    *(
+        case("ScatterND", LONG, np.array([[2, -1], [0, 1]]), (2, 5), opset=18, **more)
+        for more in ({}, {"reduction": "mul"}, {"reduction": "min"})
+    ),
+    case("ScatterND", LONG, consts=(np.array([[1], [-3]]), f(2, 4, 5))),
+    *(case("OneHot", i(2, 0, -1, 7), consts=(i(4), np.array([5, 9], np.float32)), axis=axis) for axis in (0, -1)),
+    *(case("Trilu", LONG, consts=(np.array(k, np.int64),), upper=up) for k, up in ((0, 1), (-1, 0), (2, 1))),
+    case("Compress", LONG, consts=(np.array([True, False, True]),), axis=1),
+    case("ReverseSequence", LONG, consts=(i(2, 1, 3, 3),), time_axis=0, batch_axis=1),
+    case("ReverseSequence", LONG, consts=(i(2, 1, 4),), time_axis=1, batch_axis=0),
+]
+
 STEPS, BATCH, WIDTH, HIDDEN = 5, 2, 3, 4
 
 
@@ -302,7 +363,7 @@ def test_layers(
     check(op_type, inputs, consts, opset, outputs, attributes, tmp_path)
 
 
-@pytest.mark.parametrize(PARAMETERS, [*FUNCTIONS, *REDUCTIONS, *ARRAYS])
+@pytest.mark.parametrize(PARAMETERS, [*FUNCTIONS, *REDUCTIONS, *ARRAYS, *LOOKUPS])
 def test_functions_and_arrays(
     op_type: str,
     inputs: list[Array],

@@ -63,6 +63,10 @@ SHAPES: list[tuple[str, dict[str, Any], list[Shape], Shape]] = [
     ("pad", {"pad_begin": (0, 1), "pad_end": (0, 3)}, [(2, 3)], (2, 7)),
     ("gather", {"axis": 1}, [(2, 9, 4), (5, 6)], (2, 5, 6, 4)),
     ("resize", {"mode": "linear", "shape": (7, 9), "scales": (1.5, 2.0)}, [(1, 2, 5, 5)], (1, 2, 7, 9)),
+    ("topk", {"axis": 1, "k": 3}, [(2, 9, 4)], (2, 3, 4)),
+    ("reduce", {"function": "argmax", "axes": (1,), "keepdims": False}, [(2, 9, 4)], (2, 4)),
+    ("scan", {"axis": 1, "function": "sum"}, [(2, 9)], (2, 9)),
+    ("scatter", {"reduction": "none"}, [(7, 4), (2,), (2, 4)], (7, 4)),
     ("cache_update", {"axis": 2, "position": 3}, [(1, 2, 8, 4), (1, 2, 5, 4)], (1, 2, 8, 4)),
 ]
 
@@ -77,6 +81,11 @@ def test_every_kind_is_covered() -> None:
 
 
 ERRORS: list[tuple[str, dict[str, Any], list[Shape], str]] = [
+    ("topk", {"axis": 1, "k": 10}, [(2, 9)], "k of 1 to 9, the extent of axis 1, found 10"),
+    ("reduce", {"function": "argmin", "axes": (0, 1), "keepdims": True}, [(2, 9)], r"one axis, found \[0, 1\]"),
+    ("scan", {"axis": 0, "function": "max"}, [(2, 9)], "expected function sum or prod, found 'max'"),
+    ("scatter", {"reduction": "div"}, [(7, 4), (2,), (2, 4)], "found 'div'"),
+    ("scatter", {"reduction": "add"}, [(7, 4), (2,), (2, 3)], r"updates \[U, W\], found \(7, 4\), \(2,\) and \(2, 3\)"),
     ("fold", {}, [(2,)], "unknown operator kind 'fold'"),
     (
         "conv",

@@ -147,6 +147,9 @@ INTEGER_KINDS = sorted(
         "pad",
         "gather",
         "resize",
+        "topk",
+        "scan",
+        "scatter",
         "cache_update",
     }
 )
