@@ -17,6 +17,8 @@ from sim.errors import Diagnostic, InputError, did_you_mean
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from sim.explore.study import Study
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StudyOptions:
@@ -125,7 +127,7 @@ def _plot_fronts(targets: Sequence[Path], shown: StudyOptions) -> Axes:
     ]
     names = [study.name for _, study in studies]
     tables = {
-        study.name if names.count(study.name) == 1 else f"{study.name} ({file.name})": study.table
+        study.name if names.count(study.name) == 1 else f"{study.name} ({file.name})": study.designs
         for file, study in studies
     }
     runs = {str(folder): load_report(folder).values for folder in targets if not _is_study(folder)}
@@ -134,14 +136,8 @@ def _plot_fronts(targets: Sequence[Path], shown: StudyOptions) -> Axes:
 
 
 def _plot_study(kind: str, files: Sequence[Path], shown: StudyOptions) -> Axes:
-    from sim.explore.metrics import best_direction
-    from sim.explore.sensitivity import steps
     from sim.explore.store import open_study
     from sim.plot.draw import STUDY_KINDS, check_kind
-    from sim.plot.heatmap import plot_heatmap
-    from sim.plot.parallel import plot_parallel
-    from sim.plot.pareto import Limit, plot_pareto
-    from sim.plot.sensitivity import plot_sensitivity
 
     check_kind(kind, STUDY_KINDS, "a study")
     shown.check(kind, _TAKEN[kind])
@@ -149,7 +145,20 @@ def _plot_study(kind: str, files: Sequence[Path], shown: StudyOptions) -> Axes:
         hint = "compare takes several, and --study one of a file"
         raise InputError(Diagnostic(f"{kind}: found {len(files)} studies; expected one", hint=hint))
     study = open_study(files[0], shown.study)
-    table, objectives = study.table, [one.metric for one in study.objectives]
+    ax = _draw_study(kind, study, shown)
+    ax.title.set_text(f"{study.name}: {ax.get_title()}".removesuffix(": "))
+    return ax
+
+
+def _draw_study(kind: str, study: Study, shown: StudyOptions) -> Axes:
+    from sim.explore.metrics import best_direction
+    from sim.explore.sensitivity import steps
+    from sim.plot.heatmap import plot_heatmap
+    from sim.plot.parallel import plot_parallel
+    from sim.plot.pareto import Limit, plot_pareto
+    from sim.plot.sensitivity import plot_sensitivity
+
+    table, objectives = study.designs, [one.metric for one in study.objectives]
     # Of parameters that move together, the leading one stands for all.
     parameters = [study.columns[axis.paths[0]][0] for axis in study.space.axes if len(axis.rows) > 1]
     metric = shown.metric or objectives[0]
@@ -160,7 +169,7 @@ def _plot_study(kind: str, files: Sequence[Path], shown: StudyOptions) -> Axes:
     if kind == "parallel":
         return plot_parallel(table, [*parameters, *objectives])
     if kind == "sensitivity":
-        return plot_sensitivity(steps(table, parameters, metric), metric)
+        return plot_sensitivity(steps(study.table, parameters, metric), metric)
     if len(parameters) < 2 and not (shown.x and shown.y):
         raise InputError(f"heatmap: the study varies {len(parameters)} parameter; expected two or more")
     direction = {one.metric: one.direction for one in study.objectives}.get(metric, best_direction(metric))

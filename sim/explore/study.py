@@ -144,6 +144,13 @@ class Study:
         data["key"] = [" ".join(key.hex() for key in row.keys) for row in self.rows]
         return pd.DataFrame(data)
 
+    @property
+    def designs(self) -> pd.DataFrame:
+        """The rows of `table` with every design once: by events where it was simulated, else by the bound."""
+        events = {row.point for row in self.rows if row.fidelity == "event"}
+        kept = [row.fidelity == "event" or row.point not in events for row in self.rows]
+        return self.table[kept].reset_index(drop=True)
+
     def hypervolumes(self, checkpoints: int = 20) -> pd.DataFrame:
         """Share of the box of the best and worst that was dominated after so many `evaluations`, by sampler: how fast
         a guided sampler is beside random search. Columns evaluations, sampler, hypervolume."""

@@ -9,10 +9,12 @@ import numpy as np
 from sim.explore.metrics import show_metric
 from sim.explore.study import Study
 from sim.html.page import page, plain
+from sim.plot.style import words_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_LIMITS = {"min": "lowest", "max": "highest"}
 DIGITS = 9
 """Significant digits of numbers on the page: a third of the size of all 17."""
 _NOT_METRICS = ("status", "error", "fidelity", "sampler", "feasible", "on_front", "wall_s", "key")
@@ -35,7 +37,7 @@ A double click, or a click on a brushed axis, takes the selection away. <span id
 
 def study_page(study: Study) -> str:
     """The HTML page of a study: its front, parallel coordinates and designs, linked. Numbers have DIGITS digits."""
-    table = study.table
+    table = study.designs
     parameters = [column for column, _ in study.columns.values()]
     objectives = [{"metric": one.metric, "direction": one.direction} for one in study.objectives]
     limits = [
@@ -86,19 +88,21 @@ def _value(value: Any) -> Any:
 
 
 def _cards(study: Study) -> list[tuple[str, str, str]]:
-    table = study.table
-    status = table["status"]
+    table = study.designs
+    failed, by_events = (int(found.sum()) for found in (table["status"] != "ok", table["fidelity"] == "event"))
     found = [
         ("designs", f"{len(table):,}", "designs"),
-        ("evaluated", f"{int((status == 'ok').sum()):,}", "ok"),
-        ("failed or not fitting", f"{int((status != 'ok').sum()):,}", "not_ok"),
+        ("simulated with events", f"{by_events:,}", "events"),
+        ("failed or not fitting", f"{failed:,}", "not_ok"),
+        ("beyond a constraint", f"{int((~table['feasible']).sum()) - failed:,}", "beyond"),
         ("on the front", f"{int(table['on_front'].sum()):,}", "on_front"),
     ]
     front = study.front
     for one in study.objectives:
         if len(front):
-            value = front[one.metric].astype(float).agg(one.direction)
-            found.append((f"best {one.metric}", show_metric(one.metric, float(value)), one.metric))
+            value = float(front[one.metric].astype(float).agg(one.direction))
+            label = f"{_LIMITS[one.direction]} {words_of(one.metric)}"
+            found.append((label, show_metric(one.metric, value), one.metric))
     found += [("constraint", one.text, one.metric) for one in study.constraints]
     return found
 

@@ -11,9 +11,9 @@ from sim.plot.style import (
     COMPONENT_COLOURS,
     COMPONENT_GROUPS,
     GREY,
-    LIGHT_GREY,
     ORANGE,
     SKY,
+    UNIT_COLOURS,
     VERMILION,
     axes_or_new,
     text_on,
@@ -34,6 +34,8 @@ CAUSE_COLOURS: Mapping[str, str] = {
     "latency": SKY,
     "release": GREY,
 }
+_REST = "#EFEFEF"
+"""Of everything else: the colour of no component."""
 Part = tuple[str, float, str]
 """Name, amount (s or J) and colour."""
 
@@ -41,15 +43,15 @@ Part = tuple[str, float, str]
 def plot_time_energy(report: Report, ax: Axes | None = None) -> Axes:
     """The critical path by cause and the energy by component: two bars of 100 %, parts in falling order.
 
-    Blue computes; the other colours of the upper bar are the bandwidth and latency of transfers and the sharing of
-    links. Components have the colours of their groups in every figure. Raises InputError for a closed form, which has
-    no critical path.
+    Blue (arrays) and green (vector units) compute; the other colours of the upper bar are the bandwidth and
+    latency of transfers and the sharing of links. Components have the colours of their groups in every figure. Raises
+    InputError for a closed form, which has no critical path.
     """
     if not report.overlap_ps:
         raise InputError("a closed form has no critical path to draw; simulate with fidelity event")
     ax = axes_or_new(ax, 7.0, 3.6)
     time = [
-        (f"{what} {cause}", duration / PS_PER_S, CAUSE_COLOURS[cause])
+        (f"{what} {cause}", duration / PS_PER_S, step_colour(what, cause))
         for what, cause, duration in critical_steps(report.tables["critical_path"])
     ]
     energy = report.tables["energy"]
@@ -63,6 +65,11 @@ def plot_time_energy(report: Report, ax: Axes | None = None) -> Axes:
     ax.set_title(f"{report['workload']} on {report['chip']}: where time and energy went", fontsize=10)
     ax.spines[["top", "left", "right"]].set_visible(False)
     return ax
+
+
+def step_colour(what: str, cause: str) -> str:
+    """Colour of a part of the critical path: computing has that of its unit, moving that of its cause."""
+    return UNIT_COLOURS[what] if cause == "compute" and what in UNIT_COLOURS else CAUSE_COLOURS[cause]
 
 
 def _bar(ax: Axes, y: float, parts: Iterable[Part], name: str) -> None:
@@ -84,7 +91,7 @@ def _merged(parts: Iterable[Part], least: float) -> list[Part]:
     falling = sorted(parts, key=lambda part: -part[1])
     large = [part for part in falling if part[1] >= least]
     rest = _sum(falling[len(large) :])
-    return [*large, ("everything else", rest, LIGHT_GREY)] if rest else large
+    return [*large, ("everything else", rest, _REST)] if rest else large
 
 
 def _sum(parts: Iterable[Part]) -> float:

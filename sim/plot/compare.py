@@ -20,6 +20,10 @@ METRICS = (
 )  # fmt: skip
 
 
+_LINE, _MARK = 80, 8
+"""Characters of a line of the legend, and what its mark and the space around it take of them."""
+
+
 def plot_compare(reports: Sequence[Report], ax: Axes | None = None, metrics: Sequence[str] = METRICS) -> Axes:
     """Every metric of every run as a ratio to the first run's, on a logarithmic axis, its own value beside it.
 
@@ -73,8 +77,11 @@ def _finish(ax: Axes, reports: Sequence[Report], shown: Sequence[str]) -> None:
     ax.set_xlabel(f"ratio to {run_name(reports[0], reports) or 'the first run'}")
     workloads, chips = ({str(one[key]) for one in reports} for key in ("workload", "chip"))
     both = [f"{' and '.join(names)}" for names in (workloads, chips) if len(names) == 1]
-    ax.set_title(f"comparison{' of ' + ' on '.join(both) if both else ''}", fontsize=10, pad=22)
-    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
+    longest = max(len(run_name(one, reports)) for one in reports)
+    columns = max(1, min(len(reports), _LINE // (longest + _MARK)))
+    rows = -(-len(reports) // columns)
+    ax.set_title(f"comparison{' of ' + ' on '.join(both) if both else ''}", fontsize=10, pad=8 + 13 * rows)
+    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from sim.errors import InputError
 from sim.plot.style import (
     COMPONENT_COLOURS,
-    GREY,
     GROUP_WORDS,
     axes_or_new,
     by_group,
@@ -24,48 +23,52 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TOP = 12
-"""Operators with a bar of their own, most energy first; a line says what all the others take."""
+"""Operators with a bar of their own, most energy first; the axis says what all the others take."""
+_LEAST_INCHES = 2.4
+"""Height of a figure of few bars: its legend needs that."""
+_LONGEST = 30
+"""Characters of a line of a bar's name."""
 _COLUMN, _END = "energy_", "_j"
-_OPTIONS = (
-    "batch",
-    "dtype",
-    "inputs",
-    "partition",
-    "dataflow",
-    "phase",
-    "seq",
-    "kv",
-    "new_tokens",
-    "fidelity",
-)
+_OPTIONS = {
+    "batch": None,
+    "dtype": None,
+    "inputs": 1,
+    "partition": "auto",
+    "dataflow": None,
+    "phase": None,
+    "seq": None,
+    "kv": None,
+    "new_tokens": None,
+    "fidelity": "event",
+}
+"""Options that tell runs apart, with what they are where nothing was asked for."""
 
 
 def plot_energy(report: Report | Sequence[Report], ax: Axes | None = None) -> Axes:
-    """Energy by component, a horizontal bar for each of the operators that take most of it; of several reports, one bar
-    per run and of one item (inference, token). Raises InputError where there is no energy to show."""
+    """Energy by component, a horizontal bar for each of the operators that take most of it (one that runs several
+    times, as in every decode step, has one bar); of several reports, one bar per run and of one item (inference,
+    token). Raises InputError where there is no energy to show."""
     reports = [report] if isinstance(report, Report) else list(report)
     bars = _operator_bars(reports[0]) if len(reports) == 1 else _run_bars(reports)
     totals = [sum(parts.values()) for _, parts in bars]
     if not sum(totals):
         raise InputError("no energy to draw: every component is 0")
-    ax = axes_or_new(ax, 7.0, 1.2 + 0.24 * len(bars))
+    ax = axes_or_new(ax, 7.0, max(_LEAST_INCHES, 1.2 + 0.24 * len(bars)))
     factor, unit = readable_unit(max(totals), "energy")
     _draw(ax, bars, factor)
-    ax.set_yticks(range(len(bars)), [shortened(name, 30) for name, _ in bars], fontsize=8)
+    ax.set_yticks(range(len(bars)), [_folded(name) for name, _ in bars], fontsize=8)
     ax.invert_yaxis()
-    ax.set_xlabel(f"energy ({unit})")
+    first = reports[0]
+    rest = len(set(first.tables["ops"]["name"])) - len(bars)
+    left = format_quantity(float(first["energy_j"] or 0) - sum(totals), "energy")
+    others = f"; {rest} other operators: {left}" if len(reports) == 1 and rest > 0 else ""
+    ax.set_xlabel(f"energy ({unit}){others}")
     for row, total in enumerate(totals):
         text = format_quantity(total, "energy")
         ax.annotate(text, (total * factor, row), (3, 0), textcoords="offset points", va="center", fontsize=7)
     ax.set_xlim(0, 1.12 * max(totals) * factor)
-    first = reports[0]
     whose = f"{first['workload']} on {first['chip']}" if len(reports) == 1 else f"{len(reports)} runs"
     ax.set_title(f"{whose}: energy by component", fontsize=10)
-    rest = len(first.tables["ops"]["name"]) - len(bars)
-    if len(reports) == 1 and rest > 0:
-        left = format_quantity(float(first["energy_j"] or 0) - sum(totals), "energy")
-        text = f"{rest} other operators: {left}"
-        ax.text(0.98, 0.03, text, transform=ax.transAxes, ha="right", fontsize=7, color=GREY)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return ax
@@ -88,12 +91,22 @@ def _operator_bars(report: Report) -> list[tuple[str, dict[str, float]]]:
         for name, values in ops.items()
         if name.startswith(_COLUMN) and name.endswith(_END) and len(name) > len(_COLUMN + _END)
     }
-    order = np.argsort(-np.array(ops["energy_j"], np.float64), kind="stable")
-    bars = [
-        (str(ops["name"][row]), by_group({name: float(values[row]) for name, values in columns.items()}))
-        for row in order[:TOP].tolist()
+    names, owner = np.unique(np.array(ops["name"], np.str_), return_inverse=True)
+    total = np.bincount(owner, np.array(ops["energy_j"], np.float64))
+    summed = {name: np.bincount(owner, values) for name, values in columns.items()}
+    order = np.argsort(-total, kind="stable")[:TOP]
+    return [
+        (str(names[row]), by_group({name: float(values[row]) for name, values in summed.items()}))
+        for row in order.tolist()
     ]
-    return bars
+
+
+def _folded(name: str) -> str:
+    """A long name in two lines, broken at a comma where it has one."""
+    head, comma, tail = name.partition(", ")
+    if len(name) <= _LONGEST or not comma:
+        return shortened(name, _LONGEST)
+    return f"{shortened(head, _LONGEST)},\n{shortened(tail, _LONGEST)}"
 
 
 def _run_bars(reports: Sequence[Report]) -> list[tuple[str, dict[str, float]]]:
@@ -109,12 +122,13 @@ def _run_bars(reports: Sequence[Report]) -> list[tuple[str, dict[str, float]]]:
 
 def run_name(report: Report, among: Sequence[Report]) -> str:
     """What tells a run from the others: its chip where all run one model, its model where all use one chip, or
-    both; then options in which they differ."""
+    both; then options in which they differ, without those that were left as they are by default."""
     workloads, chips = ({str(one[key]) for one in among} for key in ("workload", "chip"))
     parts = [str(report["chip"])] if len(chips) > 1 or len(workloads) == 1 else []
     if len(workloads) > 1:
         parts.insert(0, str(report["workload"]))
     options = [one.manifest["options"] for one in among]
     own = report.manifest["options"]
-    parts += [f"{key} {own.get(key)}" for key in _OPTIONS if len({str(o.get(key)) for o in options}) > 1]
+    differing = [key for key in _OPTIONS if len({str(o.get(key)) for o in options}) > 1]
+    parts += [f"{key} {own.get(key)}" for key in differing if own.get(key) not in (None, _OPTIONS[key])]
     return ", ".join(parts)

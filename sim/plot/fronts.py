@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sim.errors import InputError
-from sim.plot.pareto import with_numbers
+from sim.plot.pareto import legend_above, with_numbers
 from sim.plot.style import SERIES, axes_or_new, label_of, shortened
 
 if TYPE_CHECKING:
@@ -53,8 +53,9 @@ def plot_fronts(
                    label=shortened(name, 40))  # fmt: skip
     ax.set_xlabel(scales[0][1], fontsize=9)
     ax.set_ylabel(scales[1][1], fontsize=9)
-    ax.set_title("fronts of " + (f"{len(done)} studies" if len(done) > 1 else next(iter(done))), fontsize=10)
-    ax.legend(fontsize=8, loc="upper right")
+    whose = f"{len(done)} studies" if len(done) > 1 else next(iter(done))
+    ax.set_title(f"fronts of {whose}", fontsize=10, pad=8 + 14 * (-(-count // 2)))
+    legend_above(ax, 2)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

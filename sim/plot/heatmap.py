@@ -21,14 +21,19 @@ _MOST_TEXTS = 160
 def plot_heatmap(
     table: pd.DataFrame, x: str, y: str, metric: str, ax: Axes | None = None, *, best: str = "min"
 ) -> Axes:
-    """The best value of `metric` ("min" or "max") at every pair of values of two parameters, whatever the others are.
-    Cells without a design stay white. Raises InputError for an unknown column, where `x` is `y`, or without values."""
+    """The best value of `metric` ("min" or "max") at every pair of values of two parameters, whatever the others are,
+    of designs that hold the study's constraints. Cells without such a design stay white. Raises InputError for an
+    unknown column, where `x` is `y`, or without values."""
     require(x, table, "parameter")
     require(y, table, "parameter")
     if x == y:
         raise InputError(f"heatmap: found {x} twice; expected two parameters")
     done = with_numbers(table, [metric])
-    cells: Any = done.groupby([y, x], sort=True)[metric].agg(best).unstack(x)
+    feasible = done["feasible"].to_numpy(bool)
+    within = bool(feasible.any() and not feasible.all())
+    places = [sorted(done[name].unique().tolist()) for name in (y, x)]
+    done = done[feasible] if within else done
+    cells: Any = done.groupby([y, x], sort=True)[metric].agg(best).unstack(x).reindex(places[0], columns=places[1])
     factor, label = label_of(metric, float(done[metric].abs().max()))
     values = cells.to_numpy(float)
     ax = axes_or_new(ax, max(4.0, 1.8 + 0.62 * values.shape[1]), max(3.0, 1.4 + 0.42 * values.shape[0]))
@@ -43,7 +48,7 @@ def plot_heatmap(
     figure.colorbar(image, ax=ax, label=label)
     several = len(done) > np.isfinite(values).sum()
     words = f"{'lowest' if best == 'min' else 'highest'} {words_of(metric)}" if several else words_of(metric)
-    ax.set_title(words, fontsize=10)
+    ax.set_title(f"{words} within the constraints" if within else words, fontsize=10)
     return ax
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import InputError
-from sim.plot.pareto import require
+from sim.plot.pareto import legend_above, require
 from sim.plot.style import BLUE, LIGHT_GREY, VERMILION, axes_or_new, label_of, parameter_name, value_text
 from sim.units import dimension_of_column
 
@@ -56,7 +56,8 @@ def plot_parallel(table: pd.DataFrame, columns: Sequence[str], ax: Axes | None =
     ax.set_xticks(range(len(columns)), names, fontsize=7, rotation=22, ha="right")
     ax.set(xlim=(-0.25, len(columns) - 0.35), ylim=(-0.04, 1.04), yticks=[])
     ax.spines[["top", "right", "left", "bottom"]].set_visible(False)
-    ax.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    ax.set_title("", fontsize=10, pad=24)
+    legend_above(ax)
     return ax
 
 

@@ -71,10 +71,14 @@ def plot_pareto(
         _shade(drawn, metrics, [factor for factor, _ in scales], limits)
         drawn.spines[["top", "right"]].set_visible(False)
     else:
+        from matplotlib.ticker import MaxNLocator
+
         drawn.tick_params(labelsize=7)
-        drawn.set_box_aspect(None, zoom=0.86)  # the label of the third axis would be cut
-    drawn.legend(fontsize=8, loc="upper right")
-    drawn.set_title(f"{len(done):,} designs and their front", fontsize=10)
+        for letter in "xyz":
+            getattr(drawn, f"{letter}axis").set_major_locator(MaxNLocator(5))  # labels would touch
+        drawn.set_box_aspect(None, zoom=0.9)  # the label of the third axis would be cut
+    legend_above(drawn)
+    drawn.set_title(f"{len(done):,} designs and their front", fontsize=10, pad=22)
     result: Axes = drawn
     return result
 
@@ -93,6 +97,13 @@ def _shade(ax: Any, metrics: Sequence[str], factors: Sequence[float], limits: Se
             line = ax.axvline if axis == "x" else ax.axhline
             line(at, color=BLUE, linewidth=0.9, linestyle="--", label=f"limit of {words_of(metric)}")
         getattr(ax, f"set_{axis}lim")(low, high)
+
+
+def legend_above(ax: Any, columns: int = 4) -> None:
+    """A legend above the Axes, where it covers no point."""
+    ax.legend(
+        fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, columnspacing=1.2
+    )
 
 
 def with_numbers(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from sim.hw.chip import Chip, chip_from_dict
-from sim.plot.style import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_or_new
+from sim.plot.labels import lay_out, name_points
+from sim.plot.style import BLUE, GREEN, GREY, ORANGE, PURPLE, axes_or_new, rate_text
 from sim.report.report import Report
 from sim.report.roofline import peak_macs_per_s
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
+    from matplotlib.text import Annotation
 
 LARGEST_POINT = 150.0
 """Area of the point of the longest operator, in square points; the others in proportion to their time."""
@@ -29,7 +31,7 @@ _GROUPS = {
     "dram": ("DRAM bandwidth", "s", ORANGE),
     "vector": ("vector units", "^", GREEN),
 }
-_OTHERS = ("DMA or on-chip link", "D", PURPLE)
+_OTHERS = ("cache, DMA or on-chip link", "D", PURPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +64,26 @@ def plot_roofline(report: Report, ax: Axes | None = None) -> Axes:
     _draw_points(ax, ops)
     ax.set(xscale="log", yscale="log")
     _limit(ax, ops, roofs)
-    _draw_roofs(ax, roofs)
-    _name_longest(ax, ops)
+    *arrays, dram = _draw_roofs(ax, roofs)
     ax.set_xlabel("arithmetic intensity (MAC per DRAM byte)")
     ax.set_ylabel("MAC/s while the operator is active")
-    ax.set_title(f"{report['workload']} on {report['chip']}: distance from the roofs", fontsize=10)
-    shown = f"{len(ops)} operators with MACs, {ops['time_s'].sum() / total_s:.0%} of the time\narea: time"
-    ax.text(0.98, 0.03, shown, transform=ax.transAxes, ha="right", fontsize=8, color=GREY)
-    legend = ax.legend(title="bound by", fontsize=8, title_fontsize=8, loc="upper left", framealpha=0.9)
+    ax.set_title(f"{report['workload']} on {report['chip']}: distance from the roofs", fontsize=10, pad=22)
+    shown = (
+        f"{len(ops)} operators with MACs, {ops['time_s'].sum() / total_s:.0%} of the time\n"
+        "colour: what bounds it, area: its time"
+    )
+    note = ax.text(0.98, 0.03, shown, transform=ax.transAxes, ha="right", fontsize=8, color=GREY)
+    # Above the Axes, where it covers no point and no roof.
+    legend = ax.legend(
+        fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, columnspacing=1.2
+    )
     for handle in legend.legend_handles:
         cast("PathCollection", handle).set_sizes([40.0])
     ax.grid(which="major", color="#EEEEEE")
     ax.set_axisbelow(True)
+    lay_out(ax)
+    _turn(ax, dram, roofs)
+    name_points(ax, _longest(ops), NAMED, [*arrays, dram, note], ax.lines)
     return ax
 
 
@@ -112,39 +122,46 @@ def _limit(ax: Axes, ops: pd.DataFrame, roofs: _Roofs) -> None:
     ax.set_ylim(speed.min() / 6, max(roofs.macs_per_s.values()) * 4)
 
 
-def _draw_roofs(ax: Axes, roofs: _Roofs) -> None:
+def _draw_roofs(ax: Axes, roofs: _Roofs) -> list[Annotation]:
+    """The lines; their names, that of the DRAM last and still level."""
     left, right = ax.get_xlim()
+    found = []
     for dtype, peak in roofs.macs_per_s.items():
         ridge = peak / roofs.bytes_per_s
         ax.plot([max(left, ridge), right], [peak, peak], color="black", linewidth=1.2, label="_arrays")
-        text = f"arrays, {dtype}: {peak / 1e12:.3g} TMAC/s"
-        ax.annotate(text, (right, peak), (-4, 3), textcoords="offset points", ha="right", fontsize=8)
+        text = f"arrays, {dtype}: {rate_text(peak, 'MAC/s')}"
+        found.append(
+            ax.annotate(text, (right, peak), (-4, 3), textcoords="offset points", ha="right", fontsize=8)
+        )
     diagonal = np.array([left, roofs.ridge])
     ax.plot(diagonal, diagonal * roofs.bytes_per_s, color="black", linewidth=1.2, label="_dram")
     middle = float(np.sqrt(diagonal[0] * diagonal[1]))
-    ax.annotate(
-        f"DRAM: {roofs.bytes_per_s / 1e9:.4g} GB/s",
-        (middle, middle * roofs.bytes_per_s),
-        (-3, 3),
-        textcoords="offset points",
-        rotation=45,
-        rotation_mode="anchor",
-        transform_rotates_text=True,
-        ha="center",
-        fontsize=8,
-    )
+    text = f"DRAM: {rate_text(roofs.bytes_per_s, 'B/s')}"
+    place = (middle, middle * roofs.bytes_per_s)
+    name = ax.annotate(text, place, (-3, 3), textcoords="offset points", ha="center", fontsize=8)
+    name.set_rotation_mode("anchor")
+    return [*found, name]
 
 
-def _name_longest(ax: Axes, ops: pd.DataFrame) -> None:
-    named: list[tuple[float, float]] = []
+def _turn(ax: Axes, name: Annotation, roofs: _Roofs) -> None:
+    """Turn the name of the DRAM's roof along it, once it is known how steep it is drawn."""
+    low = ax.get_xlim()[0]
+    ends = ax.transData.transform([(x, x * roofs.bytes_per_s) for x in (low, roofs.ridge)])
+    across, up = ends[1] - ends[0]
+    angle = float(np.degrees(np.arctan2(up, across)))
+    name.set_rotation(angle)
+    # Four points from the line, at a right angle to it.
+    name.xyann = (-4 * float(np.sin(np.radians(angle))), 4 * float(np.cos(np.radians(angle))))
+
+
+def _longest(ops: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Name and place of operators, longest first, without those that lie near one before them."""
+    found: list[tuple[str, float, float]] = []
     for name, *place in ops.nlargest(len(ops), "time_s")[list(_NAME_AND_PLACE)].itertuples(index=False):
         x, y = map(float, place)
-        if len(named) < NAMED and not any(
-            _near(x, other_x) and _near(y, other_y) for other_x, other_y in named
-        ):
-            named.append((x, y))
-            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.7}
-            ax.annotate(name, (x, y), (10, -32), textcoords="offset points", fontsize=8, arrowprops=line)
+        if not any(_near(x, other_x) and _near(y, other_y) for _, other_x, other_y in found):
+            found.append((str(name), x, y))
+    return found
 
 
 def _near(a: float, b: float) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def plot_sensitivity(steps: pd.DataFrame, metric: str, ax: Axes | None = None) -> Axes:
     """Change of `metric` per step up of each parameter, all else equal: a bar to the median, whiskers from the least to
-    the most, largest first; lower orange and higher blue.
+    the most (all three are written beside them), largest first; lower orange and higher blue.
 
     `steps` is from sim.explore.sensitivity.steps: parameter, first, last, values, median, low, high (shares of
     the value before). Raises InputError where it has no rows.
@@ -43,22 +43,19 @@ def plot_sensitivity(steps: pd.DataFrame, metric: str, ax: Axes | None = None) -
     ax.set_yticks(rows, names, fontsize=7.5)
     ax.invert_yaxis()
     span = max(float(high.max()), 0.0) - min(float(low.min()), 0.0) or 1.0
-    ax.set_xlim(min(float(low.min()), 0.0) - 0.12 * span, max(float(high.max()), 0.0) + 0.12 * span)
+    ax.set_xlim(min(float(low.min()), 0.0) - 0.05 * span, max(float(high.max()), 0.0) + 0.05 * span)
     for row, (value, most, least) in enumerate(zip(median, high, low, strict=True)):
-        place, align, shift = (most, "left", 4) if value >= 0 else (least, "right", -4)
-        ax.annotate(
-            f"{value:+.3g} %",
-            (place, row),
-            (shift, 0),
-            textcoords="offset points",
-            va="center",
-            ha=align,
-            fontsize=7,
-        )
+        text = f"{_percent(value)} %\n({_percent(least)} to {_percent(most)})"
+        place = (1.01, row)
+        ax.text(*place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=7, clip_on=False)
     ax.set_xlabel(f"change of {words_of(metric)} per step (%; bar: median, whiskers: range)")
     ax.set_title(f"what one more step of each parameter does to {words_of(metric)}", fontsize=10)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
+
+
+def _percent(value: float) -> str:
+    return f"{value:+.3g}" if abs(value) >= 0.005 else "0"
 
 
 def _ladder(row: Any) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.energy import COMPONENTS
+from sim.report.words import ENERGY_WORDS
 from sim.units import COLUMN_ENDS, DIMENSIONS, dimension_of_column, format_quantity
 
 if TYPE_CHECKING:
@@ -48,19 +49,11 @@ COMPONENT_COLOURS: Mapping[str, str] = {
 }
 """Of the groups of components of energy and power, in every figure."""
 GROUP_WORDS: Mapping[str, str] = {
-    "mac": "multiply-accumulates",
-    "registers": "array registers",
-    "accumulator": "accumulators",
-    "vector": "vector units",
-    "control": "instructions",
-    "sram": "scratchpads",
-    "cache": "cache",
+    **{group: ENERGY_WORDS[group] for group in COMPONENT_COLOURS if group in ENERGY_WORDS},
     "dram": "DRAM",
     "noc": "DMA and interconnect",
-    "host": "host link",
-    "clock": "clocks",
-    "leakage": "leakage",
 }
+"""A group of one component has its component's name."""
 UNIT_COLOURS: Mapping[str, str] = {
     "array": BLUE,
     "vector": GREEN,
@@ -73,6 +66,7 @@ UNIT_COLOURS: Mapping[str, str] = {
     "port": YELLOW,
     "cache": "#F5C76B",
     "host": PALE_PURPLE,
+    "dispatch": DARK,
     "sync": LIGHT_GREY,
 }
 """Of queues and links."""
@@ -88,17 +82,20 @@ UNIT_WORDS: Mapping[str, str] = {
     "dma": "DMA channels",
     "cache": "cache",
     "host": "host link",
+    "dispatch": "kernel launches",
     "sync": "barriers",
 }
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, DARK, YELLOW)
 """Of runs side by side, in order."""
 
 _RATES = {"_macs_per_s": "MAC/s", "_per_s": "1/s", "tops_per_w": "TOP/s/W"}
+_SI = ("", "k", "M", "G", "T", "P")
 _ACRONYMS = {"dram": "DRAM", "sram": "SRAM", "noc": "network"}
 _WORDS = {
     "energy_per_input": "energy per input",
     "array_utilization": "array utilisation",
     "cache_hit_rate": "cache hit rate",
+    "tops_per_w": "efficiency",
 }
 
 
@@ -135,7 +132,7 @@ def readable_unit(largest: float, dimension: str) -> tuple[float, str]:
 def words_of(metric: str) -> str:
     """A metric's name without its unit: "energy_per_input_j" is "energy per input"."""
     dimension = dimension_of_column(metric)
-    stem = metric if dimension is None else metric.removesuffix(COLUMN_ENDS[dimension])
+    stem = metric.removesuffix("_per_s") if dimension is None else metric.removesuffix(COLUMN_ENDS[dimension])
     if "." in stem:
         return stem
     return _WORDS.get(stem, " ".join(_ACRONYMS.get(word, word) for word in stem.split("_")))
@@ -167,6 +164,12 @@ def value_text(name: str, value: object) -> str:
     return f"{value:,.4g}" if dimension is None else format_quantity(float(value), dimension)
 
 
+def rate_text(per_s: float, unit: str) -> str:
+    """A rate with a decimal prefix: (1.57e14, "MAC/s") is "157 TMAC/s"."""
+    power = sum(per_s >= 1000**step for step in range(1, len(_SI)))
+    return f"{per_s / 1000**power:.3g} {_SI[power]}{unit}"
+
+
 def parameter_name(column: str) -> str:
     """A parameter by the name of its column, where its unit stands beside each value: "core.sram.size"."""
     return column if dimension_of_column(column) is None else label_of(column, 1.0)[1].rpartition(" (")[0]
@@ -177,7 +180,8 @@ def text_on(colour: str) -> str:
     channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "white" if luminance < 0.3 else "black"
+    # The contrast with white is 1.05 / (luminance + 0.05), with black (luminance + 0.05) / 0.05.
+    return "white" if (luminance + 0.05) ** 2 < 1.05 * 0.05 else "black"
 
 
 def shortened(text: str, characters: int) -> str:

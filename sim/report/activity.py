@@ -157,10 +157,11 @@ def _link_weights(program: Program) -> dict[str, Float64]:
 def timeline(account: Account, most: int = MOST_SPANS) -> Table:
     """Who held which queue when, for a Gantt chart: one row per stretch in which one operator has most of a queue.
 
-    Columns: resource, unit, core, op, `start_ps`, `end_ps`, `busy_ps` (task time within the stretch: a transfer
-    queue may have several under way). The run is cut into slices, few enough for about `most` rows; in each slice
-    the operator with most task time has the queue. Stretches begin and end with its tasks, not with the slices.
-    Repeats are expanded; of repeats shorter than a slice one row stands for all. A closed form has no columns.
+    Columns: resource, unit, core, op, `start_ps`, `end_ps`, `busy_ps` (the operator's task time within the stretch: a
+    transfer queue may have several under way) and `held_ps` (that of all operators in its slices). The run is cut
+    into slices, few enough for about `most` rows; in each slice the operator with most task time has the queue.
+    Stretches begin and end with tasks, not with slices. Repeats are expanded; of repeats shorter than a slice
+    one row stands for all. A closed form has no columns.
     """
     if not account.observed:
         return {}
@@ -169,7 +170,7 @@ def timeline(account: Account, most: int = MOST_SPANS) -> Table:
     slice_ps = max(1.0, account.latency_ps / min(1200, max(50, most // max(1, used))))
     rows: list[Int64] = []
     names: list[str] = []
-    offset, moved = 0, np.array([0, 0, 1, 1, 0], np.int64)  # columns that count from the start of the run
+    offset, moved = 0, np.array([0, 0, 1, 1, 0, 0], np.int64)  # columns that count from the start of the run
     for seen, s in account.observed:
         end = seen.times.length
         slices = max(1, round(end / slice_ps))
@@ -177,7 +178,7 @@ def timeline(account: Account, most: int = MOST_SPANS) -> Table:
         spans[:, 1] += len(names)
         if slices == 1:
             spans[:, 3] += end * (s.repeats - 1)
-            spans[:, 4] *= s.repeats
+            spans[:, 4:] *= s.repeats
             rows.append(spans + offset * moved)
         else:
             rows += [spans + (offset + end * n) * moved for n in range(s.repeats)]
@@ -193,13 +194,13 @@ def timeline(account: Account, most: int = MOST_SPANS) -> Table:
         "op": [names[i] for i in table[:, 1].tolist()],
         **{
             name: table[:, column].tolist()
-            for column, name in enumerate(("start_ps", "end_ps", "busy_ps"), 2)
+            for column, name in enumerate(("start_ps", "end_ps", "busy_ps", "held_ps"), 2)
         },
     }
 
 
 def _spans(program: Program, segment: Segment, times: SegmentTimeline, slices: int) -> Int64:
-    """Rows (queue, op, start, end, busy) of one run of a segment that is cut into `slices`."""
+    """Rows (queue, op, start, end, busy, held) of one run of a segment that is cut into `slices`."""
     width = -(-times.end // slices)
     begin = times.start
     end = np.where(program.outstanding[segment.queue] > 0, times.finish, begin + segment.hold)
@@ -211,13 +212,16 @@ def _spans(program: Program, segment: Segment, times: SegmentTimeline, slices: i
     cells, ops, starts, ends, busy = _by_cell_and_op(pieces)
     # Of every (queue, slice) the operator with most task time; then neighbours of the same operator together.
     order = np.lexsort((-busy, cells))
-    winner = order[np.append(True, np.diff(cells[order]) > 0)]
-    cells, ops, starts, ends, busy = (column[winner] for column in (cells, ops, starts, ends, busy))
+    at = np.flatnonzero(np.append(True, np.diff(cells[order]) > 0))
+    starts, ends = np.minimum.reduceat(starts[order], at), np.maximum.reduceat(ends[order], at)
+    held = np.add.reduceat(busy[order], at)
+    cells, ops, busy = (column[order[at]] for column in (cells, ops, busy))
     queue = cells // slices
     fresh = np.append(True, (np.diff(cells) != 1) | (np.diff(ops) != 0) | (np.diff(queue) != 0))
     at = np.flatnonzero(fresh)
     last_of = np.append(at[1:], len(fresh)) - 1
-    return np.column_stack([queue[at], ops[at], starts[at], ends[last_of], np.add.reduceat(busy, at)])
+    own, all_of = (np.add.reduceat(each, at) for each in (busy, held))
+    return np.column_stack([queue[at], ops[at], starts[at], ends[last_of], own, all_of])
 
 
 def _cut(begin: Int64, end: Int64, width: int) -> tuple[Int64, Int64]:

@@ -13,6 +13,7 @@ import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from pictures import covered
 
 from sim.cli import run
 from sim.errors import InputError
@@ -146,17 +147,20 @@ def test_a_heat_map_has_the_best_of_each_pair(table: pd.DataFrame, best: str) ->
     twice = pd.concat([table, table.assign(latency_s=2 * table["latency_s"])])
     ax = plot_heatmap(twice, ROWS, BATCH, "latency_s", best=best)
     (image,) = ax.images
-    wanted = table.pivot(index=BATCH, columns=ROWS, values="latency_s").to_numpy() * (
-        1 if best == "min" else 2
-    )
+    wanted = table.pivot(index=BATCH, columns=ROWS, values="latency_s") * (1 if best == "min" else 2)
+    wanted[128] = np.nan  # too large
     np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), 1000 * wanted)
-    assert ax.get_title() == ("lowest latency" if best == "min" else "highest latency")
+    assert ax.get_title() == f"{'lowest' if best == 'min' else 'highest'} latency within the constraints"
     assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "32", "64", "128"]
-    assert len(ax.texts) == 11  # a failed design has no value
+    assert len(ax.texts) == 8  # neither has a failed design a value
+    free = plot_heatmap(twice.assign(feasible=True), ROWS, BATCH, "latency_s", best=best)
+    assert len(free.texts) == 11
+    assert "constraints" not in free.get_title()
 
 
 def test_values_in_a_heat_map_can_be_read_on_their_cells(table: pd.DataFrame) -> None:
     """On dark cells white, though a design that is not shown is a thousand times slower and has another unit."""
+    table = table.assign(feasible=True)
     slow = table[table["status"] == "ok"].assign(latency_s=1e3 * table["latency_s"])
     ax = plot_heatmap(pd.concat([table, slow]), ROWS, BATCH, "latency_s")
     (image,) = ax.images
@@ -170,6 +174,32 @@ def test_values_in_a_heat_map_can_be_read_on_their_cells(table: pd.DataFrame) ->
                      columns=["parameter", "first", "last", "values", "pairs", "median", "low", "high"]),
         "latency_s").get_yticklabels()]  # fmt: skip
     assert names == ["core.sram.size\n1 KiB to 2 KiB"]
+
+
+def test_a_tornado_says_the_numbers_of_its_bars_and_whiskers(table: pd.DataFrame) -> None:
+    table.loc[0, "latency_s"] = 1.0  # 16 rows at batch 1, of old 1/16
+    ax = plot_sensitivity(steps(table, [ROWS, BATCH], "latency_s"), "latency_s")
+    # Rows: -50 % but for the step from 1 to 1/32, -96.9 %. Batch: doubled but for the step from 1 to 1/8, -87.5 %.
+    assert [t.get_text() for t in ax.texts] == ["+100 %\n(-87.5 to +100)", "-50 %\n(-96.9 to -50)"]
+
+
+def test_nothing_covers_a_point_or_a_text(table: pd.DataFrame) -> None:
+    table.loc[3, "latency_s"] = 1.0  # in the corner on the upper right
+    table["throughput_per_s"] = 100.0 / table["latency_s"]
+    limits = [Limit("area_mm2", "<=", 700.0)]
+    for ax in (
+        plot_pareto(table, ["latency_s", "area_mm2"], limits=limits),
+        plot_fronts({"a": table, "b": table}, ["latency_s", "area_mm2"]),
+    ):
+        assert covered(ax) == []
+        legend = ax.get_legend()
+        assert legend is not None
+        assert legend.get_window_extent().y0 >= ax.get_window_extent().y1 - 1
+    pyplot.close("all")
+    assert covered(plot_pareto(table, ["throughput_per_s", "latency_s", "area_mm2"])) == []
+    assert covered(plot_parallel(table, [ROWS, BATCH, "latency_s", "throughput_per_s"])) == []
+    assert covered(plot_heatmap(table, ROWS, BATCH, "latency_s")) == []
+    assert covered(plot_sensitivity(steps(table, [ROWS, BATCH], "latency_s"), "latency_s")) == []
 
 
 def test_a_study_without_numbers_is_told(table: pd.DataFrame) -> None:
