@@ -17,7 +17,9 @@ from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.onnx_arrays import ARRAYS
+from sim.graph.onnx_attention import ATTENTION
 from sim.graph.onnx_constants import can_fold, fold
+from sim.graph.onnx_contrib import CONTRIB
 from sim.graph.onnx_file import label, ordered_nodes, read_constants, read_model, read_node
 from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
@@ -26,9 +28,11 @@ from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported
 from sim.graph.onnx_recurrent import RECURRENT
 from sim.graph.tensor import MAX_EXTENT
 
+_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION)
+
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
-    **{("", name): handler for name, handler in {**LAYERS, **FUNCTIONS, **ARRAYS, **LOOKUPS, **RECURRENT}.items()},
-    ("com.microsoft", "Gelu"): FUNCTIONS["Gelu"],
+    **{("", name): handler for part in _PARTS for name, handler in part.items()},
+    **{("com.microsoft", name): handler for name, handler in CONTRIB.items()},
 }
 
 _MOST_NAMES = 5
