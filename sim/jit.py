@@ -45,8 +45,22 @@ def _compiled(function: F, **options: bool) -> F:
         compiled = njit(cache=True, error_model="numpy", nogil=True, **options)(function)
     except RuntimeError:  # no folder on this machine can be written: compile anew in every process
         return cast(F, njit(error_model="numpy", nogil=True, **options)(function))
+    _take_constants_as_numbers(compiled)
     _watch_callees(compiled)
     return cast(F, compiled)
+
+
+def _take_constants_as_numbers(compiled: Any) -> None:
+    """Compile a callee for whole numbers once: Numba would do so again for every constant that it is called with."""
+    from numba.core import types
+
+    unliteral: Any = types.unliteral
+    template = compiled.get_call_template
+
+    def get_call_template(args: Any, kws: Any) -> Any:
+        return template(tuple(map(unliteral, args)), {name: unliteral(kind) for name, kind in kws.items()})
+
+    compiled.get_call_template = get_call_template
 
 
 def callee_files(function: Any) -> tuple[str, ...]:

@@ -45,6 +45,40 @@ def test_code_for_a_named_tuple_that_has_another_name_now_is_compiled_anew(tmp_p
     assert told == ["3 0", "3 1", "3 0"]
 
 
+CONSTANTS = """
+from sim.jit import jit, jit_bare
+
+@jit_bare
+def shifted(number, by):
+    return number + by
+
+@jit
+def total(number):
+    at = 0
+    while at < 3:
+        at = shifted(at, 1)
+    return shifted(at, 0) + shifted(number, 5) + shifted(7, number)
+
+print(total(10), len(shifted.overloads))
+"""
+
+
+def test_a_callee_is_compiled_once_whatever_constants_it_is_called_with(tmp_path: Path) -> None:
+    (tmp_path / "constants.py").write_text(CONSTANTS)
+    found = subprocess.run(
+        [sys.executable, "-c", "import constants"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+            "NUMBA_CACHE_DIR": str(tmp_path),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == [str(3 + 15 + 17), "1"]
+
+
 def test_it_runs_without_machine_code() -> None:
     """NUMBA_DISABLE_JIT=1 is how one steps through compiled functions; the numbers are the same."""
     command = [sys.executable, "-m", "sim", "simulate", "gemm:24x24x24", "--chip", "tiny", "--dtype", "int8"]

@@ -51,11 +51,11 @@ SECONDS, BYTES, FAMILY, LEVELS, ORDER = 0, 1, 2, 3, 7
 CLOSE = 8
 
 
-@jit
-def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any, levels: Any) -> None:
+@jit_bare
+def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any, tile: Any, levels: Any) -> None:
     """Levels [rows] of the first nest: row i cuts the loops of `role[i]` into `splits[i]` parts over cores and
-    `steps[i]` [dims] tiles each, at multiples of `quanta` [dims] or, where `even[i]`, wherever they are even."""
-    tile = np.ones(len(quanta), np.int64)
+    `steps[i]` [dims] tiles each, at multiples of `quanta` [dims] or, where `even[i]`, wherever they are even. `tile`
+    [dims] is scratch, of ones."""
     for row in range(len(role)):
         for dim in range(t.nests[0, DIMS]):
             if t.role[0, dim] == role[row]:
@@ -66,7 +66,8 @@ def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any
             for operand in range(t.nests[0, OPERANDS] + 1):
                 column = FIRST + PER_OPERAND * operand + ELEMENTS
                 levels[row, column] = _least_elements(t, operand, role[row], tile)
-        levels[row, levels.shape[1] - len(quanta) :] = steps[row]
+        for dim in range(len(quanta)):
+            levels[row, levels.shape[1] - len(quanta) + dim] = steps[row, dim]
 
 
 @jit_bare
@@ -183,24 +184,34 @@ def search_cuts(
     for row in order:
         if s.floors[row] > best * slack:
             break
-        best, close, near = _walk(t, hw, w, limit, slack, row, s, best, close, near)
+        pair = 0
+        while pair >= 0:
+            best, near, pair = _walk(t, hw, w, limit, slack, row, s, best, close, near, pair)
+            if pair >= 0:
+                close, near = _thinned(close[:near], best * slack, 2 * (stop[row, 3] - first[row, 3]))
     if near == 0:
         return False
     _choose(t, hw, w, s, resident, quanta, close[:near], best * slack, winner, found_steps)
     return True
 
 
-@jit
+@jit_bare
 def _walk(
-    t: Any, hw: Any, w: Work, limit: float, slack: float, family: int, s: Search, best: float, close: Any, near: int
-) -> tuple[float, Any, int]:
-    """All candidates of one family: the least latency so far, and what comes close to it, so many of `close`."""
+    t: Any, hw: Any, w: Work, limit: float, slack: float, family: int, s: Search, best: float, close: Any, near: int,
+    pair: int,
+) -> tuple[float, int, int]:  # fmt: skip
+    """The candidates of one family from number `pair` of its levels of repeats, rows and columns: the least latency so
+    far, what comes close to it (so many of `close`), and the number for which `close` lacks room (-1: none)."""
     cuts, levels, at, operands = s.cuts, s.levels, s.at, t.nests[0, OPERANDS]
     first, stop, moved = cuts.first[family], cuts.stop[family], s.lines.moved
     columns = stop[2] - first[2]
-    for pair in range((stop[1] - first[1]) * columns * (stop[0] - first[0])):
+    last = (stop[1] - first[1]) * columns * (stop[0] - first[0])
+    while pair < last:
+        if near + 2 * (stop[3] - first[3]) > len(close):
+            return best, near, pair
         rest = pair // columns
         at[2], at[1] = first[2] + pair % columns, first[1] + rest % (stop[1] - first[1])
+        pair += 1
         at[0] = first[0] + rest // (stop[1] - first[1])
         if least_sram(t, levels, at, stop[3] - 1, cuts.apart[family]) > limit:
             continue
@@ -220,20 +231,21 @@ def _walk(
                 if row < 0 or cost > best * slack or cost >= MISFIT_S:
                     continue
                 best = min(best, cost)
-                if near == len(close):
-                    close, near = _thinned(close, best * slack)
-                close[near, SECONDS], close[near, BYTES] = cost, moved[: operands + 1, 0].sum()
+                close[near, SECONDS], close[near, BYTES] = cost, 0.0
+                for operand in range(operands + 1):
+                    close[near, BYTES] += moved[operand, 0]
                 close[near, FAMILY], close[near, ORDER] = family, order
-                close[near, LEVELS:ORDER] = at
+                for role in range(4):
+                    close[near, LEVELS + role] = at[role]
                 near += 1
-    return best, close, near
+    return best, near, -1
 
 
 @jit
-def _thinned(close: Any, most_s: float) -> tuple[Any, int]:
-    """Without the candidates that are too slow by now, and with room for more."""
+def _thinned(close: Any, most_s: float, room: int) -> tuple[Any, int]:
+    """Without the candidates that are too slow by now, and with room for so many more at least."""
     left = close[close[:, SECONDS] <= most_s]
-    wider = np.empty((2 * max(len(left), 128), CLOSE))
+    wider = np.empty((len(left) + max(len(left), room, 256), CLOSE))
     wider[: len(left)] = left
     return wider, len(left)
 

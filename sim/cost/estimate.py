@@ -380,9 +380,9 @@ def _with_conversions(
 ) -> dict[str, float]:
     """Add a `convert` per pass that unpacks an operand's elements (shared by the results that read them) or packs a
     result."""
-    whole = [np.array([extent], np.int64) for extent in nest.extents]
 
     def elements(operand: Operand) -> float:
+        whole = [np.array([extent], np.int64) for extent in nest.extents]
         return float(math.prod(int(extent[0]) for extent in _extents(operand, whole)))
 
     extra = float(kind.vector.conversion(nest.out.tensor.dtype).pack)

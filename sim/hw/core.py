@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Literal
 
 from sim.config import Field, Part, Unit
@@ -104,16 +105,21 @@ class Array(Part):
 
     def rate(self, dtype: str) -> Fraction:
         """Multiply-accumulates per PE and cycle. Raises InputError on a dtype the array does not have."""
-        known: Mapping[str, float] = dict(self.rates.items())
+        known: Mapping[str, float] = self.rates  # type: ignore[assignment]
         if dtype not in known:
             hint = did_you_mean(dtype, known) or f"the array has {', '.join(known)}"
             raise InputError(f"the array has no rate for '{dtype}'; {hint}")
-        return Fraction(known[dtype]).limit_denominator(1 << 20)
+        return _fraction(known[dtype])
 
     @property
     def pe_count(self) -> int:
         """PEs of all arrays of one core."""
         return self.rows * self.cols * self.count
+
+
+@cache
+def _fraction(rate: float) -> Fraction:
+    return Fraction(rate).limit_denominator(1 << 20)
 
 
 @dataclass(frozen=True, slots=True)

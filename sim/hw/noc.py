@@ -144,6 +144,7 @@ class Network:
     capacity_bytes_per_s: tuple[int, ...]
     ids: dict[str, int] = field(repr=False, hash=False, compare=False)
     ports: tuple[int, ...] = field(repr=False)  # memory port (index into memory_ports) of each node
+    port_ends: tuple[tuple[int, int], ...] = field(repr=False)  # node and link of each memory port
     _routes: dict[tuple[int, int], Route] = field(default_factory=dict, repr=False, hash=False, compare=False)
 
     def link_id(self, name: str) -> int:
@@ -154,8 +155,7 @@ class Network:
 
     def port_link(self, port: int) -> int:
         """Link of a memory port (index into `memory_ports`)."""
-        node = self.interconnect.memory_ports[port]
-        return self.ids[_name("port", self.interconnect, node)]
+        return self.port_ends[port][1]
 
     def route(self, source: int, destination: int) -> Route:
         """From node to node; no links and no hops within a node. A crossbar is one hop over two links."""
@@ -186,14 +186,16 @@ class Network:
     def memory_read_route(self, node: int, port: int | None = None) -> Route:
         """From a memory port (default: the nearest) to a node: the port's link, then the network."""
         port = self.nearest_port(node) if port is None else port
-        inner = self.route(self.interconnect.memory_ports[port], node)
-        return Route((self.port_link(port), *inner.links), inner.hops)
+        end, link = self.port_ends[port]
+        inner = self.route(end, node)
+        return Route((link, *inner.links), inner.hops)
 
     def memory_write_route(self, node: int, port: int | None = None) -> Route:
         """From a node to a memory port (default: the nearest): the network, then the port's link."""
         port = self.nearest_port(node) if port is None else port
-        inner = self.route(node, self.interconnect.memory_ports[port])
-        return Route((*inner.links, self.port_link(port)), inner.hops)
+        end, link = self.port_ends[port]
+        inner = self.route(node, end)
+        return Route((*inner.links, link), inner.hops)
 
 
 @lru_cache(maxsize=256)
@@ -204,7 +206,8 @@ def build_network(interconnect: Interconnect, shared_ends: tuple[tuple[str, int]
         named[_name("port", interconnect, node)] = interconnect.port_bandwidth_bytes_per_s
     named |= dict(shared_ends)
     ids = {name: i for i, name in enumerate(named)}
-    return Network(interconnect, tuple(named), tuple(named.values()), ids, _nearest_ports(interconnect))
+    ends = tuple((node, ids[_name("port", interconnect, node)]) for node in interconnect.memory_ports)
+    return Network(interconnect, tuple(named), tuple(named.values()), ids, _nearest_ports(interconnect), ends)
 
 
 def hop_count(interconnect: Interconnect, source: int, destination: int) -> int:

@@ -115,7 +115,7 @@ class VectorUnit(Part):
 
     def conversion(self, dtype: str) -> Conversion:
         """What unpacking and packing an element costs; nothing for a type the lanes compute in."""
-        known: Mapping[str, Conversion] = dict(self.conversions.items())
+        known: Mapping[str, Conversion] = self.conversions  # type: ignore[assignment]
         return known.get(dtype, NATIVE)
 
     def register_elements(self, extents: Sequence[ArrayLike]) -> NDArray[np.int64]:
@@ -137,7 +137,7 @@ class VectorUnit(Part):
 
     def passes_of(self, function: str) -> int:
         """Passes per element of `function`. Raises InputError on an unknown name: nothing is free."""
-        known: Mapping[str, int] = dict(self.passes.items())
+        known: Mapping[str, int] = self.passes  # type: ignore[assignment]
         if function not in known:
             hint = did_you_mean(function, known)
             raise InputError(f"unknown element function '{function}'" + (f"; {hint}" if hint else ""))

@@ -70,10 +70,12 @@ def repeated_tensors(graph: Graph, segments: Segments, roots: Mapping[str, str])
                 )
     carried = []
     for number, instances in found.items():
+        by_first: dict[str, str] = {}
         for root, names in instances.items():
-            result = next(
-                (r for r, other in instances.items() if len(names) > 1 and other[0] == names[1]), None
-            )
+            if names:
+                by_first.setdefault(names[0], root)
+        for root, names in instances.items():
+            result = by_first.get(names[1]) if len(names) > 1 else None
             if result is not None and result != root and graph.tensors[names[1]].role == "activation":
                 carried.append(Carried(number, root, result))
     frozen = {number: {root: tuple(names) for root, names in i.items()} for number, i in found.items()}

@@ -77,53 +77,78 @@ def _families(
     known = _FAMILIES.get(key)
     if known is not None:
         return known
-    tables, rank = tables_of(nest), len(nest.dims)
-    spans = np.empty((len(splits), 2, len(ROLES)), np.int64)
-    parts: list[Int64] = []
-    of_role: list[tuple[int, tuple[int, ...], int]] = []
-    rows = 0
-    for place, role in enumerate(ROLES):
-        dims = nest.role(role)
-        fine = tuple(quanta[dim] for dim in dims)
-        seen: dict[tuple[int, ...], tuple[int, int]] = {}
-        for family, split in enumerate(splits):
-            mine = tuple(split[dim] for dim in dims)
-            if mine not in seen:
-                steps = _steps(nest, dims, mine, fine, rank, coarse, whole=not dims or (vector and role == "k"))
-                parts.append(steps)
-                of_role.append((place, split, len(steps)))
-                seen[mine] = rows, rows + len(steps) - 1
-                rows += len(steps)
-            spans[family, :, place] = seen[mine]
-    steps = np.concatenate(parts)
-    counts = np.array([count for *_, count in of_role])
-    roles = np.repeat(np.array([role for role, *_ in of_role], np.int64), counts)
-    over_cores = np.repeat(np.array([split for _, split, _ in of_role], np.int64), counts, axis=0)
+    tables, shares = tables_of(nest), _shares(nest, splits, vector)
+    cuts = [
+        None if share.whole else cut_table(share.chunks, tuple(quanta[dim] for dim in share.dims), coarse)
+        for share in shares.different
+    ]
+    counts = np.array([2 if cut is None else 1 + len(cut) for cut in cuts], np.int64)
+    stops = np.cumsum(counts)
+    rows, rank = int(stops[-1]), len(nest.dims)
+    # In the last row of every share stands the role as a whole.
+    steps, even = np.ones((rows, rank), np.int64), np.zeros(rows, np.bool_)
+    even[stops - 1] = True
+    for share, cut, stop in zip(shares.different, cuts, stops.tolist(), strict=True):
+        if cut is not None:
+            for column, dim in enumerate(share.dims):
+                steps[stop - 1 - len(cut) : stop - 1, dim] = cut[:, column]
+    roles, over_cores = np.repeat(shares.role, counts), np.repeat(shares.splits, counts, axis=0)
     levels = np.empty((rows, FIRST + PER_OPERAND * (1 + tables.nests[0, OPERANDS]) + rank))
     granules = np.array(quanta, np.int64)
-    even = np.zeros(rows, np.bool_)
-    even[np.cumsum(counts) - 1] = True
-    fill_cuts(tables, roles, over_cores, steps, even, granules, levels)
-    first, stop = np.ascontiguousarray(spans[:, 0]), np.ascontiguousarray(spans[:, 1])
-    found = Families(nest, tables, granules, np.array(splits, np.int64), first, stop, levels)
+    fill_cuts(tables, roles, over_cores, steps, even, granules, np.ones_like(granules), levels)
+    first, stop = (stops - counts)[shares.of_family], (stops - 1)[shares.of_family]
+    found = Families(nest, tables, granules, shares.families, first, stop, levels)
     _FAMILIES[key] = found
     return found
 
 
-def _steps(
-    nest: Nest,
-    dims: tuple[int, ...],
-    split: tuple[int, ...],
-    quanta: tuple[int, ...],
-    rank: int,
-    coarse: bool,
-    whole: bool,
-) -> Int64:
-    """Tiles per core [rows, dims of the nest] of every way to cut the loops of a role; in the last row the whole."""
-    if whole:
-        return np.ones((2, rank), np.int64)
-    chunks = tuple(nest.dims[dim].extent // parts for dim, parts in zip(dims, split, strict=True))
-    table = cut_table(chunks, quanta, coarse)
-    found = np.ones((len(table) + 1, rank), np.int64)
-    found[:-1, dims] = table
-    return found
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """The loops `dims` of one role, cut over cores into `chunks` each; cut into tiles, or kept `whole`."""
+
+    dims: tuple[int, ...]
+    chunks: tuple[int, ...]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """What partitions `families` [families, dims] make of the roles: the `different` shares, of which `of_family`
+    [families, roles] says which one each is, with the `role` [shares] and a partition [shares, dims] of each. `nest` is
+    kept for its identity."""
+
+    nest: Nest
+    families: Int64
+    different: tuple[_Share, ...]
+    of_family: Int64
+    role: Int64
+    splits: Int64
+
+
+_SHARES: Recent[object, _Shares] = Recent(1 << 12)
+
+
+def _shares(nest: Nest, splits: tuple[tuple[int, ...], ...], vector: bool) -> _Shares:
+    """The shares of all roles: they do not depend on the granules of the cuts."""
+    key = id(nest), splits, vector
+    known = _SHARES.get(key)
+    if known is not None:
+        return known
+    found: list[_Share] = []
+    role_and_split: list[tuple[int, tuple[int, ...]]] = []
+    of_family = np.empty((len(splits), len(ROLES)), np.int64)
+    for place, role in enumerate(ROLES):
+        dims = nest.role(role)
+        seen: dict[tuple[int, ...], int] = {}
+        for family, split in enumerate(splits):
+            mine = tuple(split[dim] for dim in dims)
+            if mine not in seen:
+                seen[mine] = len(found)
+                chunks = tuple(nest.dims[dim].extent // parts for dim, parts in zip(dims, mine, strict=True))
+                found.append(_Share(dims, chunks, whole=not dims or (vector and role == "k")))
+                role_and_split.append((place, split))
+            of_family[family, place] = seen[mine]
+    roles, of_share = (np.array(column, np.int64) for column in zip(*role_and_split, strict=True))
+    shares = _Shares(nest, np.array(splits, np.int64), tuple(found), of_family, roles, of_share)
+    _SHARES[key] = shares
+    return shares

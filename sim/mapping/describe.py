@@ -48,7 +48,7 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, more: Mapping[str, float
         counts = vector_actions(nest, macs, results, _read_bytes(loops), kind)
     for name, count in more.items():
         counts[name] = counts.get(name, 0.0) + count
-    return Work(counts, core_macs, tuple(int(np.diff(cut).max()) for cut in tiling.cuts(nest)))
+    return Work(counts, core_macs, tiling.tile(nest))
 
 
 def describe_step(graph: Graph, step: Step, work: Work, kind: CoreKind, number: int) -> OpRow:

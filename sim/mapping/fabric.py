@@ -142,13 +142,13 @@ class Fabric:
         key = ("multicast", cores, channel, weight, level)
         if key not in self._paths:
             port = self.multicast_port(cores)
-            start = self.chip.interconnect.memory_ports[port]
+            start, link = self.network.port_ends[port]
             nodes = [self.node(core) for core in cores]
             tree = self.network.multicast_tree(start, nodes)
             receivers = tuple(
                 self._dma_links[core, channel % self.chip.kind_of_core(core).dma.channels] for core in cores
             )
-            links = (*self._memory(level), self.network.port_link(port), *tree, *receivers)
+            links = (*self._memory(level), link, *tree, *receivers)
             crossed = 1 if self.chip.interconnect.topology == "crossbar" else len(tree)
             farthest = max(self.network.route(start, node).hops for node in nodes)
             latency = self._setup(cores[0]) + self._access_ps(level)

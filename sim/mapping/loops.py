@@ -151,7 +151,7 @@ class Loops:
         from sim.cost.compiled import tables_of
 
         number = operand_number(self.nest, operand)
-        which = self._everyone[positions] if isinstance(positions, slice) else positions
+        which = np.ascontiguousarray(self._everyone[positions] if isinstance(positions, slice) else positions)
         shape = len(which), len(iterations), len(operand.axes)
         start, stop = np.empty(shape, np.int64), np.empty(shape, np.int64)
         fill_tile_boxes(tables_of(self.nest), number, *self._ranges, which, iterations, start, stop)

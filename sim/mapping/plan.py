@@ -126,6 +126,8 @@ class _Planner:
         self.steps: list[Step] = []
         self.roots: dict[str, str] = {}
         self.from_dram: set[str] = set()
+        self.spent_s: list[float] = []
+        self.kept_s: list[float] = []
         self.look_again_s = self.limit_s
 
     @property
@@ -155,7 +157,9 @@ class _Planner:
 
     def _give_up_if_slower(self) -> None:
         """Raises Slower once the steps so far are above the limit, however many of their results may stay."""
-        spent_s = closed_form_s(self.steps, self.segments)
+        new = self.steps[len(self.spent_s) :]
+        self.spent_s += step_seconds(new, self.segments)
+        spent_s = math.fsum(self.spent_s)
         if spent_s > self.look_again_s:
             if self._least_s() > self.limit_s:
                 raise Slower
@@ -163,8 +167,10 @@ class _Planner:
 
     def _least_s(self) -> float:
         """Closed form of the steps so far if every result of theirs stayed."""
-        kept = [replace(step, tiling=self._kept_tiling(step)) for step in self.steps]
-        return closed_form_s(kept, self.segments)
+        new = self.steps[len(self.kept_s) :]
+        kept = [replace(step, tiling=self._kept_tiling(step)) for step in new]
+        self.kept_s += step_seconds(kept, self.segments)
+        return math.fsum(self.kept_s)
 
     def decided(self) -> tuple[Step, ...]:
         """The steps with the fate of their results: kept if someone reads them in place, stored if anyone does
@@ -323,7 +329,12 @@ class _Planner:
 
 def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:
     """Seconds of all steps one after another by the closed form, repeats counted."""
-    return math.fsum(step.tiling.latency_s * segments.repeats[segments.of_op[step.op]] for step in steps)
+    return math.fsum(step_seconds(steps, segments))
+
+
+def step_seconds(steps: Sequence[Step], segments: Segments) -> list[float]:
+    """Seconds of every step by the closed form, repeats counted."""
+    return [step.tiling.latency_s * segments.repeats[segments.of_op[step.op]] for step in steps]
 
 
 def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:

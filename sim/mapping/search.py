@@ -18,7 +18,7 @@ from sim.graph.nest import Nest
 from sim.hw.row_stationary import RowMapping
 from sim.mapping.candidates import ROLES, SLACK, Candidates, Local, candidates
 from sim.mapping.cut_levels import best_cut
-from sim.mapping.grid import bounds
+from sim.mapping.grid import bounds, largest_size
 
 Int64 = npt.NDArray[np.int64]
 
@@ -99,6 +99,11 @@ class Tiling:
     def cores(self) -> int:
         """Cores that have work."""
         return math.prod(self.splits) * (self.deal.cores if self.deal is not None else 1)
+
+    def tile(self, nest: Nest) -> tuple[int, ...]:
+        """The largest tile, by dimension."""
+        sizes = zip(nest.extents, self.splits, self.steps, self.quanta, strict=True)
+        return tuple(largest_size(extent, parts * steps, quantum) for extent, parts, steps, quantum in sizes)
 
     def cuts(self, nest: Nest) -> tuple[Int64, ...]:
         """Cut points of every dimension over all cores."""
@@ -188,7 +193,7 @@ def latency_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...]
     how = estimate if lacking_law(site.kind, tiling.dataflow) else compiled_estimate
     steps, splits = np.array([tiling.steps], np.int64), np.array([tiling.splits], np.int64)
     columns_first = np.array([tiling.order != loop_order(nest, False)])
-    tile = tuple(np.array([np.diff(cut).max()], np.int64) for cut in tiling.cuts(nest))
+    tile = tuple(np.array([size], np.int64) for size in tiling.tile(nest))
     cost = how(
         nest,
         site,

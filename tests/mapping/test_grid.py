@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sim.mapping.grid import bounds, counts, largest_part
+from sim.mapping.grid import bounds, counts, largest_part, largest_size
 
 extents, quanta = st.integers(1, 3000), st.sampled_from([1, 2, 7, 16, 128])
 
@@ -43,6 +43,7 @@ def test_largest_part_is_the_largest_of_the_bounds(cut: tuple[int, int, int]) ->
     every = np.array([1, parts, extent])
     wanted = [int(np.diff(bounds(extent, p, quantum)).max()) for p in every.tolist()]
     assert largest_part(extent, every, quantum).tolist() == wanted
+    assert [largest_size(extent, p, quantum) for p in every.tolist()] == wanted
 
 
 def test_counts_worth_trying() -> None:
