@@ -1,4 +1,4 @@
-"""lepton-sim: how long a model takes on a candidate chip, where time and energy go, how far from the bound.
+"""lepton-sim: how long a model takes on a candidate chip, where time and energy go, how far from the lower bound.
 
     import sim
     report = sim.simulate("resnet50", chip="lepton_m", batch=8)

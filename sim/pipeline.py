@@ -77,7 +77,8 @@ def simulate(
     (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims and density, as on the
     command line: back-to-back `inputs` overlap; `density` is the share of activations that are not zero, of all of
     them or by the name of a tensor ("" for those not named), for chips that make use of zeros. Fidelity `bound` is the
-    closed form: no engine runs. `engine` is compiled unless said. Raises InputError (bad input) and DoesNotFit.
+    closed form: an estimate, not a lower bound, and no engine runs. `engine` is compiled unless said. Raises InputError
+    (bad input) and DoesNotFit.
     """
     from sim.hw.technology import load_technology
     from sim.report.report import build_report
@@ -182,6 +183,7 @@ def bound(
     **options: Unpack[Options],
 ) -> pd.DataFrame:
     """A model on N designs at once by the compiled closed form (sim/cost/bound.py): one row per design, in order.
+    `latency_s` is an estimate, some per cent off on either side; the lower bound on it is `bound_latency_s`.
 
     `chip` is a base chip (name, path or object) with `columns` of changed parameters by path, all of one length N
     ({"core.array.rows": [64, 128], "core.sram.size": ["2 MiB", "4 MiB"]}); or a list of chips without `columns`.

@@ -59,7 +59,7 @@ def lepton(
     ] = False,
 ) -> None:
     """Simulate a model on a candidate accelerator chip: where the time goes, where the energy goes, how far
-    from the bound.
+    from the lower bound.
     """
 
 
@@ -71,7 +71,7 @@ def simulate(
     variant: ModelOptions,
     mapping: MappingOptions,
     fidelity: Annotated[
-        Fidelity, typer.Option(help="Event simulation, or the closed-form bound.")
+        Fidelity, typer.Option(help="Event simulation, or the closed form: a quick estimate, no lower bound.")
     ] = Fidelity.event,
     engine: Annotated[
         Engine | None, typer.Option(help="Both give the same result to the tick.  [default: compiled]")
@@ -79,7 +79,7 @@ def simulate(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write a run folder.")] = None,
     output_format: FormatOption = Format.table,
 ) -> None:
-    """Simulate MODEL on a chip and report time, energy and distance from the bound."""
+    """Simulate MODEL on a chip and report time, energy and distance from the lower bound."""
     from sim.pipeline import simulate as run_simulation
 
     with Progress() as progress:

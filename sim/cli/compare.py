@@ -11,7 +11,8 @@ import typer
 
 from sim.cli.commands import app
 from sim.cli.options import Fidelity, Format, FormatOption, MappingOptions, ModelOptions, grouped
-from sim.cli.output import Progress, console, print_json, print_rows
+from sim.cli.output import Progress, console, csv_text, json_text, print_json, print_rows
+from sim.errors import Diagnostic, InputError
 from sim.units import format_quantity
 
 if TYPE_CHECKING:
@@ -36,13 +37,19 @@ def compare(
     variant: ModelOptions = ModelOptions(),  # noqa: B008
     mapping: MappingOptions = MappingOptions(),  # noqa: B008
     fidelity: Annotated[
-        Fidelity | None, typer.Option(help="Event simulation, or the closed-form bound.")
+        Fidelity | None, typer.Option(help="Event simulation, or the closed form: a quick estimate, no lower bound.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the whole comparison, as .json or .csv.")
     ] = None,
     output_format: FormatOption = Format.table,
 ) -> None:
     """Compare MODEL on several chips, or with an earlier run: ratios, and what the difference is made of."""
     from sim.explore.compare import compare as run_comparison
 
+    if out is not None and out.suffix not in (".json", ".csv"):
+        hint = "expected a name that ends in .json or .csv"
+        raise InputError(Diagnostic(f"--out: '{out.suffix}' is not a format of comparisons", out, hint=hint))
     options = {**variant.keywords(), **mapping.keywords()}
     if baseline is not None and options["inputs"] == 1:
         del options["inputs"]  # the run's own, unless said
@@ -51,20 +58,50 @@ def compare(
         options["fidelity"] = fidelity.value
     with Progress() as progress:
         found = run_comparison(model, chip or (), baseline=baseline, progress=progress, **options)
+    if out is not None:
+        _write(found, out)
     _print(found, output_format)
+    if out is not None:
+        typer.echo(f"comparison: {out}", err=True)
 
 
-def _print(found: Comparison, output_format: Format) -> None:
+def _document(found: Comparison, readable: bool = False) -> dict[str, Any]:
+    """What is compared, and its parts as rows; numbers plain, in base units, unless they are to be `readable`."""
     names = [side.name for side in found.sides]
     title = ", ".join(dict.fromkeys(str(side.values["workload"]) for side in found.sides))
-    blocks = {
-        "metrics": _rows(found.metrics, names, ratios=True, readable=output_format is Format.table),
+    return {
+        "workload": title,
+        "chips": names,
+        "time_by": found.time_of,
+        "metrics": _rows(found.metrics, names, ratios=True, readable=readable),
         "settings": _rows(found.settings, names, text=True),
         "time_s": _rows(found.time, names),
         "energy_j": _rows(found.energy, names),
     }
+
+
+def _write(found: Comparison, file: Path) -> None:
+    """All parts: as one document, or as one table with the part in its first column and a ratio where there is one."""
+    from sim.report.folder import write_file
+
+    document = _document(found)
+    if file.suffix == ".json":
+        write_file(file, json_text(document).encode())
+        return
+    columns = list(document["metrics"][0])
+    rows = [
+        {"part": part, **{column: row.get(column) for column in columns}}
+        for part in ("metrics", "settings", "time_s", "energy_j")
+        for row in document[part]
+    ]
+    write_file(file, csv_text(rows).encode())
+
+
+def _print(found: Comparison, output_format: Format) -> None:
+    blocks = _document(found, readable=output_format is Format.table)
+    title, names = blocks["workload"], blocks["chips"]
     if output_format is Format.json:
-        print_json({"workload": title, "chips": names, "time_by": found.time_of, **blocks})
+        print_json(blocks)
         return
     if output_format is Format.csv:
         print_rows(blocks["metrics"], output_format, title)

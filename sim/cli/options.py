@@ -48,7 +48,7 @@ class SchemaKind(StrEnum):
 
 
 class Fidelity(StrEnum):
-    """Event simulation, or the closed-form bound."""
+    """Event simulation, or the closed form: an estimate, no lower bound."""
 
     event = "event"
     bound = "bound"

@@ -24,9 +24,26 @@ UNFOLDED = 12  # a column of texts up to this long is not narrowed, whatever the
 
 def print_json(value: Any) -> None:
     """One JSON document; a NaN is a bug and raises ValueError."""
+    typer.echo(json_text(value), nl=False)
+
+
+def json_text(value: Any) -> str:
+    """One JSON document as the content of a file. Raises ValueError for a NaN."""
     import json
 
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    return f"{json.dumps(value, indent=2, allow_nan=False)}\n"
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """Rows with the same keys as the content of a CSV file."""
+    import csv
+    import io
+
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(list(rows[0]) if rows else [])
+    writer.writerows(row.values() for row in rows)
+    return stream.getvalue()
 
 
 def console() -> Console:
@@ -42,11 +59,7 @@ def print_rows(rows: Sequence[Row], output_format: Format | ListFormat, title: s
     if output_format.value == "json":
         print_json(list(rows))
     elif output_format.value == "csv":
-        import csv
-
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(row.values() for row in rows)
+        typer.echo(csv_text(rows), nl=False)
     elif output_format.value == "markdown":
         typer.echo(f"# {title}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
         for row in rows:

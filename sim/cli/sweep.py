@@ -115,7 +115,9 @@ def sweep(
     ] = None,
     fidelity: Annotated[
         SweepFidelity,
-        typer.Option(help="screen: all by the bound, the front and its neighbourhood by events."),
+        typer.Option(
+            help="bound: the closed form, an estimate; screen: all by it, the front and its neighbourhood by events."
+        ),
     ] = SweepFidelity.event,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of samplers.")] = 0,
     slack: Annotated[
@@ -287,12 +289,15 @@ def _print_study(study: Study, output_format: Format) -> None:
         disagreement_rows,
         front_rows,
         study_title,
+        unheld,
         without_numbers,
     )
 
     for count, reason in without_numbers(study):
         typer.echo(f"without numbers: {count:,} x {reason.removeprefix('error: ')}", err=True)
 
+    for line in unheld(study):
+        typer.echo(f"no design holds every constraint: {line}", err=True)
     front = front_rows(study, readable=output_format is Format.table)
     if output_format is Format.json:
         print_json({
@@ -300,11 +305,14 @@ def _print_study(study: Study, output_format: Format) -> None:
             "disagreement": disagreement_rows(study),
         })  # fmt: skip
         return
-    print_rows(front, output_format, study_title(study))
+    if front or output_format is Format.csv:
+        print_rows(front, output_format, study_title(study))
+    else:
+        typer.echo(study_title(study))
     if output_format is Format.csv:
         return
     for rows, title in (
-        (disagreement_rows(study), "Events over the bound, of the confirmed designs"),
+        (disagreement_rows(study), "Events over the closed form, of the confirmed designs"),
         (baseline_rows(study), "Share of the space of objectives dominated, beside random search"),
     ):
         if rows:

@@ -81,7 +81,7 @@ def validate(
         str | None, typer.Option(metavar="T", help="Only rows whose `regime` or `timing` begins with T.")
     ] = None,
     fidelity: Annotated[
-        Fidelity, typer.Option(help="Event simulation, or the closed-form bound.")
+        Fidelity, typer.Option(help="Event simulation, or the closed form: a quick estimate, no lower bound.")
     ] = Fidelity.event,
     sample: Annotated[
         int | None,
@@ -216,6 +216,20 @@ def _save(found: Sequence[Validation], out: Path) -> None:
     pyplot.close(figure)
 
 
+def _fitted_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The result of a fit as one table: part, of what (a family of calls, a half of the rows), name and value."""
+    found = [("calibration", "", name, value) for name, value in result["calibration"].items()]
+    found += [
+        ("calls", family, name, value) for family, call in result["calls"].items() for name, value in call.items()
+    ]
+    found += [
+        ("errors", half, name, value)
+        for half in ("seen", "unseen")
+        for name, value in (result[half] or {}).items()
+    ]
+    return [dict(zip(("part", "of", "name", "value"), row, strict=True)) for row in found]
+
+
 def _fit(
     chip: str | None,
     data: str | None,
@@ -260,6 +274,9 @@ def _fit(
     }
     if output_format is Format.json:
         print_json(result)
+        return
+    if output_format is Format.csv:
+        print_rows(_fitted_rows(result), output_format, "")
         return
     typer.echo("calibration:")
     for key, value in block.items():

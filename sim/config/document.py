@@ -63,9 +63,11 @@ class Document:
         """The folder that paths in this document are relative to; None for data without a file."""
         return self.name.parent if isinstance(self.name, Path) else None
 
-    def with_data(self, data: dict[str, Any]) -> Document:
-        """The same document around changed data; positions of untouched paths stay."""
-        return Document(self.name, data, self.positions)
+    def with_data(self, data: dict[str, Any], given: Mapping[KeyPath, str] | None = None) -> Document:
+        """The same document around changed data; positions of untouched paths stay. `given` says of paths from which
+        option of a command they are."""
+        changed = {path: Position(option) for path, option in (given or {}).items()}
+        return Document(self.name, data, {**self.positions, **changed})
 
 
 def document_from_data(data: Mapping[str, Any], name: Path | str = "<data>") -> Document:

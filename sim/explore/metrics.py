@@ -66,6 +66,11 @@ class Constraint:
             return 0.0
         return max(beyond / (abs(self.limit) or 1.0), 1e-12)
 
+    def at_violation(self, violation: float) -> float:
+        """The value that is so far beyond the limit."""
+        beyond = violation * (abs(self.limit) or 1.0)
+        return self.limit + (beyond if self.comparison[0] == "<" else -beyond)
+
 
 @cache
 def known_metrics() -> tuple[str, ...]:
@@ -116,6 +121,8 @@ def parse_constraint(text: str) -> Constraint:
     if match is None:
         raise ValueError(f"found '{text}'; expected METRIC <= LIMIT, such as 'power_w <= 75 W'")
     metric, comparison, limit = match.groups()
+    if "." not in metric and (problem := check_metric(metric, ())):
+        raise ValueError(problem)
     dimension = dimension_of_column(metric)
     try:
         value = float(limit) if dimension is None else float(parse(limit, dimension))

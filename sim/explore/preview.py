@@ -63,16 +63,15 @@ def _asks_density(space: Space) -> bool:
 
 
 def check_bound(space: Space) -> None:
-    """Raise InputError for an objective or constraint that the bound of many designs does not have."""
+    """Raise InputError for an objective or constraint that the closed form of many designs does not have."""
     asked = [*(o.metric for o in space.objectives), *(c.metric for c in space.constraints)]
     names = [workload.name for workload in space.workloads]
     known = bound_metrics()
     for metric in asked:
         prefix, _, last = metric.rpartition(".")
         if (last if prefix in names else metric) not in known:
-            raise InputError(
-                f"{metric}: the bound does not have it; choose --fidelity event, or another metric"
-            )
+            lacking = f"{metric}: the closed form of many designs does not have it"
+            raise InputError(f"{lacking}; choose --fidelity event, or another metric")
 
 
 def _impossible(space: Space, point: Point) -> tuple[str, Chip | None]:

@@ -120,13 +120,17 @@ def space_from_document(
     `constraints` are added, `options` (as of sim.simulate) are set for every workload, `overrides` change the base
     chip. Raises InputError with all complaints."""
     data = dict(document.data)
+    given: dict[tuple[str | int, ...], str] = {}
     if workloads:
         data["workloads"] = [{"model": model} for model in workloads]
     if objectives:
         data["objectives"] = dict(objectives)
+        given[("objectives",)] = "--objective"
     if constraints:
-        data["constraints"] = [*data.get("constraints", ()), *constraints]
-    document = document.with_data(data)
+        own = data.get("constraints", ())
+        data["constraints"] = [*own, *constraints]
+        given |= {("constraints", len(own) + at): "--constraint" for at in range(len(constraints))}
+    document = document.with_data(data, given)
     blocks = validate(document, SpaceFile)
     chip = _base_chip(blocks.chip, document, overrides or {})
     assert chip.document is not None  # a loaded chip has one

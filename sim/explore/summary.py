@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from typing import Any
 
-from sim.explore.metrics import show_metric
+from sim.explore.metrics import show_metric, worst_violation
 from sim.explore.screening import disagreement
 from sim.explore.space import Point
 from sim.explore.study import Study
@@ -33,11 +34,30 @@ def study_title(study: Study) -> str:
     lacking = f"; not modelled for all of them: {', '.join(unknown)}" if unknown else ""
     order = ", then ".join(str(objective) for objective in study.objectives)
     fidelity = "screen" if study.plan["fidelity"] == "screen" else rows[0].fidelity if rows else "event"
+    method = "closed form" if fidelity == "bound" else fidelity
     return (
-        f"{study.name}: {models} on {chip}, {study.plan['sampler']}, {fidelity}: {len(rows):,} points"
+        f"{study.name}: {models} on {chip}, {study.plan['sampler']}, {method}: {len(rows):,} points"
         f"{' with events' if fidelity == 'screen' else ''}, {without:,} without numbers, "
         f"{beyond:,} beyond a constraint{lacking}\nfront of {int(study.on_front.sum()):,}, by {order}"
     )
+
+
+def unheld(study: Study) -> list[str]:
+    """Where no design holds all constraints, what to do about it: a line for each of them that some design does not
+    hold, with the nearest value. Nothing where there is a front, or no design has numbers."""
+    rows = [row for row in study.rows if row.status == "ok"]
+    if not rows or study.on_front.any():
+        return []
+    names = [workload.name for workload in study.space.workloads]
+    found = []
+    for constraint in study.constraints:
+        beyond = [worst_violation(constraint, row.metrics, names) for row in rows]
+        held = sum(each == 0 for each in beyond)
+        if held < len(rows):
+            nearest = constraint.at_violation(min(each for each in beyond if each > 0))
+            value = "no value" if math.isinf(nearest) else show_metric(constraint.metric, nearest)
+            found.append(f"{constraint.text}: {held:,} of {len(rows):,} hold it; the nearest that does not has {value}")
+    return found
 
 
 def front_rows(study: Study, readable: bool) -> Rows:
@@ -71,7 +91,7 @@ def disagreement_rows(study: Study) -> Rows:
             "least": one.least_ratio,
             "greatest": one.greatest_ratio,
             "rank_correlation": one.rank_correlation,
-            "bound_front": screened.bound_front,
+            "closed_form_front": screened.bound_front,
             "still_on_front": screened.kept,
             "new_on_front": screened.joined,
         }

@@ -18,7 +18,7 @@ from sim.units import PS_PER_S, format_quantity
 
 _CARDS = (
     ("latency", "latency_s", "time"),
-    ("bound", "bound_latency_s", "time"),
+    ("lower bound", "bound_latency_s", "time"),
     ("throughput", "throughput_per_s", ""),
     ("array utilisation", "array_utilization", "share"),
     ("energy per input", "energy_per_input_j", "energy"),
@@ -39,7 +39,7 @@ _BODY = """<div id="warnings"></div>
 <div id="cards" class="cards"></div>
 <h2>Where did the time and the energy go</h2>
 <div class="plots"><div id="time" class="plot events"></div><div id="energy" class="plot"></div></div>
-<h2>How far from the bound</h2>
+<h2>How far from the lower bound</h2>
 <div class="plots"><div id="roofline" class="plot"></div><div id="traffic" class="plot"></div></div>
 <div class="events">
 <h2>What went on when</h2>
@@ -118,7 +118,7 @@ def _warnings(report: Report) -> list[str]:
             "This is the closed form: an estimate of every operator, without contention and without times."
         )
     if not report.facts.get("steady", True):
-        found.append("Too few inputs to see the steady rate: the throughput is the bound's.")
+        found.append("Too few inputs to see the steady rate: the throughput is the lower bound's.")
     return found
 
 

@@ -29,7 +29,8 @@ def plot_heatmap(
     if x == y:
         raise InputError(f"heatmap: found {x} twice; expected two parameters")
     done = with_numbers(table, [metric])
-    feasible = done["feasible"].to_numpy(bool)
+    # Tables of one's own need say nothing of constraints.
+    feasible = done["feasible"].to_numpy(bool) if "feasible" in done else np.ones(len(done), np.bool_)
     within = bool(feasible.any() and not feasible.all())
     places = [sorted(done[name].unique().tolist()) for name in (y, x)]
     done = done[feasible] if within else done

@@ -52,7 +52,7 @@ def notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     if sum(report.tables["area"]["area_mm2"]) > RETICLE_MM2:
         yield f"  note: the die is larger than one exposure field ({RETICLE_MM2} mm2): it would have to be several"
     if not report.facts["steady"]:
-        yield "  note: too few inputs to see the steady rate: the throughput shown is what the bound allows"
+        yield "  note: too few inputs to see the steady rate: the throughput shown is what the lower bound allows"
     late_s = float(report.values["drained_s"] or 0) - report.elapsed_s
     if late_s > 0:
         yield f"  note: the cache writes lines back for {time_text(late_s)} after the last task"

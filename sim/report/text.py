@@ -160,8 +160,8 @@ def _headline_rows(report: Report) -> list[tuple[str, str, str, str]]:
         further_s = v["time_per_output_token_s"]
         further = "none asked for" if further_s is None else f"{time_text(further_s)} each (sampled)"
         rows.append(("first token", time_text(v["time_to_first_token_s"]), "further tokens", further))
-    distance = f"{v['latency_s'] / bound_s:.2f} x the bound" if bound_s else ""
-    rows.append(("bound", f"{time_text(bound_s)}, set by {limit}", "distance", distance))
+    distance = f"{v['latency_s'] / bound_s:.2f} x lower bound" if bound_s else ""
+    rows.append(("lower bound", f"{time_text(bound_s)}, set by {limit}", "distance", distance))
     closed_s = report.facts["closed_form_latency_s"]
     if v["engine"]:
         rows.append(("closed form", f"{time_text(closed_s)} ({closed_s / v['latency_s']:.2f} x)", "", ""))

@@ -14,6 +14,7 @@ RESOURCE_WORDS = {
     "dma": "a DMA channel",
     "cache": "the cache",
     "host": "the host link",
+    "dispatch": "kernel launches",
 }
 STALL_WORDS = {
     "busy": "busy",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -96,3 +97,26 @@ def test_the_command_prints_a_verdict(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Where the energy differs" in printed
     assert run(["compare", MODEL, "--chip", "tiny"]) == 2
     assert "nothing to compare" in capsys.readouterr().err
+
+
+def test_a_comparison_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["compare", MODEL, "--chip", "tiny", "--chip", "lepton_s", "--dtype", "int8"]
+    as_json, as_csv = tmp_path / "both.json", tmp_path / "both.csv"
+    assert run([*arguments, "--out", str(as_json), "--format", "json"]) == 0
+    printed = capsys.readouterr()
+    assert as_json.read_text() == printed.out
+    assert f"comparison: {as_json}" in printed.err
+    assert run([*arguments, "--out", str(as_csv)]) == 0
+    with as_csv.open() as stream:
+        rows = list(csv.DictReader(stream))
+    document = json.loads(as_json.read_text())
+    parts = ("metrics", "settings", "time_s", "energy_j")
+    assert [row["part"] for row in rows] == [part for part in parts for _ in document[part]]
+    for chip in ("tiny", "lepton_s"):  # the whole of the latency and the energy, as in the metrics
+        of = {part: [float(r[chip] or 0) for r in rows if r["part"] == part] for part in ("time_s", "energy_j")}
+        first = {row["what"]: float(row[chip]) for row in rows if row["what"] in ("latency_s", "energy_j")}
+        assert sum(of["time_s"]) == pytest.approx(first["latency_s"], rel=1e-12)
+        assert sum(of["energy_j"]) == pytest.approx(first["energy_j"], rel=1e-9)
+    assert run([*arguments, "--out", str(tmp_path / "both.txt")]) == 2
+    assert "'.txt' is not a format of comparisons" in capsys.readouterr().err
+    assert not (tmp_path / "both.txt").exists()

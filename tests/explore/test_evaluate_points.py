@@ -57,9 +57,9 @@ def test_an_impossible_point_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_what_the_bound_does_not_know_is_told_beforehand() -> None:
-    with pytest.raises(InputError, match="cache_hit_rate: the bound does not have it"):
+    with pytest.raises(InputError, match="cache_hit_rate: the closed form of many designs does not have it"):
         sweep(space(objectives={"cache_hit_rate": "max"}), workers=1, fidelity="bound")
-    with pytest.raises(InputError, match="tasks: the bound does not have it"):
+    with pytest.raises(InputError, match="tasks: the closed form of many designs does not have it"):
         sweep(space(constraints=["tasks <= 100"]), workers=1, fidelity="screen")
 
 

@@ -15,7 +15,7 @@ from sim.errors import DoesNotFit, InputError
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.hw.chip import Chip, load_chip
-from sim.hw.row_stationary import ConvShape, buffer_bytes, layer_cycles, layer_mapping
+from sim.hw.row_stationary import ConvShape, RowMapping, buffer_bytes, layer_cycles, layer_mapping
 from sim.pipeline import plan, verify_values
 from sim.program import Kind, Program
 from sim.report.report import Report
@@ -97,13 +97,19 @@ def _layer() -> tuple[ConvShape, Report, Program]:
     )
 
 
-def test_layer_holds_the_array_for_as_long_as_the_law_says() -> None:
-    shape, _, program = _layer()
+def _law(shape: ConvShape) -> RowMapping:
+    """How the law maps it on the array of the chip."""
     array = load_chip("eyeriss_v1").cores[0].array
     assert array is not None
     assert array.row_stationary is not None
     mapping = layer_mapping(shape, 12, 14, array.row_stationary)
     assert mapping is not None
+    return mapping
+
+
+def test_layer_holds_the_array_for_as_long_as_the_law_says() -> None:
+    shape, _, program = _layer()
+    mapping = _law(shape)
     segment = program.segments[0]
     held = int(segment.hold[segment.kind == Kind.MATMUL].sum())
     assert held == layer_cycles(mapping, 16) * 5000  # ticks of a 200 MHz clock
@@ -112,11 +118,7 @@ def test_layer_holds_the_array_for_as_long_as_the_law_says() -> None:
 
 def test_layer_moves_what_the_law_says_at_the_buffer_and_at_the_dram() -> None:
     shape, report, program = _layer()
-    array = load_chip("eyeriss_v1").cores[0].array
-    assert array is not None
-    assert array.row_stationary is not None
-    mapping = layer_mapping(shape, 12, 14, array.row_stationary)
-    assert mapping is not None
+    mapping = _law(shape)
     counts = program.segments[0].ops[0].counts
     assert counts["sram_read_bytes"] + counts["sram_write_bytes"] == buffer_bytes(mapping)
     # Filters once per 5 strips of 3 images, inputs once per 4 shares of the filters; padding is not fetched.

@@ -156,6 +156,7 @@ def test_a_heat_map_has_the_best_of_each_pair(table: pd.DataFrame, best: str) ->
     free = plot_heatmap(twice.assign(feasible=True), ROWS, BATCH, "latency_s", best=best)
     assert len(free.texts) == 11
     assert "constraints" not in free.get_title()
+    assert len(plot_heatmap(twice.drop(columns="feasible"), ROWS, BATCH, "latency_s").texts) == 11
 
 
 def test_values_in_a_heat_map_can_be_read_on_their_cells(table: pd.DataFrame) -> None:

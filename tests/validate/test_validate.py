@@ -1,5 +1,6 @@
 """Validation against measurements that are known: made by hand, or by the simulator with a known calibration."""
 
+import csv
 import json
 
 import numpy as np
@@ -244,6 +245,11 @@ def test_the_command_fits_and_refuses_unknown_scalars(tmp_path, capsys):
     assert run([*command, "--fit", "launch_overhead", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["unseen"]["mean_abs_pct"] < 10
+    assert run([*command, "--fit", "launch_overhead", "--format", "csv"]) == 0
+    rows = {tuple(row[:3]): row[3] for row in csv.reader(capsys.readouterr().out.splitlines())}
+    assert rows["part", "of", "name"] == "value"
+    assert rows["calibration", "", "launch_overhead"] == found["calibration"]["launch_overhead"]
+    assert float(rows["errors", "unseen", "mean_abs_pct"]) == found["unseen"]["mean_abs_pct"]
     assert run([*command, "--fit", "launch_overhed"]) == 2
     assert "did you mean 'launch_overhead'" in capsys.readouterr().err
     assert run(["validate", "--fit", "launch_overhead", "--data", str(tmp_path)]) == 2

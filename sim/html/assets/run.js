@@ -19,7 +19,7 @@ function drawRoofline(data) {
   const ops = data.tables.ops, on = ops.name.map((_, i) => i).filter(i => ops.macs[i] > 0 && ops.macs_per_dram_byte[i] > 0);
   const longest = Math.max(...on.map(i => ops.time_s[i]));
   const points = { type: "scatter", mode: "markers", x: on.map(i => ops.macs_per_dram_byte[i]), y: on.map(i => ops.achieved_macs_per_s[i]),
-    customdata: on, text: on.map(i => `${ops.name[i]}<br>${format("time_s", ops.time_s[i])}, bound by ${ops.bound_by[i]}`),
+    customdata: on, text: on.map(i => `${ops.name[i]}<br>${format("time_s", ops.time_s[i])}, limited by ${ops.bound_by[i]}`),
     hovertemplate: "%{text}<br>%{x:.3s} MAC/B, %{y:.3s}MAC/s<extra></extra>", name: "operators",
     marker: { color: on.map(i => data.colours.units[ops.bound_by[i]] || "#333"), symbol: on.map(i => BOUNDS[ops.bound_by[i]] || "diamond"),
       size: on.map(i => Math.max(6, 22 * Math.sqrt(ops.time_s[i] / longest))), line: { color: "white", width: 1 } } };
