@@ -25,14 +25,15 @@ from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
 from sim.graph.onnx_lookups import LOOKUPS
 from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported
+from sim.graph.onnx_quantized import QUANTIZED, QUANTIZED_CONTRIB
 from sim.graph.onnx_recurrent import RECURRENT
 from sim.graph.tensor import MAX_EXTENT
 
-_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION)
+_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION, QUANTIZED)
 
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
     **{("", name): handler for part in _PARTS for name, handler in part.items()},
-    **{("com.microsoft", name): handler for name, handler in CONTRIB.items()},
+    **{("com.microsoft", name): handler for name, handler in {**CONTRIB, **QUANTIZED_CONTRIB}.items()},
 }
 
 _MOST_NAMES = 5

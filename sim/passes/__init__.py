@@ -7,15 +7,24 @@ from sim.passes.constants import fold_constants
 from sim.passes.dead import remove_dead
 from sim.passes.fold import fold_channel_scales
 from sim.passes.fuse import fuse_epilogues
+from sim.passes.quantized import multiply_integers
 
-__all__ = ["default_passes", "fold_channel_scales", "fold_constants", "fuse_epilogues", "remove_dead"]
+__all__ = [
+    "default_passes",
+    "fold_channel_scales",
+    "fold_constants",
+    "fuse_epilogues",
+    "multiply_integers",
+    "remove_dead",
+]
 
 
 def default_passes(graph: Graph) -> Graph:
     """The passes of every simulation, in the order in which each helps the next.
 
-    Dead operators go first, so that they do not count as consumers and block a fusion.
+    Dead operators go first, so that they do not count as consumers and block a fusion; products of integers before
+    constants are folded, which would turn the integers into floating-point weights.
     """
-    for run in (remove_dead, fold_constants, fold_channel_scales, fuse_epilogues):
+    for run in (remove_dead, multiply_integers, remove_dead, fold_constants, fold_channel_scales, fuse_epilogues):
         graph = run(graph)
     return graph

@@ -49,14 +49,17 @@ def load(model: onnx.ModelProto, folder: Path) -> Graph:
     return load_onnx(path)
 
 
-def compare(model: onnx.ModelProto, feeds: Feeds, folder: Path) -> Graph:
-    """Import, evaluate, and expect what ONNX Runtime computes, shape and numbers."""
+def compare(
+    model: onnx.ModelProto, feeds: Feeds, folder: Path, untyped: int = TensorProto.FLOAT, atol: float = 2e-5
+) -> Graph:
+    """Import, evaluate, and expect what ONNX Runtime computes, shape and numbers. Outputs that shape inference finds no
+    type for are `untyped`."""
     graph = load(model, folder)
     found = evaluate(graph, {name: value for name, value in feeds.items() if name in graph.inputs})
     typed = onnx.shape_inference.infer_shapes(model)
     for output in typed.graph.output:
         if not output.type.HasField("tensor_type"):
-            output.type.tensor_type.elem_type = TensorProto.FLOAT
+            output.type.tensor_type.elem_type = untyped
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(typed.SerializeToString(), options, ["CPUExecutionProvider"])
@@ -64,5 +67,5 @@ def compare(model: onnx.ModelProto, feeds: Feeds, folder: Path) -> Graph:
     assert len(graph.outputs) == len(wanted)
     for name, expected in zip(graph.outputs, wanted, strict=True):
         assert graph.tensors[name].shape == expected.shape
-        np.testing.assert_allclose(found[name].astype(np.float64), expected, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(found[name].astype(np.float64), expected, rtol=2e-4, atol=atol)
     return graph
