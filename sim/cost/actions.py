@@ -16,7 +16,6 @@ from sim.cost.work import (
     GemmShape,
     accumulator_accesses,
     accumulator_bytes,
-    array_cycles,
     array_reads,
     unpacked_elements,
 )
@@ -33,24 +32,22 @@ def array_actions(
     nest: Nest,
     macs: int,
     gemm: GemmShape,
+    hold: Int64,
     results: int,
     kind: CoreKind,
     dataflow: str,
     parts: int,
-    conflicts: tuple[Float64 | float, Float64 | float] = (1.0, 1.0),
 ) -> dict[str, float]:
-    """Counts of a contraction on arrays. `gemm` holds every tile; `results` elements leave the accumulators, each
-    the sum of `parts` parts of as many cores.
+    """Counts of a contraction on arrays. `gemm` holds every tile and `hold` the cycles for which it holds an array;
+    `results` elements leave the accumulators, each the sum of `parts` parts of as many cores.
 
     `macs` are the useful ones (those of the tiles, without padding of the array), `array_peak_macs` what the
-    arrays could have done in the cycles they were held; `conflicts` the operands' factors of bank conflicts, which take
-    time but no accesses.
+    arrays could have done in the cycles they were held.
     """
     array = kind.array
     assert array is not None
     dtype = nest.operands[0].tensor.dtype
     bits = operand_bits(nest)
-    hold, _ = array_cycles(gemm, kind, dtype, dataflow, bits, conflicts)
     left, right = array_reads(gemm, array, dataflow)
     reads, writes = accumulator_accesses(gemm, array, dataflow)
     one = accumulator_bytes(dtype)

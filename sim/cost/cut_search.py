@@ -156,8 +156,9 @@ def search_cuts(
     `rate_and_cycles` are over, under, body and drain of `kernel.make_work`; `splits` [families, dims] parts over
     cores, `resident` [families] bit masks of operands that every core has; `first`, `stop` [families, 4] a family's
     rows of `levels`, by role; in row `stop` stands the role as a whole, cut evenly over cores (parts of whole granules
-    may be larger than several tiles of less). False where nothing fits; else `winner` [COSTS] as in
-    `kernel.tiling_cost`, and `found_steps` [2 + dims] family, columns outside?, tiles per core.
+    may be larger than several tiles of less). False where nothing fits; else `winner` [2, COSTS] as in
+    `kernel.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims] family, columns
+    outside?, tiles per core.
     """
     count, operands = len(splits), t.nests[0, OPERANDS]
     over, under, body, drain = rate_and_cycles
@@ -279,7 +280,8 @@ def _choose(
             if mine[place] != best[place]:
                 if mine[place] < best[place]:
                     best[:] = mine
-                    winner[:] = found
+                    winner[0] = found
+                    tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], False, winner[1])
                     found_steps[0], found_steps[1] = family, order
                     found_steps[2 : 2 + dims] = steps[:dims]
                 break

@@ -22,6 +22,8 @@ from sim.jit import jit
 # Columns of `rates` [4]: achieved parts of the array's and the vector unit's rate, clock, scratchpad bandwidth.
 ARRAY_SHARE, VECTOR_SHARE, CLOCK_HZ, FEED_BYTES_PER_S = range(4)
 
+MOST_CYCLES = 2.0**62
+
 WEIGHTS, RESULTS, INPUTS = range(3)
 """What stays in place, by the dataflow's place in systolic.DATAFLOWS."""
 
@@ -52,8 +54,10 @@ def folded(law: Any, m: int, n: int, k: int) -> tuple[int, int, float]:
             across, down, streamed = parts(depth, rows), parts(n, cols), m
         else:
             across, down, streamed = parts(depth, rows), parts(m, cols), n
-    folds, pace, one = across * down, max(streamed, rows), 2 * rows + cols + streamed - 2
     most = 1.0 * across * down * (2.0 * rows + cols + streamed)
+    if most > MOST_CYCLES:
+        return 0, 0, most
+    folds, pace, one = across * down, max(streamed, rows), 2 * rows + cols + streamed - 2
     if law[OVERLAP]:
         return one + (folds - 1) * pace, folds * pace, most
     return folds * one, folds * one, most
@@ -72,7 +76,8 @@ def read_elements(law: Any, count: int, m: int, n: int, k: int) -> tuple[int, in
 @jit
 def fill_array_cycles(sizes: Any, law: Any, rates: Any, conflicts: Any, found: Any) -> tuple[int, float]:
     """`found` [tiles, 2] (hold, dur) of tiles of `sizes` [tiles, 4] (count, m, n, k) whose operands take `conflicts`
-    [tiles, 2] times as long to read; returns the least size, and a bound of the cycles of any GEMM."""
+    [tiles, 2] times as long to read; returns the least size, and a bound of the cycles of any GEMM. What is smaller
+    than 1 or may take more than MOST_CYCLES ends it."""
     least, most = 1, 1.0
     for at in range(len(sizes)):
         count, m, n, k = sizes[at, 0], sizes[at, 1], sizes[at, 2], sizes[at, 3]
@@ -87,6 +92,8 @@ def fill_array_cycles(sizes: Any, law: Any, rates: Any, conflicts: Any, found: A
             mm = parts(m, law[ARRAYS]) if way == 2 else m
             one, held, bound = folded(law, mm, nn, k)
             most = max(most, bound)
+            if most > MOST_CYCLES:
+                return least, most
             if way == 0 or repeats * held < best:
                 best, drain = repeats * held, one - held
         hold = achieved(parts(best * law[UNDER], law[OVER]), rates[ARRAY_SHARE])

@@ -56,7 +56,7 @@ def array_cycles(
     operands with the DMA's share of its bandwidth reserved, each slower by its factor of bank conflicts
     (sim.cost.banks).
     """
-    from sim.cost.tile_cycles import fill_array_cycles
+    from sim.cost.tile_cycles import MOST_CYCLES, fill_array_cycles
 
     tiles = np.broadcast(shape.count, shape.m, shape.n, shape.k)
     sizes, factors = np.empty((*tiles.shape, 4), np.int64), np.empty((*tiles.shape, 2))
@@ -67,7 +67,7 @@ def array_cycles(
     least, most = fill_array_cycles(sizes.reshape(-1, 4), law, rates, factors.reshape(-1, 2), found)
     if least < 1:
         raise ValueError(f"sizes of tiles must be at least 1, not {least}")
-    if most > 2.0**62:
+    if most > MOST_CYCLES:
         raise ValueError(f"a GEMM of up to {most:.3g} cycles is beyond the range of 2**62")
     hold, dur = np.ascontiguousarray(found.T).reshape(2, *tiles.shape)
     return hold, dur

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,13 +49,17 @@ def place(
     Returns the layout and the name of the first span that found no room (None when all did).
     """
     placed: list[tuple[int, int, int, int]] = []  # first step, last step, bottom, top
+    by_step: dict[int, list[tuple[int, int]]] = defaultdict(list)
     address: dict[str, int] = {}
     order = sorted(spans, key=lambda s: (s.last == s.first, s.first, -s.size_bytes, s.name))
     failed: str | None = None
     for span in order:
-        taken = sorted(
-            (bottom, top) for first, last, bottom, top in placed if first <= span.last and span.first <= last
-        )
+        if span.first == span.last:
+            taken = sorted(by_step[span.first])
+        else:
+            taken = sorted(
+                (bottom, top) for first, last, bottom, top in placed if first <= span.last and span.first <= last
+            )
         size = aligned(span.size_bytes)
         downward = alternate and span.first == span.last and span.first % 2 == 1
         spot = _gap(taken, size, base_bytes, capacity_bytes, downward)
@@ -63,24 +68,22 @@ def place(
             continue
         address[span.name] = spot
         placed.append((span.first, span.last, spot, spot + size))
-    peak, live = _peaks(placed, base_bytes, capacity_bytes, alternate)
+        for step in range(span.first, span.last + 1):
+            by_step[step].append((spot, spot + size))
+    peak, live = _peaks(by_step, base_bytes, capacity_bytes, alternate)
     return Layout(address, {span.name: span.size_bytes for span in spans}, peak, live), failed
 
 
 def _peaks(
-    placed: Sequence[tuple[int, int, int, int]], base: int, capacity: int, alternate: bool
+    by_step: Mapping[int, Sequence[tuple[int, int]]], base: int, capacity: int, alternate: bool
 ) -> tuple[int, int]:
-    """(peak, live) bytes. Where spans are placed from both ends, the peak of a step is what lies outside its
-    widest hole."""
-    by_step: dict[int, list[tuple[int, int]]] = {}
-    for first, last, bottom, top in placed:
-        for step in range(first, last + 1):
-            by_step.setdefault(step, []).append((bottom, top))
+    """(peak, live) bytes of the intervals taken in every step. Where spans are placed from both ends, the peak of a
+    step is what lies outside its widest hole."""
     live = max((sum(top - bottom for bottom, top in pairs) for pairs in by_step.values()), default=0) + base
     if alternate:
         peak = max((_reach(pairs, capacity) for pairs in by_step.values()), default=0)
     else:
-        peak = max((top for *_, top in placed), default=base)
+        peak = max((top for pairs in by_step.values() for _, top in pairs), default=base)
     return max(peak, live), live
 
 
@@ -142,7 +145,7 @@ def distinct(users: Ids) -> Ids:
 
     Without it, memory that some cores never touch would collect the same users again with every claim.
     """
-    ordered = -np.sort(-users, axis=1)
-    ordered[:, 1:][ordered[:, 1:] == ordered[:, :-1]] = -1
-    ordered = -np.sort(-ordered, axis=1)
-    return ordered[:, : int((ordered >= 0).sum(axis=1).max(initial=0))]
+    from sim.mapping.waiting import fill_distinct
+
+    found = np.empty(users.shape, np.int64)
+    return np.ascontiguousarray(found[:, : fill_distinct(users, found)])

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.actions import array_actions, row_stationary_actions, vector_actions
-from sim.cost.banks import array_conflicts
 from sim.cost.work import accumulator_dtype
 from sim.graph.graph import Graph
 from sim.graph.op import Op
@@ -28,8 +27,9 @@ LOW_UTILIZATION = 0.05
 """Below this share of an array's multipliers a mapping deserves a remark."""
 
 
-def step_work(step: Step, loops: Loops, kind: CoreKind, more: Mapping[str, float]) -> Work:
-    """What the tasks of a step do, whatever its tensors are called; `more` counts what only the tasks tell."""
+def step_work(step: Step, loops: Loops, kind: CoreKind, hold: Int64 | None, more: Mapping[str, float]) -> Work:
+    """What the tasks of a step do, whatever its tensors are called; `hold` are the cycles that its products hold the
+    array, if any, and `more` counts what only the tasks tell."""
     nest, tiling = step.nest, step.tiling
     owners = loops.owners
     start, stop = (boxes[owners] for boxes in loops.results)
@@ -42,8 +42,8 @@ def step_work(step: Step, loops: Loops, kind: CoreKind, more: Mapping[str, float
             tiles = row_tiles(nest, loops)
             counts = row_stationary_actions(nest, macs, tiling.rows.mapping, tiles, results, kind)
         else:
-            conflicts = array_conflicts(nest, kind, loops.tile, tiling.dataflow)
-            counts = array_actions(nest, macs, loops.issued, results, kind, tiling.dataflow, parts, conflicts)
+            assert hold is not None
+            counts = array_actions(nest, macs, loops.issued, hold, results, kind, tiling.dataflow, parts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops), kind)
     for name, count in more.items():

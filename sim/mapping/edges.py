@@ -16,6 +16,7 @@ from sim.graph.nest import Operand
 from sim.hw.chip import Chip
 from sim.mapping.allocate import Occupancy
 from sim.mapping.step import Plan, Step
+from sim.mapping.table import together
 from sim.mapping.template import Claim, Read, Template
 from sim.mapping.written import Written
 
@@ -33,7 +34,7 @@ class Edges:
     """Who wrote, read and used what last, over the steps of one segment. `barrier` makes a task that waits for many.
 
     `position` is that of the step at hand, `parity` which of two copies of the DRAM its input uses; `waiting` collects
-    pairs of (tasks of its template, earlier tasks they wait for; negative: none).
+    pairs of (tasks of its template, earlier tasks they wait for; negative: none), each as long as the other.
     """
 
     plan: Plan
@@ -62,7 +63,7 @@ class Edges:
         self.waiting = []
         self._after_sums(template)
         for claim in template.claims:
-            self._claim(step, claim)
+            self._claim(step, template.loops.cores, claim)
         for read in template.reads:
             operand = step.nest.operands[read.operand]
             if read.positions is None:
@@ -72,17 +73,18 @@ class Edges:
         if template.first_stores is not None:
             self._before_dram_write(step, template.first_stores)
 
-    def _claim(self, step: Step, claim: Claim) -> None:
+    def _claim(self, step: Step, cores: Int64, claim: Claim) -> None:
         """First users of a buffer wait for the last users of its memory. Cores that do not use it leave what they
         had there to the next claim."""
+        from sim.mapping.waiting import take_over
+
         root = self.plan.root(step.nest.out.tensor.name)
         key = f"kept:{root}" if claim.buffer == "kept" else f"{self.position}:{claim.buffer}"
         layout = self.plan.scratchpads[step.kind]
         users = self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
-        cores = np.array(step.cores, np.int64)
-        task, user = np.nonzero(users[cores[claim.of]] >= 0)
-        self._after(claim.tasks[task], users[cores[claim.of[task]], user])
-        users[cores[claim.positions]] = -1
+        waiting, before = np.empty((2, len(claim.tasks) * users.shape[1]), np.int64)
+        count = take_over(users, cores, claim.tasks, claim.of, claim.positions, waiting, before)
+        self.waiting.append((waiting[:count], before[:count]))
         self.inherited[key] = users[:, (users >= 0).any(axis=0)]
 
     def _after_sums(self, template: Template) -> None:
@@ -96,6 +98,8 @@ class Edges:
 
     def _after_stores(self, operand: Operand, read: Read) -> None:
         """Loads of boxes wait for what wrote them to DRAM."""
+        from sim.mapping.waiting import find_stores
+
         root = self.plan.root(operand.tensor.name)
         written, tasks = self.written.get(root), read.tasks
         if written is None:
@@ -104,31 +108,37 @@ class Edges:
             self._after(tasks, self.barrier(written.store))
             self.unread.pop(root, None)
             return
-        if operand.gathered:
-            needed = np.ones((tasks.size, len(written.store)), np.bool_)
-        else:
-            flat = (tasks.size, read.start.shape[-1])
-            needed = written.overlaps(read.start.reshape(flat), read.stop.reshape(flat), operand.tensor.shape)
-        load, writer = np.nonzero(needed & (written.store >= 0)[None, :])
+        shape = operand.tensor.shape
+        start, stop = np.zeros((2, tasks.size, len(shape)), np.int64)
+        # What a gather reads depends on data: it may be any of it.
+        start[:] = 0 if operand.gathered else read.start.reshape(start.shape)
+        stop[:] = shape if operand.gathered else read.stop.reshape(stop.shape)
+        most = DENSE_EDGES * (tasks.size + len(written.store))
+        waiting, before = np.empty((2, most), np.int64)
+        met = np.zeros(len(written.store), np.bool_)
+        boxes = written.boxes(start, stop, shape)
+        count = find_stores(tasks.reshape(-1), *boxes, written.store, met, waiting, before)
         if root in self.unread:
-            self.unread[root] = np.setdiff1d(self.unread[root], written.store[writer])
-        if len(load) > DENSE_EDGES * (tasks.size + len(written.store)):
+            self.unread[root] = np.setdiff1d(self.unread[root], written.store[met])
+        if count > most:
             self._after(tasks, self.barrier(written.store))
         else:
-            self._after(tasks.reshape(-1)[load], written.store[writer])
+            self.waiting.append((waiting[:count], before[:count]))
 
     def _after_vectors(self, step: Step, operand: Operand, read: Read) -> None:
         """Computation on boxes waits for what wrote them in the same core's scratchpad."""
+        from sim.mapping.waiting import find_writers
+
         assert read.positions is not None
         written = self.written[self.plan.root(operand.tensor.name)]
-        for row, position in enumerate(read.positions.tolist()):
-            mine = np.flatnonzero(written.core == step.cores[position])
-            part = Written(written.shape, written.start[mine], written.stop[mine], *(mine,) * 3)
-            meets = part.overlaps(read.start[row], read.stop[row], operand.tensor.shape)
-            # The vector queue works in order: the last writer stands for all.
-            last = np.where(meets, np.arange(len(mine))[None, :], -1).max(axis=1)
-            found = last >= 0
-            self._after(read.tasks[row, found], written.vector[mine[last[found]]])
+        cores = np.array(step.cores, np.int64)[read.positions]
+        flat = (read.tasks.size, read.start.shape[-1])
+        boxes = written.boxes(read.start.reshape(flat), read.stop.reshape(flat), operand.tensor.shape)
+        waiting, before = np.empty((2, read.tasks.size), np.int64)
+        of_task = np.repeat(cores, read.tasks.shape[1])
+        tasks = read.tasks.reshape(-1)
+        count = find_writers(tasks, of_task, *boxes, written.core, written.vector, waiting, before)
+        self.waiting.append((waiting[:count], before[:count]))
 
     def _before_dram_write(self, step: Step, first_stores: Int64) -> None:
         """The first stores wait for the last readers of the DRAM they overwrite."""
@@ -151,26 +161,25 @@ class Edges:
 
     def _after(self, tasks: Int64, waits_for: Int64) -> None:
         """Tasks of the template at hand, not yet in the table, wait for earlier ones (negative: none)."""
-        self.waiting.append((tasks, waits_for))
+        self.waiting.append(together(tasks, waits_for))
 
     # ---- after a step ---------------------------------------------------------------------------------------
 
     def use(self, step: Step, template: Template, final: Int64) -> None:
         """Remember what the step's tasks, whose final ids are `final`, used, read and wrote; hand back what is free."""
-        layout = self.plan.scratchpads[step.kind]
+        layout, cores = self.plan.scratchpads[step.kind], template.loops.cores
         for name, users in template.users.items():
             key = f"{self.position}:{name}"
             where = layout.address_bytes[key], layout.size_bytes[key]
-            mine = np.concatenate([self._per_core(step, final[users]), self.inherited.pop(key)], axis=1)
+            mine = np.concatenate([self._per_core(cores, final[users]), self.inherited.pop(key)], axis=1)
             self.scratchpads[step.kind].release(*where, mine)
         if template.empties is not None:
-            cores = template.loops.cores
             self.sums[cores] = np.concatenate([self.sums[cores], final[template.empties]], axis=1)[:, -2:]
         for operand in step.nest.operands:
             late = operand.part == "epilogue" or step.tiling.unit == "vector"
             users = final[template.drain[:, -1:] if late else template.main[:, -1:]]
             self.readers.setdefault(self.plan.root(operand.tensor.name), []).append(
-                self._per_core(step, users)
+                self._per_core(cores, users)
             )
         self._remember_result(step, template, final)
         self._expire()
@@ -230,8 +239,8 @@ class Edges:
         """Address and size of a tensor."""
         return self.plan.dram.address_bytes[root], self.plan.dram.size_bytes[root]
 
-    def _per_core(self, step: Step, users: Int64) -> Int64:
-        """Rows of positions in the step's cores as rows of chip cores."""
+    def _per_core(self, cores: Int64, users: Int64) -> Int64:
+        """Rows of these cores as rows of all cores of the chip."""
         found = np.full((self.chip.core_count, users.shape[1]), -1, np.int64)
-        found[list(step.cores)] = users
+        found[cores] = users
         return found

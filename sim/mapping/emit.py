@@ -68,8 +68,8 @@ class Emitter:
     """Emits the tasks of one step, under the names of `Template`; ids are those of the batch until the end.
 
     `policies` says how the transfers of operands (RESULT: of the result) treat the cache; those of others need not look
-    into it. `row_activations` are the DRAM rows that they all open; `more_*_bytes` what scratchpads read and write
-    beyond what moves, for it moves coded.
+    into it. `hold_cycles` are those of every product, `row_activations` the DRAM rows that all transfers open;
+    `more_*_bytes` what scratchpads read and write beyond what moves, for it moves coded.
     """
 
     chip: Chip
@@ -90,6 +90,7 @@ class Emitter:
     halves: int = 0
     loads: dict[int, tuple[Int64, Fills]] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
+    hold_cycles: Int64 | None = None
     row_activations: float = 0.0
     more_read_bytes: int = 0
     more_written_bytes: int = 0
@@ -137,8 +138,8 @@ class Emitter:
             starts=moved(self.starts),
             empties=moved(self.empties),
             halves=self.halves,
-            claims=tuple(replace(claim, tasks=place[claim.tasks]) for claim in self.claims),
-            reads=tuple(replace(read, tasks=place[read.tasks]) for read in self.reads),
+            claims=tuple(Claim(c.buffer, c.positions, place[c.tasks], c.of) for c in self.claims),
+            reads=tuple(Read(r.operand, place[r.tasks], r.start, r.stop, r.positions) for r in self.reads),
             users={name: place[tasks] for name, tasks in self.users.items()},
             loads={index: (place[tasks], fills) for index, (tasks, fills) in self.loads.items()},
             rounds=tuple(
@@ -146,7 +147,7 @@ class Emitter:
                 for r in self.rounds
             ),
             results=(self.loops.results[0][self.owners], self.loops.results[1][self.owners]),
-            work=step_work(self.step, self.loops, self.kind, self._more_counts()),
+            work=step_work(self.step, self.loops, self.kind, self.hold_cycles, self._more_counts()),
             lookups=tuple(replace(found, tasks=place[found.tasks]) for found in self.lookups),
         )
 
@@ -181,7 +182,7 @@ class Emitter:
             dataflow = self.step.tiling.dataflow
             conflicts = array_conflicts(nest, self.kind, loops.tile, dataflow)
             hold, dur = array_cycles(loops.issued, self.kind, dtype, dataflow, operand_bits(nest), conflicts)
-        held = ticks(hold, self.kind.clock_hz)
+        self.hold_cycles, held = hold, ticks(hold, self.kind.clock_hz)
         return self.batch.add(
             Kind.MATMUL,
             COMPUTE,

@@ -49,10 +49,11 @@ class Fabric:
     _rows: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(init=False)
     _hops: list[int] = field(init=False)
     _paths: dict[tuple[object, ...], Path] = field(init=False)
+    _ends: dict[Level, tuple[int, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.network = self.chip.network()
-        self._rows, self._hops, self._paths = {}, [], {}
+        self._rows, self._hops, self._paths, self._ends = {}, [], {}, {}
         self.sites, self.key = {}, Hashed(self.chip)
         self.links = [
             Link(name, _link_kind(name), link_capacity(bandwidth))
@@ -195,8 +196,11 @@ class Fabric:
 
     def _memory(self, level: Level) -> tuple[int, ...]:
         """Links of the memory side of a route; the DRAM's, which has the weight, is the first."""
-        names = {"dram": ("dram",), "cache": ("cache",), "fill": ("dram", "cache")}[level]
-        return tuple(self._end(name) for name in names)
+        found = self._ends.get(level)
+        if found is None:
+            names = {"dram": ("dram",), "cache": ("cache",), "fill": ("dram", "cache")}[level]
+            found = self._ends[level] = tuple(self._end(name) for name in names)
+        return found
 
     def _access_ps(self, level: Level) -> int:
         """Latency of a read: of the cache, of the DRAM, or of both where the cache was looked into first."""

@@ -132,6 +132,7 @@ class Lowering:
 
     def _place(self, step: Step, template: Template) -> Int64:
         """Set a template into its surroundings and append it to the table: the final id of every task."""
+        none = np.zeros(0, np.int64)
         self.edges.of(step, template)
         launch = self._launch(step)
         routes = template.route_rows(self.fabric)
@@ -142,8 +143,8 @@ class Lowering:
             first = np.unique(template.columns[1], return_index=True)[1]
             self.table.after(final[first], launch)
         self.table.edges.append((final[template.edges[0]], final[template.edges[1]]))
-        for tasks, before in self.edges.waiting:
-            self.table.after(final[tasks], before)
+        tasks, before = (np.concatenate(ends) for ends in zip(*self.edges.waiting, (none, none), strict=True))
+        self.table.edges.append((final[tasks], before))
         return final
 
     # ---- host -----------------------------------------------------------------------------------------------

@@ -190,6 +190,8 @@ class _Planner:
         """The tiling with the estimate of a result that stays; dealt tiles and rows have estimates of their own."""
         if step.tiling.deal is not None or step.tiling.rows is not None:
             return step.tiling
+        if step.tiling.kept_s is not None and len(step.cores) == step.available:
+            return replace(step.tiling, latency_s=step.tiling.kept_s)
         site = site_of(self.chip, self.fabric, step.kind, step.cores)
         key = (step.signature, site, step.tiling, step.resident)
         found_s = KEPT_SECONDS.get(key)

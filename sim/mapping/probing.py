@@ -22,6 +22,7 @@ class ProbeLog:
     plan: Plan
     tensors: dict[str, int] = field(default_factory=dict)
     rows: list[tuple[Int64, ...]] = field(default_factory=list)
+    kinds: list[tuple[int, int, int]] = field(default_factory=list)  # of each of `rows`: write, policy, tensor
     levels: list[tuple[Int64, Int64]] = field(default_factory=list)
 
     def step(self, step: Step, template: Template, final: Int64, routes: Int64, copy: int) -> None:
@@ -47,8 +48,10 @@ class ProbeLog:
         root = self.plan.root(tensor)
         number = self.tensors.setdefault(root, len(self.tensors))
         address = where.offset_bytes + self.plan.dram_address(root, copy)
-        columns = (tasks, int(write), int(policy), number, address, where.run_bytes, *ways)
-        self.rows.append(tuple(_flat(c, tasks.shape) for c in columns))
+        hit_route, hit_dur, rest_route = (np.asarray(way, np.int64) for way in ways)
+        columns = (tasks, address, where.run_bytes, hit_route, hit_dur, rest_route)
+        self.rows.append(tuple(c.reshape(-1) for c in columns))
+        self.kinds.append((int(write), int(policy), number))
         levels = (where.count, where.pitch_bytes)
         self.levels.append(tuple(c.reshape(tasks.size, c.shape[-1]) for c in levels))  # type: ignore[arg-type]
 
@@ -58,9 +61,9 @@ class ProbeLog:
             return None
         columns = [np.concatenate(c) for c in zip(*self.rows, strict=True)]
         order = np.argsort(columns[0], kind="stable")
-        task, write, policy, tensor, address, run, hit_route, hit_dur, rest_route = (
-            c[order] for c in columns
-        )
+        task, address, run, hit_route, hit_dur, rest_route = (c[order] for c in columns)
+        kinds = np.repeat(np.array(self.kinds, np.int64), [len(tasks) for tasks, *_ in self.rows], axis=0)
+        write, policy, tensor = kinds[order].T
         count, pitch = self._regions(len(task))
         used = np.atleast_1d((count > 1).any(axis=0))
         used[-1] |= not used.any()
@@ -91,8 +94,3 @@ class ProbeLog:
                 pitch[at : at + len(many), -many.shape[1] :] = far
             at += len(many)
         return count, pitch
-
-
-def _flat(values: Values, shape: tuple[int, ...]) -> Int64:
-    """One entry per task."""
-    return np.broadcast_to(np.asarray(values, np.int64), shape).reshape(-1)

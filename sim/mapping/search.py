@@ -94,6 +94,7 @@ class Tiling:
     deal: Deal | None = None
     rows: RowTiling | None = None
     slots: int = BUFFER_SLOTS  # of a buffer that is filled more than once
+    kept_s: float | None = None  # `latency_s` of a result that stays in the scratchpads, if the search told
 
     @property
     def cores(self) -> int:
@@ -160,7 +161,7 @@ def search(
                 winner = walk(nest, site, local, quanta, unit, dataflow, limit, coarse)
                 if winner is None:
                     continue
-                tiling = _tiling(nest, *winner, quanta, unit, dataflow)
+                tiling = _tiling(nest, *winner, quanta=quanta, unit=unit, dataflow=dataflow)
                 if best is None or tiling.latency_s < best.latency_s:
                     best = replace(tiling, slots=site.kind.sram.tile_slots)
             if best is not None:
@@ -170,9 +171,10 @@ def search(
 
 def _interpreted(
     nest: Nest, site: Site, local: Local, quanta: tuple[int, ...], unit: str, dataflow: str, limit: int, coarse: bool
-) -> tuple[Cuts, Estimate, int] | None:  # fmt: skip
+) -> tuple[Cuts, Estimate, int, float | None] | None:  # fmt: skip
     """As `best_cut`, with the NumPy estimate, which has a law for everything."""
-    return _best(candidates(nest, site, local, quanta, unit, coarse), site, dataflow, unit, limit).winner
+    winner = _best(candidates(nest, site, local, quanta, unit, coarse), site, dataflow, unit, limit).winner
+    return None if winner is None else (*winner, None)
 
 
 def _least_need(
@@ -320,7 +322,15 @@ def _choose(
 
 
 def _tiling(
-    nest: Nest, cuts: Cuts, cost: Estimate, index: int, quanta: tuple[int, ...], unit: str, dataflow: str
+    nest: Nest,
+    cuts: Cuts,
+    cost: Estimate,
+    index: int,
+    kept_s: float | None,
+    *,
+    quanta: tuple[int, ...],
+    unit: str,
+    dataflow: str,
 ) -> Tiling:
     return Tiling(
         tuple(int(s) for s in cuts.splits[index]),
@@ -333,6 +343,7 @@ def _tiling(
         float(cost.dram_bytes[index]),
         int(cost.sram_bytes[index]),
         int(cost.accumulator_bytes[index]),
+        kept_s=kept_s,
     )
 
 

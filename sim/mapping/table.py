@@ -66,7 +66,7 @@ class Table:
     """All tasks of a segment so far, in final order."""
 
     size: int = 0
-    columns: list[tuple[Int64, ...]] = field(default_factory=list)
+    columns: list[Int64] = field(default_factory=list)
     edges: list[tuple[Ids, Ids]] = field(default_factory=list)
 
     def add(
@@ -81,28 +81,28 @@ class Table:
     ) -> Ids:
         """Append tasks in program order; columns broadcast. Returns their final ids."""
         given = (kind, queue, hold, dur, nbytes, route, op)
-        columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(values, np.int64)) for values in given))
-        first, self.size = self.size, self.size + len(columns[0])
-        self.columns.append(tuple(columns))
+        columns = np.empty((len(given), max(map(np.size, given))), np.int64)
+        for column, values in zip(columns, given, strict=True):
+            column[:] = values
+        first, self.size = self.size, self.size + columns.shape[1]
+        self.columns.append(columns)
         return np.arange(first, self.size, dtype=np.int64)
 
     def after(self, task: Ids, waits_for: Ids) -> None:
         """`task` waits for `waits_for`, broadcast together; negative ones are none."""
-        task, before = together(task, waits_for)
-        some = before >= 0
-        if some.any():
-            self.edges.append((task[some], before[some]))
+        self.edges.append(together(task, waits_for))
 
     def arrays(self) -> tuple[list[Int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """(kind, queue, hold, dur, nbytes, route, op) and the predecessors as compressed rows, duplicates gone."""
         if not self.size:
             return [np.zeros(0, np.int64)] * 7, np.zeros(1, np.int32), np.zeros(0, np.int32)
-        columns = [np.concatenate(parts) for parts in zip(*self.columns, strict=True)]
+        columns = list(np.concatenate(self.columns, axis=1))
         if not self.edges:
             return columns, np.zeros(self.size + 1, np.int32), np.zeros(0, np.int32)
         task = np.concatenate([e[0] for e in self.edges])
         before = np.concatenate([e[1] for e in self.edges])
-        keys = _distinct(task * self.size + before)
+        some = before >= 0
+        keys = _distinct(task[some] * self.size + before[some])
         task, before = keys // self.size, keys % self.size
         pointers = np.searchsorted(task, np.arange(self.size + 1)).astype(np.int32)
         return columns, pointers, before.astype(np.int32)

@@ -24,15 +24,15 @@ class Written:
     vector: Int64
     store: Int64
 
-    def overlaps(self, start: Int64, stop: Int64, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-        """[boxes, tasks]: does the box [boxes, rank] touch what the task wrote? Across a reshape, by the hulls in
-        row-major order, which may see an overlap too many but never one too few."""
+    def boxes(self, start: Int64, stop: Int64, shape: tuple[int, ...]) -> tuple[Int64, Int64, Int64, Int64]:
+        """Start and stop of boxes [any, rank] in a tensor of this shape, and of those that were written [tasks, rank],
+        so that they can be compared. Across a reshape these are the hulls in row-major order, which may overlap where
+        the boxes do not, but never the other way round."""
         if shape == self.shape:
-            meets = (start[:, None, :] < self.stop[None]) & (self.start[None] < stop[:, None, :])
-            return np.asarray(meets.all(axis=-1))
-        first, last = linear_hull(start, stop, shape)
-        mine, end = linear_hull(self.start, self.stop, self.shape)
-        return np.asarray((first[:, None] < end[None]) & (mine[None] < last[:, None]))
+            return start, stop, self.start, self.stop
+        hulls = *linear_hull(start, stop, shape), *linear_hull(self.start, self.stop, self.shape)
+        first, last, mine, end = (ends[:, None] for ends in hulls)
+        return first, last, mine, end
 
     def joined(self, other: Written) -> Written:
         """Both sets of writers."""

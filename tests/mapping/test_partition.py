@@ -83,8 +83,9 @@ def array_counts(graph: Graph, folder: Path, parts: int) -> dict[str, float]:
     (step,) = make_plan(graph, target, Fabric(target), assignment).steps
     gemm = Loops(step.nest, step.tiling, np.array(step.cores)).gemm
     results = step.nest.out.tensor.elements
+    hold = np.ones_like(gemm.m)
     return array_actions(
-        step.nest, step.nest.macs, gemm, results, target.cores[0], step.tiling.dataflow, parts
+        step.nest, step.nest.macs, gemm, hold, results, target.cores[0], step.tiling.dataflow, parts
     )
 
 
