@@ -224,8 +224,8 @@ def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
         return {"add": 1.0} if len(op.inputs) > 2 else {}
     if op.kind == "lrn":
         return {"mul": float(op["size"]) + 2.0, "add": float(op["size"]), "log": 1.0, "exp": 1.0}
-    if op.kind == "resize" and op["mode"] == "linear":
-        corners = 2.0 ** (len(out.shape) - 2)
+    if op.kind == "resize" and op["mode"] != "nearest":
+        corners = (2.0 if op["mode"] == "linear" else 4.0) ** (len(out.shape) - 2)
         return {"mul": corners, "add": corners - 1.0}
     if op.kind == "reshape":
         return {}

@@ -18,17 +18,20 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """Per output element [Y]: the source elements `low` <= `high` next to its coordinate, and the `share` of
-    `high` in the mix. Nearest interpolation has no share: `low` alone counts. Both indices never fall with y."""
+    """Per output element [Y]: the source elements `low` <= `high` that it reads from and up to, and the `share` of
+    `high` in the mix. Nearest interpolation has no share: `low` alone counts; cubic has a `mix` instead, of elements
+    and their shares. Indices never fall with y."""
 
     low: Int64
     high: Int64
     share: npt.NDArray[np.float64] | None
+    mix: tuple[tuple[Int64, npt.NDArray[np.float64]], ...] = ()
 
     def part(self, start: int, stop: int, origin: int) -> Taps:
         """Those of output elements [start, stop), in a source that begins at its element `origin`."""
         share = None if self.share is None else self.share[start:stop]
-        return Taps(self.low[start:stop] - origin, self.high[start:stop] - origin, share)
+        mix = tuple((index[start:stop] - origin, part[start:stop]) for index, part in self.mix)
+        return Taps(self.low[start:stop] - origin, self.high[start:stop] - origin, share, mix)
 
 
 def resize_taps(op: Op, axis: int, source: int) -> Taps:
@@ -40,13 +43,35 @@ def resize_taps(op: Op, axis: int, source: int) -> Taps:
     if op["mode"] == "nearest":
         nearest = np.clip(_ROUNDINGS[op["rounding"]](place), 0, source - 1).astype(np.int64)
         return Taps(nearest, nearest, None)
+    if op["mode"] == "cubic":
+        return _cubic(place, source, op["coefficient"], op["exclude_outside"])
     place = np.clip(place, 0, source - 1)
     low = np.floor(place)
     return Taps(low.astype(np.int64), np.ceil(place).astype(np.int64), place - low)
 
 
+def _cubic(place: Array, source: int, a: float, exclude_outside: bool) -> Taps:
+    """Four elements, with the shares of Keys, Cubic Convolution Interpolation for Digital Image Processing, 1981."""
+    first = np.floor(place)
+    mix = []
+    for step in (-1, 0, 1, 2):
+        away = np.abs(place - first - step)
+        near = (a + 2) * away**3 - (a + 3) * away**2 + 1
+        far = a * away**3 - 5 * a * away**2 + 8 * a * away - 4 * a
+        share = np.where(away <= 1, near, far)
+        index = first + step
+        if exclude_outside:
+            share = np.where((index >= 0) & (index < source), share, 0.0)
+        mix.append((np.clip(index, 0, source - 1).astype(np.int64), share))
+    total = sum(share for _, share in mix)
+    return Taps(mix[0][0], mix[3][0], None, tuple((index, share / total) for index, share in mix))
+
+
 def interpolate(x: Array, axis: int, taps: Taps) -> Array:
     """`x` with `axis` replaced by the outputs of `taps`."""
+    if taps.mix:
+        shape = (-1, *(1,) * (x.ndim - 1 - axis))
+        return np.asarray(sum(x.take(index, axis=axis) * share.reshape(shape) for index, share in taps.mix))
     if taps.share is None:
         return x.take(taps.low, axis=axis)
     share = taps.share.reshape(-1, *(1,) * (x.ndim - 1 - axis))

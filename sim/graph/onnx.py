@@ -8,6 +8,7 @@ that lists every complaint with its node.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,18 @@ from sim.graph.onnx_arrays import ARRAYS
 from sim.graph.onnx_attention import ATTENTION
 from sim.graph.onnx_constants import can_fold, fold
 from sim.graph.onnx_contrib import CONTRIB
-from sim.graph.onnx_file import label, ordered_nodes, read_constants, read_model, read_node
+from sim.graph.onnx_control import CONTROL
+from sim.graph.onnx_file import every_read, label, ordered_nodes, read_constants, read_model, read_node
 from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
 from sim.graph.onnx_lookups import LOOKUPS
-from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported
+from sim.graph.onnx_node import DTYPES, Bound, Handler, Importer, Node, Unsupported
 from sim.graph.onnx_quantized import QUANTIZED, QUANTIZED_CONTRIB
 from sim.graph.onnx_recurrent import RECURRENT
+from sim.graph.onnx_sampling import SAMPLING
 from sim.graph.tensor import MAX_EXTENT
 
-_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION, QUANTIZED)
+_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION, QUANTIZED, CONTROL, SAMPLING)
 
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
     **{("", name): handler for part in _PARTS for name, handler in part.items()},
@@ -54,15 +57,24 @@ def load_onnx(path: Path, dims: Mapping[str, int] | None = None, dtype: str | No
     protos = ordered_nodes(model.graph, path)
     importer = Importer(GraphBuilder(path.stem, "fp32"))
     importer.constants = read_constants(model.graph, path)
-    read = {name for proto in protos for name in proto.input} | {item.name for item in model.graph.output}
+    read = every_read(model.graph)
     importer.read = frozenset(read)
     _add_inputs(importer, model.graph, read, dims or {}, path)
     opsets = {"" if item.domain == "ai.onnx" else item.domain: item.version for item in model.opset_import}
     complaints = _Nodes(importer, opsets, read, path).add(protos)
     if complaints:
-        raise InputError(complaints)
+        raise InputError(_with_sizes(complaints, dims or {}))
     graph = _finish(importer, [item.name for item in model.graph.output], path)
     return graph.with_dtype(dtype) if dtype else graph
+
+
+def _with_sizes(complaints: list[Diagnostic], dims: Mapping[str, int]) -> list[Diagnostic]:
+    """With sizes that the user gave, the first complaint asks whether they fit each other: exporters give the batch of
+    every input a name of its own."""
+    if not dims or complaints[0].hint:
+        return complaints
+    given = ", ".join(f"{name}={size}" for name, size in sorted(dims.items()))
+    return [replace(complaints[0], hint=f"do the sizes fit each other? {given}"), *complaints[1:]]
 
 
 def light_model_path(name: str) -> Path:
@@ -101,8 +113,10 @@ def _add_inputs(
             if dim.dim_value <= 0:
                 symbols.add(symbol)
             if not 1 <= extent <= MAX_EXTENT:
+                empty = dim.HasField("dim_value") and dim.dim_value == 0
                 state = f"cannot be {extent}" if extent or symbol in dims else "has no number"
-                hint = f"give it one with --dim {symbol}=N, at most {MAX_EXTENT:,}"
+                state = "is 0, and an empty input computes nothing" if empty and symbol not in dims else state
+                hint = f"give it one with --dim {symbol}=N, at most {MAX_EXTENT:,}; {_written(item)}"
                 complaints[symbol] = Diagnostic(
                     f"dimension {symbol} {state}", path, path=item.name, hint=hint
                 )
@@ -113,6 +127,12 @@ def _add_inputs(
         complaints[symbol] = Diagnostic(f"no dimension '{symbol}'", path, hint=hint)
     if complaints:
         raise InputError(list(complaints.values()))
+
+
+def _written(item: onnx.ValueInfoProto) -> str:
+    """An input as the file has it: `mask is [batch, 1, seq]`."""
+    extents = [dim.dim_param or str(dim.dim_value or "?") for dim in item.type.tensor_type.shape.dim]
+    return f"{item.name} is [{', '.join(extents)}]"
 
 
 def _input_dtype(elem_type: int) -> str:
@@ -133,6 +153,31 @@ class _Nodes:
         self.failed: set[str] = set()
         self.unknown: dict[str, list[str]] = {}
         self.complaints: list[Diagnostic] = []
+        importer.run_subgraph = self.run_subgraph
+
+    def run_subgraph(self, graph: onnx.GraphProto, given: Mapping[str, Bound]) -> list[Bound]:
+        """Add the nodes of a graph inside a node, with values for its inputs. Returns what its outputs stand for.
+
+        Names are the file's own, so a body that runs again overwrites what it made before. Raises Unsupported.
+        """
+        for name, value in (*read_constants(graph, self.path).items(), *given.items()):
+            self._bind(name, value)
+        for proto in graph.node:
+            for name in proto.output:
+                self.importer.names.pop(name, None)
+                self.importer.constants.pop(name, None)
+            message = self._try(proto)
+            if message is not None:
+                raise Unsupported(f"inside: {label(proto)} ({proto.op_type}): {message or 'unsupported operator'}")
+        return [self.importer.bound(item.name) for item in graph.output]
+
+    def _bind(self, name: str, value: Bound) -> None:
+        if isinstance(value, str):
+            self.importer.constants.pop(name, None)
+            self.importer.names[name] = value
+        elif self.importer.constants.get(name) is not value:
+            self.importer.names.pop(name, None)
+            self.importer.constants[name] = value
 
     def add(self, protos: Sequence[onnx.NodeProto]) -> list[Diagnostic]:
         for proto in protos:
@@ -182,7 +227,7 @@ class _Nodes:
         for name in filter(None, node.outputs[len(outputs) :]):
             if name in self.read:
                 raise Unsupported(f"output '{name}'")
-        importer.names.update(zip(node.outputs, outputs, strict=False))
+        importer.names.update((name, tensor) for name, tensor in zip(node.outputs, outputs, strict=False) if tensor)
 
 
 def _listed(names: Sequence[str]) -> str:

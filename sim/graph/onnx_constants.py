@@ -19,7 +19,7 @@ _MOST_ELEMENTS = 1 << 22
 # fmt: off
 _FOLDED = frozenset(
     {
-        "Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "CastLike", "Ceil", "Clip", "Concat",
+        "Abs", "Add", "And", "ArgMax", "ArgMin", "BatchNormalization", "Cast", "CastLike", "Ceil", "Clip", "Concat",
         "Cos", "CumSum", "Div", "Equal", "Exp", "Floor", "Gather", "GatherElements", "GatherND",
         "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min",
         "Mod", "Mul", "Neg", "NonZero", "Not", "Or", "Pow", "Reciprocal", "ReduceMax", "ReduceMean",

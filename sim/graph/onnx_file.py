@@ -56,7 +56,7 @@ def ordered_nodes(graph: onnx.GraphProto, path: Path) -> list[onnx.NodeProto]:
             if name not in producers and name not in given:
                 message = f"input '{name}' is produced by no node"
                 complaints.append(Diagnostic(message, path, path=label(node)))
-        edges[index] = [producers[name] for name in node.input if name in producers]
+        edges[index] = [producers[name] for name in _reads(node) if name in producers]
     unknown = [item.name for item in graph.output if item.name not in producers and item.name not in given]
     complaints += [Diagnostic(f"output '{name}' is produced by no node", path) for name in unknown]
     if not graph.output:
@@ -70,6 +70,31 @@ def ordered_nodes(graph: onnx.GraphProto, path: Path) -> list[onnx.NodeProto]:
     except CycleError as error:
         cycle = " -> ".join(label(graph.node[index]) for index in error.args[1][::-1])
         raise InputError(Diagnostic(f"the graph has a cycle: {cycle}", path)) from error
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """What a node reads, by its inputs or from inside the graphs that it holds."""
+    found = set(filter(None, node.input))
+    for inner in _inner_graphs(node):
+        own = {item.name for item in (*inner.input, *inner.initializer)}
+        own |= {name for part in inner.node for name in part.output}
+        found |= {name for part in inner.node for name in _reads(part)} - own
+        found |= {item.name for item in inner.output} - own
+    return found
+
+
+def every_read(graph: onnx.GraphProto) -> set[str]:
+    """Names that some node reads or some output is, in the graph and those inside its nodes."""
+    found = {item.name for item in graph.output}
+    for node in graph.node:
+        found.update(node.input)
+        for inner in _inner_graphs(node):
+            found |= every_read(inner)
+    return found
+
+
+def _inner_graphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]
 
 
 def label(node: onnx.NodeProto) -> str:

@@ -229,7 +229,7 @@ def _resize(model: Importer, node: Node) -> list[str]:
     shape = model.shape(x)
     rank = len(shape)
     old = node.op_type == "Upsample" or node.opset < 11
-    node.expect("mode", "nearest", "linear", *(["bilinear"] if old else []))
+    node.expect("mode", "nearest", "linear", *(["bilinear"] if old else ["cubic"]))
     for attribute, allowed in (("antialias", 0), ("keep_aspect_ratio_policy", "stretch")):
         node.expect(attribute, allowed)
     scales, extents = _resize_scales(model, node, shape, old)
@@ -239,12 +239,15 @@ def _resize(model: Importer, node: Node) -> list[str]:
     if coordinates not in ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"):
         raise Unsupported(f"coordinate_transformation_mode = {coordinates!r}")
     attributes = {
-        "mode": "nearest" if node.get("mode", "nearest") == "nearest" else "linear",
+        "mode": node.get("mode", "nearest").removeprefix("bi"),
         "shape": tuple(extents[2:]),
         "scales": tuple(scales[2:]),
         "coordinates": coordinates,
         "rounding": "floor" if old else node.get("nearest_mode", "round_prefer_floor"),
     }
+    if attributes["mode"] == "cubic":
+        attributes["coefficient"] = node.get("cubic_coeff_a", -0.75)
+        attributes["exclude_outside"] = bool(node.get("exclude_outside", 0))
     return [model.op("resize", [x], attributes, node)]
 
 

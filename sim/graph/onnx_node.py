@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,12 @@ import numpy.typing as npt
 from sim.graph.builder import GraphBuilder
 from sim.graph.shapes import Shape
 
+if TYPE_CHECKING:
+    import onnx
+
 Array = npt.NDArray[Any]
+Bound = str | Array
+"""What a name of the file stands for: a tensor of the graph, or a number that is known."""
 Handler = Callable[["Importer", "Node"], Sequence[str]]
 """Adds a node's operators and returns the tensor of each of its outputs, or of the first ones."""
 
@@ -79,6 +84,11 @@ class Importer:
         self.constants: dict[str, Array] = {}
         self.read: frozenset[str] = frozenset()
         self.names: dict[str, str] = {}
+        self.run_subgraph: Callable[[onnx.GraphProto, Mapping[str, Bound]], list[Bound]] = _no_subgraphs
+
+    def bound(self, name: str) -> Bound:
+        """What a name stands for now. Raises KeyError where it stands for nothing."""
+        return self.constants[name] if name in self.constants else self.names[name]
 
     def tensor(self, node: Node, index: int) -> str:
         """The tensor of an input; a constant becomes a weight when it is first read."""
@@ -143,6 +153,10 @@ class Importer:
     def scalar(self, node: Node, value: float, like: str) -> str:
         """A constant of the number format of `like`."""
         return self.builder.weight((), f"{node.name}.constant", self.dtype(like), np.array(value, np.float32))
+
+
+def _no_subgraphs(graph: onnx.GraphProto, given: Mapping[str, Bound]) -> list[Bound]:
+    raise Unsupported("a graph inside an operator")
 
 
 def normal_axis(axis: int, rank: int) -> int:

@@ -130,13 +130,17 @@ def _centred(model: Importer, node: Node, index: int, zero: int) -> str:
     origin = model.constants.get(node.inputs[zero]) if node.has(zero) else np.zeros((), np.int64)
     if origin is not None and not origin.any():
         return model.tensor(node, index)
-    if origin is not None and origin.ndim == 1 and origin.size > 1 and node.op_type == "ConvInteger":
-        origin = origin.reshape(-1, *(1,) * (len(model.shape(model.tensor(node, index))) - 1))
+    x, offset = model.tensor(node, index), model.tensor(node, zero)
+    shape = model.shape(offset)
+    if math.prod(shape) > 1 and len(shape) == 1:
+        # One per row of a left operand, per filter of a convolution; per column of a right operand as it stands.
+        behind = len(model.shape(x)) - 1 if node.op_type == "ConvInteger" else 1 - index
+        shape = (*shape, *(1,) * behind)
     if known is not None and origin is not None:
-        whole = known.astype(np.int64) - origin.astype(np.int64)
+        whole = known.astype(np.int64) - origin.astype(np.int64).reshape(shape)
         return model.builder.weight(whole.shape, f"{node.name}.{index}", "int8", whole)
-    x = model.tensor(node, index)
-    offset = model.tensor(node, zero)
+    if model.shape(offset) != shape:
+        offset = model.op("reshape", [offset], {"shape": shape}, node)
     return model.function(node, "sub", x, offset)
 
 

@@ -1,4 +1,4 @@
-"""ONNX LSTM and GRU, written out step by step: see sim/graph/recurrent.py."""
+"""ONNX LSTM, GRU and RNN, written out step by step: see sim/graph/recurrent.py."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sim.graph.onnx_node import Array, Handler, Importer, Node, Unsupported
-from sim.graph.recurrent import Cell, States, gru_pass, lstm_pass
+from sim.graph.recurrent import Cell, Pass, States, gru_pass, lstm_pass, rnn_pass
 
 _MOST_STEPS = 4096
 
 _ACTIVATIONS: Mapping[str, str] = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "relu"}
+
+_PASSES: Mapping[str, Pass] = {"LSTM": lstm_pass, "GRU": gru_pass, "RNN": rnn_pass}
+
+_USUAL: Mapping[str, tuple[str, ...]] = {
+    "LSTM": ("sigmoid", "tanh", "tanh"),
+    "GRU": ("sigmoid", "tanh"),
+    "RNN": ("tanh",),
+}
+"""Activations of one direction unless the node names others."""
 
 _DIRECTIONS: Mapping[str, tuple[bool, ...]] = {
     "forward": (False,),
@@ -36,7 +45,7 @@ def _recurrent(model: Importer, node: Node) -> list[str]:
         raise Unsupported("sequence_lens shorter than the input")
     if steps > _MOST_STEPS:
         raise Unsupported(f"{steps} time steps; at most {_MOST_STEPS} are written out")
-    run = lstm_pass if node.op_type == "LSTM" else gru_pass
+    run = _PASSES[node.op_type]
     states = []
     for index, (cell, reverse) in enumerate(zip(_cells(model, node, reverses), reverses, strict=True)):
         hidden, memory = (_initial(model, node, place, index, batch, cell.hidden) for place in (5, 6))
@@ -55,8 +64,8 @@ def _cells(model: Importer, node: Node, reverses: Sequence[bool]) -> list[Cell]:
     if kernel is None or recurrent is None:
         raise ValueError("W or R is missing")
     hidden = recurrent.shape[2]
-    per_direction = 3 if node.op_type == "LSTM" else 2
-    usual = ["sigmoid", "tanh", "tanh"][:per_direction] * len(reverses)
+    usual = list(_USUAL[node.op_type]) * len(reverses)
+    per_direction = len(_USUAL[node.op_type])
     found = [name.lower() for name in node.get("activations", usual)]
     if not set(found) <= set(_ACTIVATIONS) or len(found) != len(usual):
         raise Unsupported(f"activations = {found}; supported: {', '.join(_ACTIVATIONS)}")
@@ -117,4 +126,4 @@ def _last(model: Importer, node: Node, states: Sequence[str], batch_first: bool)
     return builder.transpose(whole, (1, 0, 2), node.name) if batch_first else whole
 
 
-RECURRENT: Mapping[str, Handler] = {"LSTM": _recurrent, "GRU": _recurrent}
+RECURRENT: Mapping[str, Handler] = dict.fromkeys(_PASSES, _recurrent)

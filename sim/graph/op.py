@@ -24,7 +24,7 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | slice | x | starts, steps, counts (one per axis; a step may be negative) |
 | pad | x | pad_begin, pad_end (one per axis), value |
 | gather | data, indices | axis |
-| resize | x [N,C,*S] | mode (nearest, linear), shape (of the output's space), scales, coordinates, rounding |
+| resize | x [N,C,*S] | mode (nearest, linear, cubic), shape (of the output's space), scales, coordinates, rounding |
 | topk | x | axis, k, largest, indices (bool: places along the axis, else values); in order, ties by place |
 | scan | x | axis, function (sum, prod), exclusive, reverse: what has been summed up so far |
 | scatter | data [R, W], rows [U], updates [U, W] | reduction (none, add, mul, max, min) of old and new |
@@ -35,7 +35,8 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 `coordinates` of a resize says which input coordinate an output index y has, with scale s, extents X and Y:
 half_pixel (y + 0.5) / s - 0.5, pytorch_half_pixel (the same, 0 where Y = 1), asymmetric y / s, align_corners
 y (X - 1) / (Y - 1). `rounding` takes a coordinate to the nearest element: floor, ceil, round_prefer_floor,
-round_prefer_ceil.
+round_prefer_ceil. Cubic has `coefficient` (a of the kernel) and `exclude_outside` (elements beyond the border have
+no share, else the border's numbers go on).
 
 `parameters` of an elementwise function: leaky_relu (slope), elu (alpha), clip (low, high), hard_sigmoid
 (alpha, beta: clip(alpha x + beta, 0, 1)), quantize (scale, zero point, low, high), dequantize (scale, zero

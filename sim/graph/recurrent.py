@@ -118,6 +118,27 @@ def lstm_pass(
     return States(tuple(outputs[step] for step in sorted(outputs)), hidden, memory)
 
 
+def rnn_pass(
+    builder: GraphBuilder,
+    x: str,
+    cell: Cell,
+    reverse: bool,
+    hidden: str | None,
+    memory: str | None,
+    name: str,
+) -> States:
+    """H_t = f(x W + H_(t-1) R + biases): Elman, Finding Structure in Time, 1990. `memory` is not read."""
+    hidden = hidden or _zero_state(builder, x, cell.hidden, f"{name}.initial_hidden")
+    outputs = {}
+    for step, drive in _drives(builder, x, cell, reverse, name):
+        part = f"{name}.{step}"
+        product = _product(builder, hidden, cell.recurrent, cell, cell.recurrent_bias, part)
+        total = builder.add(product, drive, name=part)
+        hidden = builder.elementwise(cell.activations[0], total, name=f"{part}.hidden")
+        outputs[step] = hidden
+    return States(tuple(outputs[step] for step in sorted(outputs)), hidden)
+
+
 def gru_pass(
     builder: GraphBuilder,
     x: str,

@@ -301,7 +301,7 @@ def _gather(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
 def _resize(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     (x,) = shapes
     mode = attributes["mode"]
-    _expect(mode in ("nearest", "linear"), f"resize: expected mode nearest or linear, found {mode!r}")
+    _expect(mode in ("nearest", "linear", "cubic"), f"resize: expected mode nearest, linear or cubic, found {mode!r}")
     _spatial("resize", attributes, ("shape", "scales"), len(x) - 2)
     return (*x[:2], *attributes["shape"])
 

@@ -223,7 +223,9 @@ def _resize(builder: GraphBuilder, rng: Rng) -> str:
     extra = float(rng.random()) if _flag(rng) else 0.0
     scales = tuple((y + extra) / x for x, y in zip(space, target, strict=True))
     attributes = {
-        "mode": ("nearest", "linear")[int(rng.integers(2))],
+        "mode": ("nearest", "linear", "cubic")[int(rng.integers(3))],
+        "coefficient": -0.75,
+        "exclude_outside": _flag(rng),
         "shape": target,
         "scales": scales,
         "coordinates": COORDINATES[int(rng.integers(4))],

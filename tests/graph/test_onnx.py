@@ -261,9 +261,9 @@ def test_model_that_computes_nothing(tmp_path: Path) -> None:
 
 def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
     nodes = [
-        NODE("Hardmax", ["x"], ["a"], name="one"),
+        NODE("Det", ["x"], ["a"], name="one"),
         NODE("Relu", ["a"], ["b"]),
-        NODE("Hardmax", ["b"], ["c"], name="two"),
+        NODE("Det", ["b"], ["c"], name="two"),
         NODE("Magic", ["c"], ["d"], name="three", domain="acme"),
         NODE("MaxPool", ["x"], ["e", "index"], name="four", kernel_shape=[2, 2]),
         NODE("Add", ["index", "index"], ["f"]),
@@ -274,7 +274,7 @@ def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
     model = build(nodes, {"x": floats(1, 1, 4, 4)}, outputs, {"w": floats(1, 1, 3, 3)}, domains={"acme": 1})
     lines = complaint(model, tmp_path).splitlines()
     assert len(lines) == 5
-    assert lines[0].endswith("unsupported operator ai.onnx::Hardmax; nodes: one, two")
+    assert lines[0].endswith("unsupported operator ai.onnx::Det; nodes: one, two")
     assert lines[1].endswith("unsupported operator acme::Magic; nodes: three")
     assert "four (MaxPool): not supported: output 'index'" in lines[2]
     assert "five (Conv): not supported: auto_pad = 'SOMEHOW'" in lines[3]
@@ -290,7 +290,7 @@ def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
         (NODE("MaxPool", ["x"], ["y"], kernel_shape=3.5), "kernel_shape is not of the type INTS"),
         (NODE("Reshape", ["x", "five"], ["y"]), "does not have the elements of"),
         (NODE("Transpose", ["x"], ["y"], perm=[0, 1, 2, 4]), "axis 4 is outside"),
-        (NODE("Resize", ["x", "", "", "five"], ["y"], mode="cubic"), "mode = 'cubic'"),
+        (NODE("Resize", ["x", "", "", "five"], ["y"], mode="cubic", antialias=1), "antialias = 1"),
         (NODE("BatchNormalization", ["x", "five"], ["y"]), "expected 5 to 5 inputs, found 2"),
         (NODE("Gather", ["x", "five"], ["y"], axis=2), "indices 5 to 5 leave an axis of 4"),
     ],

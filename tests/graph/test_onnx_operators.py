@@ -154,11 +154,29 @@ RESIZES = [
         for rule in COORDINATES
         for mode, nearest in (("linear", {}), *(("nearest", {"nearest_mode": n}) for n in NEAREST))
     ),
+    *(
+        case("Resize", (1, 2, 5, 7), consts=target, mode="cubic", coordinate_transformation_mode=rule, **more)
+        for target in ((None, None, i(1, 2, 8, 4)), (None, np.array([1, 1, 1.7, 0.55], np.float32)))
+        for rule in COORDINATES
+        for more in ({}, {"exclude_outside": 1, "cubic_coeff_a": -0.5})
+    ),
     case("Resize", (1, 2, 5), consts=(np.array([1, 1, 1.7], np.float32),), opset=10, mode="linear"),
     case("Resize", (1, 2, 5, 5), consts=(np.array([1, 1, 1.7, 2], np.float32),), opset=10),
     case("Resize", (1, 2, 5, 4), opset=18, consts=(None, None, i(7, 6)), axes=[2, 3], mode="linear"),
     case("Upsample", (1, 2, 5, 5), consts=(np.array([1, 1, 2, 2], np.float32),), opset=9),
     case("Upsample", (1, 2, 5, 5), opset=7, scales=[1.0, 1.0, 2.0, 3.0], mode="linear"),
+]
+
+SAMPLED = [
+    *(
+        case("GridSample", (2, 3, 5, 6), 1.3 * np.tanh(f(2, 4, 3, 2)), opset=20, mode=mode, padding_mode=pad, **more)
+        for mode in ("linear", "nearest")
+        for pad in ("zeros", "border")
+        for more in ({}, {"align_corners": 1})
+    ),
+    *(case("LpNormalization", (2, 3, 4), p=p, axis=1) for p in (1, 2)),
+    case("MeanVarianceNormalization", (2, 3, 4, 5)),
+    case("Hardmax", np.array([[3, 1, 3, 2], [0, 4, 4, 4]], np.float32)),
 ]
 
 UNARY = (
@@ -335,6 +353,11 @@ RECURRENT = [
         activations=["Sigmoid", "Relu", "Tanh"],
     ),
     *(
+        case("RNN", (STEPS, BATCH, WIDTH), consts=weights(1, n, 1), direction=way, hidden_size=4, outputs=2)
+        for way, n in (("forward", 1), ("reverse", 1), ("bidirectional", 2))
+    ),
+    case("RNN", (STEPS, BATCH, WIDTH), consts=weights(1, 1, 0), hidden_size=4, activations=["Relu"]),
+    *(
         case(
             "GRU",
             (STEPS, BATCH, WIDTH),
@@ -350,7 +373,7 @@ RECURRENT = [
 ]
 
 
-@pytest.mark.parametrize(PARAMETERS, [*CONVOLUTIONS, *POOLS, *PRODUCTS, *NORMS, *RESIZES, *RECURRENT])
+@pytest.mark.parametrize(PARAMETERS, [*CONVOLUTIONS, *POOLS, *PRODUCTS, *NORMS, *RESIZES, *SAMPLED, *RECURRENT])
 def test_layers(
     op_type: str,
     inputs: list[Array],
