@@ -346,7 +346,7 @@ def _validate(program: Program, segment: Segment) -> None:
     refuse((segment.nbytes < 0) | (segment.nbytes >= MAX_TASK_BYTES), "moves a byte count out of range")
     routes = len(program.route_ptr) - 1
     refuse((segment.route < -1) | (segment.route >= routes), "names a route that does not exist")
-    moves = np.isin(segment.kind, (Kind.LOAD, Kind.STORE, Kind.SEND))
+    moves = (segment.kind == Kind.LOAD) | (segment.kind == Kind.STORE) | (segment.kind == Kind.SEND)
     refuse(moves != (segment.route >= 0), "is a transfer without a route, or has a route without being one")
     refuse(moves & (segment.nbytes < 1), "is a transfer of nothing")
     dma = program.outstanding[segment.queue] > 0

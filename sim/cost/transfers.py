@@ -94,7 +94,9 @@ def segment_moves(segment: Segment, probed: Probed | None = None) -> Moves:
     if probes is None or probed is None:
         kind, route = (column[tasks].astype(np.int64) for column in (segment.kind, segment.route))
         return _moves(segment, tasks, kind, route, segment.dur[tasks], segment.nbytes[tasks], len(tasks))
-    plain, mine = tasks[~np.isin(tasks, probes.task)], probes.task
+    alone, mine = is_transfer(segment).copy(), probes.task
+    alone[mine] = False
+    plain = np.flatnonzero(alone)
     kind = segment.kind.astype(np.int64)
     back, forth = np.full(len(mine), Kind.STORE, np.int64), np.full(len(mine), Kind.LOAD, np.int64)
     return _moves(

@@ -255,12 +255,13 @@ def _probing(wanted: Mapping[str, Policy], layout: Layout) -> dict[str, Policy]:
 
     placed = {name: policy for name, policy in wanted.items() if name in layout.address_bytes}
     allocating = [span(name) for name, policy in placed.items() if policy != Policy.BYPASS]
+    taken = np.array(allocating, np.int64).reshape(-1, 2)
     found = {}
     for name, policy in wanted.items():
         near = policy != Policy.BYPASS
         if not near and name in placed:
             low, high = span(name)
-            near = any(low < stop and start < high for start, stop in allocating)
+            near = bool(((low < taken[:, 1]) & (taken[:, 0] < high)).any())
         if near:
             found[name] = policy
     return found

@@ -16,7 +16,7 @@ from sim.graph.nest import Operand
 from sim.hw.chip import Chip
 from sim.mapping.allocate import Occupancy
 from sim.mapping.step import Plan, Step
-from sim.mapping.table import together
+from sim.mapping.table import distinct_keys, together, without
 from sim.mapping.template import Claim, Read, Template
 from sim.mapping.written import Written
 
@@ -48,7 +48,7 @@ class Edges:
     parity: int = 0
 
     def __post_init__(self) -> None:
-        cores = self.chip.core_count
+        cores = self.cores = self.chip.core_count
         self.inherited: dict[str, Int64] = {}
         self.scratchpads = [Occupancy(cores) for _ in self.chip.cores]
         # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads.
@@ -119,7 +119,7 @@ class Edges:
         boxes = written.boxes(start, stop, shape)
         count = find_stores(tasks.reshape(-1), *boxes, written.store, met, waiting, before)
         if root in self.unread:
-            self.unread[root] = np.setdiff1d(self.unread[root], written.store[met])
+            self.unread[root] = without(self.unread[root], written.store[met])
         if count > most:
             self._after(tasks, self.barrier(written.store))
         else:
@@ -146,13 +146,14 @@ class Edges:
         if root in self.plan.last_read:
             users = self.drams[self.parity].claim(*self.in_dram(root))
             # The first loop nest of an operator claims the memory for all of them.
-            waits_for = np.union1d(users, self.overwritten) if self._same_op(step) else np.unique(users)
+            more = self.overwritten if self._same_op(step) else self.overwritten[:0]
+            waits_for = distinct_keys(np.concatenate([users.reshape(-1), more]))
             self.overwritten = waits_for = waits_for[waits_for >= 0]
         else:
             # A state, updated in place: after everything that read or wrote it.
             before = [users.reshape(-1) for users in self.readers.pop(root, [])]
             before += [self.written[root].store] if root in self.written else []
-            waits_for = np.unique(np.concatenate([np.zeros(0, np.int64), *before]))
+            waits_for = distinct_keys(np.concatenate([np.zeros(0, np.int64), *before]))
             waits_for = waits_for[waits_for >= 0]
         if waits_for.size * first_stores.size > DENSE_EDGES * (waits_for.size + first_stores.size):
             self._after(first_stores, self.barrier(waits_for))
@@ -218,7 +219,7 @@ class Edges:
             if kept.last == self.position:
                 layout, writers = self.plan.scratchpads[kept.kind], self.written[root]
                 # Stores of a core may finish in any order: all of them count.
-                stores = np.full((self.chip.core_count, len(writers.store)), -1, np.int64)
+                stores = np.full((self.cores, len(writers.store)), -1, np.int64)
                 stores[writers.core, np.arange(len(writers.store))] = writers.store
                 key = f"kept:{root}"
                 users = np.concatenate([*self.readers[root], stores, self.inherited.pop(key)], axis=1)
@@ -230,7 +231,7 @@ class Edges:
     def release_dram(self, root: str) -> None:
         """Who overwrites a result in DRAM waits for its readers, and for stores that no reader waited for."""
         unread = self.unread.pop(root, np.zeros(0, np.int64))
-        alone = np.full((self.chip.core_count, len(unread)), -1, np.int64)
+        alone = np.full((self.cores, len(unread)), -1, np.int64)
         alone[0] = unread
         users = np.concatenate([*self.readers.get(root, []), alone], axis=1)
         self.drams[self.parity].release(*self.in_dram(root), users)
@@ -241,6 +242,6 @@ class Edges:
 
     def _per_core(self, cores: Int64, users: Int64) -> Int64:
         """Rows of these cores as rows of all cores of the chip."""
-        found = np.full((self.chip.core_count, users.shape[1]), -1, np.int64)
+        found = np.full((self.cores, users.shape[1]), -1, np.int64)
         found[cores] = users
         return found

@@ -303,7 +303,9 @@ class Emitter:
             self.batch.edge(tasks[:, None, slots:], every[..., fills.last_use[: tasks.shape[1] - slots]])
         self.claim(name, positions, tasks[:, :slots, None], fills.members[:, None, :])
         for number in load_reads(self.step.nest, index):
-            boxes = self.loops.boxes(self.step.nest.operands[number], leaders, fills.first)
+            boxes = start, stop
+            if number != index:
+                boxes = self.loops.boxes(self.step.nest.operands[number], leaders, fills.first)
             self.reads.append(Read(number, tasks, *boxes))
         self.users[name] = np.where(
             self._among(positions)[:, None],

@@ -50,9 +50,10 @@ class Fabric:
     _hops: list[int] = field(init=False)
     _paths: dict[tuple[object, ...], Path] = field(init=False)
     _ends: dict[Level, tuple[int, ...]] = field(init=False)
+    _nodes: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network = self.chip.network()
+        self.network, self._nodes = self.chip.network(), self.chip.core_nodes
         self._rows, self._hops, self._paths, self._ends = {}, [], {}, {}
         self.sites, self.key = {}, Hashed(self.chip)
         self.links = [
@@ -94,7 +95,7 @@ class Fabric:
 
     def node(self, core: int) -> int:
         """Interconnect node of a core."""
-        return self.chip.core_nodes[core]
+        return self._nodes[core]
 
     def path(self, asked: tuple[Any, ...]) -> Path:
         """What the method named by the first item gives for the others."""

@@ -70,14 +70,14 @@ def _stage_rows(plan: Plan, assignment: Assignment) -> list[dict[str, Any]]:
 def _core_rows(program: Program, chip: Chip) -> list[dict[str, Any]]:
     """Work of every core: multiply-accumulates, busy time of its units, bytes through its DMA."""
     core_of_queue = np.array([queue.core for queue in program.queues])
-    unit = np.array([queue.unit for queue in program.queues])
+    computing = np.array([queue.unit in ("array", "vector") for queue in program.queues])
     macs, ops = [0] * chip.core_count, [set[str]() for _ in range(chip.core_count)]
     busy = np.zeros(chip.core_count)
     loaded, stored, sent = (np.zeros(chip.core_count) for _ in range(3))
     ends = _dma_ends(program)
     for segment, repeat in zip(program.segments, program.repeats, strict=True):
         core = core_of_queue[segment.queue]
-        computes = np.isin(unit[segment.queue], ("array", "vector"))
+        computes = computing[segment.queue]
         busy += np.bincount(core[computes], segment.hold[computes] * repeat, chip.core_count)
         pairs = np.flatnonzero(np.bincount(core[computes] * len(segment.ops) + segment.op[computes]))
         for index, row in zip(*(part.tolist() for part in np.divmod(pairs, len(segment.ops))), strict=True):

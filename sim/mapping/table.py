@@ -57,7 +57,7 @@ class Batch:
         place = np.empty(self.size, np.int64)
         place[order] = np.arange(self.size)
         task, before = (np.concatenate([edge[end] for edge in self.edges] or [place[:0]]) for end in (0, 1))
-        edges = np.divmod(_distinct(place[task] * self.size + place[before]), self.size)
+        edges = np.divmod(distinct_keys(place[task] * self.size + place[before]), self.size)
         return place, tuple(column[order] for column in columns), edges
 
 
@@ -102,7 +102,7 @@ class Table:
         task = np.concatenate([e[0] for e in self.edges])
         before = np.concatenate([e[1] for e in self.edges])
         some = before >= 0
-        keys = _distinct(task[some] * self.size + before[some])
+        keys = distinct_keys(task[some] * self.size + before[some])
         task, before = keys // self.size, keys % self.size
         pointers = np.searchsorted(task, np.arange(self.size + 1)).astype(np.int32)
         return columns, pointers, before.astype(np.int32)
@@ -118,7 +118,17 @@ def together(one: Ids, other: Ids) -> tuple[Ids, Ids]:
     return first, second
 
 
-def _distinct(keys: Int64) -> Int64:
+def distinct_keys(keys: Int64) -> Int64:
     """The keys in order, each once. np.unique sorts by hash first, which takes 30 times as long on millions of keys."""
     keys = np.sort(keys)
     return keys[np.append(True, keys[1:] != keys[:-1])] if keys.size else keys
+
+
+def without(keys: Int64, gone: Int64) -> Int64:
+    """The keys that are not among others; np.setdiff1d takes ten times as long on few."""
+    if not gone.size:
+        return keys
+    gone = np.sort(gone)
+    place = np.minimum(np.searchsorted(gone, keys), len(gone) - 1)
+    left: Int64 = keys[gone[place] != keys]
+    return left

@@ -13,7 +13,7 @@ import numpy as np
 from sim.cost.transfers import Float64, Routes, is_transfer, ticks_alone
 from sim.program import Int64, Program, Segment
 from sim.report.roofline import Bound, Floors, launch_ticks, operator_bounds
-from sim.report.stalls import compute_queues
+from sim.report.stalls import is_compute
 from sim.units import PS_PER_S
 
 
@@ -57,7 +57,7 @@ def input_ends(program: Program, ticks: Sequence[Int64], bound: Bound) -> tuple[
 
 def _held_ticks(program: Program, segment: Segment) -> Float64:
     """Ticks that each operator holds the array or vector unit it works longest on."""
-    compute = np.isin(segment.queue, compute_queues(program))
+    compute = is_compute(program)[segment.queue]
     cells = segment.op[compute].astype(np.int64) * len(program.queues) + segment.queue[compute]
     size = len(segment.ops) * len(program.queues)
     held = np.bincount(cells, weights=segment.hold[compute], minlength=size)
@@ -67,7 +67,7 @@ def _held_ticks(program: Program, segment: Segment) -> Float64:
 def _cores_of_operators(program: Program, segment: Segment) -> tuple[Int64, Int64]:
     """Every (core, operator) such that a unit of the core computes for the operator."""
     core = np.array([queue.core for queue in program.queues], np.int64)[segment.queue]
-    compute = np.isin(segment.queue, compute_queues(program))
+    compute = is_compute(program)[segment.queue]
     cells = np.bincount((core * len(segment.ops) + segment.op)[compute])
     found = np.divmod(np.flatnonzero(cells), max(1, len(segment.ops)))
     return found[0], found[1]

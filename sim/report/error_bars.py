@@ -100,7 +100,8 @@ def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | No
     """The error bar of one operator, a row of the report's operator table: by this chip's measurements, else by those
     of its nearest relative, the one with most rows of that family."""
     family = FAMILY_OF_KIND.get(str(row["kind"]))
-    alike = [one for one in (intervals() if known is None else known) if one.workings == workings(chip)]
+    works = workings(chip)
+    alike = [one for one in (intervals() if known is None else known) if one.workings == works]
     if family is None or not any(one.family == family for one in alike):
         return _outside(f"no {row['kind']} was measured on such a chip")
     own = [one for one in alike if one.chip == chip.name]

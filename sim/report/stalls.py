@@ -42,7 +42,12 @@ _OF_LINK_KIND = {
 
 def compute_queues(program: Program) -> Int64:
     """Numbers of the array and vector queues."""
-    return np.array([i for i, q in enumerate(program.queues) if q.unit in COMPUTE_UNITS], np.int64)
+    return np.flatnonzero(is_compute(program))
+
+
+def is_compute(program: Program) -> npt.NDArray[np.bool_]:
+    """Of every queue: is it of an array or a vector unit?"""
+    return np.array([queue.unit in COMPUTE_UNITS for queue in program.queues], np.bool_)
 
 
 def queue_stalls(
