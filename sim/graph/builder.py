@@ -9,145 +9,30 @@ graph = builder.build([builder.linear(builder.reshape(x, (1, -1)), 10)])
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from sim.graph import recurrent
-from sim.graph.graph import Graph
-from sim.graph.op import TRUTHS, Op
-from sim.graph.shapes import Shape, infer_shape, same_padding
-from sim.graph.tensor import Role, Tensor
+from sim.graph.builder_core import GraphCore
+from sim.graph.shapes import same_padding
 
 Extents = int | Sequence[int]
 Padding = int | Literal["same"] | Sequence[int] | Sequence[tuple[int, int]]
 
 
-class GraphBuilder:
-    """A graph under construction. Names are made unique; ValueError tells what does not fit."""
+class GraphBuilder(GraphCore):
+    """A graph under construction, layer by layer. Names are made unique; ValueError tells what does not fit.
+
+    Every method takes names of tensors and returns the name of its result; `name` is the operator's, made unique. New
+    weights are named after it (`conv.weight`, `conv.bias`) and have the dtype of the builder. All raise ValueError for
+    a tensor that does not exist and for shapes that do not fit, and tell what was expected.
+    """
 
     def __init__(self, name: str, dtype: str) -> None:
-        self.name = name
-        self.dtype = dtype
-        self.tensors: dict[str, Tensor] = {}
-        self.values: dict[str, npt.NDArray[Any]] = {}
-        self.ops: list[Op] = []
-        self.inputs: list[str] = []
-        self._counts: dict[str, int] = {}
-        self._block = -1
+        super().__init__(name, dtype)
         self._rope_tables: dict[tuple[Any, ...], tuple[str, str]] = {}
-
-    def shape(self, tensor: str) -> Shape:
-        return self.tensors[tensor].shape
-
-    @contextmanager
-    def block(self, index: int) -> Iterator[None]:
-        """Operators added inside belong to repeated block `index`."""
-        outer, self._block = self._block, index
-        try:
-            yield
-        finally:
-            self._block = outer
-
-    def unique(self, stem: str) -> str:
-        """`stem`, or `stem_2`, `stem_3`, ... where that name is taken."""
-        name = stem
-        while name in self.tensors:
-            self._counts[stem] = self._counts.get(stem, 1) + 1
-            name = f"{stem}_{self._counts[stem]}"
-        return name
-
-    # Tensors that are not computed.
-
-    def input(self, name: str, shape: Sequence[int], dtype: str | None = None) -> str:
-        self.inputs.append(self._declare(name, shape, dtype, "input"))
-        return name
-
-    def state(self, name: str, shape: Sequence[int], dtype: str | None = None) -> str:
-        return self._declare(name, shape, dtype, "state")
-
-    def weight(
-        self,
-        shape: Sequence[int],
-        name: str | None = None,
-        dtype: str | None = None,
-        value: npt.NDArray[Any] | None = None,
-    ) -> str:
-        if value is not None and value.shape != tuple(shape):
-            raise ValueError(f"weight {name}: expected a value of shape {tuple(shape)}, found {value.shape}")
-        name = self._declare(self.unique(name or "weight"), shape, dtype, "weight")
-        if value is not None:
-            self.values[name] = value
-        return name
-
-    def _declare(self, name: str, shape: Sequence[int], dtype: str | None, role: Role) -> str:
-        if name in self.tensors:
-            raise ValueError(f"tensor {name!r} exists already")
-        self.tensors[name] = Tensor(name, tuple(shape), dtype or self.dtype, role)
-        return name
-
-    # Operators.
-
-    def add_op(
-        self,
-        kind: str,
-        inputs: Sequence[str],
-        attributes: Mapping[str, Any] | None = None,
-        name: str | None = None,
-        block: int | None = None,
-        dtype: str | None = None,
-    ) -> str:
-        """Append an operator and return its output, which bears the operator's name.
-
-        A cache_update writes in place: its output is the cache. The dtype is that of the first input (of the
-        first choice for `where`, bool for comparisons) unless given.
-        """
-        attributes = attributes or {}
-        for tensor in inputs:
-            if tensor not in self.tensors:
-                raise ValueError(f"{name or kind}: there is no tensor {tensor!r}")
-        try:
-            shape = infer_shape(kind, attributes, [self.shape(tensor) for tensor in inputs])
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}" if name else str(error)) from None
-        name = self.unique(name or attributes.get("function", kind))
-        output = inputs[0] if kind == "cache_update" else name
-        if output == name:
-            self.tensors[name] = Tensor(name, shape, dtype or self._result_dtype(inputs, attributes))
-        self.ops.append(
-            Op(name, kind, tuple(inputs), output, attributes, block=self._block if block is None else block)
-        )
-        return output
-
-    def _result_dtype(self, inputs: Sequence[str], attributes: Mapping[str, Any]) -> str:
-        function = attributes.get("function")
-        if function in TRUTHS or function in ("argmax", "argmin") or attributes.get("indices"):
-            return "bool" if function in TRUTHS else "int64"
-        return self.tensors[inputs[1 if function == "where" else 0]].dtype
-
-    def build(
-        self,
-        outputs: Sequence[str],
-        unit: str = "inferences",
-        items: int = 1,
-        source: str = "",
-        kernel: bool = False,
-    ) -> Graph:
-        return Graph(
-            self.name,
-            dict(self.tensors),
-            tuple(self.ops),
-            tuple(self.inputs),
-            tuple(outputs),
-            dict(self.values),
-            unit,
-            items,
-            source,
-            kernel,
-        )
 
     # Contractions.
 
@@ -163,10 +48,15 @@ class GraphBuilder:
         bias: bool = True,
         name: str | None = None,
     ) -> str:
-        """Convolution of x [N, C, *S] with a new weight [channels, C / groups, *kernel]."""
+        """Convolution of x [N, C, *S] of 1 to 3 spatial dimensions with a new weight [channels, C / groups, *kernel]
+        and bias [channels]: [N, channels, *windows].
+
+        Kernel, stride, dilation and padding are one number for all spatial dimensions or one each; a padding may be a
+        pair (before, after) per dimension, or `same` for ceil(extent / stride) windows.
+        """
         attributes = self._window(x, kernel, stride, padding, dilation)
         name = self.unique(name or "conv")
-        shape = (channels, self.shape(x)[1] // groups, *attributes["kernel"])
+        shape = (channels, self._per_group(x, groups), *attributes["kernel"])
         inputs = self._with_parameters(x, shape, channels if bias else 0, name)
         return self.add_op("conv", inputs, {**attributes, "groups": groups}, name)
 
@@ -183,18 +73,23 @@ class GraphBuilder:
         bias: bool = True,
         name: str | None = None,
     ) -> str:
-        """Transposed convolution of x [N, C, *S] with a new weight [C, channels / groups, *kernel]."""
+        """Transposed convolution of x [N, C, *S] with a new weight [C, channels / groups, *kernel] and bias [channels]:
+        [N, channels, *((S - 1) stride + dilation (kernel - 1) + 1 + output_pad - padding)].
+
+        Arguments as of `conv`, but for `same`, which is a ValueError. `output_pad` adds rows at the end.
+        """
         if padding == "same":
             raise ValueError("conv_transpose: padding 'same' has no one meaning here; give numbers")
         attributes = self._window(x, kernel, stride, padding, dilation)
         attributes["output_pad"] = _entries(output_pad, len(self.shape(x)) - 2)
         name = self.unique(name or "conv_transpose")
+        self._per_group(x, groups)
         shape = (self.shape(x)[1], channels // groups, *attributes["kernel"])
         inputs = self._with_parameters(x, shape, channels if bias else 0, name)
         return self.add_op("conv_transpose", inputs, {**attributes, "groups": groups}, name)
 
     def linear(self, x: str, features: int, bias: bool = True, name: str | None = None) -> str:
-        """x [..., K] times a new weight [K, features]."""
+        """x [..., K] times a new weight [K, features], plus a new bias [features]: [..., features]."""
         name = self.unique(name or "linear")
         inputs = self._with_parameters(x, (self.shape(x)[-1], features), features if bias else 0, name)
         return self.add_op("matmul", inputs, {"transpose_a": False, "transpose_b": False}, name)
@@ -208,8 +103,19 @@ class GraphBuilder:
         bias: str | None = None,
         name: str | None = None,
     ) -> str:
+        """a [..., M, K] times b [..., K, N], plus a bias [N] if any: [..., M, N]. Batch axes broadcast; a transposed
+        operand is [..., K, M] or [..., N, K]."""
         attributes = {"transpose_a": transpose_a, "transpose_b": transpose_b}
         return self.add_op("matmul", [a, b, bias] if bias else [a, b], attributes, name)
+
+    def _per_group(self, x: str, groups: int) -> int:
+        """Channels of x [N, C, *S] in each of so many groups. Raises ValueError where they do not divide."""
+        shape = self.shape(x)
+        if len(shape) < 3:
+            raise ValueError(f"expected an input [N, C, *S], found {shape} of {x}")
+        if groups < 1 or shape[1] % groups:
+            raise ValueError(f"{shape[1]} channels of {x} do not divide into {groups} groups")
+        return shape[1] // groups
 
     def _with_parameters(self, x: str, shape: Sequence[int], bias: int, name: str) -> list[str]:
         inputs = [x, self.weight(shape, f"{name}.weight")]
@@ -248,13 +154,14 @@ class GraphBuilder:
         count_include_pad: bool = False,
         name: str | None = None,
     ) -> str:
-        """Maximum or average over windows; the stride is the kernel unless given."""
+        """`function` max or average over windows of x [N, C, *S]: [N, C, *windows]. Arguments as of `conv`; the stride
+        is the kernel unless given. Averages are over elements, of the padding too with `count_include_pad`."""
         attributes = self._window(x, kernel, kernel if stride is None else stride, padding, dilation)
         attributes |= {"function": function, "count_include_pad": count_include_pad}
         return self.add_op("pool", [x], attributes, name or f"{function}_pool")
 
     def global_average_pool(self, x: str, name: str | None = None) -> str:
-        """x [N, C, *S] to [N, C, 1, ...]."""
+        """The mean of every channel: x [N, C, *S] to [N, C, 1, ...]."""
         return self.reduce(
             x, "mean", tuple(range(2, len(self.shape(x)))), True, name or "global_average_pool"
         )
@@ -262,41 +169,52 @@ class GraphBuilder:
     def reduce(
         self, x: str, function: str, axes: Sequence[int], keepdims: bool = True, name: str | None = None
     ) -> str:
-        rank = len(self.shape(x))
-        found = tuple(sorted(axis % rank for axis in axes))
+        """`function` sum, mean, max, min or prod over some axes, or argmax, argmin over one; the axes become 1, or go
+        without `keepdims`. Raises ValueError for an axis outside x."""
+        found = tuple(sorted(self._axis(x, axis) for axis in axes))
         return self.add_op("reduce", [x], {"function": function, "axes": found, "keepdims": keepdims}, name)
 
     def elementwise(
         self, function: str, *inputs: str, parameters: Sequence[float] = (), name: str | None = None
     ) -> str:
+        """A function of sim.graph.op.ELEMENT_FUNCTIONS on one to three tensors, which broadcast as in NumPy; its
+        `parameters` are described there."""
         return self.add_op(
             "elementwise", inputs, {"function": function, "parameters": tuple(parameters)}, name
         )
 
     def relu(self, x: str, name: str | None = None) -> str:
+        """max(x, 0)."""
         return self.elementwise("relu", x, name=name)
 
     def gelu(self, x: str, name: str | None = None) -> str:
+        """x times the normal distribution function of x."""
         return self.elementwise("gelu", x, name=name)
 
     def silu(self, x: str, name: str | None = None) -> str:
+        """x sigmoid(x)."""
         return self.elementwise("silu", x, name=name)
 
     def sigmoid(self, x: str, name: str | None = None) -> str:
+        """1 / (1 + exp(-x))."""
         return self.elementwise("sigmoid", x, name=name)
 
     def tanh(self, x: str, name: str | None = None) -> str:
+        """The hyperbolic tangent of x."""
         return self.elementwise("tanh", x, name=name)
 
     def add(self, a: str, b: str, name: str | None = None) -> str:
+        """a + b, broadcast."""
         return self.elementwise("add", a, b, name=name)
 
     def mul(self, a: str, b: str, name: str | None = None) -> str:
+        """a times b, element by element, broadcast."""
         return self.elementwise("mul", a, b, name=name)
 
     # Normalisation.
 
     def softmax(self, x: str, axis: int = -1, log: bool = False, name: str | None = None) -> str:
+        """exp(x) over its sum along an axis; the logarithm of that with `log`. The shape of x."""
         return self.add_op("softmax", [x], {"axis": self._axis(x, axis), "log": log}, name)
 
     def layer_norm(
@@ -311,34 +229,37 @@ class GraphBuilder:
         return self.add_op("layer_norm", inputs, {"axis": axis, "epsilon": epsilon}, name)
 
     def rms_norm(self, x: str, axis: int = -1, epsilon: float = 1e-5, name: str | None = None) -> str:
+        """x over its root mean square from `axis` on, times a new scale of that shape. The shape of x."""
         axis = self._axis(x, axis)
         name = self.unique(name or "rms_norm")
         inputs = [x, self.weight(self.shape(x)[axis:], f"{name}.scale")]
         return self.add_op("rms_norm", inputs, {"axis": axis, "epsilon": epsilon}, name)
 
     def group_norm(self, x: str, groups: int, epsilon: float = 1e-5, name: str | None = None) -> str:
+        """x [N, C, *S] normalised per item and group of channels, with a new scale and bias [C]. Raises ValueError
+        where the channels do not divide into the groups."""
         name = self.unique(name or "group_norm")
         inputs = [x, *self._channel_vectors(x, name, ("scale", "bias"))]
         return self.add_op("group_norm", inputs, {"groups": groups, "epsilon": epsilon}, name)
 
     def batch_norm(self, x: str, epsilon: float = 1e-5, name: str | None = None) -> str:
+        """x [N, C, *S] normalised by new constants: scale, bias, mean and variance, each [C]."""
         name = self.unique(name or "batch_norm")
         inputs = [x, *self._channel_vectors(x, name, ("scale", "bias", "mean", "variance"))]
         return self.add_op("batch_norm", inputs, {"epsilon": epsilon}, name)
 
     def _channel_vectors(self, x: str, name: str, parts: Sequence[str]) -> list[str]:
+        if len(self.shape(x)) < 2:
+            raise ValueError(f"expected an input [N, C, *S], found {self.shape(x)} of {x}")
         return [self.weight((self.shape(x)[1],), f"{name}.{part}") for part in parts]
-
-    def _axis(self, x: str, axis: int) -> int:
-        rank = len(self.shape(x))
-        if not -rank <= axis < rank:
-            raise ValueError(f"axis {axis} is outside the shape {self.shape(x)} of {x}")
-        return axis % rank
 
     # Movement.
 
     def rope(self, x: str, theta: float = 10000.0, position: int = 0, name: str | None = None) -> str:
-        """Rotary embedding of x [..., S, D] for the positions from `position` on; tables are shared."""
+        """Rotary embedding of x [..., S, D] for the positions from `position` on; tables are shared. Raises ValueError
+        for an odd D."""
+        if len(self.shape(x)) < 2 or self.shape(x)[-1] % 2:
+            raise ValueError(f"rope: expected [..., S, D] with D even, found {self.shape(x)} of {x}")
         length, width = self.shape(x)[-2:]
         key = (length, width, theta, position)
         if key not in self._rope_tables:
@@ -354,19 +275,26 @@ class GraphBuilder:
         return cos, self.weight(shape, "rope.sin", value=np.sin(angle).astype(np.float32))
 
     def transpose(self, x: str, perm: Sequence[int], name: str | None = None) -> str:
+        """Axis i of the result is axis perm[i] of x. Raises ValueError where perm is no order of the axes."""
         return self.add_op("transpose", [x], {"perm": tuple(perm)}, name)
 
     def reshape(self, x: str, shape: Sequence[int], name: str | None = None) -> str:
-        """One extent may be -1: what is left."""
+        """The same elements in another shape (a view: nothing moves). One extent may be -1: what is left."""
+        elements = math.prod(self.shape(x))
+        if list(shape).count(-1) > 1 or any(extent < 1 and extent != -1 for extent in shape):
+            raise ValueError(f"reshape: expected positive extents and at most one -1, found {tuple(shape)}")
         known = math.prod(extent for extent in shape if extent != -1)
-        found = tuple(self.tensors[x].elements // known if extent == -1 else extent for extent in shape)
+        found = tuple(elements // known if extent == -1 else extent for extent in shape)
         return self.add_op("reshape", [x], {"shape": found}, name)
 
     def concat(self, parts: Sequence[str], axis: int, name: str | None = None) -> str:
+        """Tensors one behind the other along an axis; their other extents are equal."""
+        if not parts:
+            raise ValueError("concat: expected one tensor or more, found none")
         return self.add_op("concat", parts, {"axis": self._axis(parts[0], axis)}, name)
 
     def slice(self, x: str, axis: int, start: int, count: int, step: int = 1, name: str | None = None) -> str:
-        """`count` elements along one axis, from `start` on."""
+        """`count` elements along one axis, every `step`-th from `start` on; a negative step goes backwards."""
         axis = self._axis(x, axis)
         shape = self.shape(x)
         starts, steps, counts = [0] * len(shape), [1] * len(shape), list(shape)
@@ -377,7 +305,8 @@ class GraphBuilder:
     def split(
         self, x: str, parts: int | Sequence[int], axis: int, name: str | None = None
     ) -> tuple[str, ...]:
-        """Slices along one axis: `parts` equal ones, or of the extents given."""
+        """Slices along one axis: `parts` equal ones, or of the extents given. Raises ValueError where they do not add
+        up to the extent of x."""
         extent = self.shape(x)[self._axis(x, axis)]
         sizes = [extent // parts] * parts if isinstance(parts, int) else list(parts)
         if sum(sizes) != extent:
@@ -395,24 +324,29 @@ class GraphBuilder:
         value: float = 0.0,
         name: str | None = None,
     ) -> str:
-        """`begin` and `end` count elements per axis."""
+        """x with `begin` elements of `value` before and `end` behind, along every axis."""
         attributes = {"pad_begin": tuple(begin), "pad_end": tuple(end), "value": value}
         return self.add_op("pad", [x], attributes, name)
 
     def gather(self, data: str, indices: str, axis: int = 0, name: str | None = None) -> str:
+        """Elements of one axis of data [..., A, ...] that integers name: [..., *indices, ...]; negative ones count from
+        the end."""
         return self.add_op("gather", [data, indices], {"axis": self._axis(data, axis)}, name)
 
     def embedding(self, indices: str, entries: int, width: int, name: str | None = None) -> str:
-        """Rows of a new table [entries, width]."""
+        """Rows of a new table [entries, width] that indices [*I] name: [*I, width]."""
         name = self.unique(name or "embedding")
         return self.gather(self.weight((entries, width), f"{name}.weight"), indices, 0, name)
 
     def resize(
         self, x: str, scale: float | Sequence[float], mode: str = "nearest", name: str | None = None
     ) -> str:
-        """Spatial extents times `scale`, rounded down; half-pixel coordinates."""
+        """x [N, C, *S] with spatial extents times `scale`, rounded down, by `mode` nearest or linear, in half-pixel
+        coordinates. Raises ValueError for scales that are not one per spatial dimension."""
         spatial = self.shape(x)[2:]
         scales = (float(scale),) * len(spatial) if isinstance(scale, int | float) else tuple(scale)
+        if len(scales) != len(spatial):
+            raise ValueError(f"resize: expected {len(spatial)} scales, one per spatial dimension, found {scales}")
         attributes = {
             "mode": mode,
             "shape": tuple(int(extent * s) for extent, s in zip(spatial, scales, strict=True)),

@@ -382,7 +382,8 @@ def _resize(op: Op, inputs: Sequence[Array]) -> Array:
 
 
 def _elementwise(op: Op, inputs: Sequence[Array]) -> Array:
-    return np.asarray(FUNCTIONS[op["function"]](*inputs, *op["parameters"]))
+    with np.errstate(all="ignore"):  # 1 / 0 is infinite, and so on, as the machine has it
+        return np.asarray(FUNCTIONS[op["function"]](*inputs, *op["parameters"]))
 
 
 _RULES: Mapping[str, Rule] = {

@@ -15,6 +15,9 @@ import numpy as np
 from sim.graph.onnx_node import Handler, Importer, Node, Unsupported, normal_axis
 from sim.graph.shapes import Shape, same_padding
 
+_LONGEST = 1 << 24
+"""Longest axis that is resized: which elements each one of it reads is worked out in full."""
+
 
 def _window(node: Node, space: Shape, kernel: Sequence[int]) -> dict[str, Any]:
     """Kernel, stride, dilation and padding of a convolution or a pool over an input of extents `space`."""
@@ -235,6 +238,8 @@ def _resize(model: Importer, node: Node) -> list[str]:
     scales, extents = _resize_scales(model, node, shape, old)
     if scales[:2] != [1.0, 1.0] or rank < 3:
         raise Unsupported(f"scales {scales} of a tensor {shape}; only spatial dimensions are resized")
+    if max(extents) > _LONGEST:
+        raise ValueError(f"{list(shape)} becomes {extents}; at most {_LONGEST} along an axis")
     coordinates = "asymmetric" if old else node.get("coordinate_transformation_mode", "half_pixel")
     if coordinates not in ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"):
         raise Unsupported(f"coordinate_transformation_mode = {coordinates!r}")
@@ -259,6 +264,8 @@ def _resize_scales(model: Importer, node: Node, shape: Shape, old: bool) -> tupl
     given = node.attributes.get("scales", model.value(node, 1 if old else 2))
     if given is not None and np.size(given):
         for axis, scale in zip(axes, np.ravel(given).tolist(), strict=True):
+            if not 0 < scale < math.inf:
+                raise ValueError(f"scale {scale} of axis {axis}; a positive number is needed")
             scales[axis], extents[axis] = scale, math.floor(shape[axis] * scale)
         return scales, extents
     sizes = model.value(node, 3)

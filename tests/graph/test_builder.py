@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -138,3 +141,37 @@ def test_a_bidirectional_layer_sees_the_other_end() -> None:
     moved = np.abs(evaluate(graph, values)[y] - base).max(axis=(1, 2))
     assert (np.abs(evaluate(graph, values)[y] - base)[0, 0, :3] == 0).all()  # forward, first step
     assert moved[0] > 1e-6  # backward, first step
+
+
+def _conv_of(shape: tuple[int, ...], **arguments: Any) -> Callable[[GraphBuilder], str]:
+    return lambda builder: builder.conv(builder.input("x", shape), 4, 3, **arguments)
+
+
+MISTAKES: list[tuple[Callable[[GraphBuilder], object], str]] = [
+    (lambda b: b.shape("lost"), "there is no tensor 'lost'"),
+    (lambda b: b.conv("lost", 4, 3), "there is no tensor 'lost'"),
+    (lambda b: b.relu("lost"), "there is no tensor 'lost'"),
+    (_conv_of((4,)), r"expected an input \[N, C, \*S\], found \(4,\) of x"),
+    (_conv_of((1, 4, 8, 8), groups=0), "4 channels of x do not divide into 0 groups"),
+    (_conv_of((1, 4, 8, 8), groups=3), "4 channels of x do not divide into 3 groups"),
+    (lambda b: b.reduce(b.input("x", (2, 3)), "sum", [5]), r"axis 5 is outside the shape \(2, 3\) of x"),
+    (lambda b: b.reshape(b.input("x", (2, 3)), (-1, -1)), r"at most one -1, found \(-1, -1\)"),
+    (lambda b: b.reshape(b.input("x", (2, 3)), (0, 6)), r"expected positive extents and at most one -1"),
+    (lambda b: b.concat([], 0), "expected one tensor or more"),
+    (lambda b: b.batch_norm(b.input("x", (4,))), r"expected an input \[N, C, \*S\]"),
+    (lambda b: b.rope(b.input("x", (2, 3))), "with D even"),
+    (lambda b: b.resize(b.input("x", (1, 2, 4, 4)), (2.0,)), r"expected 2 scales, .* found \(2.0,\)"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "text"), MISTAKES)
+def test_mistakes_are_value_errors_that_say_what_was_expected(
+    mistake: Callable[[GraphBuilder], object], text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        mistake(GraphBuilder("mistake", "fp32"))
+
+
+def test_every_public_method_says_what_it_takes() -> None:
+    public = [getattr(GraphBuilder, name) for name in dir(GraphBuilder) if not name.startswith("_")]
+    assert [method.__name__ for method in public if callable(method) and not method.__doc__] == []

@@ -291,12 +291,15 @@ def test_all_unsupported_operators_at_once(tmp_path: Path) -> None:
         (NODE("Reshape", ["x", "five"], ["y"]), "does not have the elements of"),
         (NODE("Transpose", ["x"], ["y"], perm=[0, 1, 2, 4]), "axis 4 is outside"),
         (NODE("Resize", ["x", "", "", "five"], ["y"], mode="cubic", antialias=1), "antialias = 1"),
+        (NODE("Upsample", ["x", "wide"], ["y"]), "at most 16777216 along an axis"),
+        (NODE("Upsample", ["x", "odd"], ["y"]), "scale nan of axis 3; a positive number is needed"),
         (NODE("BatchNormalization", ["x", "five"], ["y"]), "expected 5 to 5 inputs, found 2"),
         (NODE("Gather", ["x", "five"], ["y"], axis=2), "indices 5 to 5 leave an axis of 4"),
     ],
 )
 def test_nodes_that_contradict_themselves(node: onnx.NodeProto, expected: str, tmp_path: Path) -> None:
     constants = {"w": floats(3, 2, 3, 3), "v": floats(3, 1, 3, 3), "five": ints(5)}
+    constants |= {"wide": np.array([1, 1, 1, 2**31], np.float32), "odd": np.array([1, 1, 1, np.nan], np.float32)}
     assert expected in complaint(build([node], {"x": floats(1, 1, 4, 4)}, ["y"], constants), tmp_path)
 
 
