@@ -1,7 +1,9 @@
 """Topology files of SCALE-Sim (github.com/scalesim-project/scale-sim-v2): one convolution or GEMM per line.
 
 Convolution: layer name, IFMAP height, width, filter height, width, channels, number of filters, stride.
-GEMM: layer name, M, N, K. The layers do not feed one another: each has an input of its own.
+GEMM: layer name, M, N, K. The layers do not feed one another: each has an input of its own. As SCALE-Sim reads them: a
+convolution with DP in its name is depthwise, of so many filters per channel; a last column N:M is the sparsity of
+weights, of which 1:1 (none) is understood.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ _CONV = (
     "stride",
 )
 _GEMM = ("M", "N", "K")
+
+_DEPTHWISE = "DP"
+"""In the name of a layer: every channel is convolved by itself (topology_utils.py of SCALE-Sim)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,12 @@ def _parse(
 ) -> _Layer | None:
     """One layer, or None after adding to `complaints`."""
     sizes = cells[1:]
+    if sizes and ":" in sizes[-1][1]:
+        column, ratio = sizes.pop()
+        if len(set(ratio.replace(" ", "").split(":"))) > 1:
+            message = f"sparsity: found '{ratio}'; structured sparsity is not supported, expected 1:1"
+            complaints.append(Diagnostic(message, path, line, column))
+            return None
     if len(sizes) not in (len(_GEMM), len(_CONV)):
         message = f"found {len(sizes)} numbers; expected {len(_CONV)} (convolution) or {len(_GEMM)} (GEMM)"
         complaints.append(Diagnostic(message, path, line, cells[0][0]))
@@ -113,4 +124,6 @@ def _add(builder: GraphBuilder, layer: _Layer, batch: int) -> str:
     x = builder.input(builder.unique(f"{name}.ifmap"), (batch, channels, height, width))
     # SCALE-Sim rounds the output extent up (topology_utils.py): a last partial stride still makes an output.
     padding = [(0, (kernel - extent) % stride) for extent, kernel in ((height, kernel_h), (width, kernel_w))]
-    return builder.conv(x, filters, (kernel_h, kernel_w), stride, padding, bias=False, name=name)
+    groups = channels if _DEPTHWISE in layer.name else 1
+    window = (kernel_h, kernel_w)
+    return builder.conv(x, filters * groups, window, stride, padding, groups=groups, bias=False, name=name)

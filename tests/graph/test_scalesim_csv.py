@@ -85,3 +85,19 @@ def test_unreadable_files(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not UTF-8"):
         load_scalesim_csv(path)
+
+
+def test_depthwise_layers_and_the_column_of_sparsity(tmp_path: Path) -> None:
+    """Two rows of MobileNet as SCALE-Sim's topologies have them, the second depthwise: 32 channels, 1 filter each."""
+    path = tmp_path / "mobilenet.csv"
+    header = f"{HEADER.strip()} Sparsity,"
+    path.write_text(f"{header}\nConv1, 225, 225, 3, 3, 3, 32, 2, 1:1,\nConv2_DP, 114, 114, 3, 3, 32, 1, 1, 1:1,\n")
+    graph = load_scalesim_csv(path)
+    first, second = graph.ops
+    assert graph.tensors[first.output].shape == (1, 32, 112, 112)
+    assert graph.tensors[second.output].shape == (1, 32, 112, 112)
+    assert (first["groups"], second["groups"]) == (1, 32)
+    assert graph.macs == 112 * 112 * 32 * 27 + 112 * 112 * 32 * 9
+    path.write_text("Layer, M, N, K, Sparsity,\nfc, 8, 16, 32, 2:4,\n")
+    with pytest.raises(InputError, match=r"mobilenet.csv:2:16: error: sparsity: found '2:4'; .* expected 1:1"):
+        load_scalesim_csv(path)
