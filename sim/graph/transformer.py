@@ -110,7 +110,8 @@ def check_lengths(config: TransformerConfig, phase: str, lengths: Mapping[str, i
     complaints = [f"{phase} needs {_option(key)}" for key in sorted(needed) if lengths.get(key) is None]
     for key, value in lengths.items():
         if value is not None and key not in needed and not (chunked and key == "kv"):
-            complaints.append(f"{phase} of {config.model_type} takes no {_option(key)}")
+            taken = f"; it takes {', '.join(map(_option, sorted(needed)))}" if needed else ""
+            complaints.append(f"{phase} of {config.model_type} takes no {_option(key)}{taken}")
         elif value is not None and value < (0 if key == "kv" else 1):
             complaints.append(f"{_option(key)} is too small: {value}")
     if not complaints:

@@ -69,7 +69,7 @@ def test_generate_is_a_plan() -> None:
         ("resnet50", {"kv": 3, "seq": 5}, "seq, kv: do not apply to resnet50"),
         ("resnet50", {"dims": {"N": 1}}, "dims: does not apply to resnet50"),
         ("gemm:1x2x3", {"phase": "decode"}, "phase: does not apply to a GEMM"),
-        ("gpt2", {"phase": "decode", "seq": 4}, "decode of gpt2 takes no --seq"),
+        ("gpt2", {"phase": "decode", "seq": 4}, "decode of gpt2 takes no --seq; it takes --kv"),
         ("gpt2", {"phase": "encode"}, "no phase 'encode'; it has: prefill, decode, generate"),
         ("gpt2", {"new_tokens": 2}, "prefill of gpt2 takes no --new-tokens"),
         ("gpt2", {"phase": "generate", "kv": 1}, "generate of gpt2 takes no --kv"),
