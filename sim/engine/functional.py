@@ -20,6 +20,7 @@ from sim.errors import InvariantViolation
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
 from sim.graph.op import Op
+from sim.graph.tensor import Tensor
 from sim.graph.tile import drain_result, tile_result
 from sim.program import PARTIAL, Functional, Kind, Program, Segment, Space
 from sim.timeline import SegmentTimeline, Timeline
@@ -233,17 +234,22 @@ class _Executor:
     def _gather(self, task: int, access: Access) -> Array:
         """Rows that the indices in DRAM point at; the box is in the shape of the result."""
         op, nest = self.columns.semantics[int(self.segment.op[task])]
-        nowhere = _Kept(np.zeros(0, self.memory.dtype), np.zeros(1, np.bool_))
-        data, indices = (self.memory.dram.get(self._root(o.tensor.name), nowhere) for o in nest.inputs)
-        if not (indices.valid.all() and data.valid.all()):
-            raise self._wrong(task, access, "gathers rows or indices that have not been written")
+        data, indices = (self._whole(operand.tensor) for operand in nest.inputs)
         table, index = (o.tensor.shape for o in nest.inputs)
         where = [slice(a, b) for a, b in zip(*access.box, strict=True)]
         axis = op["axis"]
         before, picked, behind = where[:axis], where[axis : axis + len(index)], where[axis + len(index) :]
+        # Which rows its indices name is known only now: any of them.
+        if not (indices.valid.reshape(index)[tuple(picked)].all() and data.valid.all()):
+            raise self._wrong(task, access, "gathers rows or indices that have not been written")
         rows = indices.value.reshape(index)[tuple(picked)].astype(np.int64)
         part = data.value.reshape(table)[(*before, slice(None), *behind)]
         return np.asarray(np.take(part, rows, axis=axis, mode="wrap"))
+
+    def _whole(self, tensor: Tensor) -> _Kept:
+        """A tensor as far as it has been written to DRAM."""
+        nothing = _Kept(np.zeros(tensor.elements, self.memory.dtype), np.zeros(tensor.elements, np.bool_))
+        return self.memory.dram.get(self._root(tensor.name), nothing)
 
     def _root(self, name: str) -> str:
         return self.columns.roots[self.columns.tensors.index(name)] if name in self.columns.tensors else name

@@ -12,6 +12,7 @@ from mapped import (
     DATAFLOWS,
     PARTITIONS,
     Array,
+    assert_equal,
     check,
     computed,
     expected,
@@ -28,6 +29,8 @@ from sim.engine import functional, run
 from sim.errors import InvariantViolation
 from sim.graph.builder import GraphBuilder
 from sim.graph.op import KINDS
+from sim.hw.chip import chip_from_dict
+from sim.mapping.mapper import map_graph
 from sim.passes import default_passes
 from sim.program import Kind, Program, Space
 
@@ -83,6 +86,40 @@ def test_inputs_that_overlap(partition: str) -> None:
     """The third input uses again the memory of the first, while the second is under way."""
     for chip, model in itertools.product(("one core", "crossbar of 4"), ("grouped", "llama decode")):
         check(default_passes(MODELS[model]()), chip, 2, partition=partition, inputs=3)
+
+
+def test_rows_are_gathered_while_indices_of_other_cores_are_still_written() -> None:
+    """Each core's indices are its own: its gather waits for these alone."""
+    core = {
+        "name": "core",
+        "count": 3,
+        "vector": {"lanes": 1024},
+        "sram": {"size": "2 KiB", "banks": 8, "bandwidth": "8 GB/s"},
+        "dma": {"channels": 1, "outstanding": 8, "setup_latency": "0 ns", "bandwidth": "32 GB/s"},
+    }
+    chip = chip_from_dict(
+        {
+            "version": 1,
+            "name": "row",
+            "technology": "n16",
+            "clock": "700 MHz",
+            "cores": [core],
+            "interconnect": {
+                "topology": "mesh", "shape": [3, 1], "hop_latency": "2 ns", "link_bandwidth": "64 GB/s"
+            },
+            "dram": {"device": "hbm2e", "capacity": "8 GiB", "stacks": 2},
+        }
+    )  # fmt: skip
+    graph = MODELS["gathered"]()
+    program = map_graph(graph, chip, partition="reduction", functional=True)
+    values = given_values(graph)
+    timeline = run(program)
+    segment, ops = program.segments[0], [op.name for op in program.segments[0].ops]
+    written = (segment.kind == Kind.STORE) & (segment.op == ops.index("transpose"))
+    gathering = (segment.kind == Kind.LOAD) & (segment.op == ops.index("gather"))
+    times = timeline.segments[0]
+    assert times.start[gathering].min() < times.finish[written].max()
+    assert_equal(functional.run(program, timeline, graph, values), expected(graph, values))
 
 
 def test_a_product_by_hand() -> None:
@@ -195,7 +232,7 @@ def test_onnx_models_against_onnx_runtime(model: tuple, chip: str, tmp_path: Pat
 
 
 def test_a_program_without_functional_columns() -> None:
-    from mapped import map_graph, small_chip
+    from mapped import small_chip
 
     graph = default_passes(MODELS["grouped"]())
     program = map_graph(graph, small_chip("one core"))
