@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -35,8 +36,7 @@ def jit_bare(function: F) -> F:
 
 def _compiled(function: F, **options: bool) -> F:
     choose_cache_folder()
-    import numba
-
+    numba = _numba()
     settings: Any = numba.config
     if settings.DISABLE_JIT:  # NUMBA_DISABLE_JIT=1: to step through the code, or to measure its coverage
         return function
@@ -48,6 +48,23 @@ def _compiled(function: F, **options: bool) -> F:
     _take_constants_as_numbers(compiled)
     _watch_callees(compiled)
     return cast(F, compiled)
+
+
+@cache
+def _numba() -> Any:
+    """Numba, without the linear algebra of SciPy, which it loads first of all only to know whether there is one: 0.2 s
+    and the threads of a second BLAS. What is compiled later with products of matrices finds it nevertheless."""
+    blas = "scipy.linalg.cython_blas"
+    absent = "numba" not in sys.modules and blas not in sys.modules
+    if absent:
+        sys.modules[blas] = None  # type: ignore[assignment]
+    try:
+        import numba
+        import numba.np.arraymath
+    finally:
+        if absent:
+            del sys.modules[blas]
+    return numba
 
 
 def _take_constants_as_numbers(compiled: Any) -> None:

@@ -79,6 +79,28 @@ def test_a_callee_is_compiled_once_whatever_constants_it_is_called_with(tmp_path
     assert found.stdout.split() == [str(3 + 15 + 17), "1"]
 
 
+WITHOUT_SCIPY = """
+import sys
+import sim
+sim.simulate("gemm:24x24x24", "tiny", dtype="int8")
+print("scipy.linalg" in sys.modules, "scipy.linalg.cython_blas" in sys.modules)
+
+import numba
+import numpy as np
+
+@numba.njit
+def product(a, b):
+    return np.dot(a, b)
+
+print(product(np.full((2, 3), 2.0), np.full((3, 1), 5.0)).tolist())
+"""
+
+
+def test_a_run_loads_no_linear_algebra_and_who_needs_it_has_it() -> None:
+    found = subprocess.run([sys.executable, "-c", WITHOUT_SCIPY], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["False False", "[[30.0], [30.0]]"]
+
+
 def test_it_runs_without_machine_code() -> None:
     """NUMBA_DISABLE_JIT=1 is how one steps through compiled functions; the numbers are the same."""
     command = [sys.executable, "-m", "sim", "simulate", "gemm:24x24x24", "--chip", "tiny", "--dtype", "int8"]
