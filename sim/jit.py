@@ -34,6 +34,11 @@ def jit_bare(function: F) -> F:
     return _compiled(function, _nrt=False)
 
 
+def jit_inline(function: F) -> F:
+    """`jit_bare` for a part of a loop that is to be taken several rounds at a time: it becomes part of its callers."""
+    return _compiled(function, _nrt=False, forceinline=True)
+
+
 def _compiled(function: F, **options: bool) -> F:
     choose_cache_folder()
     numba = _numba()

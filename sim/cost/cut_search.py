@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.cost.branch import CUT, NOTHING_S, Search, copy_to, new_memory
 from sim.cost.kernel import (
     CORE_S,
     COSTS,
@@ -39,7 +40,6 @@ from sim.cost.levels import (
     scan_role,
 )
 from sim.cost.nest_tables import AXES, BITS, DENOMINATOR, DIMS, HIGH, LOW, NESTED, OPERANDS, TERMS
-from sim.cost.tile_search import NOTHING_S, Search, copy_to, line_search, new_memory
 from sim.cost.tiles import groups, largest_part
 from sim.jit import jit, jit_bare
 
@@ -49,6 +49,39 @@ STARTS = 3
 # Columns of a candidate close to the best: seconds, bytes between chip and DRAM, family, levels, columns outside?
 SECONDS, BYTES, FAMILY, LEVELS, ORDER = 0, 1, 2, 3, 7
 CLOSE = 8
+
+
+@jit_bare
+def line_search(
+    t: Any, nest: int, hw: Any, w: Work, s: Search, cut: int, limit: float, best: float
+) -> float:
+    """From the levels `at` of one cut over cores, again and again the one role whose best other level helps most. Where
+    the tiling is better than `best`, it becomes the best of the search; returns the best."""
+    here, order, last, at, cuts = np.inf, 0, -1, s.at, s.cuts
+    while True:
+        better, better_role, better_row, better_order = here, -1, 0, 0
+        for role in range(4):
+            if role == last or (cuts.stop[cut, role] - cuts.first[cut, role] < 2 and better < np.inf):
+                continue
+            other = s.levels[at[1], TILES] if role != 1 else s.levels[at[2], TILES]
+            for columns_first in range(2 if other > 1 else 1):
+                cost, row, _ = scan_role(
+                    t, nest, hw, w, s.levels, cuts, cut, at, role, cuts.first[cut, role], cuts.stop[cut, role],
+                    columns_first, limit, better, s.lines,
+                )  # fmt: skip
+                if row >= 0:
+                    better, better_role, better_row, better_order = cost, role, row, columns_first
+        if better_role < 0:
+            break
+        small = better > here * 0.999
+        at[better_role], here, order, last = better_row, better, better_order, better_role
+        if small:
+            break
+    if here < best:
+        best = here
+        s.found[0], s.found[CUT] = order, cut
+        copy_to(s.best, at)
+    return best
 
 
 @jit_bare
@@ -163,8 +196,8 @@ def search_cuts(
     count, operands = len(splits), t.nests[0, OPERANDS]
     over, under, body, drain = rate_and_cycles
     w = make_work(t, 0, over, under, body, drain, vector)
-    s = new_memory(t, count, levels, np.full((1, 1, 2), -1, np.int64))
-    s.cuts.splits[:], s.cuts.first[:], s.cuts.stop[:] = splits, first, stop
+    s = new_memory(t, splits, levels, np.full((1, 1, 2), -1, np.int64), 0)
+    s.cuts.first[:], s.cuts.stop[:] = first, stop
     for row in range(count):
         used, summed = 1.0, 1.0
         for dim in range(t.nests[0, DIMS]):

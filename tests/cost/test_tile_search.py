@@ -13,12 +13,12 @@ from test_kernel import CHIPS, NESTS
 
 from sim.cost import kernel, tiles
 from sim.cost.bound import Bounds, Model, compile_model, evaluate
+from sim.cost.branch import quantum_of
 from sim.cost.designs import designs_from, designs_of
 from sim.cost.estimate import Cuts, body_passes, estimate
 from sim.cost.hardware import timing_columns
 from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, CoreCuts, Lines, fill_levels, scan_role
 from sim.cost.nest_tables import ROLES, nest_tables
-from sim.cost.tile_search import quantum_of
 from sim.cost.work import vector_cost
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph

@@ -1,0 +1,327 @@
+"""The best tiling of a nest on a unit, by branch and bound over levels: what is passed over has a floor that says that
+it cannot win (sim/cost/floors.py), so the choice is the best of all levels of all cuts over cores.
+
+Of every cut over cores, floors of every level of every role with the other roles open; of the most promising cuts the
+best single lines, for a first limit; then, cut by cut, pairs of levels of rows and columns with the sum open, and at
+last the closed form (levels.scan_role) of what is left.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sim.cost.floors import (
+    LANE_COLUMNS,
+    SEEN,
+    WIDTH,
+    Cut,
+    Unit,
+    cut_of,
+    fill_lanes,
+    floors_of,
+    others_of,
+    unit_of,
+)
+from sim.cost.kernel import ARRAYS, COLS, DATAFLOW, ROWS, Work
+from sim.cost.levels import TILES, CoreCuts, Lines, fill_levels, scan_role
+from sim.cost.nest_tables import DIMS, OPERANDS
+from sim.cost.tiles import groups
+from sim.jit import jit, jit_bare
+
+NOTHING_S = 1e29
+"""More than any latency, less than the cost of what does not fit."""
+
+SURELY = 1.0 - 1e-9
+"""A floor times this is below the latency whatever the rounding."""
+
+
+@jit_bare
+def quantum_of(t: Any, nest: int, role: int, hw: Any, vector: bool) -> int:
+    """Granule of the cuts of a role; see sim.mapping.search.cut_quanta."""
+    if vector or not t.alone[nest, role]:
+        return 1
+    columns, rows = (1, 3) if hw[DATAFLOW] == 2.0 else (2, 1 if hw[DATAFLOW] == 1.0 else 3)
+    if role == columns:
+        return int(hw[COLS]) * (int(hw[ARRAYS]) if columns == 2 else 1)
+    return int(hw[ROWS]) if role == rows else 1
+
+
+class Search(NamedTuple):
+    """Memory of a search: the table of levels and its next free row, the same side by side for floors (`lanes`,
+    `least`; see floors.fill_lanes); `spans` [shares, granules, 2] which of its rows hold which share of a role; cuts
+    over cores; `floors` of the cuts and of those `left`, and of every level of every role of a cut (`floor_of`, from
+    `floor_at` [cuts, 4] on, -1 where they are not known); floors of lines of rows or columns and of sums; tilings as
+    one level per role (`at` the one looked at, `best`); loop order and cut of the best; scratch of a scan."""
+
+    levels: Any
+    next_row: Any
+    lanes: Any
+    least: Any
+    spans: Any
+    cuts: CoreCuts
+    floors: Any
+    left: Any
+    floor_at: Any
+    floor_of: Any
+    by_inner: Any
+    by_sums: Any
+    at: Any
+    best: Any
+    found: Any
+    lines: Lines
+
+
+ORDER, CUT = range(2)
+
+GUESSES = 3
+"""Cuts of which the best lines are tried before anything is explored."""
+
+EVERY = 15
+"""All roles, as a bit mask."""
+
+
+@jit_bare
+def copy_to(to: Any, values: Any) -> None:
+    """Assign all of an array (jit_bare has no slices)."""
+    for place in range(len(to)):
+        to[place] = values[place]
+
+
+@jit
+def fill_cuts(
+    t: Any, nest: int, hw: Any, vector: bool, shares: Any, places: Any, first: int, stop: int, s: Search
+) -> None:
+    """The cuts over cores `first` to `stop`, their levels in the table: `shares` [cuts, 4] the rows of `spans` of what
+    each role is cut into, `places` [4] its column, by granule."""
+    cuts, operands = s.cuts, t.nests[nest, OPERANDS]
+    for cut in range(first, stop):
+        if cuts.used[cut] == 0.0:
+            _fill_cut(t, nest, cuts, cut, operands)
+        for role in range(4):
+            share, place = shares[cut, role], places[role]
+            if s.spans[share, place, 0] < 0:
+                row = s.next_row[0]
+                quantum = quantum_of(t, nest, role, hw, vector)
+                end = fill_levels(t, nest, role, cuts.splits[cut], quantum, vector, s.levels, row)
+                fill_lanes(t, nest, s.levels, row, end, s.lanes, s.least)
+                s.spans[share, place, 0], s.spans[share, place, 1], s.next_row[0] = row, end, end
+            cuts.first[cut, role], cuts.stop[cut, role] = s.spans[share, place, 0], s.spans[share, place, 1]
+
+
+@jit_bare
+def _fill_cut(t: Any, nest: int, cuts: CoreCuts, cut: int, operands: int) -> None:
+    """What of a cut no chip changes."""
+    used, summed = 1.0, 1.0
+    for dim in range(t.nests[nest, DIMS]):
+        used *= cuts.splits[cut, dim]
+        if t.role[nest, dim] == 3:
+            summed *= cuts.splits[cut, dim]
+    cuts.used[cut], cuts.summed[cut], cuts.apart[cut, operands] = used, summed, used / summed
+    for operand in range(operands):
+        cuts.apart[cut, operand] = groups(t, nest, operand, cuts.splits[cut])
+
+
+@jit_bare
+def line_floors(
+    t: Any, nest: int, s: Search, u: Unit, c: Cut, cut: int, opened: int, role: int, start: int, stop: int,
+    columns_first: int, found: Any, into: int,
+) -> float:  # fmt: skip
+    """Floors of the levels `start` to `stop` of a role, from `found[into]` on, the roles in the bit mask `opened`
+    whatever they are and the others `s.at`; the least of them."""
+    least_s, x = np.inf, others_of(t, nest, s.levels, s.least, s.cuts, cut, s.at, opened, role, columns_first)
+    floors_of(s.lanes, start, stop, u, c, x, found, into)
+    for place in range(into, into + stop - start):
+        least_s = min(least_s, found[place])
+    return least_s
+
+
+@jit_bare
+def try_level(
+    t: Any, nest: int, hw: Any, w: Work, s: Search, cut: int, role: int, row: int, columns_first: int, limit: float,
+    best: float,
+) -> float:  # fmt: skip
+    """Evaluate the tiling `s.at` with another level of one role; where it is better, it becomes the best of the
+    search."""
+    cost, found, _ = scan_role(
+        t, nest, hw, w, s.levels, s.cuts, cut, s.at, role, row, row + 1, columns_first, limit, best, s.lines
+    )
+    if found < 0:
+        return best
+    copy_to(s.best, s.at)
+    s.best[role] = row
+    s.found[ORDER], s.found[CUT] = columns_first, cut
+    return cost
+
+
+@jit_bare
+def try_lines(
+    t: Any, nest: int, hw: Any, w: Work, s: Search, u: Unit, c: Cut, cut: int, limit: float, best: float
+) -> float:
+    """Evaluate the most promising level of every role, the others whole: a good first limit."""
+    for back in range(3):
+        role = 3 - back
+        start, stop = s.cuts.first[cut, role], s.cuts.stop[cut, role]
+        if stop - start < 2 and role != 3:
+            continue
+        copy_to(s.at, s.cuts.first[cut])
+        least_s = line_floors(t, nest, s, u, c, cut, 0, role, start, stop, 0, s.by_sums, 0)
+        if least_s >= best:
+            continue
+        for place in range(stop - start):
+            if s.by_sums[place] == least_s:
+                best = try_level(t, nest, hw, w, s, cut, role, start + place, 0, limit, best)
+                break
+    return best
+
+
+@jit_bare
+def bound_role(t: Any, nest: int, s: Search, u: Unit, c: Cut, cut: int, role: int, free: int) -> int:
+    """Floors of every level of a role of a cut, from `free` on in the table of floors, and with them a better one of
+    the cut. Returns the next free place."""
+    start, stop = s.cuts.first[cut, role], s.cuts.stop[cut, role]
+    s.floor_at[cut, role] = free
+    least_s = line_floors(t, nest, s, u, c, cut, EVERY - (1 << role), role, start, stop, 0, s.floor_of, free)
+    s.floors[cut] = max(s.floors[cut], least_s)
+    return int(free + stop - start + WIDTH)
+
+
+@jit_bare
+def may_win(s: Search, cut: int, role: int, row: int, best: float) -> bool:
+    """May a level be part of a tiling that is better than `best`?"""
+    at = s.floor_at[cut, role]
+    return bool(at < 0 or s.floor_of[at + row - s.cuts.first[cut, role]] * SURELY < best)
+
+
+@jit_bare
+def narrowed(s: Search, cut: int, role: int, best: float) -> tuple[int, int]:
+    """From the first to past the last level of a role that may win."""
+    start, stop = s.cuts.first[cut, role], s.cuts.stop[cut, role]
+    while start < stop and not may_win(s, cut, role, start, best):
+        start += 1
+    while start < stop and not may_win(s, cut, role, stop - 1, best):
+        stop -= 1
+    return start, stop
+
+
+@jit_bare
+def explore_cut(
+    t: Any, nest: int, hw: Any, w: Work, s: Search, u: Unit, cut: int, limit: float, best: float
+) -> float:
+    """Every tiling of a cut that may win: of rows and columns that with fewer levels left outermost, the other by its
+    floors, then sums."""
+    c, at, levels = cut_of(hw, s.cuts, cut), s.at, s.levels
+    rows, columns = narrowed(s, cut, 1, best), narrowed(s, cut, 2, best)
+    outer, inner, span = 1, 2, columns
+    if columns[1] - columns[0] < rows[1] - rows[0]:
+        outer, inner, span = 2, 1, rows
+    first, stop = span
+    for g in range(s.cuts.first[cut, 0], s.cuts.stop[cut, 0]):
+        for row in range(s.cuts.first[cut, outer], s.cuts.stop[cut, outer]):
+            if not (may_win(s, cut, 0, g, best) and may_win(s, cut, outer, row, best)):
+                continue
+            for order in range(2 if levels[row, TILES] > 1.0 else 1):
+                at[0], at[outer] = g, row
+                if stop - first > 1:
+                    floor_s = line_floors(
+                        t, nest, s, u, c, cut, 1 << 3, inner, first, stop, order, s.by_inner, 0
+                    )
+                    if floor_s * SURELY >= best:
+                        continue
+                else:
+                    s.by_inner[0] = 0.0
+                for other in range(first, stop):
+                    if s.by_inner[other - first] * SURELY >= best or not may_win(s, cut, inner, other, best):
+                        continue
+                    if order == 0 or levels[other, TILES] > 1.0:
+                        at[inner] = other
+                        best = explore_sums(t, nest, hw, w, s, u, c, cut, order, limit, best)
+    return best
+
+
+@jit_bare
+def explore_sums(
+    t: Any, nest: int, hw: Any, w: Work, s: Search, u: Unit, c: Cut, cut: int, columns_first: int, limit: float,
+    best: float,
+) -> float:  # fmt: skip
+    """Every level of the sum that may win with the other roles' `s.at`, the most promising first."""
+    first, stop = narrowed(s, cut, 3, best)
+    floors, count = s.by_sums, stop - first
+    if count == 0:
+        return best
+    least_s = line_floors(t, nest, s, u, c, cut, 0, 3, first, stop, columns_first, floors, 0)
+    while least_s * SURELY < best:
+        least_s, place = np.inf, 0
+        for other in range(count):
+            if floors[other] < least_s:
+                least_s, place = floors[other], other
+        if least_s * SURELY < best:
+            floors[place] = np.inf
+            best = try_level(t, nest, hw, w, s, cut, 3, first + place, columns_first, limit, best)
+    return best
+
+
+@jit_bare
+def next_cut(floors: Any, first: int, stop: int) -> int:
+    """The cut of the least floor."""
+    cut = first
+    for other in range(first + 1, stop):
+        if floors[other] < floors[cut]:
+            cut = other
+    return cut
+
+
+@jit_bare
+def search_cuts(
+    t: Any, nest: int, hw: Any, w: Work, first: int, stop: int, limit: float, best: float, s: Search
+) -> float:
+    """The best tiling of the cuts `first` to `stop`, into `s.best` and `s.found` (CUT -1 where none is better than
+    `best`); returns its cost. Nothing is passed over that could be better."""
+    u, free, cuts, floors = unit_of(t, nest, hw, w, limit), 0, s.cuts, s.floors
+    s.found[CUT] = -1
+    for cut in range(first, stop):
+        floors[cut], s.left[cut] = 0.0, np.inf
+        for role in range(4):
+            s.floor_at[cut, role] = -1
+        if not (w.vector and cuts.summed[cut] > 1.0):
+            free = bound_role(t, nest, s, u, cut_of(hw, cuts, cut), cut, 3, free)
+            s.left[cut] = floors[cut]
+    tried = 0
+    while True:
+        cut = next_cut(s.left, first, stop)
+        if s.left[cut] * SURELY >= best:
+            break
+        s.left[cut], c = np.inf, cut_of(hw, cuts, cut)
+        for role in range(3):
+            if cuts.stop[cut, role] - cuts.first[cut, role] > 1 and floors[cut] * SURELY < best:
+                free = bound_role(t, nest, s, u, c, cut, role, free)
+        if floors[cut] * SURELY < best and (tried < GUESSES or best >= NOTHING_S):
+            best = try_lines(t, nest, hw, w, s, u, c, cut, limit, best)
+            tried += 1
+    for cut in range(first, stop):
+        s.left[cut] = np.inf if floors[cut] == 0.0 else floors[cut]
+    while True:
+        cut = next_cut(s.left, first, stop)
+        if s.left[cut] * SURELY >= best:
+            break
+        s.left[cut] = np.inf
+        best = explore_cut(t, nest, hw, w, s, u, cut, limit, best)
+    return best
+
+
+@jit
+def new_memory(t: Any, splits: Any, levels: Any, spans: Any, rows: int) -> Search:
+    """Memory for a search over these cuts, with floors for so many rows of the levels."""
+    cuts, operands = len(splits), t.operands.shape[1]
+    first, stop = np.zeros((cuts, 4), np.int64), np.zeros((cuts, 4), np.int64)
+    made = CoreCuts(splits, first, stop, np.zeros(cuts), np.ones(cuts), np.ones((cuts, operands)))
+    trial, start = np.empty(4, np.int64), np.empty(4, np.int64)
+    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), trial, start)
+    lanes, least = np.zeros(LANE_COLUMNS * rows + WIDTH), np.empty((rows, 2 * (SEEN + 1)))
+    floor_of, by_inner, by_sums = np.empty(rows + WIDTH), np.empty(rows + WIDTH), np.empty(rows + WIDTH)
+    return Search(
+        levels, np.zeros(1, np.int64), lanes, least, spans, made, np.empty(cuts), np.empty(cuts),
+        np.full((cuts, 4), -1, np.int64), floor_of, by_inner, by_sums, np.empty(4, np.int64), np.empty(4, np.int64),
+        np.zeros(2, np.int64), lines,
+    )  # fmt: skip
