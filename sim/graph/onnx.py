@@ -22,6 +22,7 @@ from sim.graph.onnx_attention import ATTENTION
 from sim.graph.onnx_constants import can_fold, fold
 from sim.graph.onnx_contrib import CONTRIB
 from sim.graph.onnx_control import CONTROL
+from sim.graph.onnx_einsum import EINSUM
 from sim.graph.onnx_file import every_read, label, ordered_nodes, read_constants, read_model, read_node
 from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
@@ -32,7 +33,7 @@ from sim.graph.onnx_recurrent import RECURRENT
 from sim.graph.onnx_sampling import SAMPLING
 from sim.graph.tensor import MAX_EXTENT
 
-_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION, QUANTIZED, CONTROL, SAMPLING)
+_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION, QUANTIZED, CONTROL, SAMPLING, EINSUM)
 
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
     **{("", name): handler for part in _PARTS for name, handler in part.items()},
@@ -71,10 +72,12 @@ def load_onnx(path: Path, dims: Mapping[str, int] | None = None, dtype: str | No
 def _with_sizes(complaints: list[Diagnostic], dims: Mapping[str, int]) -> list[Diagnostic]:
     """With sizes that the user gave, the first complaint asks whether they fit each other: exporters give the batch of
     every input a name of its own."""
-    if not dims or complaints[0].hint:
+    first = next((each for each in complaints if not each.hint and not each.message.startswith("not supported")), None)
+    if not dims or first is None:
         return complaints
     given = ", ".join(f"{name}={size}" for name, size in sorted(dims.items()))
-    return [replace(complaints[0], hint=f"do the sizes fit each other? {given}"), *complaints[1:]]
+    asked = replace(first, hint=f"do the sizes fit each other? {given}")
+    return [asked if each is first else each for each in complaints]
 
 
 def light_model_path(name: str) -> Path:

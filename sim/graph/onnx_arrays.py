@@ -1,4 +1,4 @@
-"""ONNX operators that move, select and repeat elements, and einsum: handlers by operator type.
+"""ONNX operators that move, select and repeat elements: handlers by operator type.
 
 Semantics: the ONNX operator definitions, onnx.ai/onnx/operators, of the opset of the model.
 """
@@ -6,7 +6,7 @@ Semantics: the ONNX operator definitions, onnx.ai/onnx/operators, of the opset o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -209,7 +209,7 @@ def _depth_to_space(model: Importer, node: Node) -> list[str]:
         split, perm = (batch, block, block, depth, height, width), (0, 3, 4, 1, 5, 2)
     else:
         split, perm = (batch, depth, block, block, height, width), (0, 1, 4, 2, 5, 3)
-    return _regroup(model, node, x, split, perm, (batch, depth, height * block, width * block))
+    return regroup(model, node, x, split, perm, (batch, depth, height * block, width * block))
 
 
 def _space_to_depth(model: Importer, node: Node) -> list[str]:
@@ -220,60 +220,15 @@ def _space_to_depth(model: Importer, node: Node) -> list[str]:
     shape = (batch, channels * block**2, height // block, width // block)
     node.expect("mode", "DCR", "CRD")
     perm = (0, 3, 5, 1, 2, 4) if node.get("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
-    return _regroup(model, node, x, split, perm, shape)
+    return regroup(model, node, x, split, perm, shape)
 
 
-def _regroup(model: Importer, node: Node, x: str, split: Shape, perm: Shape, shape: Shape) -> list[str]:
+def regroup(model: Importer, node: Node, x: str, split: Shape, perm: Shape, shape: Shape) -> list[str]:
     """Reshape, transpose, reshape; what would not change is left out."""
     x = _view(model, node, x, split)[0]
     if perm != tuple(range(len(perm))):
         x = model.op("transpose", [x], {"perm": perm}, node)
     return _view(model, node, x, shape)
-
-
-def _einsum(model: Importer, node: Node) -> list[str]:
-    """Two operands whose labels are each a batch, a row, a column or summed over; or one that is transposed."""
-    equation = node.attributes["equation"].replace(" ", "")
-    terms, arrow, result = equation.partition("->")
-    labels = terms.split(",")
-    tensors = model.tensors(node)
-    clean = all(term.isalpha() and len(set(term)) == len(term) for term in [*labels, result or "a"])
-    fits = clean and [len(term) for term in labels] == [len(model.shape(name)) for name in tensors]
-    if not arrow or not fits or len(labels) > 2:
-        raise Unsupported(f"equation = {equation!r}")
-    if len(labels) == 1:
-        if set(labels[0]) != set(result):
-            raise Unsupported(f"equation = {equation!r}")
-        perm = tuple(labels[0].index(label) for label in result)
-        return [model.op("transpose", tensors, {"perm": perm}, node)]
-    return [_einsum_product(model, node, tensors, labels, result)]
-
-
-def _einsum_product(
-    model: Importer, node: Node, tensors: Sequence[str], labels: Sequence[str], result: str
-) -> str:
-    left, right = labels
-    extent = dict(zip(left + right, model.shape(tensors[0]) + model.shape(tensors[1]), strict=True))
-    batch = [label for label in left if label in right and label in result]
-    inner = [label for label in left if label in right and label not in result]
-    rows = [label for label in left if label not in right]
-    columns = [label for label in right if label not in left]
-    if sorted(batch + rows + columns) != sorted(result) or not inner:
-        raise Unsupported(f"equation = {','.join(labels)}->{result}")
-
-    def matrix(tensor: str, term: str, first: list[str], second: list[str]) -> str:
-        order = batch + first + second
-        sizes = [math.prod(extent[label] for label in part) for part in (first, second)]
-        perm = tuple(term.index(label) for label in order)
-        split = tuple(extent[label] for label in term)
-        return _regroup(model, node, tensor, split, perm, (*(extent[label] for label in batch), *sizes))[0]
-
-    a, b = matrix(tensors[0], left, rows, inner), matrix(tensors[1], right, inner, columns)
-    product = model.op("matmul", [a, b], {"transpose_a": False, "transpose_b": False}, node)
-    order = batch + rows + columns
-    split = tuple(extent[label] for label in order)
-    perm = tuple(order.index(label) for label in result)
-    return _regroup(model, node, product, split, perm, tuple(extent[label] for label in result))[0]
 
 
 ARRAYS: Mapping[str, Handler] = {
@@ -293,5 +248,4 @@ ARRAYS: Mapping[str, Handler] = {
     "Tile": _tile,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
-    "Einsum": _einsum,
 }

@@ -138,6 +138,8 @@ def _bound(op_type: str, inputs: Sequence[Array]) -> int:
         return math.prod(sizes)
     if op_type == "Concat":
         return sum(sizes)
+    if op_type == "BatchNormalization":
+        return sizes[0]
     rank = max((value.ndim for value in inputs), default=0)
     shapes = [(1,) * (rank - value.ndim) + value.shape for value in inputs]
     return math.prod(max(extents) for extents in zip(*shapes, strict=True))

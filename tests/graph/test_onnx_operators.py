@@ -125,6 +125,15 @@ PRODUCTS = [
     case("Einsum", (2, 3, 4, 5), (2, 6, 4, 5), equation="bqhd, bkhd -> bhqk"),
     case("Einsum", (2, 3, 4), (4, 5), equation="abc,cd->dab"),
     case("Einsum", (2, 3, 4), equation="ijk->kij"),
+    case("Einsum", (2, 3, 4), equation="ijk->ki"),
+    case("Einsum", (3,), (4,), equation="i,j->ij"),
+    case("Einsum", (3,), (3,), equation="i,i"),
+    case("Einsum", (3,), (3,), equation="i,i->i"),
+    case("Einsum", (2, 3, 4), (2, 5, 4), equation="...ij,...kj->...ki"),
+    case("Einsum", (2, 3, 4), (4, 5), equation="...j,jk"),
+    case("Einsum", (2, 3), (3, 4), (4, 5), equation="ab,bc,cd->da"),
+    case("Einsum", (2, 3), (3, 4), (2, 4), equation="ab,bc,ac->b"),
+    case("Einsum", (2, 3, 6), (3, 4), equation="abx,bc->ca"),
 ]
 
 NORMS = [
