@@ -27,13 +27,14 @@ from sim.graph.onnx_file import every_read, label, ordered_nodes, read_constants
 from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
 from sim.graph.onnx_lookups import LOOKUPS
-from sim.graph.onnx_node import DTYPES, Bound, Handler, Importer, Node, Unsupported
+from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported, Value
 from sim.graph.onnx_quantized import QUANTIZED, QUANTIZED_CONTRIB
 from sim.graph.onnx_recurrent import RECURRENT
 from sim.graph.onnx_sampling import SAMPLING
+from sim.graph.onnx_sequences import SEQUENCES
 from sim.graph.tensor import MAX_EXTENT
 
-_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION, QUANTIZED, CONTROL, SAMPLING, EINSUM)
+_PARTS = (LAYERS, FUNCTIONS, ARRAYS, LOOKUPS, RECURRENT, ATTENTION, QUANTIZED, CONTROL, SAMPLING, EINSUM, SEQUENCES)
 
 _HANDLERS: Mapping[tuple[str, str], Handler] = {
     **{("", name): handler for part in _PARTS for name, handler in part.items()},
@@ -158,29 +159,20 @@ class _Nodes:
         self.complaints: list[Diagnostic] = []
         importer.run_subgraph = self.run_subgraph
 
-    def run_subgraph(self, graph: onnx.GraphProto, given: Mapping[str, Bound]) -> list[Bound]:
+    def run_subgraph(self, graph: onnx.GraphProto, given: Mapping[str, Value]) -> list[Value]:
         """Add the nodes of a graph inside a node, with values for its inputs. Returns what its outputs stand for.
 
         Names are the file's own, so a body that runs again overwrites what it made before. Raises Unsupported.
         """
         for name, value in (*read_constants(graph, self.path).items(), *given.items()):
-            self._bind(name, value)
+            self.importer.bind(name, value)
         for proto in graph.node:
             for name in proto.output:
-                self.importer.names.pop(name, None)
-                self.importer.constants.pop(name, None)
+                self.importer.forget(name)
             message = self._try(proto)
             if message is not None:
                 raise Unsupported(f"inside: {label(proto)} ({proto.op_type}): {message or 'unsupported operator'}")
-        return [self.importer.bound(item.name) for item in graph.output]
-
-    def _bind(self, name: str, value: Bound) -> None:
-        if isinstance(value, str):
-            self.importer.constants.pop(name, None)
-            self.importer.names[name] = value
-        elif self.importer.constants.get(name) is not value:
-            self.importer.names.pop(name, None)
-            self.importer.constants[name] = value
+        return [self.importer.value_of(item.name) for item in graph.output]
 
     def add(self, protos: Sequence[onnx.NodeProto]) -> list[Diagnostic]:
         for proto in protos:

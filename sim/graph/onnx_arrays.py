@@ -22,6 +22,9 @@ def _identity(model: Importer, node: Node) -> list[str]:
     training = model.value(node, 2) if node.op_type == "Dropout" else None
     if training is not None and training.any():
         raise Unsupported("training_mode")
+    if node.inputs[0] in model.sequences:
+        model.bind(node.outputs[0], model.sequences[node.inputs[0]])
+        return [""]
     return [model.tensor(node, 0)]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sim.graph.onnx_node import Bound, Handler, Importer, Node, Unsupported, normal_axis
+from sim.graph.onnx_node import Bound, Handler, Importer, Node, Unsupported, Value, normal_axis
 
 _MOST_STEPS = 4096
 
@@ -28,21 +28,22 @@ def _if(model: Importer, node: Node) -> list[str]:
 def _loop(model: Importer, node: Node) -> list[str]:
     """Inputs: trip count, condition, carried values; the body's: step, condition, carried values."""
     count, going, body = model.value(node, 0), model.value(node, 1), node.attributes["body"]
-    if count is None:
-        raise Unsupported("a loop without a trip count")
-    steps = int(count.reshape(-1)[0])
-    _check_steps(steps)
-    carried = [model.bound(name) for name in node.inputs[2:]]
+    steps = _MOST_STEPS + 1 if count is None else int(count.reshape(-1)[0])
+    if count is not None:
+        _check_steps(steps)
+    carried = [model.value_of(name) for name in node.inputs[2:]]
     kept = len(carried)
-    rows: list[list[Bound]] = []
+    rows: list[list[Value]] = []
     condition = np.asarray(True if going is None else going.reshape(-1)[0], np.bool_)
     names = [item.name for item in body.input]
     for step in range(steps):
         if not condition:
             break
-        given = dict(zip(names, (np.asarray(step, np.int64), condition, *carried), strict=True))
+        if step == _MOST_STEPS:
+            raise Unsupported(f"a loop that has not ended after {_MOST_STEPS} steps")
+        given: dict[str, Value] = dict(zip(names, (np.asarray(step, np.int64), condition, *carried), strict=True))
         found, *results = model.run_subgraph(body, given)
-        if isinstance(found, str):
+        if isinstance(found, str | tuple):
             raise Unsupported("a loop that ends when the model computes it to")
         condition, carried = found.reshape(()), results[:kept]
         rows.append(results[kept:])
@@ -58,7 +59,7 @@ def _scan(model: Importer, node: Node) -> list[str]:
         raise Unsupported("Scan of opset 8")
     body, scanned = node.attributes["body"], node.attributes["num_scan_inputs"]
     kept = len(node.inputs) - scanned
-    states = [model.bound(name) for name in node.inputs[:kept]]
+    states = [model.value_of(name) for name in node.inputs[:kept]]
     tensors = [model.tensor(node, kept + index) for index in range(scanned)]
     axes = node.get("scan_input_axes", [0] * scanned)
     back = node.get("scan_input_directions", [0] * scanned)
@@ -66,7 +67,7 @@ def _scan(model: Importer, node: Node) -> list[str]:
     steps = model.shape(tensors[0])[places[0]]
     _check_steps(steps)
     names = [item.name for item in body.input]
-    rows: list[list[Bound]] = []
+    rows: list[list[Value]] = []
     for step in range(steps):
         parts: list[Bound] = []
         for x, axis, reverse in zip(tensors, places, back, strict=True):
@@ -90,8 +91,9 @@ def _check_steps(steps: int) -> None:
         raise Unsupported(f"{steps} steps; at most {_MOST_STEPS} are written out")
 
 
-def _stacked(model: Importer, node: Node, parts: Sequence[Bound], axis: int) -> Bound:
+def _stacked(model: Importer, node: Node, values: Sequence[Value], axis: int) -> Bound:
     """The values of all steps as one, along a new axis."""
+    parts = [value for value in values if not isinstance(value, tuple)]
     arrays = [part for part in parts if not isinstance(part, str)]
     if len(arrays) == len(parts):
         return np.stack(arrays, axis)
@@ -102,12 +104,11 @@ def _stacked(model: Importer, node: Node, parts: Sequence[Bound], axis: int) -> 
     return model.builder.concat(rows, place, node.name) if len(rows) > 1 else rows[0]
 
 
-def _placed(model: Importer, node: Node, values: Sequence[Bound]) -> list[str]:
-    """Known values stay known; the others are the tensors of the outputs."""
+def _placed(model: Importer, node: Node, values: Sequence[Value]) -> list[str]:
+    """Known values stay known, sequences sequences; the others are the tensors of the outputs."""
     for name, value in zip(node.outputs, values, strict=False):
         if not isinstance(value, str):
-            model.names.pop(name, None)
-            model.constants[name] = value
+            model.bind(name, value)
     return [value if isinstance(value, str) else "" for value in values]
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Bound = str | Array
 """What a name of the file stands for: a tensor of the graph, or a number that is known."""
+
+Value = Bound | tuple[Bound, ...]
+"""The same, or a sequence of them."""
 Handler = Callable[["Importer", "Node"], Sequence[str]]
 """Adds a node's operators and returns the tensor of each of its outputs, or of the first ones."""
 
@@ -84,11 +87,32 @@ class Importer:
         self.constants: dict[str, Array] = {}
         self.read: frozenset[str] = frozenset()
         self.names: dict[str, str] = {}
-        self.run_subgraph: Callable[[onnx.GraphProto, Mapping[str, Bound]], list[Bound]] = _no_subgraphs
+        self.sequences: dict[str, tuple[Bound, ...]] = {}
+        self.run_subgraph: Callable[[onnx.GraphProto, Mapping[str, Value]], list[Value]] = _no_subgraphs
 
     def bound(self, name: str) -> Bound:
-        """What a name stands for now. Raises KeyError where it stands for nothing."""
+        """What a name stands for now. Raises KeyError where it stands for no tensor."""
         return self.constants[name] if name in self.constants else self.names[name]
+
+    def value_of(self, name: str) -> Value:
+        """What a name stands for now, a sequence too. Raises KeyError where it stands for nothing."""
+        return self.sequences[name] if name in self.sequences else self.bound(name)
+
+    def bind(self, name: str, value: Value) -> None:
+        """Let a name stand for something from now on, and for nothing else."""
+        if not isinstance(value, str | tuple) and self.constants.get(name) is value:
+            return
+        self.forget(name)
+        if isinstance(value, tuple):
+            self.sequences[name] = value
+        elif isinstance(value, str):
+            self.names[name] = value
+        else:
+            self.constants[name] = value
+
+    def forget(self, name: str) -> None:
+        for known in (self.names, self.constants, self.sequences):
+            known.pop(name, None)
 
     def tensor(self, node: Node, index: int) -> str:
         """The tensor of an input; a constant becomes a weight when it is first read."""
@@ -155,7 +179,7 @@ class Importer:
         return self.builder.weight((), f"{node.name}.constant", self.dtype(like), np.array(value, np.float32))
 
 
-def _no_subgraphs(graph: onnx.GraphProto, given: Mapping[str, Bound]) -> list[Bound]:
+def _no_subgraphs(graph: onnx.GraphProto, given: Mapping[str, Value]) -> list[Value]:
     raise Unsupported("a graph inside an operator")
 
 

@@ -114,7 +114,7 @@ def test_a_scan(reverse: int, tmp_path: Path) -> None:
         ),
         (
             NODE("Loop", ["", "true", "x"], ["y", "all"], body=loop_body(NODE("Identity", ["going"], ["still"]))),
-            "a loop without a trip count",
+            "a loop that has not ended after 4096 steps",
         ),
         (
             NODE("If", ["true"], ["y"], then_branch=branch("t", "Neg", "lost"), else_branch=branch("e", "Abs", "x")),
@@ -159,3 +159,48 @@ def test_an_empty_input_is_called_empty(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"dimension x.1 is 0, and an empty input computes nothing; .*--dim x.1=N"):
         load(model, tmp_path)
 
+
+
+def test_a_sequence_that_a_loop_fills(tmp_path: Path) -> None:
+    """As PyTorch exports bags of embeddings: a loop without trip count whose condition is known, a sum per step."""
+    nodes = [
+        NODE("Unsqueeze", ["step", "zero"], ["first"]),
+        NODE("Add", ["first", "one"], ["last"]),
+        NODE("Slice", ["x", "first", "last"], ["row"]),
+        NODE("ReduceSum", ["row", "one"], ["total"], keepdims=0),
+        NODE("SequenceInsert", ["bags", "total"], ["more"]),
+        NODE("Less", ["step", "two"], ["still"]),
+    ]
+    boolean, number = (TensorProto.BOOL, ()), (TensorProto.INT64, ())
+    bags = helper.make_tensor_sequence_value_info("bags", FLOAT, None)
+    more = helper.make_tensor_sequence_value_info("more", FLOAT, None)
+    body = helper.make_graph(
+        nodes, "body", [value("step", *number), value("going", *boolean), bags], [value("still", *boolean), more]
+    )
+    outer = [
+        NODE("SequenceEmpty", [], ["none"]),
+        NODE("Loop", ["", "true", "none"], ["all"], body=body),
+        NODE("ConcatFromSequence", ["all"], ["y"], axis=0),
+    ]
+    constants = {"true": np.array(True), "zero": np.array([0]), "one": np.array([1]), "two": np.array(2)}
+    feeds = {"x": f(3, 4)}
+    graph = compare(build(outer, feeds, ["y"], constants), feeds, tmp_path)
+    assert [op.kind for op in graph.ops].count("reduce") == 3
+
+
+def test_sequences(tmp_path: Path) -> None:
+    nodes = [
+        NODE("SplitToSequence", ["x", "sizes"], ["parts"], axis=1),
+        NODE("SequenceAt", ["parts", "last"], ["tail"]),
+        NODE("SequenceErase", ["parts", "zero"], ["rest"]),
+        NODE("SequenceInsert", ["rest", "tail", "zero"], ["turned"]),
+        NODE("ConcatFromSequence", ["turned"], ["y"], axis=1),
+        NODE("SequenceConstruct", ["y", "y"], ["twice"]),
+        NODE("ConcatFromSequence", ["twice"], ["z"], axis=0, new_axis=1),
+        NODE("SequenceLength", ["turned"], ["count"]),
+        NODE("Cast", ["count"], ["wide"], to=FLOAT),
+        NODE("Mul", ["x", "wide"], ["w"]),
+    ]
+    feeds = {"x": f(2, 6)}
+    constants = {"sizes": np.array([1, 2, 3]), "last": np.array(-1), "zero": np.array(0)}
+    compare(build(nodes, feeds, ["y", "z", "w"], constants), feeds, tmp_path)
