@@ -177,8 +177,9 @@ def _display_unit(value: Fraction, wanted: Dimension, exact: bool) -> str:
     candidates = wanted.shown
     if exact and wanted.name == "size":
         candidates = tuple(unit for unit in candidates if value % wanted.scales[unit] == 0)
-    # Read by people, the float next below 1e-6 s is 1 us and not 1000 ns.
-    size = abs(value) if exact else abs(value) * (1 + Fraction(1, 10**9))
+    # Read by people in three digits, 999.8 us is 1 ms. Of 1,024 bytes four digits are shown.
+    rounded = Fraction(1, 10**9) if wanted.name == "size" else Fraction(5, 9995)
+    size = abs(value) if exact else abs(value) * (1 + rounded)
     fitting = [unit for unit in candidates if wanted.scales[unit] <= size]
     if fitting:
         return fitting[-1]
@@ -187,7 +188,7 @@ def _display_unit(value: Fraction, wanted: Dimension, exact: bool) -> str:
 
 def _three_digits(number: float) -> str:
     """Three significant digits, never in exponent form below 10,000 ("1.2", "34.1", "0.00123", "1020")."""
-    if abs(number) >= 1000:
+    if abs(number) >= 999.5:
         return f"{number:.0f}" if abs(number) < 10_000 else f"{number:.3g}"
     text = f"{number:.3g}"
     return f"{number:.6f}".rstrip("0") if "e" in text and abs(number) >= 1e-6 else text

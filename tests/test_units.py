@@ -123,6 +123,11 @@ def test_refusals_say_what_is_expected(text: object, dimension: str, says: str) 
         (0.000854, "area", "854 um2"),
         (1e-11, "energy_per_byte", "10 pJ/B"),
         (5e15, "size", "4547 TiB"),
+        (999.793545e-6, "time", "1 ms"),
+        (999.4e-6, "time", "999 us"),
+        (-999.9e-9, "energy", "-1 uJ"),
+        (999.8, "energy", "1000 J"),
+        (1023.7 * 1024, "size", "1024 KiB"),
     ],
 )
 def test_for_reading(value: float, dimension: str, text: str) -> None:

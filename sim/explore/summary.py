@@ -23,7 +23,8 @@ def study_title(study: Study) -> str:
     """What was evaluated, and how the front is ordered."""
     chip = study.space.chip_data.get("name", "")
     models = ", ".join(workload.name for workload in study.space.workloads)
-    rows = [row for row in study.rows if row.fidelity == ("event" if _has_events(study) else "bound")]
+    shown = "event" if any(row.fidelity == "event" for row in study.rows) else "bound"
+    rows = [row for row in study.rows if row.fidelity == shown]
     without = sum(row.status != "ok" for row in rows)
     beyond = sum(row.status == "ok" and row.violation > 0 for row in rows)
     unknown = [
@@ -141,7 +142,3 @@ def _heading(metric: str) -> str:
         if metric.endswith(end) and not metric.endswith("_per_s"):
             return metric.removesuffix(end)
     return metric
-
-
-def _has_events(study: Study) -> bool:
-    return any(row.fidelity == "event" for row in study.rows)

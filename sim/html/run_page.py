@@ -8,8 +8,8 @@ import numpy as np
 
 from sim.html.page import page, plain
 from sim.hw.chip import chip_from_dict
-from sim.plot.breakdown import CAUSE_COLOURS
-from sim.plot.style import COMPONENT_COLOURS, COMPONENT_GROUPS, GROUP_WORDS, UNIT_COLOURS, by_group
+from sim.plot.breakdown import step_colour
+from sim.plot.style import COMPONENT_COLOURS, COMPONENT_GROUPS, GROUP_WORDS, UNIT_COLOURS, by_group, rate_text
 from sim.plot.traffic import LEVELS
 from sim.report.report import Report
 from sim.report.roofline import peak_macs_per_s
@@ -19,6 +19,7 @@ from sim.units import PS_PER_S, format_quantity
 _CARDS = (
     ("latency", "latency_s", "time"),
     ("lower bound", "bound_latency_s", "time"),
+    ("latency / lower bound", "", "x"),
     ("throughput", "throughput_per_s", ""),
     ("array utilisation", "array_utilization", "share"),
     ("energy per input", "energy_per_input_j", "energy"),
@@ -80,7 +81,7 @@ def run_page(report: Report) -> str:
         "colours": {
             "units": dict(UNIT_COLOURS),
             "components": dict(COMPONENT_COLOURS),
-            "causes": dict(CAUSE_COLOURS),
+            "causes": {name: step_colour(*name.rsplit(" ", 1)) for name, _, _ in _time(report)},
         },
         "manifest": dict(report.manifest),
     }
@@ -93,7 +94,7 @@ def run_page(report: Report) -> str:
 
 
 def _card(report: Report, label: str, metric: str, dimension: str) -> tuple[str, str, str] | None:
-    value = report.values.get(metric)
+    value = report.values.get(metric) if metric else _distance(report)
     if not isinstance(value, int | float):
         return None
     if metric == "throughput_per_s":
@@ -106,9 +107,18 @@ def _card(report: Report, label: str, metric: str, dimension: str) -> tuple[str,
         text = f"{value:.1%}"
     elif dimension in ("time", "energy", "power", "area", "money"):
         text = format_quantity(value, dimension)
+    elif dimension == "MAC":
+        text = rate_text(value, dimension)
+    elif dimension == "x":
+        text = f"{value:.2f} x"
     else:
         text = f"{value:,.4g} {dimension}" if isinstance(value, float) else f"{value:,} {dimension}"
     return label, text.rstrip(), metric
+
+
+def _distance(report: Report) -> float | None:
+    bound_s = float(report["bound_latency_s"] or 0.0)
+    return float(report["latency_s"] or 0.0) / bound_s if bound_s else None
 
 
 def _warnings(report: Report) -> list[str]:
@@ -126,7 +136,8 @@ def _time(report: Report) -> list[tuple[str, float, str]]:
     if not report.overlap_ps:
         return []
     steps = critical_steps(report.tables["critical_path"])
-    return [(f"{what} {cause}", duration / PS_PER_S, cause) for what, cause, duration in steps]
+    names = ((f"{what} {cause}", duration / PS_PER_S) for what, cause, duration in steps)
+    return [(name, seconds, name) for name, seconds in names]
 
 
 def _energy(report: Report) -> list[tuple[str, float, str]]:

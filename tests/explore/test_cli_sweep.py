@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,9 @@ import pytest
 
 from sim.cli import run
 from sim.explore.store import open_study
+from sim.explore.study import Row
+from sim.explore.summary import study_title, unheld, without_numbers
+from sim.explore.sweep import sweep
 
 VARY = ["sweep", "--chip", "tiny", "--workload", "gemm:32x32x32", "--dtype", "int8"]
 SMALL = [*VARY, "--vary", "core.array.rows,core.array.cols=4,8", "--vary", "core.sram.size=16 KiB..64 KiB*2"]
@@ -80,6 +84,27 @@ def test_what_an_option_says_is_not_blamed_on_the_file(
     """The file has one constraint of its own."""
     assert run(["sweep", "teaching", *given]) == 2
     assert capsys.readouterr().err.startswith(wanted)
+
+
+def test_what_is_printed_passes_over_the_rows_a_few_times_however_many_there_are() -> None:
+    """Once per row, a sweep of a million points printed for hours what it had found in minutes."""
+
+    class Counted(tuple[Row, ...]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[Row]:
+            Counted.passes += 1
+            return super().__iter__()
+
+    space = {
+        "version": 1, "name": "s", "chip": "tiny", "workloads": [{"model": "gemm:32x32x32", "dtype": "int8"}],
+        "parameters": {"core.array.rows": {"from": 1, "to": 30, "step": 1}},
+    }  # fmt: skip
+    study = sweep(space, fidelity="bound", workers=1)
+    study.__dict__["rows"] = Counted(study.rows)
+    assert study_title(study).startswith("s: gemm:32x32x32 on tiny, grid, closed form: 30 points")
+    assert without_numbers(study) == unheld(study) == []
+    assert Counted.passes < 12
 
 
 def test_a_screening_says_how_far_the_bound_was_off(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from sim.explore.study import Study
 from sim.html import run_page, study_page
 from sim.report.load import load_report
 from sim.report.report import Report
-from sim.units import COLUMN_ENDS, DIMENSIONS
+from sim.units import COLUMN_ENDS, DIMENSIONS, format_quantity
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -127,8 +127,8 @@ def test_a_run_is_read_sorted_and_clicked(report: Report, page: Page, tmp_path: 
     # A click on a row finds the operator in the roofline and in the timeline.
     name = column(page, "ops", "name")[0]
     page.click("#ops tbody tr:first-child")
-    assert page.evaluate("""() => { const t = document.getElementById('roofline').data[0];
-        return t.selectedpoints.map(at => lepton.data.tables.ops.name[t.customdata[at]]) }""") == [name]
+    assert page.evaluate("""() => document.getElementById('roofline').data.filter(t => t.mode === "markers").flatMap(
+        t => t.selectedpoints.map(at => lepton.data.tables.ops.name[t.customdata[at]]))""") == [name]
     marked = page.evaluate(
         "() => document.getElementById('timeline').data.at(-1).x.filter(v => v !== null).length"
     )
@@ -136,9 +136,31 @@ def test_a_run_is_read_sorted_and_clicked(report: Report, page: Page, tmp_path: 
     # Figures have the numbers of the report.
     drawn = page.evaluate("() => document.getElementById('energy').data.map(t => t.x[0])")
     assert sum(drawn) == pytest.approx(float(report["energy_j"] or 0))
-    points = page.evaluate("() => [...document.getElementById('roofline').data[0].y]")
+    traces = page.evaluate("""() => document.getElementById('roofline').data.filter(t => t.mode === "markers").map(
+        t => ({ name: t.name, y: [...t.y], limits: t.customdata.map(row => lepton.data.tables.ops.bound_by[row]) }))""")
+    # A trace for every resource that limits an operator, so that the legend has it.
+    assert {trace["name"] for trace in traces} == {"arrays", "DRAM bandwidth", "vector units", "DMA"}
+    assert all(len(set(trace["limits"])) == 1 for trace in traces)
+    points = [y for trace in traces for y in trace["y"]]
     with_macs = ops[(ops["macs"] > 0) & (ops["macs_per_dram_byte"] > 0)]
-    assert points == pytest.approx(with_macs["achieved_macs_per_s"].tolist())
+    assert sorted(points) == pytest.approx(sorted(with_macs["achieved_macs_per_s"]))
+    # At both widths no legend covers the title of an axis, and ticks carry their units.
+    for width in (1280, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(400)  # figures follow the width with a delay
+        covered = page.evaluate("""() => [...document.querySelectorAll('.plot')].filter(plot => {
+            const [title, legend] = ['.xtitle', '.legend'].map(name => plot.querySelector(name));
+            if (!title || !legend) return false;
+            const [a, b] = [title, legend].map(one => one.getBoundingClientRect());
+            return a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+        }).map(plot => plot.id)""")
+        assert covered == [], width
+    for plot, axis, unit in (("power", "y", "W"), ("power", "x", "s"), ("bandwidth", "y", "B/s"), ("time", "x", "s")):
+        ticks = page.locator(f"#{plot} .{axis}tick text").all_text_contents()
+        assert len(ticks) > 2
+        assert all(tick.endswith(unit) for tick in ticks), plot
+    heads = page.locator("#resources th").all_inner_texts()
+    assert len(set(heads)) == len(heads)
 
 
 @pytest.mark.browser
@@ -168,6 +190,9 @@ def test_designs_are_brushed_and_selected_together(study: Study, page: Page, tmp
             table[name].tolist(), rel=1e-8
         )
     assert page.inner_text("#selected") == "18 of 18 points selected"
+    cards = {str(label): text for label, text, _ in data_of(study_page(study))["cards"]}
+    assert cards["designs"] == "18"
+    assert cards["lowest latency"] == format_quantity(table.loc[table["on_front"], "latency_s"].min(), "time")
     front = page.evaluate(
         "() => document.getElementById('front').data[0].marker.color.filter(c => c === '#D55E00').length"
     )

@@ -5,18 +5,20 @@ const SUFFIXES = [
   ["_mm2", "mm²", 0], ["_usd", "USD", 0], ["tops_per_w", "TOP/s/W", 0], ["_ps", "ps", 0],
   ["_s", "s", 1000], ["_j", "J", 1000], ["_w", "W", 1000],
 ];
+const NAMES = { bytes_per_s: "bandwidth", tops_per_w: "efficiency" };
 const ACRONYMS = { dram: "DRAM", sram: "SRAM", noc: "network", macs: "MACs", dma: "DMA" };
 const SHARES = /(utilization|hit_rate|share)$/;
 // One GL pixel per screen pixel: the default of four takes software renderers seconds.
 const CONFIG = { responsive: true, displaylogo: false, plotGlPixelRatio: 1 };
 const FONT = { family: "system-ui, DejaVu Sans, sans-serif", size: 12, color: "#222" };
 
-function suffixOf(name) { return SUFFIXES.find(([end]) => name.endsWith(end)); }
+function suffixOf(name) { return SUFFIXES.find(([end]) => `_${name}`.endsWith(end)); }
 
 // "latency_s" is "latency"; a path such as core.array.rows stays as it is.
 function words(name) {
+  if (NAMES[name]) return NAMES[name];
   const found = suffixOf(name);
-  const stem = found && found[0].startsWith("_") ? name.slice(0, -found[0].length) : name;
+  const stem = found && found[0].startsWith("_") ? name.slice(0, -found[0].length) || name : name;
   return stem.includes(".") ? stem : stem.split("_").map(word => ACRONYMS[word] || word).join(" ");
 }
 
@@ -42,16 +44,19 @@ function format(name, value) {
   return digits(value / Math.pow(step, at - zero)) + " " + prefixes[at] + unit;
 }
 
-// Axis title with the base unit; plotly adds prefixes to the ticks.
+// A name with its base unit, where values stand without one.
 function axisTitle(name) {
   if (SHARES.test(name)) return words(name);
   const found = suffixOf(name);
   return found ? `${words(name)} (${found[1]})` : words(name);
 }
 
+// Ticks carry the unit with its prefix ("1.5ms"); areas, costs and rates, which take none, have it in the title.
+
 function axis(name, more) {
-  return Object.assign({ title: { text: axisTitle(name) }, exponentformat: "SI", automargin: true,
-    tickformat: SHARES.test(name) ? ".0%" : (suffixOf(name) || [])[2] === 1000 ? "~s" : undefined, gridcolor: "#eee", zeroline: false }, more);
+  const [, unit, step] = suffixOf(name) || [];
+  return Object.assign({ title: { text: step ? words(name) : axisTitle(name) }, exponentformat: "SI", automargin: true, ticksuffix: step ? unit : "",
+    tickformat: SHARES.test(name) ? ".0%" : step ? "~s" : undefined, gridcolor: "#eee", zeroline: false }, more);
 }
 
 function layout(title, more) {

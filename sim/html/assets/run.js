@@ -1,7 +1,8 @@
 "use strict";
 // The page of one run: where time and energy went, roofline, timeline, operators.
 const UNITS = { array: "arrays", vector: "vector", dram: "DRAM", port: "ports", noc: "network", dma: "DMA", cache: "cache", host: "host" };
-const BOUNDS = { array: "circle", dram: "square", vector: "triangle-up" };
+const LIMITS = { array: ["arrays", "circle"], dram: ["DRAM bandwidth", "square"], vector: ["vector units", "triangle-up"], dma: ["DMA", "diamond"],
+  noc: ["on-chip links", "cross"], port: ["memory ports", "x"], cache: ["cache", "star"], host: ["host link", "pentagon"], dispatch: ["kernel launches", "hexagon"] };
 
 function stacked(title, parts, colours, metric) {
   const total = parts.reduce((sum, [, value]) => sum + value, 0);
@@ -11,36 +12,39 @@ function stacked(title, parts, colours, metric) {
     hovertemplate: `${name}: ${format(metric, value)}<extra></extra>`,
   }));
   return [traces, layout(`${title}: ${format(metric, total)}`, {
-    barmode: "stack", height: 400, xaxis: axis(metric, { title: undefined, ticksuffix: suffixOf(metric)[1] }), yaxis: { visible: false },
+    barmode: "stack", height: 400, xaxis: axis(metric, { title: undefined }), yaxis: { visible: false },
     legend: { orientation: "h", traceorder: "normal", y: -0.14, font: { size: 11 } } })];
 }
 
 function drawRoofline(data) {
   const ops = data.tables.ops, on = ops.name.map((_, i) => i).filter(i => ops.macs[i] > 0 && ops.macs_per_dram_byte[i] > 0);
   const longest = Math.max(...on.map(i => ops.time_s[i]));
-  const points = { type: "scatter", mode: "markers", x: on.map(i => ops.macs_per_dram_byte[i]), y: on.map(i => ops.achieved_macs_per_s[i]),
-    customdata: on, text: on.map(i => `${ops.name[i]}<br>${format("time_s", ops.time_s[i])}, limited by ${ops.bound_by[i]}`),
-    hovertemplate: "%{text}<br>%{x:.3s} MAC/B, %{y:.3s}MAC/s<extra></extra>", name: "operators",
-    marker: { color: on.map(i => data.colours.units[ops.bound_by[i]] || "#333"), symbol: on.map(i => BOUNDS[ops.bound_by[i]] || "diamond"),
-      size: on.map(i => Math.max(6, 22 * Math.sqrt(ops.time_s[i] / longest))), line: { color: "white", width: 1 } } };
+  // A trace for every kind of resource that limits operators, so that the legend names it.
+  const groups = Object.keys(LIMITS).map(kind => [kind, on.filter(i => ops.bound_by[i] === kind)]).filter(([, rows]) => rows.length);
+  const points = groups.map(([kind, rows]) => ({ type: "scatter", mode: "markers", x: rows.map(i => ops.macs_per_dram_byte[i]), y: rows.map(i => ops.achieved_macs_per_s[i]),
+    customdata: rows, text: rows.map(i => `${ops.name[i]}<br>${format("time_s", ops.time_s[i])}, limited by ${LIMITS[kind][0]}`),
+    hovertemplate: "%{text}<br>%{x:.3s} MAC/B, %{y:.3s}MAC/s<extra></extra>", name: LIMITS[kind][0],
+    marker: { color: data.colours.units[kind], symbol: LIMITS[kind][1], size: rows.map(i => Math.max(6, 22 * Math.sqrt(ops.time_s[i] / longest))),
+      line: { color: "white", width: 1 } } }));
   const { bytes_per_s: bandwidth, macs_per_s: peaks } = data.roofs;
   const highest = Math.max(...Object.values(peaks), 1), ridge = highest / bandwidth;
-  const low = Math.min(ridge, ...points.x) / 3, high = Math.max(ridge, ...points.x) * 3;
+  const across = on.map(i => ops.macs_per_dram_byte[i]), low = Math.min(ridge, ...across) / 3, high = Math.max(ridge, ...across) * 3;
   const line = (x, y, name) => ({ type: "scatter", mode: "lines", x, y, name, line: { color: "black", width: 1.5 }, hoverinfo: "name" });
   const roofs = Object.entries(peaks).map(([dtype, peak]) => line([peak / bandwidth, high], [peak, peak], `arrays, ${dtype}: ${format("x_macs_per_s", peak)}`));
   roofs.push(line([low, ridge], [low * bandwidth, highest], `DRAM: ${format("x_bytes_per_s", bandwidth)}`));
   const box = document.getElementById("roofline");
-  Plotly.newPlot(box, [points, ...roofs], layout("Roofline: operators by MACs per DRAM byte (area: time)", { height: 440,
+  Plotly.newPlot(box, [...points, ...roofs], layout("Roofline: operators by what limits them (area: their time)", { height: 440,
     xaxis: { type: "log", title: { text: "arithmetic intensity (MAC per DRAM byte)" }, gridcolor: "#eee" },
     yaxis: { type: "log", title: { text: "MAC/s while the operator is active" }, exponentformat: "SI", gridcolor: "#eee" },
-    legend: { orientation: "h", y: -0.22 } }), CONFIG);
+    legend: { orientation: "h", y: -0.3, itemsizing: "constant" } }), CONFIG);
   box.on("plotly_click", event => { const row = event.points[0].customdata; if (row !== undefined) choose(row); });
-  return on;
+  // Marks an operator's point, where it has one.
+  return row => groups.forEach(([, rows], at) => Plotly.restyle(box, { selectedpoints: [rows.includes(row) ? [rows.indexOf(row)] : on.includes(row) ? [] : null] }, [at]));
 }
 
 function drawTimeline(data) {
   const spans = data.tables.timeline, box = document.getElementById("timeline");
-  const order = ["host", "port", "array", "vector", "load", "store", "send", "sync"];
+  const order = ["host", "port", "dispatch", "array", "vector", "load", "store", "send", "sync"];
   const names = [...new Set(spans.resource)];
   const first = Object.fromEntries(spans.resource.map((name, i) => [name, i]));
   names.sort((a, b) => spans.core[first[a]] - spans.core[first[b]] || order.indexOf(spans.unit[first[a]]) - order.indexOf(spans.unit[first[b]]) || (a < b ? -1 : 1));
@@ -60,7 +64,7 @@ function drawTimeline(data) {
   });
   traces.push({ type, mode: "lines", name: "chosen operator", x: [], y: [], line: { color: "black", width: 3 }, hoverinfo: "skip" });
   Plotly.newPlot(box, traces, layout("Timeline: who had which queue (drag to zoom, double click to go back)", {
-    height: Math.max(300, 120 + 15 * names.length), xaxis: axis("time_s", { title: { text: "time (s)" } }), dragmode: "zoom",
+    height: Math.max(300, 120 + 15 * names.length), xaxis: axis("time_s"), dragmode: "zoom",
     yaxis: { tickvals: names.map((_, i) => i), ticktext: names, range: [names.length - 0.4, -0.6], automargin: true, tickfont: { size: 10 }, fixedrange: true, showgrid: false },
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 1, xanchor: "right" }, margin: { l: 60, r: 16, t: 70, b: 46 } }), CONFIG);
   return op => {
@@ -91,7 +95,7 @@ function drawActivity(data) {
   const bandwidth = name => ({ type: "scatter", mode: "lines", x, y: activity[name], name: words(name),
     line: { shape: "hv", width: 1.2, color: data.colours.units[name.split("_")[0]], dash: name.includes("write") ? "dot" : "solid" } });
   Plotly.newPlot("bandwidth", columns("_bytes_per_s").map(bandwidth), layout("Bandwidth over time",
-    { height: 380, xaxis: axis("time_s"), yaxis: axis("x_bytes_per_s", { title: { text: "bandwidth (B/s)" } }), legend: { orientation: "h", y: -0.2 } }), CONFIG);
+    { height: 380, xaxis: axis("time_s"), yaxis: axis("bytes_per_s"), legend: { orientation: "h", y: -0.25 } }), CONFIG);
 }
 
 function drawPower(data) {
@@ -101,8 +105,8 @@ function drawPower(data) {
   const level = (y, name, color, dash) => ({ type: "scatter", mode: "lines", x: [x[0], x[x.length - 1]], y: [y, y], name, line: { color, width: 1.5, dash } });
   traces.push(level(average, `average, ${format("x_w", average)}`, "black", "dash"));
   if (limit) traces.push(level(limit, `limit, ${format("x_w", limit)}`, "#D55E00", "solid"));
-  Plotly.newPlot("power", traces, layout("Power over time", { height: 380, xaxis: axis("time_s"), yaxis: axis("power_w", { rangemode: "tozero" }),
-    legend: { orientation: "h", y: -0.2, traceorder: "normal" } }), CONFIG);
+  Plotly.newPlot("power", traces, layout("Power over time", { height: 420, xaxis: axis("time_s"), yaxis: axis("power_w", { rangemode: "tozero" }),
+    legend: { orientation: "h", y: -0.28, traceorder: "normal" } }), CONFIG);
 }
 
 function drawTraffic(data) {
@@ -111,7 +115,7 @@ function drawTraffic(data) {
   const bar = (at, name, color) => ({ type: "bar", orientation: "h", y: levels.map(level => level[0]), x: levels.map(level => level[at]), name, marker: { color },
     text: levels.map(level => level[at] ? format("x_bytes", level[at]) : ""), textposition: "auto", hovertemplate: "%{y}: %{text}<extra></extra>" });
   Plotly.newPlot("traffic", [bar(2, "written", "#E69F00"), bar(1, "read, or moved", "#0072B2")],
-    layout("Memory traffic by level", { barmode: "group", height: 330, xaxis: axis("x_bytes", { title: { text: "bytes (B)" } }), yaxis: { automargin: true }, legend: { traceorder: "reversed" } }), CONFIG);
+    layout("Memory traffic by level", { barmode: "group", height: 330, xaxis: axis("x_bytes", { title: { text: "traffic of the whole run" } }), yaxis: { automargin: true }, legend: { traceorder: "reversed" } }), CONFIG);
 }
 
 let choose;
@@ -121,7 +125,7 @@ async function draw(data) {
   document.getElementById("warnings").replaceChildren(...data.warnings.map(text => element("p", { className: "warning", textContent: text })));
   if (data.time.length) Plotly.newPlot("time", ...stacked("Time on the critical path", data.time, data.colours.causes, "time_s"), CONFIG);
   Plotly.newPlot("energy", ...stacked("Energy", data.energy, data.colours.components, "energy_j"), CONFIG);
-  const onRoofline = drawRoofline(data);
+  const find = drawRoofline(data);
   drawTraffic(data);
   const events = Boolean(data.tables.timeline.op);
   document.querySelectorAll(".events").forEach(part => { part.hidden = !events; });
@@ -133,8 +137,7 @@ async function draw(data) {
   choose = row => {
     ops.choose(row);
     mark(data.tables.ops.name[row]);
-    const at = onRoofline.indexOf(row);
-    Plotly.restyle("roofline", { selectedpoints: [at < 0 ? null : [at]] }, [0]);
+    find(row);
   };
   document.getElementById("filter").addEventListener("input", event => {
     const wanted = event.target.value.toLowerCase(), { name, kind } = data.tables.ops;
