@@ -150,6 +150,7 @@ def sweep(
             out=work.out,
             retry_failed=work.retry_failed,
             progress=lambda now: progress(progress_text(now)),
+            say=progress,
             stop=stop,
         )
     if work.export is not None:

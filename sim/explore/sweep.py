@@ -21,7 +21,7 @@ from sim.explore.space import Point, Space
 from sim.explore.space_file import load_space, space_from_dict
 from sim.explore.store import MEMORY, Evaluations, Store, StudyPoint, open_store, read_study
 from sim.explore.study import BASELINE, CONFIRM, Row, Study, mix
-from sim.explore.workers import Batch, Outcome, Workers, local_workers
+from sim.explore.workers import Batch, Outcome, Workers, compile_bound, local_workers
 
 BATCH_S = {"event": 0.25, "bound": 1.0}
 """What a batch should take: long beside the cost of sending it, short beside what a killed driver may lose. The bound
@@ -49,6 +49,7 @@ def sweep(
     out: str | Path | None = None,
     retry_failed: bool = False,
     progress: OnProgress | None = None,
+    say: Callable[[str], None] | None = None,
     stop: Event | None = None,
 ) -> Study:
     """Evaluate the points of a space and return the study.
@@ -59,7 +60,7 @@ def sweep(
     share `slack` of it. `workers` are processes of this machine (default: one per processor), or `scheduler` the
     address of a Dask scheduler. A point that takes a process longer than `timeout_s` (the reading of its model
     included) is failed. `out` is the file of the study: what it has is not done again, but for failures with
-    `retry_failed`.
+    `retry_failed`. `say` is told when something else takes long: once per installation the bound is compiled.
 
     A design that cannot be or that fails is a row. Once `stop` is set, the study is returned as far as it is. Raises
     InputError for bad input, StoreFull for a full disk; what was stored before stays.
@@ -85,7 +86,8 @@ def sweep(
     with open_store(out or MEMORY, write=True) as store:
         study = store.study(space.name, plan)
         opener = _opener(space, workers, scheduler, timeout_s)
-        driver = Driver(space, store, study, opener, retry_failed, progress, stop, timeout_s)
+        prepare = (lambda: compile_bound(say)) if scheduler is None else None
+        driver = Driver(space, store, study, opener, retry_failed, progress, stop, timeout_s, prepare)
         try:
             first: Fidelity = "bound" if fidelity == "screen" else fidelity
             driver.run(make_sampler(sampler, space, budget, seed), sampler, first)
@@ -134,8 +136,11 @@ class Driver:
         progress: OnProgress | None = None,
         stop: Event | None = None,
         timeout_s: float | None = None,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
+        """`prepare` is called before the first bounds are given out, while workers start."""
         self._space, self._store, self._study = space, store, study
+        self._prepare = prepare
         self._open = opener
         self._workers: Workers | None = None
         self._known = store.known(retry_failed)
@@ -230,6 +235,9 @@ class Driver:
                 if len(points) < size and not everything:
                     break
                 workers = self._started()
+                if fidelity == "bound" and self._prepare is not None:
+                    self._prepare()
+                    self._prepare = None
                 while workers.room() < 1:
                     self._collect(tally)
                 batch, points[:size] = tuple(points[:size]), []

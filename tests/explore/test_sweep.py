@@ -189,3 +189,28 @@ def test_progress_counts_what_came_and_its_front() -> None:
     crowded = {"core.count": [1, 2, 4], "core.array.rows": [8, 16]}  # on two nodes
     sweep(space(chip="lepton_s", parameters=crowded), workers=1, fidelity="bound", progress=said.append)
     assert (said[-1].done, said[-1].failed) == (6, 2)
+
+
+def test_the_bound_is_compiled_before_its_first_batch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the driver, once: workers would compile all at once, in silence."""
+    order: list[str] = []
+    told, real_bound, real_evaluate = [].append, sim.pipeline.bound, evaluate_module.evaluate
+
+    def bound(model: str, chip: Any, columns: Any = None, *, progress: Any = None, **options: Any) -> Any:
+        if columns is None:
+            assert progress is told
+            order.append("compiled")
+        return real_bound(model, chip, columns, **options)
+
+    def evaluate(*asked: Any) -> Results:
+        order.append("batch")
+        return real_evaluate(*asked)
+
+    monkeypatch.setattr("sim.pipeline.bound", bound)
+    monkeypatch.setattr("sim.explore.workers.evaluate", evaluate)
+    sweep(space(), workers=1, fidelity="bound", say=told)
+    assert order[:2] == ["compiled", "batch"]
+    assert order.count("compiled") == 1
+    order.clear()
+    sweep(space(), workers=1, say=told)
+    assert set(order) == {"batch"}
