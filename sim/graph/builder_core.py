@@ -24,6 +24,7 @@ class GraphCore:
         self.values: dict[str, npt.NDArray[Any]] = {}
         self.ops: list[Op] = []
         self.inputs: list[str] = []
+        self.idle: list[str] = []
         self._counts: dict[str, int] = {}
         self._block = -1
 
@@ -144,6 +145,7 @@ class GraphCore:
             items,
             source,
             kernel,
+            tuple(self.idle),
         )
 
     def _axis(self, x: str, axis: int) -> int:

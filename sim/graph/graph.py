@@ -23,7 +23,8 @@ class Graph:
     """`ops` is in topological order; `inputs` and `outputs` name tensors.
 
     `values` holds the numbers of weights where the source file had them; timing never needs them.
-    `unit` names what one pass through the graph yields for one item of the batch (inference, token, step),
+    `idle` names weights that are kept in memory although no operator of this pass reads them (experts that no token is
+    sent to). `unit` names what one pass through the graph yields for one item of the batch (inference, token, step),
     `items` how many of them one pass makes. A `kernel` is a single operator rather than a model: its operands lie in
     DRAM before and after, and no host is involved.
     """
@@ -38,6 +39,7 @@ class Graph:
     items: int = 1
     source: str = ""
     kernel: bool = False
+    idle: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = {name for name, tensor in self.tensors.items() if tensor.role != "activation"}
@@ -94,14 +96,14 @@ class Graph:
 
     @cached_property
     def parameter_count(self) -> int:
-        """Elements of the weights that some operator reads."""
-        read = {name for op in self.ops for name in op.operands}
+        """Elements of the weights that some operator reads, or that are kept for another pass."""
+        read = {name for op in self.ops for name in op.operands}.union(self.idle)
         return sum(t.elements for t in self.tensors.values() if t.role == "weight" and t.name in read)
 
     @cached_property
     def weight_bytes(self) -> int:
-        """Bytes of the weights that some operator reads, in their dtypes."""
-        read = {name for op in self.ops for name in op.operands}
+        """Bytes of the weights that some operator reads, or that are kept for another pass, in their dtypes."""
+        read = {name for op in self.ops for name in op.operands}.union(self.idle)
         return sum(t.size_bytes for t in self.tensors.values() if t.role == "weight" and t.name in read)
 
     def with_dtype(self, dtype: str) -> Graph:
@@ -129,7 +131,8 @@ class Graph:
         """The same model with other operators; tensors nobody mentions any more are dropped."""
         kept = tuple(ops)
         used = {name for op in kept for name in (*op.operands, op.output, op.result)}
-        used |= {step.output for op in kept for step in op.epilogue} | set(self.inputs) | set(self.outputs)
+        used |= {step.output for op in kept for step in op.epilogue}
+        used.update(self.inputs, self.outputs, self.idle)
         tensors = {name: tensor for name, tensor in self.tensors.items() if name in used}
         values = {name: value for name, value in self.values.items() if name in used}
         return replace(self, ops=kept, tensors=tensors, values=values)

@@ -15,8 +15,9 @@ from sim.errors import Diagnostic, InputError
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.transformer_config import TransformerConfig
-from sim.graph.transformer_layers import Source, Step, layer, norm, scalar
+from sim.graph.transformer_layers import Source, layer, norm, scalar
 from sim.graph.transformer_positions import relative_indices, sinusoids
+from sim.graph.transformer_step import Step
 
 PHASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

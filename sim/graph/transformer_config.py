@@ -55,6 +55,9 @@ class TransformerConfig:
     epsilon: float = 1e-5
     activation: str = "silu"
     gated: bool = False
+    experts: int = 0  # feed-forward networks of a layer, of which each token goes to some; 0: one for all
+    experts_per_token: int = 0
+    scaled_gates: bool = True  # the shares of the chosen experts are scaled to add up to 1
     qkv_bias: bool = False
     output_bias: bool = False
     ffn_bias: bool = False
@@ -91,6 +94,8 @@ class TransformerConfig:
             yield f"{self.heads} query heads do not divide among {self.kv_heads} key-value heads"
         if self.positions == "rope" and self.rotary_dim % 2:
             yield f"rotary embedding needs an even number of dimensions, found {self.rotary_dim}"
+        if self.experts_per_token > self.experts:
+            yield f"{self.experts_per_token} experts per token exceed the {self.experts} of a layer"
         if self.patch and self.image % self.patch:
             yield f"an image of {self.image} does not divide into patches of {self.patch}"
 
@@ -165,7 +170,7 @@ def _family(data: Mapping[str, Any], file: Path | None) -> Family:
     if found is None:
         raise InputError(Diagnostic("required key 'model_type' is missing", file, hint=known))
     if found in EXPERT_TYPES:
-        message = f"model_type '{found}' is a mixture of experts, which is not supported"
+        message = f"model_type '{found}' is a mixture of experts of another structure than the supported ones"
         raise InputError(Diagnostic(message, file, hint=known))
     suggestion = did_you_mean(str(found), SUPPORTED_TYPES)
     hint = f"{suggestion}; {known}" if suggestion else known

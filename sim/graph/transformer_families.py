@@ -102,6 +102,32 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             {**_LLAMA_TRAITS, "qk_norm": True},
             {"use_sliding_window": (False,), "attention_bias": (False,)},
         ),
+        "mixtral": Family(
+            _BERT_KEYS,
+            {
+                **_LLAMA_OPTIONS,
+                "window": ("sliding_window", None),
+                "experts": ("num_local_experts", 8),
+                "experts_per_token": ("num_experts_per_tok", 2),
+            },
+            _LLAMA_TRAITS,
+        ),
+        "qwen3_moe": Family(
+            {**_BERT_KEYS, "ffn": "moe_intermediate_size"},
+            {
+                **_LLAMA_OPTIONS,
+                "experts": ("num_experts", 128),
+                "experts_per_token": ("num_experts_per_tok", 8),
+                "scaled_gates": ("norm_topk_prob", False),
+            },
+            {**_LLAMA_TRAITS, "qk_norm": True},
+            {
+                "use_sliding_window": (False,),
+                "attention_bias": (False,),
+                "decoder_sparse_step": (1,),
+                "mlp_only_layers": ([], None),
+            },
+        ),
         "phi3": Family(_BERT_KEYS, {**_LLAMA_OPTIONS, "window": ("sliding_window", None)}, _LLAMA_TRAITS),
         "gemma": Family(
             _BERT_KEYS,
@@ -237,7 +263,7 @@ COMMON_KEYS = frozenset(
 
 SUPPORTED_TYPES: tuple[str, ...] = tuple(sorted(FAMILIES))
 
-EXPERT_TYPES = ("mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v2", "deepseek_v3", "dbrx", "olmoe", "gpt_oss")
+EXPERT_TYPES = ("qwen2_moe", "deepseek_v2", "deepseek_v3", "dbrx", "olmoe", "gpt_oss")
 
 ACTIVATIONS = {
     "relu": "relu",

@@ -13,33 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sim.graph.builder import GraphBuilder
-from sim.graph.transformer_config import TransformerConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One pass of one stack of layers: `tokens` new ones per sequence after `kv` in the cache."""
-
-    builder: GraphBuilder
-    config: TransformerConfig
-    batch: int
-    tokens: int
-    kv: int
-    prefix: str
-    heads: int = 0
-    ffn: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "heads", self.heads or self.config.heads)
-        object.__setattr__(self, "ffn", self.ffn or self.config.ffn)
-
-    @property
-    def kv_heads(self) -> int:
-        return self.config.kv_heads if self.heads == self.config.heads else self.heads
-
-    @property
-    def head_dim(self) -> int:
-        return self.config.head_dim if self.heads == self.config.heads else self.config.hidden // self.heads
+from sim.graph.transformer_experts import mixture
+from sim.graph.transformer_step import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +143,10 @@ def _attend(step: Step, q: str, k: str, v: str, bias: str | None, name: str) -> 
 
 
 def _ffn(step: Step, x: str, name: str) -> str:
+    return mixture(step, x, name, _network) if step.config.experts else _network(step, x, name)
+
+
+def _network(step: Step, x: str, name: str) -> str:
     """act(x W1) W2, or (act(x Wg) * x W1) W2 where gated (Shazeer, GLU Variants, 2020)."""
     builder, config = step.builder, step.config
     up = builder.linear(x, step.ffn, config.ffn_bias, f"{name}.up")

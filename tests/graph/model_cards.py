@@ -21,6 +21,29 @@ BERT_SIZES = {
     "num_attention_heads": 12,
     "intermediate_size": 3072,
 }
+MIXTRAL_8X7B = LLAMA2_7B | {
+    "model_type": "mixtral",
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+}
+QWEN3_30B_A3B = {
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "intermediate_size": 6144,
+    "moe_intermediate_size": 768,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "norm_topk_prob": True,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "mlp_only_layers": [],
+}
 GPT2 = {
     "model_type": "gpt2",
     "n_embd": 768,
@@ -54,6 +77,8 @@ T5_SMALL = {
 # Parameters as `model.num_parameters()` of the Hugging Face checkpoint gives them.
 CARDS: dict[str, tuple[dict[str, Any], int]] = {
     "Llama-2-7b": (LLAMA2_7B, 6_738_415_616),
+    "Mixtral-8x7B-v0.1": (MIXTRAL_8X7B, 46_702_792_704),
+    "Qwen3-30B-A3B": (QWEN3_30B_A3B, 30_532_122_624),
     "Meta-Llama-3-8B": (LLAMA3_8B, 8_030_261_248),
     "TinyLlama-1.1B": (
         LLAMA2_7B

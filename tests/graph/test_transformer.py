@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_cards import BART_BASE, CARDS, GPT2, LLAMA2_7B, LLAMA3_8B, T5_SMALL
+from model_cards import BART_BASE, CARDS, GPT2, LLAMA2_7B, LLAMA3_8B, MIXTRAL_8X7B, QWEN3_30B_A3B, T5_SMALL
 
 from sim.errors import InputError
 from sim.graph.evaluate import evaluate, random_values
@@ -299,7 +299,7 @@ def test_positions_beyond_a_learned_table_or_window_are_refused() -> None:
     ("changes", "expected"),
     [
         ({"model_type": "llamo"}, "unknown model_type 'llamo'; did you mean 'llama'?"),
-        ({"model_type": "mixtral"}, "mixture of experts"),
+        ({"model_type": "deepseek_v3"}, "mixture of experts of another structure"),
         ({"hidden_size": None, "vocab_size": None}, "'vocab_size' is missing"),
         ({"hidden_size": None, "vocab_size": None}, "'hidden_size' is missing"),
         ({"hidden_size": "4096"}, "hidden_size: found '4096'; expected a positive integer"),
@@ -329,3 +329,52 @@ def test_reading_config_json(tmp_path: Path) -> None:
     path.write_text("[1]")
     with pytest.raises(InputError, match="expected a JSON object"):
         load_hf_config(path)
+
+
+def test_decode_of_mixtral_reads_two_experts_and_keeps_eight() -> None:
+    """One token: 12.7 G MACs of 46.7 G parameters. The weights of the six other experts stay in memory."""
+    graph = graph_of(MIXTRAL_8X7B, phase="decode", kv=1000)
+    attention = 2 * 4096**2 + 2 * 4096 * 1024 + 2 * 1001 * 4096
+    assert graph.macs == 32 * (attention + 4096 * 8 + 2 * 3 * 4096 * 14336) + 4096 * 32000
+    assert graph.weight_bytes == pytest.approx(2 * 46_702_792_704, rel=1e-4)  # and tables of angles
+    read = {name for op in graph.ops for name in op.operands}
+    assert len(graph.idle) == 32 * 6 * 3
+    assert not read.intersection(graph.idle)
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(1, [1] * 8), (16, [1] * 128), (40, [3] * 64 + [2] * 64)])
+def test_experts_are_chosen_equally_often(tokens: int, rows: list[int]) -> None:
+    """8 choices a token, 128 experts: 40 tokens make 320 choices, 3 for half of the experts and 2 for the others."""
+    graph = graph_of(QWEN3_30B_A3B | {"num_hidden_layers": 1}, phase="prefill", seq=tokens)
+    ups = [op for op in graph.ops if op.name.endswith(".up")]
+    assert [graph.tensors[op.inputs[0]].shape[0] for op in ups] == rows
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_a_mixture_in_plain_numpy(scaled: bool) -> None:
+    """Every choice weighs what its expert makes of the token by the share that the router gave it."""
+    data = {
+        **{"model_type": "qwen3_moe", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"moe_intermediate_size": 6, "vocab_size": 11, "max_position_embeddings": 32, "norm_topk_prob": scaled},
+        **{"num_experts": 4, "num_experts_per_tok": 3},
+    }
+    graph = graph_of(data, phase="prefill", seq=5)
+    values = {**graph.values, **random_values(graph, 4)}
+    computed = evaluate(graph, values)
+    x = computed["0.ffn_norm"]
+    logits = x @ values["0.ffn.router.weight"]
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = np.zeros_like(x)
+    for token, row in enumerate(x):
+        best = np.sort(shares[token])[::-1][:3]
+        for place, share in enumerate(best / best.sum() if scaled else best):
+            part = f"0.ffn.expert{(3 * token + place) % 4}"
+            up, gate, down = (values[f"{part}.{name}.weight"] for name in ("up", "gate", "down"))
+            opened = row @ gate
+            expected[token] += share * ((row @ up) * opened / (1 + np.exp(-opened))) @ down
+    np.testing.assert_allclose(computed["0.ffn.sum"], expected, rtol=1e-9)
+
+
+def test_more_experts_per_token_than_experts() -> None:
+    with pytest.raises(InputError, match="9 experts per token exceed the 8 of a layer"):
+        graph_of(MIXTRAL_8X7B | {"num_experts_per_tok": 9}, phase="decode", kv=1)
