@@ -244,9 +244,15 @@ def _walk(
         if near + 2 * (stop[3] - first[3]) > len(close):
             return best, near, pair
         rest = pair // columns
-        at[2], at[1] = first[2] + pair % columns, first[1] + rest % (stop[1] - first[1])
+        at[1], at[0] = first[1] + rest % (stop[1] - first[1]), first[0] + rest // (stop[1] - first[1])
+        if pair % columns == 0:
+            # With these rows, whatever the columns and the sum.
+            at[2], at[3] = stop[2], stop[3]
+            if floor_s(t, hw, w, s, family, at, 0) > best * slack * (1 + 1e-12):
+                pair += columns
+                continue
+        at[2] = first[2] + pair % columns
         pair += 1
-        at[0] = first[0] + rest // (stop[1] - first[1])
         if least_sram(t, levels, at, stop[3] - 1, cuts.apart[family]) > limit:
             continue
         twice = levels[at[1], TILES] > 1 and levels[at[2], TILES] > 1
@@ -259,6 +265,8 @@ def _walk(
                 if t.nests[0, NESTED] and crossed(t, 0, cuts.splits[family], levels, at):
                     continue
                 cutoff = best * slack * (1 + 1e-12)
+                if floor_s(t, hw, w, s, family, at, order) > cutoff:
+                    continue
                 cost, row, _ = scan_role(
                     t, 0, hw, w, levels, cuts, family, at, 3, k, k + 1, order, limit, cutoff, s.lines
                 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,11 @@ def operand_number(nest: Nest, operand: Operand) -> int:
     return next(n for n, one in enumerate(every) if (one.part, one.axes) == (operand.part, operand.axes))
 
 
+@lru_cache(maxsize=1 << 12)
+def _grid(cores: int, splits: tuple[int, ...]) -> tuple[Int64, ...]:
+    return tuple(np.unravel_index(np.arange(cores), splits))
+
+
 @dataclass(frozen=True)
 class Loops:
     """Index ranges of every dimension at every iteration of every core."""
@@ -55,7 +61,7 @@ class Loops:
     @cached_property
     def grid(self) -> tuple[Int64, ...]:
         """Place of each core along every dimension that is split over cores."""
-        return tuple(np.unravel_index(np.arange(len(self.cores)), self.tiling.splits))
+        return _grid(len(self.cores), self.tiling.splits)
 
     @cached_property
     def sum_place(self) -> Int64:
@@ -72,7 +78,7 @@ class Loops:
 
     @cached_property
     def iterations(self) -> int:
-        return int(np.prod(self.tiling.steps, dtype=np.int64))
+        return math.prod(self.tiling.steps)
 
     @cached_property
     def index(self) -> tuple[Int64, ...]:
@@ -114,7 +120,7 @@ class Loops:
     @cached_property
     def sum_steps(self) -> int:
         """Iterations that accumulate into one result tile; the loops over them are innermost."""
-        return int(np.prod([self.tiling.steps[dim] for dim in self.nest.role("k")], dtype=np.int64))
+        return math.prod(self.tiling.steps[dim] for dim in self.nest.role("k"))
 
     @cached_property
     def result_last(self) -> Int64:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +67,7 @@ def core_boxes(
     rank = len((*nest.operands, nest.out)[operand].axes)
     start, stop = np.zeros((total, rank), np.int64), np.zeros((total, rank), np.int64)
     held = np.zeros(total, np.bool_)
-    cut = np.array(splits, np.int64), np.array(quanta, np.int64), np.array(cores, np.int64)
+    cut = np.array(splits, np.int64), np.array(quanta, np.int64), _table(cores)
     fill_core_boxes(tables_of(nest), operand, *cut, start, stop, held)
     return Boxes(tensor.shape, start, stop, held)
 
@@ -86,12 +86,18 @@ def found_in_place(
     from sim.cost.compiled import tables_of
 
     found = np.empty(len(splits), np.bool_)
-    cut = np.array(splits, np.int64), np.array(quanta, np.int64), np.array(cores, np.int64)
+    cut = _table(tuple(splits)), _table(tuple(quanta)), _table(cores)
     same = nest.operands[operand].tensor.shape == kept.shape
     in_place(
         tables_of(nest), operand, *cut, same, kept.start, kept.stop, kept.held, *kept.intervals, found
     )
     return found.tolist()
+
+
+@lru_cache(maxsize=1 << 12)
+def _table(rows: tuple[object, ...]) -> Int64:
+    """Whole numbers as an array, made once."""
+    return np.array(rows, np.int64)
 
 
 @dataclass
@@ -128,11 +134,11 @@ class Residency:
 
     def held_bytes(self, step: int, kind: int, without: frozenset[str] = frozenset()) -> int:
         """Bytes of results kept over a step on cores of a kind."""
-        return sum(
-            kept.size_bytes
-            for root, kept in self.results.items()
-            if kept.kind == kind and kept.made <= step <= kept.until and root not in without
-        )
+        total = 0
+        for root, kept in self.results.items():
+            if kept.until >= step >= kept.made and kept.kind == kind and root not in without:
+                total += kept.size_bytes
+        return total
 
     def candidate(self, root: str, kind: int, segment: int) -> Kept | None:
         """The result, if the step to be planned next may read it in place as far as room goes."""

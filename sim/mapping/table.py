@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,7 +38,7 @@ class Batch:
         path: Values = -1,
     ) -> Ids:
         """Add an array of tasks; every column broadcasts to `shape`. Returns their ids in that shape."""
-        ids = np.arange(self.size, self.size + int(np.prod(shape)), dtype=np.int64).reshape(shape)
+        ids = np.arange(self.size, self.size + math.prod(shape), dtype=np.int64).reshape(shape)
         self.size += ids.size
         columns = np.empty((8, *shape), np.int64)
         for column, values in zip(columns, (phase, iteration, int(kind), queue, hold, dur, nbytes, path), strict=True):
