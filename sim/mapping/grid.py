@@ -6,6 +6,7 @@ cores line up for multicast and lowering stays a dense array computation. Sizes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,6 +31,12 @@ def bounds(extent: int, parts: int, quantum: int = 1) -> Int64:
     )
     cuts.flags.writeable = False
     return cuts
+
+
+def granules(extents: Sequence[int], parts: Sequence[int], quanta: Sequence[int]) -> tuple[int, ...]:
+    """At multiples of what each dimension is cut: `quanta`, or 1 where there are fewer granules than parts."""
+    every = zip(extents, parts, quanta, strict=True)
+    return tuple(quantum if -(-extent // quantum) >= count else 1 for extent, count, quantum in every)
 
 
 def largest_part(extent: int, parts: Int64, quantum: int = 1) -> Int64:

@@ -26,6 +26,7 @@ from sim.mapping.candidates import Local
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.deal_vector import deal_vector, deals_vector
 from sim.mapping.fabric import Fabric, Level
+from sim.mapping.grid import granules
 from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.memo import Hashed, Recent, by_identity
 from sim.mapping.partition import Assignment
@@ -228,8 +229,11 @@ class _Planner:
         if on.dispatch is not None or (on.array is not None and on.array.row_stationary is not None):
             return  # nothing stays: a kernel of its own, or a buffer that the next operator needs whole
         if not any(best.tiling.splits[dim] > 1 for dim in nest.role("k")):
-            cut = best.tiling.splits, best.tiling.quanta, best.cores
-            boxes = core_boxes(len(nest.operands), nest, *cut, self.chip.core_count)
+            # Cores are cut like the tiles, of which there may be more than whole granules.
+            tiling, splits = best.tiling, best.tiling.splits
+            parts = [cores * steps for cores, steps in zip(splits, tiling.steps, strict=True)]
+            fine = granules(nest.extents, parts, tiling.quanta)
+            boxes = core_boxes(len(nest.operands), nest, splits, fine, best.cores, self.chip.core_count)
             result = self.root(nest.out.tensor.name)
             self.residency.made(result, boxes, nest.out.tensor.dtype, best.kind, self.segments.of_op[index])
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sim.mapping.grid import bounds, counts, largest_part, largest_size
+from sim.mapping.grid import bounds, counts, granules, largest_part, largest_size
 
 extents, quanta = st.integers(1, 3000), st.sampled_from([1, 2, 7, 16, 128])
 
@@ -50,3 +50,12 @@ def test_counts_worth_trying() -> None:
     assert counts(1) == [1]
     assert counts(20) == [1, 2, 3, 4, 6, 8, 12, 16, 20]
     assert counts(20, limit=6) == [1, 2, 3, 4, 6]
+
+
+@given(cuts(), st.integers(1, 40))
+@example((12, 4, 2), 3)  # 12 tiles of 1, as there are 6 granules: each core has 3, not 2 or 4
+def test_cores_are_cut_like_their_tiles(cut: tuple[int, int, int], steps: int) -> None:
+    extent, cores, quantum = cut
+    (granule,) = granules([extent], [cores * steps], [quantum])
+    of_tiles = bounds(extent, cores * steps, quantum)[::steps]
+    assert bounds(extent, cores, granule).tolist() == of_tiles.tolist()
