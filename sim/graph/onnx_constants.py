@@ -13,7 +13,7 @@ from sim.graph.onnx_node import DTYPES, Array, Importer, Node, Unsupported, norm
 if TYPE_CHECKING:
     import onnx
 
-_MOST_ELEMENTS = 1 << 22
+_MOST_ELEMENTS = 1 << 23
 """Larger results are left to operators on weights, which a later pass folds without a copy too many."""
 
 # fmt: off

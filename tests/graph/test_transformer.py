@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from model_cards import BART_BASE, CARDS, GPT2, LLAMA2_7B, LLAMA3_8B, MIXTRAL_8X7B, QWEN3_30B_A3B, T5_SMALL
 
-from sim.errors import InputError
+from sim.errors import DoesNotFit, InputError
 from sim.graph.evaluate import evaluate, random_values
 from sim.graph.graph import Graph
 from sim.graph.transformer import generate_plan, transformer_graph
 from sim.graph.transformer_config import TransformerConfig, load_hf_config
 from sim.graph.transformer_positions import relative_indices
+from sim.passes import default_passes
+from sim.pipeline import plan
 
 
 def graph_of(data: dict[str, Any], **lengths: Any) -> Graph:
@@ -340,6 +342,11 @@ def test_decode_of_mixtral_reads_two_experts_and_keeps_eight() -> None:
     read = {name for op in graph.ops for name in op.operands}
     assert len(graph.idle) == 32 * 6 * 3
     assert not read.intersection(graph.idle)
+    compiled = default_passes(graph)
+    assert compiled.idle == graph.idle
+    assert compiled.weight_bytes == graph.weight_bytes
+    with pytest.raises(DoesNotFit, match=r"86\.99 GiB weights"):
+        plan(graph, "lepton_m")
 
 
 @pytest.mark.parametrize(("tokens", "rows"), [(1, [1] * 8), (16, [1] * 128), (40, [3] * 64 + [2] * 64)])
