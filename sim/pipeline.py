@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
 from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.graph.graph import Graph, Passes
@@ -51,6 +52,25 @@ _LEFT_OUT: Options = {
     "kv": None, "new_tokens": None, "dims": None, "density": None,
 }  # fmt: skip
 
+_WHOLE = {"batch", "inputs", "seq", "kv", "new_tokens"}
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _with_options(function: _Function) -> _Function:
+    """The function with the names and defaults of `Options` in its signature, for help() and completion."""
+    import inspect
+
+    shown = inspect.signature(function)
+    own = [one for one in shown.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    hints = Options.__annotations__
+    more = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[name])
+        for name, default in _LEFT_OUT.items()
+    ]
+    function.__signature__ = shown.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
+    return function
+
+
 _SEARCHES: Recent[object, Any] = Recent(1 << 13)
 """Tile searches of this process: the same layer on the same cores is searched once. Some 5 KB each."""
 
@@ -61,6 +81,7 @@ _MODELS: Recent[object, Model] = Recent(32)
 """Models of this process as distinct loop nests."""
 
 
+@_with_options
 def simulate(
     model: str | Graph,
     chip: str | Chip,
@@ -104,6 +125,7 @@ def simulate(
     return build_report(graph, on, technology, program, timeline, options=told, wall_s=wall_s)
 
 
+@_with_options
 def plan(
     model: str | Graph,
     chip: str | Chip,
@@ -147,6 +169,7 @@ def plan(
     return graph, on, program
 
 
+@_with_options
 def verify_values(
     model: str | Graph,
     chip: str | Chip,
@@ -174,6 +197,7 @@ def verify_values(
     return verify(program, graph, on.name, seed=seed, integers=integers)
 
 
+@_with_options
 def bound(
     model: str | Graph,
     chip: str | Chip | Sequence[Chip],
@@ -247,6 +271,10 @@ def _complete(given: Options) -> Options:
         name = min(stray)
         raise TypeError(f"unexpected option '{name}'; {did_you_mean(name, _LEFT_OUT) or 'see sim.pipeline.Options'}")
     found: Options = {**_LEFT_OUT, **given}
+    for name in _WHOLE & given.keys():
+        value = given[name]  # type: ignore[literal-required]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral)):
+            raise InputError(f"{name}: found {value!r}; expected a whole number")
     if found["inputs"] < 1:
         raise InputError(f"inputs: found {found['inputs']}; expected a positive number of back-to-back inputs")
     return found

@@ -246,6 +246,11 @@ class Program:
     cache: TagStore | None = None
     passes: tuple[tuple[int, int], ...] = ()
 
+    def __repr__(self) -> str:
+        """One line: the tasks are arrays in `segments`."""
+        counts = f"{len(self.segments)} segments, {self.tasks:,} tasks with repeats"
+        return f"<Program {self.name}: {counts}, {len(self.queues)} queues, {len(self.links)} links>"
+
     @property
     def tasks(self) -> int:
         """Tasks with every repeat counted."""

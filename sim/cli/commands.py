@@ -42,7 +42,7 @@ app = typer.Typer(
 show_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 list_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(show_app, name="show", help="Print a chip, model, partition, program, technology or DRAM.")
-app.add_typer(list_app, name="list", help="List chips, models or the parameters of a chip.")
+app.add_typer(list_app, name="list", help="List chips, models, spaces, metrics or the parameters of a chip.")
 
 
 def _print_version(wanted: bool) -> None:
@@ -312,6 +312,22 @@ def parameters(output_format: ListFormatOption = ListFormat.table) -> None:
     from sim.cli.views import parameter_rows
 
     print_rows(parameter_rows(), output_format, "Parameters of a chip file")
+
+
+@list_app.command("spaces")
+def spaces(output_format: ListFormatOption = ListFormat.table) -> None:
+    """The design spaces that come with lepton, for lepton sweep."""
+    from sim.cli.views import space_rows
+
+    print_rows(space_rows(), output_format, "Design spaces")
+
+
+@list_app.command("metrics")
+def metrics(output_format: ListFormatOption = ListFormat.table) -> None:
+    """Columns of a report that a sweep can have as --objective or --constraint."""
+    from sim.cli.views import metric_rows
+
+    print_rows(metric_rows(), output_format, "Metrics of a report")
 
 
 @app.command()

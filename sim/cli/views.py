@@ -281,3 +281,32 @@ def _leaves(value: Any, path: str, about: Mapping[str, str]) -> Iterator[Row]:
         for key, inner in value.items():
             if key not in _ABOUT:
                 yield from _leaves(inner, f"{path}.{key}" if path else str(key), about)
+
+
+def space_rows() -> list[dict[str, Any]]:
+    """One row per space of the package."""
+    from sim.explore.space_file import list_spaces, load_space
+
+    return [
+        {
+            "space": space.name,
+            "chip": space.chip_data.get("name", ""),
+            "workloads": " ".join(workload.name for workload in space.workloads),
+            "points": space.size,
+            "objectives": ", ".join(map(str, space.objectives)),
+            "constraints": ", ".join(one.text for one in space.constraints),
+        }
+        for space in map(load_space, list_spaces())
+    ]
+
+
+def metric_rows() -> list[dict[str, Any]]:
+    """One row per metric: its unit, which way is better unless an objective says otherwise, and whether the closed form
+    of many designs has it."""
+    from sim.explore.metrics import best_direction, bound_metrics, known_metrics, metric_unit
+
+    quick = bound_metrics()
+    return [
+        {"metric": name, "unit": metric_unit(name), "better": best_direction(name), "closed_form": name in quick}
+        for name in known_metrics()
+    ]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.errors import did_you_mean
-from sim.units import UnitError, dimension_of_column, format_quantity, parse
+from sim.units import DIMENSIONS, UnitError, dimension_of_column, format_quantity, parse
 
 Direction = Literal["min", "max"]
 Amount = TypeVar("Amount", float, npt.NDArray[np.float64])
@@ -78,7 +78,8 @@ def known_metrics() -> tuple[str, ...]:
     from sim.pipeline import simulate
 
     values = simulate("gemm:8x8x8", "tiny", dtype="int8", fidelity="bound").values
-    return (*(name for name, value in values.items() if not isinstance(value, str)), *_OF_PASSES)
+    words = {"engine", *(name for name, value in values.items() if isinstance(value, str))}  # here there is no engine
+    return (*(name for name in values if name not in words), *_OF_PASSES)
 
 
 @cache
@@ -92,6 +93,16 @@ def bound_metrics() -> tuple[str, ...]:
 def best_direction(metric: str) -> Direction:
     """Which way a column is usually better: throughput, efficiency, utilisation and hit rate up, all else down."""
     return "max" if metric.endswith(_MORE_IS_BETTER) and not metric.endswith("_bytes_per_s") else "min"
+
+
+def metric_unit(metric: str) -> str:
+    """The unit of a column's values: "s", "share" of one, or "" for counts."""
+    dimension = dimension_of_column(metric)
+    if dimension is not None:
+        return DIMENSIONS[dimension].base
+    if metric.endswith(("_utilization", "_hit_rate", "_share", "_low", "_high")):
+        return "share"
+    return {"throughput_per_s": "1/s", "tops_per_w": "TOP/s/W"}.get(metric, "")
 
 
 def show_metric(metric: str, value: float) -> str:

@@ -92,7 +92,10 @@ def list_spaces() -> tuple[str, ...]:
 
 
 def load_space(name_or_path: str | Path, **changes: Any) -> Space:
-    """A space by name (hw_configs/spaces/) or path; `changes` as space_from_document.
+    """A space by name (hw_configs/spaces/) or path, with changes by keyword, as the options of `lepton sweep`:
+    `workloads` (names of models, in place of the file's), `options` (as of sim.simulate, for every workload),
+    `constraints` (added: ["power_w <= 75 W"]), `objectives` (in place of the file's: {"latency_s": "min"}) and
+    `overrides` of the base chip ({"core.array.rows": 64}).
 
     Raises InputError with every complaint at its file, line and column.
     """

@@ -54,6 +54,12 @@ class Study:
     points: tuple[StudyPoint, ...] = field(repr=False)
     results: Mapping[bytes, Result] = field(repr=False)
 
+    def __repr__(self) -> str:
+        """One line; the numbers are in `front`, `designs` and `table`."""
+        designs = len({row.point for row in self.rows})
+        front = int(self.on_front.sum())
+        return f"<Study {self.name}: {designs:,} designs, front of {front:,}; see .front, .designs and .table>"
+
     @property
     def name(self) -> str:
         """Of the space."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.cost.energy import COMPONENTS, chip_power_w
+from sim.errors import did_you_mean
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.hw.money import cost_per_million, load_prices
@@ -26,7 +27,7 @@ from sim.report.power import power
 from sim.report.roofline import peak_macs_per_s
 from sim.report.tables import Table
 from sim.timeline import Timeline
-from sim.units import PS_PER_S
+from sim.units import PS_PER_S, format_quantity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +61,32 @@ class Report:
     run: Account | None = field(repr=False, compare=False, default=None)
 
     def __getitem__(self, key: str) -> Value:
+        if key not in self.values:
+            raise KeyError(f"{key}; {did_you_mean(key, self.values) or 'the keys are those of .values'}")
         return self.values[key]
+
+    def __repr__(self) -> str:
+        """One line; `print(report)` shows it all."""
+        v = self.values
+        amounts = (
+            format_quantity(float(v[name] or 0.0), dimension)
+            for name, dimension in (("latency_s", "time"), ("energy_per_input_j", "energy"), ("power_w", "power"))
+        )
+        method = "events" if v["fidelity"] == "event" else "closed form"
+        about = f"{v['workload']} on {v['chip']} by {method}: {', '.join(amounts)}"
+        return f"<Report of {about}; print it, or see .summary>"
+
+    def __str__(self) -> str:
+        """As `lepton simulate` prints it."""
+        import io
+
+        from rich.console import Console
+
+        from sim.report.text import WIDTH, render_text
+
+        stream = io.StringIO()
+        render_text(self, Console(file=stream, width=WIDTH))
+        return stream.getvalue().rstrip()
 
     @property
     def summary(self) -> pd.DataFrame:

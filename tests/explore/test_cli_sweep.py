@@ -107,6 +107,22 @@ def test_what_is_printed_passes_over_the_rows_a_few_times_however_many_there_are
     assert Counted.passes < 12
 
 
+def test_spaces_and_metrics_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", "spaces", "--format", "json"]) == 0
+    spaces = {row["space"]: row for row in json.loads(capsys.readouterr().out)}
+    assert spaces["teaching"]["points"] == 3 * 3 * 2
+    assert spaces["edge_vision"]["constraints"] == "power_w <= 5 W, area_mm2 <= 60 mm2"
+    assert run(["list", "metrics", "--format", "json"]) == 0
+    rows = {row["metric"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["energy_j"] == {"metric": "energy_j", "unit": "J", "better": "min", "closed_form": True}
+    assert rows["tops_per_w"] == {"metric": "tops_per_w", "unit": "TOP/s/W", "better": "max", "closed_form": True}
+    assert (rows["array_utilization"]["unit"], rows["cost_usd"]["closed_form"]) == ("share", False)
+    assert "engine" not in rows
+    # Each of them can be asked for.
+    for name in ("energy_j", "tops_per_w", "dram_error_low"):
+        assert run([*SMALL, "--workers", "1", "--objective", name]) == 0
+
+
 def test_a_screening_says_how_far_the_bound_was_off(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*SMALL, "--workers", "1", "--fidelity", "screen", "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from pictures import covered
 
+import sim
 from sim.cli import run
 from sim.errors import InputError
 from sim.explore.sensitivity import steps
@@ -255,6 +256,29 @@ def test_the_command_line_draws_studies(tmp_path: Path, capsys: pytest.CaptureFi
     ):
         assert run(["plot", *map(str, arguments)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_tornado_and_heat_map_are_what_single_simulations_say(tmp_path: Path) -> None:
+    """Four designs simulated one by one; the map has the best of the batches that hold the limit."""
+    space = {
+        "version": 1, "name": "s", "chip": "tiny", "workloads": [{"model": "lenet5", "dtype": "int8"}],
+        "parameters": {"core.array.rows": [4, 16], "workload.batch": [1, 2]}, "constraints": ["latency_s <= 60 us"],
+    }  # fmt: skip
+    study = sim.sweep(space, workers=1, out=tmp_path / "study.sqlite")
+    latency = {
+        (rows, batch): float(sim.simulate("lenet5", "tiny", dtype="int8", batch=batch,
+                                          overrides={"core.array.rows": rows})["latency_s"] or 0)
+        for rows, batch in itertools.product((4, 16), (1, 2))
+    }  # fmt: skip
+    ratios = [latency[16, batch] / latency[4, batch] - 1 for batch in (1, 2)]
+    found = steps(study.table, [ROWS, BATCH], "latency_s").set_index("parameter").loc[ROWS]
+    assert (found["low"], found["high"]) == (min(ratios), max(ratios))
+    assert found["median"] == pytest.approx(sum(ratios) / 2)
+    (image,) = plot_heatmap(study.designs, ROWS, BATCH, "latency_s").images
+    wanted = np.array([[latency[rows, batch] for rows in (4, 16)] for batch in (1, 2)])
+    assert (wanted > 6e-5).any()
+    drawn = np.ma.filled(image.get_array(), np.nan)
+    np.testing.assert_allclose(drawn, np.where(wanted <= 6e-5, 1e6 * wanted, np.nan))
 
 
 def test_objectives_keep_their_order_in_the_store(tmp_path: Path) -> None:
