@@ -12,18 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.cost.floors import (
-    LANE_COLUMNS,
-    SEEN,
-    WIDTH,
-    Cut,
-    Unit,
-    cut_of,
-    fill_lanes,
-    floors_of,
-    others_of,
-    unit_of,
-)
+from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_open, hold_others, hold_unit
+from sim.cost.floors import ALL, LANE_COLUMNS, SCALARS, SEEN, WIDTH, floors_of
 from sim.cost.kernel import ARRAYS, COLS, DATAFLOW, ROWS, Work
 from sim.cost.levels import TILES, CoreCuts, Lines, fill_levels, scan_role
 from sim.cost.nest_tables import DIMS, OPERANDS
@@ -59,6 +49,7 @@ class Search(NamedTuple):
     next_row: Any
     lanes: Any
     least: Any
+    held: Any
     spans: Any
     cuts: CoreCuts
     floors: Any
@@ -77,9 +68,6 @@ ORDER, CUT = range(2)
 
 GUESSES = 3
 """Cuts of which the best lines are tried before anything is explored."""
-
-EVERY = 15
-"""All roles, as a bit mask."""
 
 
 @jit_bare
@@ -125,16 +113,26 @@ def _fill_cut(t: Any, nest: int, cuts: CoreCuts, cut: int, operands: int) -> Non
 
 @jit_bare
 def line_floors(
-    t: Any, nest: int, s: Search, u: Unit, c: Cut, cut: int, opened: int, role: int, start: int, stop: int,
-    columns_first: int, found: Any, into: int,
-) -> float:  # fmt: skip
+    t: Any, nest: int, s: Search, cut: int, opened: int, role: int, start: int, stop: int, columns_first: int,
+    found: Any, into: int,
+) -> None:  # fmt: skip
     """Floors of the levels `start` to `stop` of a role, from `found[into]` on, the roles in the bit mask `opened`
-    whatever they are and the others `s.at`; the least of them."""
-    least_s, x = np.inf, others_of(t, nest, s.levels, s.least, s.cuts, cut, s.at, opened, role, columns_first)
-    floors_of(s.lanes, start, stop, u, c, x, found, into)
-    for place in range(into, into + stop - start):
-        least_s = min(least_s, found[place])
-    return least_s
+    whatever they are and the others `s.at`."""
+    if opened | 1 << role == ALL:
+        hold_open(t, nest, s.levels, s.least, s.cuts, cut, role, s.held)
+    else:
+        hold_others(t, nest, s.levels, s.least, s.cuts, cut, s.at, opened, role, columns_first, s.held)
+    floors_of(s.lanes, start, stop, s.held, found, into)
+
+
+@jit_bare
+def least_place(floors: Any, first: int, stop: int) -> int:
+    """Where the least of some floors stands."""
+    place = first
+    for other in range(first + 1, stop):
+        if floors[other] < floors[place]:
+            place = other
+    return place
 
 
 @jit_bare
@@ -157,7 +155,7 @@ def try_level(
 
 @jit_bare
 def try_lines(
-    t: Any, nest: int, hw: Any, w: Work, s: Search, u: Unit, c: Cut, cut: int, limit: float, best: float
+    t: Any, nest: int, hw: Any, w: Work, s: Search, cut: int, limit: float, best: float
 ) -> float:
     """Evaluate the most promising level of every role, the others whole: a good first limit."""
     for back in range(3):
@@ -166,24 +164,21 @@ def try_lines(
         if stop - start < 2 and role != 3:
             continue
         copy_to(s.at, s.cuts.first[cut])
-        least_s = line_floors(t, nest, s, u, c, cut, 0, role, start, stop, 0, s.by_sums, 0)
-        if least_s >= best:
-            continue
-        for place in range(stop - start):
-            if s.by_sums[place] == least_s:
-                best = try_level(t, nest, hw, w, s, cut, role, start + place, 0, limit, best)
-                break
+        line_floors(t, nest, s, cut, 0, role, start, stop, 0, s.by_sums, 0)
+        place = least_place(s.by_sums, 0, stop - start)
+        if s.by_sums[place] < best:
+            best = try_level(t, nest, hw, w, s, cut, role, start + place, 0, limit, best)
     return best
 
 
 @jit_bare
-def bound_role(t: Any, nest: int, s: Search, u: Unit, c: Cut, cut: int, role: int, free: int) -> int:
+def bound_role(t: Any, nest: int, s: Search, cut: int, role: int, free: int) -> int:
     """Floors of every level of a role of a cut, from `free` on in the table of floors, and with them a better one of
     the cut. Returns the next free place."""
     start, stop = s.cuts.first[cut, role], s.cuts.stop[cut, role]
     s.floor_at[cut, role] = free
-    least_s = line_floors(t, nest, s, u, c, cut, EVERY - (1 << role), role, start, stop, 0, s.floor_of, free)
-    s.floors[cut] = max(s.floors[cut], least_s)
+    line_floors(t, nest, s, cut, ALL - (1 << role), role, start, stop, 0, s.floor_of, free)
+    s.floors[cut] = max(s.floors[cut], s.floor_of[least_place(s.floor_of, free, free + stop - start)])
     return int(free + stop - start + WIDTH)
 
 
@@ -207,11 +202,12 @@ def narrowed(s: Search, cut: int, role: int, best: float) -> tuple[int, int]:
 
 @jit_bare
 def explore_cut(
-    t: Any, nest: int, hw: Any, w: Work, s: Search, u: Unit, cut: int, limit: float, best: float
+    t: Any, nest: int, hw: Any, w: Work, s: Search, cut: int, limit: float, best: float
 ) -> float:
     """Every tiling of a cut that may win: of rows and columns that with fewer levels left outermost, the other by its
     floors, then sums."""
-    c, at, levels = cut_of(hw, s.cuts, cut), s.at, s.levels
+    at, levels = s.at, s.levels
+    hold_cut(hw, s.cuts, cut, s.held)
     rows, columns = narrowed(s, cut, 1, best), narrowed(s, cut, 2, best)
     outer, inner, span = 1, 2, columns
     if columns[1] - columns[0] < rows[1] - rows[0]:
@@ -224,11 +220,7 @@ def explore_cut(
             for order in range(2 if levels[row, TILES] > 1.0 else 1):
                 at[0], at[outer] = g, row
                 if stop - first > 1:
-                    floor_s = line_floors(
-                        t, nest, s, u, c, cut, 1 << 3, inner, first, stop, order, s.by_inner, 0
-                    )
-                    if floor_s * SURELY >= best:
-                        continue
+                    line_floors(t, nest, s, cut, 1 << 3, inner, first, stop, order, s.by_inner, 0)
                 else:
                     s.by_inner[0] = 0.0
                 for other in range(first, stop):
@@ -236,13 +228,13 @@ def explore_cut(
                         continue
                     if order == 0 or levels[other, TILES] > 1.0:
                         at[inner] = other
-                        best = explore_sums(t, nest, hw, w, s, u, c, cut, order, limit, best)
+                        best = explore_sums(t, nest, hw, w, s, cut, order, limit, best)
     return best
 
 
 @jit_bare
 def explore_sums(
-    t: Any, nest: int, hw: Any, w: Work, s: Search, u: Unit, c: Cut, cut: int, columns_first: int, limit: float,
+    t: Any, nest: int, hw: Any, w: Work, s: Search, cut: int, columns_first: int, limit: float,
     best: float,
 ) -> float:  # fmt: skip
     """Every level of the sum that may win with the other roles' `s.at`, the most promising first."""
@@ -250,26 +242,13 @@ def explore_sums(
     floors, count = s.by_sums, stop - first
     if count == 0:
         return best
-    least_s = line_floors(t, nest, s, u, c, cut, 0, 3, first, stop, columns_first, floors, 0)
-    while least_s * SURELY < best:
-        least_s, place = np.inf, 0
-        for other in range(count):
-            if floors[other] < least_s:
-                least_s, place = floors[other], other
-        if least_s * SURELY < best:
-            floors[place] = np.inf
-            best = try_level(t, nest, hw, w, s, cut, 3, first + place, columns_first, limit, best)
+    line_floors(t, nest, s, cut, 0, 3, first, stop, columns_first, floors, 0)
+    place = least_place(floors, 0, count)
+    while floors[place] * SURELY < best:
+        floors[place] = np.inf
+        best = try_level(t, nest, hw, w, s, cut, 3, first + place, columns_first, limit, best)
+        place = least_place(floors, 0, count)
     return best
-
-
-@jit_bare
-def next_cut(floors: Any, first: int, stop: int) -> int:
-    """The cut of the least floor."""
-    cut = first
-    for other in range(first + 1, stop):
-        if floors[other] < floors[cut]:
-            cut = other
-    return cut
 
 
 @jit_bare
@@ -278,35 +257,38 @@ def search_cuts(
 ) -> float:
     """The best tiling of the cuts `first` to `stop`, into `s.best` and `s.found` (CUT -1 where none is better than
     `best`); returns its cost. Nothing is passed over that could be better."""
-    u, free, cuts, floors = unit_of(t, nest, hw, w, limit), 0, s.cuts, s.floors
+    free, cuts, floors = 0, s.cuts, s.floors
+    hold_unit(t, nest, hw, w, limit, s.held)
     s.found[CUT] = -1
     for cut in range(first, stop):
         floors[cut], s.left[cut] = 0.0, np.inf
         for role in range(4):
             s.floor_at[cut, role] = -1
         if not (w.vector and cuts.summed[cut] > 1.0):
-            free = bound_role(t, nest, s, u, cut_of(hw, cuts, cut), cut, 3, free)
+            hold_cut(hw, cuts, cut, s.held)
+            free = bound_role(t, nest, s, cut, 3, free)
             s.left[cut] = floors[cut]
     tried = 0
     while True:
-        cut = next_cut(s.left, first, stop)
+        cut = least_place(s.left, first, stop)
         if s.left[cut] * SURELY >= best:
             break
-        s.left[cut], c = np.inf, cut_of(hw, cuts, cut)
+        s.left[cut] = np.inf
+        hold_cut(hw, cuts, cut, s.held)
         for role in range(3):
             if cuts.stop[cut, role] - cuts.first[cut, role] > 1 and floors[cut] * SURELY < best:
-                free = bound_role(t, nest, s, u, c, cut, role, free)
+                free = bound_role(t, nest, s, cut, role, free)
         if floors[cut] * SURELY < best and (tried < GUESSES or best >= NOTHING_S):
-            best = try_lines(t, nest, hw, w, s, u, c, cut, limit, best)
+            best = try_lines(t, nest, hw, w, s, cut, limit, best)
             tried += 1
     for cut in range(first, stop):
         s.left[cut] = np.inf if floors[cut] == 0.0 else floors[cut]
     while True:
-        cut = next_cut(s.left, first, stop)
+        cut = least_place(s.left, first, stop)
         if s.left[cut] * SURELY >= best:
             break
         s.left[cut] = np.inf
-        best = explore_cut(t, nest, hw, w, s, u, cut, limit, best)
+        best = explore_cut(t, nest, hw, w, s, cut, limit, best)
     return best
 
 
@@ -321,7 +303,7 @@ def new_memory(t: Any, splits: Any, levels: Any, spans: Any, rows: int) -> Searc
     lanes, least = np.zeros(LANE_COLUMNS * rows + WIDTH), np.empty((rows, 2 * (SEEN + 1)))
     floor_of, by_inner, by_sums = np.empty(rows + WIDTH), np.empty(rows + WIDTH), np.empty(rows + WIDTH)
     return Search(
-        levels, np.zeros(1, np.int64), lanes, least, spans, made, np.empty(cuts), np.empty(cuts),
+        levels, np.zeros(1, np.int64), lanes, least, np.zeros(SCALARS), spans, made, np.empty(cuts), np.empty(cuts),
         np.full((cuts, 4), -1, np.int64), floor_of, by_inner, by_sums, np.empty(4, np.int64), np.empty(4, np.int64),
         np.zeros(2, np.int64), lines,
     )  # fmt: skip

@@ -15,44 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.cost.kernel import (
-    ACCUMULATOR_BYTES,
-    ARRAY_SHARE,
-    ARRAYS,
-    CHANNEL_S,
-    COL_PART,
-    COLS,
-    CORE_S,
-    DATAFLOW,
-    DRAM_COST,
-    DRAM_LINES,
-    DRAM_RUNS,
-    DRAM_SHARE,
-    FEED_CYCLES,
-    HEAD_S,
-    HOP_BW,
-    ISSUE_S,
-    LANE_PART,
-    OVERLAP,
-    PART_S,
-    PERIOD_S,
-    PORT_S,
-    ROW_PART,
-    ROWS,
-    SEND_S,
-    SLOTS,
-    SUM_CYCLES,
-    TILE_CYCLES,
-    VECTOR_SHARE,
-    WIRE_S,
-    Work,
-)
-from sim.cost.levels import ELEMENTS, FILLS, FIRST, INDICES, PER_OPERAND, TILES, CoreCuts
-from sim.cost.nest_tables import BITS, OPERANDS
+from sim.cost.kernel import SLOTS
 from sim.jit import jit_bare, jit_inline
 
 SEEN = 4
 """Operands that a floor counts; it is lower, but a floor, where a nest has more."""
+
+ALL = 15
+"""All roles, as a bit mask."""
 
 WIDTH = 8
 """Levels are taken so many at a time: tables and results are longer by as much."""
@@ -122,15 +92,10 @@ class Loads(NamedTuple):
     apart: float
 
 
-class Others(NamedTuple):
-    """All roles but the one in question: what they make of every operand and the result; tiles, tiles of results,
-    indices by role (1 for the one in question); which role that is (1), does it make results, is no role open?"""
+class Rest(NamedTuple):
+    """Of all roles but the one in question: tiles, tiles of results, indices by role (1 for the one in question); which
+    role that is (1), does it make results, is no role open?"""
 
-    a: Box
-    b: Box
-    c: Box
-    d: Box
-    result: Box
     tiles: float
     results: float
     g: float
@@ -145,179 +110,22 @@ class Others(NamedTuple):
     closed: float
 
 
+PER_BOX = 8
+"""Fields of a Box."""
+
+# Where a call's scalars stand in the memory of a search: the boxes of the operands seen and the result, the Rest, the
+# Cut, the Unit. Handed over one by one they would take longer than eight floors.
+REST = PER_BOX * (SEEN + 1)
+CUT_AT, UNIT_AT = REST + 12, REST + 15
+SCALARS = UNIT_AT + 28
+
+
 class Cut(NamedTuple):
     """A cut over cores: steps of a sum over cores, 1 if there is one, seconds of a core between two transfers."""
 
     sum_steps: float
     split: float
     issue_s: float
-
-
-@jit_bare
-def _least_cost(hw: Any, store: int) -> float:
-    """1 / efficiency of the DRAM for its best pattern: runs without end."""
-    least, place = np.inf, DRAM_COST + (store * DRAM_LINES + 1) * DRAM_RUNS - 1
-    for line in range(DRAM_LINES):
-        least = min(least, hw[place + line * DRAM_RUNS])
-    return float(least / hw[DRAM_SHARE])
-
-
-@jit_bare
-def unit_of(t: Any, nest: int, hw: Any, w: Work, limit: float) -> Unit:
-    """What floors need of a unit; `limit` bytes of scratchpad."""
-    array, per_byte = 0.0 if w.vector else 1.0, 8.0 / t.operands[nest, t.nests[nest, OPERANDS], BITS]
-    body = (w.body if w.vector else w.drain) * hw[LANE_PART] / hw[VECTOR_SHARE]
-    sums = w.sum_bytes * per_byte * array
-    drain = max(body * per_byte, max(hw[FEED_CYCLES], hw[SUM_CYCLES] * sums))
-    overlap = 1.0 if hw[OVERLAP] > 0 else 0.0
-    return Unit(
-        hw[ROW_PART] * (1.0 - 1e-13),
-        hw[COL_PART] * (1.0 - 1e-13),
-        1.0 if hw[DATAFLOW] == 1.0 else 0.0,
-        1.0 if hw[DATAFLOW] == 2.0 else 0.0,
-        hw[ROWS] * overlap,
-        (2.0 * hw[ROWS] + hw[COLS] - 2.0) * (1.0 - overlap),
-        # Several arrays share the folds, the rows or the columns of a tile: at best evenly.
-        array * w.slow / (max(1.0, hw[ARRAYS]) * hw[ARRAY_SHARE]),
-        array * w.left_bits * 0.125 * hw[FEED_CYCLES],
-        array * w.right_bits * 0.125 * hw[FEED_CYCLES],
-        drain,
-        drain * array,
-        hw[TILE_CYCLES],
-        hw[TILE_CYCLES] * array,
-        array * overlap * (hw[ROWS] + hw[COLS] - 1.0) * w.slow,
-        sums,
-        1.0 - array,
-        limit,
-        hw[ACCUMULATOR_BYTES] if array > 0.0 and hw[ACCUMULATOR_BYTES] > 0 else np.inf,
-        hw[PERIOD_S],
-        hw[CORE_S],
-        hw[WIRE_S] * _least_cost(hw, 0),
-        hw[WIRE_S] * _least_cost(hw, 1),
-        hw[PORT_S],
-        hw[CHANNEL_S],
-        hw[HEAD_S],
-        hw[SEND_S],
-        1.0 / hw[HOP_BW] if hw[HOP_BW] > 0 else 0.0,
-        hw[PART_S],
-    )
-
-
-@jit_bare
-def cut_of(hw: Any, cuts: CoreCuts, cut: int) -> Cut:
-    """What all tilings of a cut over cores have in common."""
-    summed = cuts.summed[cut]
-    steps = np.ceil(np.log2(summed)) if summed > 1.0 else 0.0
-    return Cut(steps, 1.0 if summed > 1.0 else 0.0, hw[ISSUE_S] / cuts.used[cut])
-
-
-@jit_bare
-def fill_lanes(t: Any, nest: int, levels: Any, first: int, stop: int, lanes: Any, least: Any) -> None:
-    """Rows `first` to `stop` of the levels side by side in `lanes` [LANE_COLUMNS x rows of levels]; into row `first` of
-    `least` [rows, 2 * (SEEN + 1)] the least elements that any of them loads and has at once, by operand and result."""
-    operands, rows = t.nests[nest, OPERANDS], len(levels)
-    for place in range(2 * (SEEN + 1)):
-        least[first, place] = np.inf
-    for row in range(first, stop):
-        lanes[LANE_TILES * rows + row] = levels[row, TILES]
-        lanes[LANE_INDICES * rows + row] = levels[row, INDICES]
-        for seen in range(SEEN + 1):
-            elements, fills = 0.0, 0.0
-            if seen < operands or seen == SEEN:
-                c = FIRST + PER_OPERAND * (operands if seen == SEEN else seen)
-                elements, fills = levels[row, c + ELEMENTS], levels[row, c + FILLS]
-            lanes[(LANE_FIRST + 2 * seen) * rows + row] = elements
-            lanes[(LANE_FIRST + 2 * seen + 1) * rows + row] = fills
-            least[first, seen] = min(least[first, seen], elements * max(fills, 1.0))
-            least[first, SEEN + 1 + seen] = min(least[first, SEEN + 1 + seen], elements)
-
-
-class Role(NamedTuple):
-    """A role that is not in question: the row of its level, or the first of its levels where it is open; its tiles, 1
-    where it is open; inside the role in question? open?"""
-
-    row: int
-    tiles: float
-    inner: bool
-    opened: bool
-
-
-@jit_inline
-def _role(levels: Any, cuts: CoreCuts, cut: int, at: Any, opened: int, role: int, inner: bool) -> Role:
-    if (opened >> role) & 1:
-        return Role(cuts.first[cut, role], 1.0, inner, True)
-    return Role(at[role], levels[at[role], TILES], inner, False)
-
-
-@jit_inline
-def _with(box: Box, one: Role, levels: Any, least: Any, column: int, seen: int) -> Box:
-    """A box cut by the next role further out as well."""
-    if one.opened:
-        every, tile = least[one.row, seen], least[one.row, SEEN + 1 + seen]
-        return Box(box.every * every, box.tile * tile, box.inside, box.outside, box.idle, box.apart, 0.0, 0.0)
-    elements, fills = levels[one.row, column + ELEMENTS], max(levels[one.row, column + FILLS], 1.0)
-    every, tile = box.every * elements, box.tile * elements
-    if one.inner:
-        inside = box.inside * (one.tiles if box.inside > 1.0 else fills)
-        return Box(every, tile, inside, box.outside, box.idle, box.apart, 0.0, 0.0)
-    idle = box.idle * (one.tiles if box.idle > 1.0 else fills)
-    return Box(every, tile, box.inside, box.outside * one.tiles, idle, box.apart, 0.0, 0.0)
-
-
-@jit_inline
-def _box(t: Any, nest: int, levels: Any, least: Any, x: Role, y: Role, z: Role, apart: float, seen: int) -> Box:
-    """What three roles, the innermost first, make of an operand."""
-    operands = t.nests[nest, OPERANDS]
-    if operands <= seen < SEEN:
-        return Box(0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
-    operand = operands if seen == SEEN else seen
-    column, one = FIRST + PER_OPERAND * operand, t.operands[nest, operand, BITS] * 0.125
-    box = _with(Box(one, one, 1.0, 1.0, 1.0, apart, 0.0, 0.0), x, levels, least, column, seen)
-    box = _with(_with(box, y, levels, least, column, seen), z, levels, least, column, seen)
-    # Where roles inside move the box, every tile is a fill.
-    again = one_if(box.inside > 1.0)
-    by_tiles, by_fills = again * box.inside * box.outside, (1.0 - again) * box.outside
-    return Box(box.every, box.tile, box.inside, box.outside, box.idle, box.apart, by_tiles, by_fills)
-
-
-@jit_bare
-def others_of(
-    t: Any, nest: int, levels: Any, least: Any, cuts: CoreCuts, cut: int, at: Any, opened: int, role: int,
-    columns_first: int,
-) -> Others:  # fmt: skip
-    """What all roles but one make of a tiling: those in the bit mask `opened` as little as they can, the others by
-    their levels `at`."""
-    # From the innermost: the sum, the inner of columns and rows, the outer one, repeats.
-    within, without = (1, 2) if columns_first == 1 else (2, 1)
-    one = within if role == 3 else 3
-    two = without if role in (3, within) else within
-    three = without if role == 0 else 0
-    x = _role(levels, cuts, cut, at, opened, one, role != 3)
-    y = _role(levels, cuts, cut, at, opened, two, role == 0 or role == without)
-    z = _role(levels, cuts, cut, at, opened, three, role == 0)
-    tiles = x.tiles * y.tiles * z.tiles
-    apart, operands = cuts.apart[cut], t.nests[nest, OPERANDS]
-    xi, yi, zi = levels[x.row, INDICES], levels[y.row, INDICES], levels[z.row, INDICES]
-    return Others(
-        _box(t, nest, levels, least, x, y, z, apart[0], 0),
-        _box(t, nest, levels, least, x, y, z, apart[min(1, operands)], 1),
-        _box(t, nest, levels, least, x, y, z, apart[min(2, operands)], 2),
-        _box(t, nest, levels, least, x, y, z, apart[min(3, operands)], 3),
-        _box(t, nest, levels, least, x, y, z, apart[operands], SEEN),
-        tiles,
-        tiles if role == 3 else y.tiles * z.tiles,
-        1.0 if role == 0 else zi,
-        1.0 if role == 1 else (xi if one == 1 else yi if two == 1 else zi),
-        1.0 if role == 2 else (xi if one == 2 else yi if two == 2 else zi),
-        1.0 if role == 3 else xi,
-        one_if(role == 0), one_if(role == 1), one_if(role == 2), one_if(role == 3), one_if(role != 3),
-        one_if(opened == 0),
-    )  # fmt: skip
-
-
-@jit_inline
-def one_if(condition: bool) -> float:
-    return 1.0 if condition else 0.0
 
 
 @jit_inline
@@ -339,10 +147,43 @@ def _hold_cycles(u: Unit, g: float, m: float, n: float, k: float) -> float:
     return float(max(g * by_rows * by_cols * pace * u.slow, g * k * (left + right)) + u.tile)
 
 
+@jit_inline
+def _held_box(held: Any, seen: int) -> Box:
+    b = PER_BOX * seen
+    return Box(
+        held[b], held[b + 1], held[b + 2], held[b + 3], held[b + 4], held[b + 5], held[b + 6], held[b + 7]
+    )  # fmt: skip
+
+
+@jit_inline
+def _held_rest(held: Any) -> Rest:
+    b = REST
+    return Rest(
+        held[b], held[b + 1], held[b + 2], held[b + 3], held[b + 4], held[b + 5], held[b + 6], held[b + 7],
+        held[b + 8], held[b + 9], held[b + 10], held[b + 11],
+    )  # fmt: skip
+
+
+@jit_inline
+def _held_unit(held: Any) -> Unit:
+    b = UNIT_AT
+    return Unit(
+        held[b], held[b + 1], held[b + 2], held[b + 3], held[b + 4], held[b + 5], held[b + 6], held[b + 7],
+        held[b + 8], held[b + 9], held[b + 10], held[b + 11], held[b + 12], held[b + 13], held[b + 14], held[b + 15],
+        held[b + 16], held[b + 17], held[b + 18], held[b + 19], held[b + 20], held[b + 21], held[b + 22],
+        held[b + 23], held[b + 24], held[b + 25], held[b + 26], held[b + 27],
+    )  # fmt: skip
+
+
 @jit_bare
-def floors_of(lanes: Any, start: int, stop: int, u: Unit, cut: Cut, x: Others, found: Any, into: int) -> None:
+def floors_of(lanes: Any, start: int, stop: int, held: Any, found: Any, into: int) -> None:
     """Floors in seconds of the levels `start` to `stop` of the role in question, from `found[into]` on; infinite where
-    nothing fits. So many more as make a multiple of WIDTH are computed, and mean nothing."""
+    nothing fits. So many more as make a multiple of WIDTH are computed, and mean nothing. `held` [SCALARS] is what
+    hold_unit, hold_cut and hold_others (or hold_open) made."""
+    u, x = _held_unit(held), _held_rest(held)
+    cut = Cut(held[CUT_AT], held[CUT_AT + 1], held[CUT_AT + 2])
+    a, b, c, d = _held_box(held, 0), _held_box(held, 1), _held_box(held, 2), _held_box(held, 3)
+    result = _held_box(held, SEEN)
     rows, count = len(lanes) // LANE_COLUMNS, (stop - start + WIDTH - 1) // WIDTH * WIDTH
     at, every = start + LANE_FIRST * rows, 2 * rows
     tiles_of, indices_of = lanes[start : start + count], lanes[start + rows : start + rows + count]
@@ -362,9 +203,9 @@ def floors_of(lanes: Any, start: int, stop: int, u: Unit, cut: Cut, x: Others, f
         )
         results = x.results * (1.0 + x.makes * (tiles - 1.0))
         out[j] = floor_s(
-            u, cut, _loaded(x.a, a_size[j], a_fills[j], tiles), _loaded(x.b, b_size[j], b_fills[j], tiles),
-            _loaded(x.c, c_size[j], c_fills[j], tiles), _loaded(x.d, d_size[j], d_fills[j], tiles),
-            Loads(results, x.result.every * made[j] * results, x.result.tile * made[j], x.result.apart),
+            u, cut, _loaded(a, a_size[j], a_fills[j], tiles), _loaded(b, b_size[j], b_fills[j], tiles),
+            _loaded(c, c_size[j], c_fills[j], tiles), _loaded(d, d_size[j], d_fills[j], tiles),
+            Loads(results, result.every * made[j] * results, result.tile * made[j], result.apart),
             x.tiles * tiles, hold, x.closed,
         )  # fmt: skip
 

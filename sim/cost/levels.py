@@ -115,9 +115,8 @@ def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any,
     elements, run, whole, stride, pitch, first_pitch = 1.0, 1.0, True, 1, 0, 0
     for place in range(row[AXES]):
         axis = t.run_order[nest, operand, place]
-        size = t.axes[nest, operand, axis, SIZE]
-        mine, extent, full = role_extent(t, nest, operand, axis, role, tile)
-        if mine:
+        if (t.of_roles[nest, operand, axis] >> role) & 1:
+            _, extent, full = role_extent(t, nest, operand, axis, role, tile)
             elements *= extent
             if extent > 1 and first_pitch == 0:
                 first_pitch = stride * row[BITS] // 8
@@ -126,7 +125,7 @@ def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any,
             elif not whole and pitch == 0 and extent > 1:
                 pitch = stride * row[BITS] // 8
             whole = whole and full
-        stride *= size
+        stride *= t.axes[nest, operand, axis, SIZE]
     level[column + ELEMENTS], level[column + RUN], level[column + WHOLE] = (
         elements,
         run,

@@ -38,7 +38,8 @@ class NestTables(NamedTuple):
     `axes` [nests, operands, axes, 5]; `terms` [nests, operands, axes, terms, 2] (loop, factor);
     `run_order` [nests, operands, axes] axes from the fastest in memory, `chain` [nests, operands, 4] the roles in the
     order in which their axes follow in it (-1 at the end), `home` [nests, operands, axes] the role that an axis
-    without loops goes with; `alone` [nests, 4]: is the role one loop and no kernel window?
+    without loops goes with, `of_roles` [nests, operands, axes] the roles that an axis has to do with (bit mask);
+    `alone` [nests, 4]: is the role one loop and no kernel window?
     """
 
     nests: Int64
@@ -51,6 +52,7 @@ class NestTables(NamedTuple):
     terms: Int64
     run_order: Int64
     home: Int64
+    of_roles: Int64
     chain: Int64
     alone: Int64
 
@@ -73,6 +75,7 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
         np.zeros((*of_operand, 7), np.int64),
         np.zeros((*of_operand, most_axes, 5), np.int64),
         np.zeros((*of_operand, most_axes, most_terms, 2), np.int64),
+        np.zeros((*of_operand, most_axes), np.int64),
         np.zeros((*of_operand, most_axes), np.int64),
         np.zeros((*of_operand, most_axes), np.int64),
         np.full((*of_operand, 4), -1, np.int64),
@@ -136,6 +139,9 @@ def _fill_chain(tables: NestTables, row: int, place: int, operand: Operand, nest
             tables.home[row, place, waiting] = roles[0]
             waiting, last = [], roles[-1]
     tables.home[row, place, waiting] = last
+    for index, axis in enumerate(operand.axes):
+        roles = [ROLES.index(nest.dims[dim].role) for dim, _ in axis.terms] or [tables.home[row, place, index]]
+        tables.of_roles[row, place, index] = sum({1 << int(role) for role in roles})
     tables.chain[row, place, : max(1, len(chain))] = chain or [last]
 
 

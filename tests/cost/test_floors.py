@@ -14,7 +14,7 @@ from sim.cost.bound import compile_model, evaluate
 from sim.cost.branch import Search, line_floors, new_memory
 from sim.cost.designs import designs_of
 from sim.cost.estimate import body_passes
-from sim.cost.floors import cut_of, fill_lanes, unit_of
+from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_unit
 from sim.cost.hardware import timing_columns
 from sim.cost.levels import MISFIT_S, scan_role
 from sim.cost.nest_tables import NestTables, nest_tables
@@ -60,7 +60,9 @@ def test_no_tiling_is_below_any_floor_of_it(name: str) -> None:
                 continue
             t, s = memory_of(nest, splits, hw, work.vector)
             limit = float(rng.choice([1e6, 1e9]))
-            unit, cut, first, stop = unit_of(t, 0, hw, work, limit), cut_of(hw, s.cuts, 0), *s.cuts[1:3]
+            hold_unit(t, 0, hw, work, limit, s.held)
+            hold_cut(hw, s.cuts, 0, s.held)
+            first, stop = s.cuts[1:3]
             for _ in range(15):
                 s.at[:] = rng.integers(first[0], stop[0])
                 order, role = int(rng.integers(2)), int(rng.integers(4))
@@ -72,7 +74,7 @@ def test_no_tiling_is_below_any_floor_of_it(name: str) -> None:
                     continue
                 for opened in range(16):
                     if not (opened >> role) & 1:
-                        line_floors(t, 0, s, unit, cut, 0, opened, role, *span, order, found, 0)
+                        line_floors(t, 0, s, 0, opened, role, *span, order, found, 0)
                         assert found[row - span[0]] <= cost * (1 + 1e-9), (chip.name, work, opened, role)
                         tight = max(tight, found[row - span[0]] / cost if opened == 0 else 0.0)
     assert tight > 0.9  # a floor of nothing would be none
