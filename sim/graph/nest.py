@@ -8,7 +8,7 @@ described once, here, by an affine map per tensor axis.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -192,14 +192,21 @@ class Nest:
     own: Mapping[str, float]
     drain: Mapping[str, float]
     nested: tuple[tuple[int, int], ...] = ()
+    _roles: Mapping[str, tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     @property
     def contraction(self) -> bool:
         return self.kind in CONTRACTIONS
 
+    def __post_init__(self) -> None:
+        found: dict[str, tuple[int, ...]] = {}
+        for index, dim in enumerate(self.dims):
+            found[dim.role] = (*found.get(dim.role, ()), index)
+        object.__setattr__(self, "_roles", found)
+
     def role(self, role: DimRole) -> tuple[int, ...]:
         """Indices of the dimensions with this role, outermost first."""
-        return tuple(index for index, dim in enumerate(self.dims) if dim.role == role)
+        return self._roles.get(role, ())
 
     @property
     def extents(self) -> tuple[int, ...]:

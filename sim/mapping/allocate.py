@@ -148,4 +148,4 @@ def distinct(users: Ids) -> Ids:
     from sim.mapping.waiting import fill_distinct
 
     found = np.empty(users.shape, np.int64)
-    return np.ascontiguousarray(found[:, : fill_distinct(users, found)])
+    return np.ascontiguousarray(found[:, : fill_distinct(np.ascontiguousarray(users), found)])

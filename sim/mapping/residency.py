@@ -41,6 +41,10 @@ class Boxes:
         return first, stop, stop - first == (self.stop - self.start).prod(axis=-1)
 
 
+_NOWHERE = np.zeros(0, np.int64)
+_NO_INTERVALS: tuple[Int64, Int64, npt.NDArray[np.bool_]] = _NOWHERE, _NOWHERE, np.zeros(0, np.bool_)
+
+
 def linear_hull(start: Int64, stop: Int64, shape: tuple[int, ...]) -> tuple[Int64, Int64]:
     """First element and one past the last, in row-major order, of boxes [..., rank]."""
     strides = (
@@ -88,9 +92,8 @@ def found_in_place(
     found = np.empty(len(splits), np.bool_)
     cut = _table(tuple(splits)), _table(tuple(quanta)), _table(cores)
     same = nest.operands[operand].tensor.shape == kept.shape
-    in_place(
-        tables_of(nest), operand, *cut, same, kept.start, kept.stop, kept.held, *kept.intervals, found
-    )
+    intervals = _NO_INTERVALS if same else kept.intervals
+    in_place(tables_of(nest), operand, *cut, same, kept.start, kept.stop, kept.held, *intervals, found)
     return found.tolist()
 
 
