@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from sim.graph.onnx_node import DTYPES, Handler, Importer, Node, Unsupported, normal_axis
+from sim.graph.onnx_node import DTYPES, Array, Handler, Importer, Node, Unsupported, normal_axis
 
 _UNARY: Mapping[str, str] = {
     "Abs": "abs",
@@ -204,19 +204,28 @@ def _convert(
 
 
 def _quantize(model: Importer, node: Node) -> list[str]:
+    """round(x / scale) + zero, within the format; with a scale per channel or block, its operators one by one."""
     x, scale, zero = model.tensor(node, 0), model.value(node, 1), model.value(node, 2)
-    if scale is None or scale.size != 1:
-        raise Unsupported("a scale per channel or block of a tensor that the model computes")
+    if scale is None:
+        raise ValueError("the scale is missing")
     target = "uint8" if zero is None else zero.dtype.name
     if target not in _INTEGER_RANGES:
         raise Unsupported(f"quantisation to {target}")
+    if scale.size != 1:
+        result = model.function(node, "div", x, model.weight(_spread(model, node, x, scale), f"{node.name}.scale"))
+        result = model.function(node, "round", result)
+        if zero is not None and zero.any():
+            origins = _spread(model, node, x, zero).astype(scale.dtype)
+            result = model.function(node, "add", result, model.weight(origins, f"{node.name}.zero"))
+        result = model.function(node, "clip", result, parameters=_INTEGER_RANGES[target])
+        return [model.function(node, "cast", result, parameters=_INTEGER_RANGES[target], dtype=DTYPES[target])]
     origin = 0.0 if zero is None else float(zero.reshape(-1)[0])
     parameters = (float(scale.reshape(-1)[0]), origin, *_INTEGER_RANGES[target])
     return [model.function(node, "quantize", x, parameters=parameters, dtype=DTYPES[target])]
 
 
 def _dequantize(model: Importer, node: Node) -> list[str]:
-    """(x - zero) * scale; with one scale per channel, as a cast, a subtraction and a product."""
+    """(x - zero) * scale; with one scale per channel or block, as a cast, a subtraction and a product."""
     x, scale, zero = model.tensor(node, 0), model.value(node, 1), model.value(node, 2)
     if scale is None:
         raise ValueError("the scale is missing")
@@ -225,16 +234,25 @@ def _dequantize(model: Importer, node: Node) -> list[str]:
         origin = 0.0 if zero is None else float(zero.reshape(-1)[0])
         parameters = (float(scale.reshape(-1)[0]), origin)
         return [model.function(node, "dequantize", x, parameters=parameters, dtype=dtype)]
-    if scale.ndim != 1 or node.get("block_size", 0):
-        raise Unsupported("a scale per block")
-    shape = [1] * len(model.shape(x))
-    shape[normal_axis(node.get("axis", 1), len(shape))] = scale.size
     result = model.function(node, "cast", x, dtype=dtype)
     if zero is not None and zero.any():
-        origin_weight = model.weight(zero.astype(scale.dtype).reshape(shape), f"{node.name}.zero")
-        result = model.function(node, "sub", result, origin_weight)
-    factor = model.weight(scale.reshape(shape), f"{node.name}.scale")
+        origins = _spread(model, node, x, zero).astype(scale.dtype)
+        result = model.function(node, "sub", result, model.weight(origins, f"{node.name}.zero"))
+    factor = model.weight(_spread(model, node, x, scale), f"{node.name}.scale")
     return [model.function(node, "mul", result, factor)]
+
+
+def _spread(model: Importer, node: Node, x: str, values: Array) -> Array:
+    """Scales or zero points so that they broadcast over x: one per channel of an axis, or per block along it."""
+    shape = model.shape(x)
+    axis, block = normal_axis(node.get("axis", 1), len(shape)), node.get("block_size", 0)
+    if block:
+        if values.ndim != len(shape):
+            raise ValueError(f"scales {values.shape} per block do not fit a tensor {shape}")
+        return np.repeat(values, block, axis=axis).take(np.arange(shape[axis]), axis=axis)
+    if values.ndim != 1:
+        raise ValueError(f"scales {values.shape} are neither one nor one per channel")
+    return values.reshape(-1, *(1,) * (len(shape) - 1 - axis))
 
 
 def _reduce(model: Importer, node: Node) -> list[str]:

@@ -252,6 +252,21 @@ FUNCTIONS = [
     ),
 ]
 
+SCALES = np.array([0.011, 0.023, 0.1, 0.017], np.float32)
+BLOCKS = np.array([[0.5, 2.0], [1.5, 0.25], [1.0, 3.0]], np.float32)
+FUNCTIONS += [
+    case("QuantizeLinear", (3, 4), consts=(SCALES, np.array([1, 0, 7, 128], np.uint8)), axis=1),
+    case("QuantizeLinear", (3, 8), consts=(BLOCKS * s(0.1),), axis=1, block_size=4, opset=21),
+    case(
+        "DequantizeLinear",
+        np.arange(-12, 12, dtype=np.int8).reshape(3, 8),
+        consts=(BLOCKS, np.array([[1, 0], [0, -3], [5, 5]], np.int8)),
+        axis=1,
+        block_size=4,
+        opset=21,
+    ),
+]
+
 REDUCTION_TYPES = [
     f"Reduce{name}" for name in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSumExp")
 ]
