@@ -25,6 +25,14 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize("group", [[], ["show"], ["list"]])
+def test_the_list_of_commands_has_whole_sentences(group: list[str], lepton: Lepton) -> None:
+    commands = " ".join(lepton(*group, "--help").out.partition("Commands:")[2].split())
+    assert "..." not in commands
+    assert commands.count(".") >= 3
+    assert commands.endswith(".")
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["simulate", "--help"], ["--version"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     loaded = f"sorted({HEAVY} & set(sys.modules))"

@@ -17,6 +17,18 @@ from sim.cli import sweep as _sweep  # noqa: F401 (likewise)
 from sim.cli.commands import app
 from sim.errors import LeptonError
 
+
+def _summaries(of: typer.Typer) -> None:
+    """The first sentence of every command for the list of commands, whole: typer cuts it at 45 characters."""
+    for command in of.registered_commands:
+        about = " ".join((command.callback.__doc__ or "").split()) if command.callback else ""
+        command.short_help = about.partition(". ")[0].removesuffix(".") + "."
+    for group in of.registered_groups:
+        if group.typer_instance is not None:
+            _summaries(group.typer_instance)
+
+
+_summaries(app)
 _REPORT = "this is a bug: please report it with the command and what it prints with LEPTON_DEBUG=1"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ METRICS = (
 )  # fmt: skip
 
 
+_WIDE = 2**10
+"""Ratios that span more are shown by powers of ten."""
+_TICKS = 7
 _LINE, _MARK = 80, 8
 """Characters of a line of the legend, and what its mark and the space around it take of them."""
 
@@ -56,14 +60,20 @@ def plot_compare(reports: Sequence[Report], ax: Axes | None = None, metrics: Seq
 
 
 def _finish(ax: Axes, reports: Sequence[Report], shown: Sequence[str]) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
     ratios = [_number(report, m) / _number(reports[0], m) for report in reports for m in shown]
-    ax.set_xscale("log", base=2)
-    room = max(1.5, (max(ratios) / min(ratios)) ** 0.22)
-    ax.set_xlim(min(ratios) / room, max(ratios) * room)
+    base = 2 if max(ratios) / min(ratios) < _WIDE else 10
+    ax.set_xscale("log", base=base)
+    room = max(1.5, (max(ratios) / min(ratios)) ** 0.28)  # for the values beside the points
+    limits = (min(ratios) / room, max(ratios) * room)
+    ax.set_xlim(limits)
+    first, last = (math.log(limit, base) for limit in limits)
+    step = math.ceil((last - first) / _TICKS)
+    powers = range(math.ceil(first / step) * step, math.floor(last) + 1, step)  # 1 among them
+    ax.xaxis.set_major_locator(FixedLocator([float(base) ** power for power in powers]))
     ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:g}×" if value >= 1 else f"1/{1 / value:g}×")
+        FuncFormatter(lambda value, _: f"{value:,.0f}×" if value >= 1 else f"1/{1 / value:,.0f}×")
     )
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.axvline(1.0, color=GREY, linewidth=0.8, zorder=0)

@@ -224,6 +224,18 @@ def test_a_comparison_of_many_options_has_its_legend_inside(report: Report, smal
     assert names == ["lepton_m", "lepton_s", "lepton_m, inputs 4, partition pipeline"]
 
 
+def test_a_comparison_of_unlike_runs_has_ticks_that_can_be_read(report: Report) -> None:
+    """Latencies 1 : 20,000: powers of two would be numbers of seven digits that lie on each other."""
+    long = sim.simulate("gemm:2048x2048x2048", chip="tiny", dtype="int8")
+    tiny = sim.simulate("lenet5", chip="tiny", dtype="int8")
+    ax = plot_compare([long, tiny, report])
+    assert covered(ax) == []
+    ticks = [text.get_text() for text in ax.get_xticklabels()]
+    assert "1×" in ticks
+    assert 4 <= len(ticks) <= 8
+    assert all(set(tick) <= set("10,/×") for tick in ticks)
+
+
 def test_comparisons_refuse_what_they_cannot_show(report: Report) -> None:
     with pytest.raises(InputError, match="found 1 run; expected 2 to 8"):
         plot_compare([report])
