@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sim.explore.metrics import show_metric
+from sim.explore.metrics import metric_unit, show_metric
 from sim.explore.study import Study
 from sim.html.page import page, plain
 from sim.plot.style import words_of
+from sim.units import dimension_of_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,7 +103,8 @@ def _cards(study: Study) -> list[tuple[str, str, str]]:
         if len(front):
             value = float(front[one.metric].astype(float).agg(one.direction))
             label = f"{_LIMITS[one.direction]} {words_of(one.metric)}"
-            found.append((label, show_metric(one.metric, value), one.metric))
+            unit = "" if dimension_of_column(one.metric) else f" {metric_unit(one.metric)}"
+            found.append((label, (show_metric(one.metric, value) + unit).rstrip(), one.metric))
     found += [("constraint", one.text, one.metric) for one in study.constraints]
     return found
 

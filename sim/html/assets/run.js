@@ -63,10 +63,11 @@ function drawTimeline(data) {
     return { type, mode: "lines", name: unit, x, y, text, hovertemplate: "%{text}<extra></extra>", line: { color: data.colours.units[unit], width: 9 } };
   });
   traces.push({ type, mode: "lines", name: "chosen operator", x: [], y: [], line: { color: "black", width: 3 }, hoverinfo: "skip" });
+  const height = Math.max(300, 120 + 15 * names.length);
   Plotly.newPlot(box, traces, layout("Timeline: who had which queue (drag to zoom, double click to go back)", {
-    height: Math.max(300, 120 + 15 * names.length), xaxis: axis("time_s"), dragmode: "zoom",
+    height, xaxis: axis("time_s"), dragmode: "zoom",
     yaxis: { tickvals: names.map((_, i) => i), ticktext: names, range: [names.length - 0.4, -0.6], automargin: true, tickfont: { size: 10 }, fixedrange: true, showgrid: false },
-    legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 1, xanchor: "right" }, margin: { l: 60, r: 16, t: 70, b: 46 } }), CONFIG);
+    legend: { orientation: "h", y: 1 + 8 / height, yanchor: "bottom", x: 1, xanchor: "right" }, margin: { l: 60, r: 16, t: 70, b: 46 } }), CONFIG);
   return op => {
     const x = [], y = [];
     spans.op.forEach((name, i) => {
