@@ -55,7 +55,7 @@ def study_page(study: Study) -> str:
     }
     shown = [*parameters, *outcomes, "on_front", "feasible", "status", "fidelity"]
     data = {
-        "cards": _cards(study),
+        "cards": study_cards(study),
         "warnings": _warnings(study),
         "columns": columns,
         "parameters": parameters,
@@ -88,7 +88,8 @@ def _value(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
 
 
-def _cards(study: Study) -> list[tuple[str, str, str]]:
+def study_cards(study: Study) -> list[tuple[str, str, str]]:
+    """Label, text and metric (or what is counted) of the cards at the head of the page."""
     table = study.designs
     failed, by_events = (int(found.sum()) for found in (table["status"] != "ok", table["fidelity"] == "event"))
     found = [

@@ -8,6 +8,7 @@ from spaces import space
 
 from sim.explore.screening import disagreement, neighbourhood, spearman, to_confirm
 from sim.explore.sweep import sweep
+from sim.html.study_page import study_cards
 
 
 def test_the_neighbourhood_is_near_in_objectives_or_one_step_away() -> None:
@@ -46,6 +47,14 @@ def test_a_screening_confirms_its_front_and_the_front_is_of_events() -> None:
     )
     assert len(merged) == len(confirmed)
     assert merged["latency_s"].tolist() == merged["latency_s_all"].tolist()
+    # Every design once, by its events where it has them: what figures and pages count.
+    parameters = [column for column, _ in study.columns.values()]
+    assert len(study.designs) == 18
+    assert not study.designs.duplicated(parameters).any()
+    shown = study.designs[study.designs["fidelity"] == "event"]
+    assert shown["latency_s"].tolist() == confirmed["latency_s"].tolist()
+    cards = {label: text for label, text, _ in study_cards(study)}
+    assert (cards["designs"], cards["simulated with events"]) == ("18", str(len(confirmed)))
     told = disagreement(study)
     assert told is not None
     latency = told.objectives[0]
