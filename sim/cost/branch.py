@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_open, hold_others, hold_unit
-from sim.cost.floors import ALL, LANE_COLUMNS, SCALARS, SEEN, WIDTH, floors_of
+from sim.cost.floors import ALL, LANE_COLUMNS, LEVEL_ROWS, SCALARS, SEEN, WIDTH, floors_of
 from sim.cost.kernel import ARRAYS, COLS, DATAFLOW, ROWS, Work
 from sim.cost.levels import TILES, CoreCuts, Lines, fill_levels, scan_role
 from sim.cost.nest_tables import DIMS, OPERANDS
@@ -66,8 +66,8 @@ class Search(NamedTuple):
 
 ORDER, CUT = range(2)
 
-GUESSES = 3
-"""Cuts of which the best lines are tried before anything is explored."""
+GUESSES = 1
+"""Cuts of which the best lines are tried before anything is explored: more cost as much as they spare."""
 
 
 @jit_bare
@@ -293,8 +293,9 @@ def search_cuts(
 
 
 @jit
-def new_memory(t: Any, splits: Any, levels: Any, spans: Any, rows: int) -> Search:
-    """Memory for a search over these cuts, with floors for so many rows of the levels."""
+def new_memory(t: Any, splits: Any, levels: Any, spans: Any, by_floors: bool) -> Search:
+    """Memory for a search over these cuts, by floors or only by the closed form."""
+    rows = LEVEL_ROWS if by_floors else 0
     cuts, operands = len(splits), t.operands.shape[1]
     first, stop = np.zeros((cuts, 4), np.int64), np.zeros((cuts, 4), np.int64)
     made = CoreCuts(splits, first, stop, np.zeros(cuts), np.ones(cuts), np.ones((cuts, operands)))

@@ -196,7 +196,7 @@ def search_cuts(
     count, operands = len(splits), t.nests[0, OPERANDS]
     over, under, body, drain = rate_and_cycles
     w = make_work(t, 0, over, under, body, drain, vector)
-    s = new_memory(t, splits, levels, np.full((1, 1, 2), -1, np.int64), 0)
+    s = new_memory(t, splits, levels, np.full((1, 1, 2), -1, np.int64), False)
     s.cuts.first[:], s.cuts.stop[:] = first, stop
     for row in range(count):
         used, summed = 1.0, 1.0

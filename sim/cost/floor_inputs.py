@@ -12,6 +12,7 @@ from sim.cost.floors import (
     LANE_FIRST,
     LANE_INDICES,
     LANE_TILES,
+    LEVEL_ROWS,
     PER_BOX,
     REST,
     SEEN,
@@ -122,9 +123,9 @@ def hold_cut(hw: Any, cuts: CoreCuts, cut: int, held: Any) -> None:
 
 @jit_bare
 def fill_lanes(t: Any, nest: int, levels: Any, first: int, stop: int, lanes: Any, least: Any) -> None:
-    """Rows `first` to `stop` of the levels side by side in `lanes` [LANE_COLUMNS x rows of levels]; into row `first` of
+    """Rows `first` to `stop` of the levels side by side in `lanes` [LANE_COLUMNS x LEVEL_ROWS]; into row `first` of
     `least` [rows, 2 * (SEEN + 1)] the least elements that any of them loads and has at once, by operand and result."""
-    operands, rows = t.nests[nest, OPERANDS], len(levels)
+    operands, rows = t.nests[nest, OPERANDS], LEVEL_ROWS
     for place in range(2 * (SEEN + 1)):
         least[first, place] = np.inf
     for row in range(first, stop):

@@ -32,6 +32,16 @@ LANE_TILES, LANE_INDICES, LANE_FIRST = range(3)
 LANE_COLUMNS = LANE_FIRST + 2 * (SEEN + 1)
 
 
+LEVEL_ROWS = 60_000
+"""Rows of the table of levels, and how far apart the columns of lanes are: a constant, so that the compiler knows them
+apart."""
+
+_INDICES = np.uint64(LANE_INDICES * LEVEL_ROWS)
+_A, _A_FILLS, _B, _B_FILLS, _C, _C_FILLS, _D, _D_FILLS, _MADE = (
+    np.uint64((LANE_FIRST + column) * LEVEL_ROWS) for column in range(9)
+)
+
+
 class Unit(NamedTuple):
     """A unit of a chip as floors need it. Of an array: parts of a side per index, which dataflow (1 for that one), the
     least pace of a fold and what it lasts longer; cycles of a fold's index, of operands' elements, of a byte of results
@@ -184,30 +194,24 @@ def floors_of(lanes: Any, start: int, stop: int, held: Any, found: Any, into: in
     cut = Cut(held[CUT_AT], held[CUT_AT + 1], held[CUT_AT + 2])
     a, b, c, d = _held_box(held, 0), _held_box(held, 1), _held_box(held, 2), _held_box(held, 3)
     result = _held_box(held, SEEN)
-    rows, count = len(lanes) // LANE_COLUMNS, (stop - start + WIDTH - 1) // WIDTH * WIDTH
-    at, every = start + LANE_FIRST * rows, 2 * rows
-    tiles_of, indices_of = lanes[start : start + count], lanes[start + rows : start + rows + count]
-    a_size, a_fills = lanes[at : at + count], lanes[at + rows : at + rows + count]
-    at += every
-    b_size, b_fills = lanes[at : at + count], lanes[at + rows : at + rows + count]
-    at += every
-    c_size, c_fills = lanes[at : at + count], lanes[at + rows : at + rows + count]
-    at += every
-    d_size, d_fills = lanes[at : at + count], lanes[at + rows : at + rows + count]
-    at += every
-    made, out = lanes[at : at + count], found[into : into + count]
-    for j in range(count):
-        tiles, more = tiles_of[j], indices_of[j] - 1.0
+    count = (stop - start + WIDTH - 1) // WIDTH * WIDTH
+    # Without a sign an index is not looked at whether it counts from the end.
+    first, put = np.uint64(start), np.uint64(into)
+    for place in range(count):
+        at = first + np.uint64(place)
+        tiles, more = lanes[at], lanes[at + _INDICES] - 1.0
         hold = _hold_cycles(
             u, x.g + x.is_g * more, x.m + x.is_m * more, x.n + x.is_n * more, x.k + x.is_k * more
         )
         results = x.results * (1.0 + x.makes * (tiles - 1.0))
-        out[j] = floor_s(
-            u, cut, _loaded(a, a_size[j], a_fills[j], tiles), _loaded(b, b_size[j], b_fills[j], tiles),
-            _loaded(c, c_size[j], c_fills[j], tiles), _loaded(d, d_size[j], d_fills[j], tiles),
-            Loads(results, result.every * made[j] * results, result.tile * made[j], result.apart),
-            x.tiles * tiles, hold, x.closed,
-        )  # fmt: skip
+        of_a = _loaded(a, lanes[at + _A], lanes[at + _A_FILLS], tiles)
+        of_b = _loaded(b, lanes[at + _B], lanes[at + _B_FILLS], tiles)
+        of_c = _loaded(c, lanes[at + _C], lanes[at + _C_FILLS], tiles)
+        of_d = _loaded(d, lanes[at + _D], lanes[at + _D_FILLS], tiles)
+        made = lanes[at + _MADE]
+        stored = Loads(results, result.every * made * results, result.tile * made, result.apart)
+        floor = floor_s(u, cut, of_a, of_b, of_c, of_d, stored, x.tiles * tiles, hold, x.closed)
+        found[put + np.uint64(place)] = floor
 
 
 @jit_inline

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.branch import CUT, NOTHING_S, ORDER, Search, fill_cuts, new_memory, search_cuts
+from sim.cost.floors import LEVEL_ROWS
 from sim.cost.kernel import (
     CLOCK_HZ,
     CORES,
@@ -28,9 +29,6 @@ from sim.jit import jit, jit_bare
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-
-LEVEL_ROWS = 60_000
-"""Rows of the table of levels; it is started again when half full, so no nest may need more than half of it."""
 
 
 class Inputs(NamedTuple):
@@ -70,6 +68,7 @@ def best_tilings(
     s = new_search(t, given)
     for nest in range(len(t.nests)):
         for design in range(len(given.hardware)):
+            # Started again when half full, so no nest may need more than half of it.
             if s.next_row[0] > LEVEL_ROWS // 2:
                 s.next_row[0] = 0
                 s.spans[:] = -1
@@ -146,7 +145,7 @@ def new_search(t: Any, given: Inputs) -> Search:
     """Memory for a search over the cuts of these inputs."""
     levels = np.empty((LEVEL_ROWS, FIRST + PER_OPERAND * t.operands.shape[1] + t.extent.shape[1]))
     spans = np.full((given.share_count, given.granule_count + 1, 2), -1, np.int64)
-    return new_memory(t, given.partitions, levels, spans, LEVEL_ROWS)
+    return new_memory(t, given.partitions, levels, spans, True)
 
 
 @jit_bare

@@ -29,7 +29,7 @@ def memory_of(nest: Nest, splits: np.ndarray, hw: np.ndarray, vector: bool) -> t
     """A search's memory with one cut over cores and its levels."""
     t = nest_tables([nest])
     levels, cuts = tables_of_levels(nest, splits, hw, vector)
-    s = new_memory(t, splits[None], levels, np.full((1, 1, 2), -1, np.int64), len(levels))
+    s = new_memory(t, splits[None], levels, np.full((1, 1, 2), -1, np.int64), True)
     for mine, theirs in zip(s.cuts[1:], cuts[1:], strict=True):
         mine[:] = theirs
     for role in range(4):
