@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from operator_graphs import CHIPS, GRAPHS, chip
 
-from sim.cost.estimate import Site, estimate, loop_order
+from sim.cost.estimate import Cuts, Site, estimate, loop_order
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, channels_last, nests
@@ -18,7 +18,7 @@ from sim.mapping import search as searching
 from sim.mapping.candidates import candidates
 from sim.mapping.fabric import Fabric
 from sim.mapping.plan import make_site, usable_units
-from sim.mapping.search import ALL_ROLES, SLACK, Limits, cut_quanta, search, split_candidates
+from sim.mapping.search import ALL_ROLES, SLACK, Limits, Tiling, cut_quanta, search, split_candidates
 
 
 def _conv(batch: int, channels: int, size: int, filters: int, kernel: int, stride: int) -> Graph:
@@ -81,6 +81,18 @@ def test_the_search_finds_what_evaluating_everything_finds(
                     assert (chosen.splits, chosen.steps, chosen.order) == _best_of_all(
                         nest, site, local, unit, dataflow, size // 2
                     )
+                    if compiled:
+                        kept_s = _kept_s(nest, site, chosen, local[chosen.splits])
+                        assert chosen.kept_s == pytest.approx(kept_s, rel=1e-12)
+
+
+def _kept_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...]) -> float:
+    """The estimate of a tiling whose result stays."""
+    columns_first = np.array([tiling.order != loop_order(nest, False)])
+    tile = tuple(np.array([size]) for size in tiling.tile(nest))
+    cuts = Cuts(np.array([tiling.splits]), np.array([tiling.steps]), columns_first, tile)
+    how = {"unit": tiling.unit, "dataflow": tiling.dataflow, "resident": np.array([resident])}
+    return float(estimate(nest, site, cuts, **how, stored=False).latency_s[0])
 
 
 def _best_of_all(

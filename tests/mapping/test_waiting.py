@@ -65,9 +65,10 @@ def test_loads_wait_for_every_store_of_what_they_read(seed: int) -> None:
     assert np.flatnonzero(met).tolist() == sorted({by for _, by in wanted})
     # Without room for all of them they are counted all the same.
     few = max(0, count - 2)
-    short = np.full((2, few), -1)
-    assert find_stores(tasks, start, stop, by_start, by_stop, store, met, short[0], short[1]) == count
+    short, again = np.full((2, few), -1), np.zeros(9, np.bool_)
+    assert find_stores(tasks, start, stop, by_start, by_stop, store, again, short[0], short[1]) == count
     assert pairs(few, short[0], short[1]) == wanted[:few]
+    assert again.tolist() == met.tolist()
 
 
 @pytest.mark.parametrize("seed", range(20))
