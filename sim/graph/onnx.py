@@ -23,7 +23,15 @@ from sim.graph.onnx_constants import can_fold, fold
 from sim.graph.onnx_contrib import CONTRIB
 from sim.graph.onnx_control import CONTROL
 from sim.graph.onnx_einsum import EINSUM
-from sim.graph.onnx_file import every_read, label, ordered_nodes, read_constants, read_model, read_node
+from sim.graph.onnx_file import (
+    every_read,
+    label,
+    ordered_nodes,
+    read_constants,
+    read_model,
+    read_node,
+    write_out,
+)
 from sim.graph.onnx_functions import FUNCTIONS
 from sim.graph.onnx_layers import LAYERS
 from sim.graph.onnx_lookups import LOOKUPS
@@ -55,7 +63,7 @@ def load_onnx(path: Path, dims: Mapping[str, int] | None = None, dtype: str | No
     dimensions without a number, operators or attributes that are not supported.
     """
     path = Path(path)
-    model = read_model(path)
+    model = write_out(read_model(path), _understood)
     protos = ordered_nodes(model.graph, path)
     importer = Importer(GraphBuilder(path.stem, "fp32"))
     importer.constants = read_constants(model.graph, path)
@@ -79,6 +87,11 @@ def _with_sizes(complaints: list[Diagnostic], dims: Mapping[str, int]) -> list[D
     given = ", ".join(f"{name}={size}" for name, size in sorted(dims.items()))
     asked = replace(first, hint=f"do the sizes fit each other? {given}")
     return [asked if each is first else each for each in complaints]
+
+
+def _understood(domain: str, op_type: str) -> bool:
+    domain = "" if domain == "ai.onnx" else domain
+    return (domain, op_type) in _HANDLERS or (not domain and can_fold(op_type))
 
 
 def light_model_path(name: str) -> Path:
@@ -194,7 +207,7 @@ class _Nodes:
         """Add one node. None if that worked, else what is wrong ("" where it has been said already)."""
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         handler = _HANDLERS.get((domain, proto.op_type))
-        if handler is None and (domain or not can_fold(proto.op_type)):
+        if not _understood(domain, proto.op_type):
             self.unknown.setdefault(f"{domain or 'ai.onnx'}::{proto.op_type}", []).append(label(proto))
             return ""
         if self.failed.intersection(proto.input):

@@ -5,7 +5,7 @@ Raises InputError for a file that cannot be what it says it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,6 +37,36 @@ def read_model(path: Path) -> onnx.ModelProto:
         except (RuntimeError, ValueError) as error:
             raise InputError(Diagnostic(f"a local function cannot be inlined: {error}", path)) from error
     return model
+
+
+def write_out(model: onnx.ModelProto, understood: Callable[[str, str], bool]) -> onnx.ModelProto:
+    """The model with operators that are not `understood` (domain, type) replaced by what the ONNX standard defines them
+    as, where it does: a function of other operators, of which some may be defined that way too."""
+    from onnx import inliner
+
+    for _ in range(_MOST_LAYERS):
+        opsets = {item.domain: item.version for item in model.opset_import}
+        kinds = {(node.domain, node.op_type) for node in model.graph.node}
+        strange = sorted(each for each in kinds if not understood(*each))
+        defined = [each for each in strange if _defined(*each, opsets.get(each[0], 1))]
+        if not defined:
+            break
+        try:
+            model = inliner.inline_selected_functions(model, defined, inline_schema_functions=True)
+        except (RuntimeError, ValueError):  # it does not fit its definition: the node will be complained about
+            break
+    return model
+
+
+_MOST_LAYERS = 4
+"""How deep definitions of operators by operators are followed."""
+
+
+def _defined(domain: str, op_type: str, opset: int) -> bool:
+    if not onnx.defs.has(op_type, opset, domain):
+        return False
+    schema = onnx.defs.get_schema(op_type, opset, domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def ordered_nodes(graph: onnx.GraphProto, path: Path) -> list[onnx.NodeProto]:

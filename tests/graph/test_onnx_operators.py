@@ -353,6 +353,13 @@ LOOKUPS = [
     case("ReverseSequence", LONG, consts=(i(2, 1, 4),), time_axis=1, batch_axis=0),
 ]
 
+DEFINED = [
+    # by the standard, as functions of other operators
+    case("AffineGrid", (2, 2, 3), consts=(i(2, 3, 4, 5),), opset=20, align_corners=1),
+    case("NegativeLogLikelihoodLoss", (3, 5), i(1, 0, 4), reduction="none"),
+    case("SoftmaxCrossEntropyLoss", (3, 5), i(1, 0, 4), reduction="sum"),
+]
+
 STEPS, BATCH, WIDTH, HIDDEN = 5, 2, 3, 4
 
 
@@ -410,7 +417,7 @@ def test_layers(
     check(op_type, inputs, consts, opset, outputs, attributes, tmp_path)
 
 
-@pytest.mark.parametrize(PARAMETERS, [*FUNCTIONS, *REDUCTIONS, *ARRAYS, *LOOKUPS])
+@pytest.mark.parametrize(PARAMETERS, [*FUNCTIONS, *REDUCTIONS, *ARRAYS, *LOOKUPS, *DEFINED])
 def test_functions_and_arrays(
     op_type: str,
     inputs: list[Array],
