@@ -247,6 +247,9 @@ def _finish(importer: Importer, outputs: Sequence[str], path: Path) -> Graph:
     if not importer.builder.ops:
         raise InputError(Diagnostic("the model computes nothing from its inputs", path))
     names = []
+    sequences = [name for name in outputs if name in importer.sequences]
+    if sequences:
+        raise InputError([Diagnostic(f"output '{name}' is a sequence, not a tensor", path) for name in sequences])
     for output in outputs:
         if output not in importer.names:
             importer.names[output] = importer.weight(importer.constants[output], output)

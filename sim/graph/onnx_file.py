@@ -65,7 +65,7 @@ _MOST_LAYERS = 4
 def _defined(domain: str, op_type: str, opset: int) -> bool:
     if not onnx.defs.has(op_type, opset, domain):
         return False
-    schema = onnx.defs.get_schema(op_type, opset, domain)
+    schema: Any = onnx.defs.get_schema(op_type, opset, domain)  # whose type stub lacks both
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from sim.graph.onnx_node import DTYPES, Array, Handler, Importer, Node, Unsupported, normal_axis
 
@@ -181,9 +182,7 @@ def _cast(model: Importer, node: Node) -> list[str]:
     x = model.tensor(node, 0)
     if node.op_type == "CastLike":
         return [_convert(model, node, x, model.dtype(model.tensor(node, 1)))]
-    import onnx
-
-    found = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(node.attributes["to"])).name
+    found = np.dtype(tensor_dtype_to_np_dtype(node.attributes["to"])).name
     if found not in DTYPES:
         raise Unsupported(f"a cast to {found}")
     return [_convert(model, node, x, DTYPES[found], _INTEGER_RANGES.get(found))]
@@ -209,6 +208,8 @@ def _quantize(model: Importer, node: Node) -> list[str]:
     if scale is None:
         raise ValueError("the scale is missing")
     target = "uint8" if zero is None else zero.dtype.name
+    if zero is None and node.get("output_dtype", 0):
+        target = np.dtype(tensor_dtype_to_np_dtype(node.attributes["output_dtype"])).name
     if target not in _INTEGER_RANGES:
         raise Unsupported(f"quantisation to {target}")
     if scale.size != 1:

@@ -204,3 +204,9 @@ def test_sequences(tmp_path: Path) -> None:
     feeds = {"x": f(2, 6)}
     constants = {"sizes": np.array([1, 2, 3]), "last": np.array(-1), "zero": np.array(0)}
     compare(build(nodes, feeds, ["y", "z", "w"], constants), feeds, tmp_path)
+
+
+def test_a_sequence_as_an_output(tmp_path: Path) -> None:
+    model = build([NODE("SplitToSequence", ["x"], ["parts"])], {"x": f(2, 6)}, ["parts"])
+    with pytest.raises(InputError, match="output 'parts' is a sequence, not a tensor"):
+        load(model, tmp_path)

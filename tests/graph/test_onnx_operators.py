@@ -256,6 +256,7 @@ SCALES = np.array([0.011, 0.023, 0.1, 0.017], np.float32)
 BLOCKS = np.array([[0.5, 2.0], [1.5, 0.25], [1.0, 3.0]], np.float32)
 FUNCTIONS += [
     case("QuantizeLinear", (3, 4), consts=(SCALES, np.array([1, 0, 7, 128], np.uint8)), axis=1),
+    case("QuantizeLinear", (3, 4), consts=(s(0.01),), output_dtype=3, opset=21),  # int8
     case("QuantizeLinear", (3, 8), consts=(BLOCKS * s(0.1),), axis=1, block_size=4, opset=21),
     case(
         "DequantizeLinear",
