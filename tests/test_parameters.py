@@ -39,6 +39,12 @@ def deep(dtype: str) -> Graph:
     return b.build([b.linear(b.input("x", (256, 8192)), 512)])
 
 
+def tall(dtype: str) -> Graph:
+    """Of 192 rows: three tiles of 64 or two of 128."""
+    b = GraphBuilder("tall", dtype)
+    return b.build([b.linear(b.input("x", (192, 4096)), 8192, bias=False)])
+
+
 def normed(dtype: str) -> Graph:
     b = GraphBuilder("normed", dtype)
     return b.build([b.rms_norm(b.input("x", (1024, 2048)))])
@@ -128,11 +134,16 @@ CASES: Mapping[str, Case] = {
     "core.dispatch.depth": _dealt(32, deep),
     "core.dispatch.stages": _dealt(1),
     "core.dispatch.lone_stages": _dealt(1),
-    "core.dispatch.choice": _dealt("largest"),
+    "core.dispatch.choice": Case(
+        "largest", chip="a100", graph=gemm, dtype="fp16", before={"core.dispatch.tiles": [[128, 128], [128, 64]]}
+    ),
+    "core.dispatch.least_rows": _dealt(1, tall),
     "core.dispatch.split_sums": _dealt(False, deep),
     "core.dispatch.threads": _dealt(1024, normed),
     "core.dispatch.issue": _dealt(32, normed),
     "core.dispatch.access_instructions": _dealt(40),
+    "core.dispatch.l1": _dealt("1 KiB", normed),
+    "core.dispatch.block_start": _dealt("1 us", normed),
     "core.divide": Case("to_fit"),
     "interconnect.topology": Case("crossbar", before=RING),
     "interconnect.shape": Case([4, 2], before={"interconnect.memory_ports": [[0, 0]]}),
@@ -186,6 +197,7 @@ CASES: Mapping[str, Case] = {
     "power_limit": Case("1 W", "power_limit_w"),
     "calibration.launch_overhead": Case("1 us"),
     "calibration.operand_overhead": Case("1 us"),
+    "calibration.contraction_overhead": Case("1 us"),
     "calibration.tile_overhead": Case("1 us"),
     "calibration.array_efficiency": Case(0.5),
     "calibration.vector_efficiency": Case(0.5),

@@ -133,9 +133,12 @@ class Bounds:
         """Launches of all nests of one input, on a chip that is calibrated to need time for them."""
         launch_ps = self.designs.column("calibration", "launch_overhead_ps")
         operand_ps = self.designs.column("calibration", "operand_overhead_ps")
+        more_ps = self.designs.column("calibration", "contraction_overhead_ps")
+        repeats = self.model.repeats
         tensors = np.array([1 + len(nest.operands) for nest in self.model.nests], np.float64)
-        launches, operands = float(self.model.repeats.sum()), float(tensors @ self.model.repeats)
-        return np.asarray((launch_ps * launches + operand_ps * operands) * 1e-12)
+        contractions = np.array([nest.contraction for nest in self.model.nests], np.float64)
+        launches, operands, more = (float(x) for x in (repeats.sum(), tensors @ repeats, contractions @ repeats))
+        return np.asarray((launch_ps * launches + operand_ps * operands + more_ps * more) * 1e-12)
 
     @cached_property
     def host_s(self) -> Float64:

@@ -47,6 +47,7 @@ FREE: Mapping[type, frozenset[str]] = {
         {
             "launch_overhead_ps",
             "operand_overhead_ps",
+            "contraction_overhead_ps",
             "tile_overhead_ps",
             "array_efficiency",
             "vector_efficiency",

@@ -23,7 +23,7 @@ Fraction = Annotated[float, Field(ge=0.05, le=1)]
 class Calibration(Part):
     """What is left of a data sheet in practice. Every default means "as the data sheet says".
 
-    `launch_overhead_ps`, with what operands add to it, is a serial task before each operator;
+    `launch_overhead_ps`, with what operands and contractions add to it, is a serial task before each operator;
     `tile_overhead_ps` is added to every tile of an array
     or vector unit; the efficiencies divide cycles (array, vector) or the bandwidth of a link (DRAM, cache).
     """
@@ -38,6 +38,13 @@ class Calibration(Part):
         Unit("time_ps"),
         Field(
             alias="operand_overhead", ge=0, description="more per tensor that the operator reads or writes"
+        ),
+    ] = 0
+    contraction_overhead_ps: Annotated[
+        int,
+        Unit("time_ps"),
+        Field(
+            alias="contraction_overhead", ge=0, description="more for a contraction, to set up its pipeline of tiles"
         ),
     ] = 0
     tile_overhead_ps: Annotated[
@@ -56,14 +63,15 @@ class Calibration(Part):
             message = f"found {len(fitted)} scalars ({', '.join(fitted)}); expected at most {MOST_SCALARS}"
             raise FieldError([((fitted[-1],), message)])
 
-    def launch_ps(self, tensors: int) -> int:
+    def launch_ps(self, tensors: int, *, contraction: bool) -> int:
         """Launch of an operator that reads and writes `tensors` in memory."""
-        return self.launch_overhead_ps + tensors * self.operand_overhead_ps
+        more_ps = self.contraction_overhead_ps if contraction else 0
+        return self.launch_overhead_ps + tensors * self.operand_overhead_ps + more_ps
 
     @property
     def launches(self) -> bool:
         """Does a launch take time?"""
-        return bool(self.launch_overhead_ps or self.operand_overhead_ps)
+        return bool(self.launch_overhead_ps or self.operand_overhead_ps or self.contraction_overhead_ps)
 
 
 def _scalars() -> tuple[FieldSpec, ...]:

@@ -173,6 +173,9 @@ class Dispatch(Part):
         Literal["fastest", "largest"],
         Field(description="tile of the menu: the fastest, or the largest that a result leaves no half of empty"),
     ] = "fastest"
+    least_rows: Annotated[
+        int, Field(ge=1, le=1 << 16, description="of a tile that is chosen, unless the result has fewer")
+    ] = 1
     split_sums: Annotated[
         bool, Field(description="sums are cut into parts where there are few tiles, for more cores")
     ] = True
@@ -186,6 +189,16 @@ class Dispatch(Part):
         float,
         Field(ge=0, le=1000, description="of vector work, per access of a thread: address, load or store, conversion"),
     ] = 0.0
+    l1_bytes: Annotated[
+        int,
+        Unit("size"),
+        Field(alias="l1", ge=0, description="a core's own cache, for rows that are read again; default: sram.size"),
+    ] = 0
+    block_start_ps: Annotated[
+        int,
+        Unit("time_ps"),
+        Field(alias="block_start", ge=0, description="between blocks of a row kernel that begin on a core"),
+    ] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -268,6 +268,11 @@ class _Costs:
         peak = site.dram.bandwidth_bytes_per_s
         first, rest = self._first_waves(), self.waves - self._first_waves()
         on_chip_s = np.maximum(first * wave_s, cold / peak) + np.maximum(rest * wave_s, later / peak)
+        # The cores of the last wave are alone with the DRAM, each no faster than its lanes.
+        full, alone = divmod(self.tiles, self.cores)
+        last_s = self.sum_steps * np.maximum(hold_s, fed / lane)
+        before_s = np.maximum(full * wave_s, (cold + later) * (1 - alone / self.tiles) / peak)
+        on_chip_s = np.where(alone > 0, np.maximum(on_chip_s, before_s + last_s), on_chip_s)
         self.latency_s = on_chip_s + once_s + self._sum_s(drain_s)
         self.transfers = self.waves * busy * (self.sum_steps * len(nest.inputs) + len(nest.epilogue) + 1)
         slots = np.where(self.sum_steps * self.waves > 1, self.stages, 1)
@@ -384,9 +389,9 @@ class _Costs:
 
 def _menu(nest: Nest, dispatch: Dispatch) -> Sequence[tuple[int, int]]:
     """Tiles that the library would try for a result of this shape."""
-    if dispatch.choice == "fastest":
-        return dispatch.tiles
     rows, columns = (math.prod(nest.dims[dim].extent for dim in nest.role(role)) for role in ("m", "n"))
+    if dispatch.choice == "fastest":
+        return [(m, n) for m, n in dispatch.tiles if m >= min(dispatch.least_rows, rows)] or dispatch.tiles
     full = [(m, n) for m, n in dispatch.tiles if m < 2 * rows and n < 2 * columns]
     largest = max((m * n for m, n in full), default=0)
     return [(m, n) for m, n in full if m * n == largest] or [min(dispatch.tiles, key=math.prod)]

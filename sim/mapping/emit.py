@@ -29,6 +29,7 @@ from sim.mapping.fabric import Fabric, Level
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.regions import Regions, regions
 from sim.mapping.row_tiles import row_tiles
+from sim.mapping.search import VectorKernel
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch, together
@@ -199,16 +200,23 @@ class Emitter:
         elements = lane_elements(nest.out, list(np.moveaxis(stop - start, -1, 0)), self.kind)
         moved = nest.out.tile_bytes(loops.tile) + weighted_read_bytes(nest, self.kind, loops.tile)
         dealt = self.step.tiling.deal.vector if self.step.tiling.deal is not None else None
-        instructions, floor_ps = (dealt.instructions, dealt.floor_ps) if dealt is not None else (0.0, 0)
+        kernel = dealt if dealt is not None else VectorKernel(0.0)
         passes = body_passes(nest, self.kind)
-        cycles = vector_tile_cycles(elements, passes, self.kind, moved, instructions=instructions)
-        return self.vector(cycles, DRAIN, np.arange(loops.iterations), slice(None), floor_ps)
+        cycles = vector_tile_cycles(elements, passes, self.kind, moved, instructions=kernel.instructions)
+        return self.vector(cycles, DRAIN, np.arange(loops.iterations), slice(None), kernel)
 
     def vector(
-        self, cycles: Int64, phase: int, iteration: Int64, positions: Int64 | slice, floor_ps: int = 0
+        self,
+        cycles: Int64,
+        phase: int,
+        iteration: Int64,
+        positions: Int64 | slice,
+        kernel: VectorKernel | None = None,
     ) -> Int64:
-        """Vector tasks of the cores at `positions`, of so many cycles, but no shorter than `floor_ps`."""
-        duration = np.maximum(ticks(cycles, self.kind.clock_hz), floor_ps)
+        """Vector tasks of the cores at `positions`, of so many cycles; those of a dealt kernel wait besides."""
+        duration = ticks(cycles, self.kind.clock_hz)
+        if kernel is not None:
+            duration = np.maximum(duration + kernel.waiting_ps, kernel.floor_ps)
         queue = self.queue("vector")[positions][:, None]
         return self.batch.add(
             Kind.VECTOR, phase, duration.shape, iteration=iteration, queue=queue, hold=duration, dur=duration

@@ -60,7 +60,9 @@ class Lowering:
     def _launch(self, step: Step) -> Int64 | None:
         """A serial task of the calibrated launch overhead; launches follow one another, beside the work before. None
         where a launch takes no time. The last wave of a dealt nest belongs to the launch of those before it."""
-        overhead_ps = self.chip.calibration.launch_ps(1 + len(step.nest.operands))
+        overhead_ps = self.chip.calibration.launch_ps(
+            1 + len(step.nest.operands), contraction=step.nest.contraction
+        )
         if not overhead_ps or (step.tiling.deal is not None and step.tiling.deal.first):
             return None
         queue = self.fabric.queue("dispatch")

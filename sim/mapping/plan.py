@@ -293,7 +293,9 @@ class _Planner:
         limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
         held_where = tuple(kept.boxes.key if kept else None for kept in candidates)
         shape = shape_of(nest)
-        key = (shape, known_site, cores, limits, dataflow, tuple(splits), held_where)
+        cache = self.chip.cache if kind.dispatch is not None else None
+        near = None if cache is None else (cache.size_bytes, cache.bandwidth_bytes_per_s)
+        key = (shape, known_site, cores, limits, dataflow, tuple(splits), held_where, near)
         known = self.memo.get(key)
         if known is None and kind.dispatch is not None and "array" in units:
             none = (False,) * len(nest.operands)

@@ -35,11 +35,13 @@ FIRST_BATCH = 2048
 
 @dataclass(frozen=True, slots=True)
 class VectorKernel:
-    """What dealt vector work costs beside its passes (see deal_vector.py): instructions per element of the result; the
-    least time of a tile, in which each thread waits for its loads and for itself. The scratchpad holds what the threads
-    take at a time, `staged` elements of an operand (0: whole tiles)."""
+    """What dealt vector work costs beside its passes (see deal_vector.py): instructions per element of the result; how
+    long the threads of a tile wait for their loads before they issue any (`waiting_ps`); the least time of a tile, in
+    which each thread waits for its loads and for itself. The scratchpad holds what the threads take at a time, `staged`
+    elements of an operand (0: whole tiles)."""
 
     instructions: float
+    waiting_ps: int = 0
     floor_ps: int = 0
     staged: int = 0
 

@@ -131,9 +131,15 @@ def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | No
 
 
 def band_edges(chip: Chip) -> tuple[float, ...]:
-    """MACs per DRAM byte between which a family and regime has intervals of its own. Products of few rows on a GPU are
-    the DRAM's, those of many are many waves; in between are few tiles, of which the library chooses."""
-    return (64.0, 512.0) if workings(chip) == "gpu" else ()
+    """MACs per DRAM byte between which a family and regime has intervals of its own. Products of up to 64 rows on a GPU
+    are the DRAM's, those of many are many waves; in between are few tiles, of which the library chooses."""
+    return (32.0, 128.0, 256.0) if workings(chip) == "gpu" else ()
+
+
+def time_edges(chip: Chip) -> tuple[float, ...]:
+    """Seconds between which a family, regime and band of intensities has intervals of its own. Kernels of a GPU that
+    take a few microseconds are its start for the most part, and were measured to one."""
+    return (5e-6, 20e-6, 100e-6) if workings(chip) == "gpu" else ()
 
 
 def error_bar_columns(chip: Chip, table: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

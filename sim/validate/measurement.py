@@ -40,6 +40,7 @@ FAMILIES: Mapping[str, str] = {
     "add": "binary",
     "mul": "binary",
     "silu_mul": "binary",
+    "hbm_to_onchip_copy": "copy",
 }
 """Measured operators by the family that errors are told for; other operators are not compared."""
 

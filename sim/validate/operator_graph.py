@@ -35,7 +35,7 @@ def work(row: Measurement) -> Work:
         count = math.prod(batch)
         return Work(2.0 * count * m * n * k, element * count * (m * k + k * n + m * n))
     elements = math.prod(row.shape)
-    tensors = 3 if row.family == "binary" else 2
+    tensors = {"binary": 3, "copy": 1}.get(row.family or "", 2)
     return Work(float(elements), element * tensors * elements)
 
 
@@ -69,6 +69,11 @@ def _binary(builder: GraphBuilder, row: Measurement) -> str:
     return builder.elementwise(row.op, a, b, name=row.op)
 
 
+def _copy(builder: GraphBuilder, row: Measurement) -> str:
+    """Some operator that loads the tensor; its loads are the copy (copies.py)."""
+    return builder.relu(builder.input("x", row.shape))
+
+
 def _softmax(builder: GraphBuilder, row: Measurement) -> str:
     return builder.softmax(builder.input("x", row.shape), name=row.op)
 
@@ -84,4 +89,5 @@ _BUILDERS: Mapping[str, Callable[[GraphBuilder, Measurement], str]] = {
     "binary": _binary,
     "softmax": _softmax,
     "norm": _norm,
+    "copy": _copy,
 }

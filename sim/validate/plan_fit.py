@@ -40,8 +40,9 @@ def planned_s(row: Measurement, chip: Chip, fabric: Fabric | None = None) -> flo
         plan = make_plan(graph, chip, fabric or Fabric(chip), assignment)
     except DoesNotFit:
         return float("nan")
-    launches = {step.op: len(step.nest.operands) for step in plan.steps}
-    launch_s = sum(chip.calibration.launch_ps(1 + operands) for operands in launches.values()) / PS_PER_S
+    launch_of = chip.calibration.launch_ps
+    launched = {s.op: launch_of(1 + len(s.nest.operands), contraction=s.nest.contraction) for s in plan.steps}
+    launch_s = sum(launched.values()) / PS_PER_S
     return closed_form_s(plan.steps, plan.segments) + launch_s
 
 

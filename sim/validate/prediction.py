@@ -12,9 +12,11 @@ from typing import Literal
 from sim.errors import DoesNotFit, InputError
 from sim.hw.chip import Chip
 from sim.pipeline import Fidelity, simulate
+from sim.units import PS_PER_S
+from sim.validate.copies import COPY_TENSORS, copy_s
 from sim.validate.measured_set import HostCall, board_calibration, host_call, set_of
 from sim.validate.measurement import Measurement
-from sim.validate.operator_graph import build_graph
+from sim.validate.operator_graph import build_graph, work
 
 FEW_CASES = 64
 """Up to this many cases are simulated in this process: starting others would take longer."""
@@ -120,8 +122,18 @@ def _predict_some(rows: Sequence[Measurement], chip: Chip, fidelity: Fidelity) -
     return [_predict_one(row, chip, fidelity) for row in rows]
 
 
+def _predict_copy(row: Measurement, chip: Chip, fidelity: Fidelity) -> Prediction:
+    """A copy from the DRAM: the loads of an operator, by events; its bound is the DRAM's bandwidth."""
+    bound_s = work(row).nbytes / chip.dram.bandwidth_bytes_per_s
+    launch_s = chip.calibration.launch_ps(COPY_TENSORS, contraction=False) / PS_PER_S
+    latency_s = copy_s(build_graph(row), chip) if fidelity == "event" else bound_s + launch_s
+    return Prediction(latency_s, bound_s, "dram", launch_s, 0.0)
+
+
 def _predict_one(row: Measurement, chip: Chip, fidelity: Fidelity) -> Prediction:
     try:
+        if row.family == "copy":
+            return _predict_copy(row, chip, fidelity)
         report = simulate(build_graph(row), chip, fidelity=fidelity)
     except (DoesNotFit, InputError) as error:
         return Prediction(float("nan"), float("nan"), "", 0.0, 0.0, refused=str(error).splitlines()[0])

@@ -128,6 +128,19 @@ def test_every_operand_adds_to_its_launch():
     assert late.ops.iloc[0]["launch_s"] == pytest.approx(7e-6)
 
 
+def test_a_contraction_adds_to_its_launch_other_work_does_not():
+    """A product takes 3 us more; an addition as long as before; the bound says the same."""
+    plain, late = (chip_with(launch_overhead="1 us"), chip_with(launch_overhead="1 us", contraction_overhead="3 us"))
+    assert run(late)["latency_s"] == pytest.approx(run(plain)["latency_s"] + 3e-6, rel=1e-12)
+    builder = GraphBuilder("add", "int8")
+    added = builder.build([builder.add(builder.input("x", (8, 8)), builder.input("y", (8, 8)))])
+    for fidelity in ("event", "bound"):
+        times = [sim.simulate(added, chip, fidelity=fidelity)["latency_s"] for chip in (plain, late)]
+        assert times[0] == times[1] > 1e-6
+    bounds = [run(chip, fidelity="bound")["latency_s"] for chip in (plain, late)]
+    assert bounds[1] == pytest.approx(bounds[0] + 3e-6, rel=1e-12)
+
+
 def test_seven_scalars_are_too_many():
     all_of_them = {
         "launch_overhead": "1 us", "operand_overhead": "1 us", "tile_overhead": "1 us", "array_efficiency": 0.9,
