@@ -23,7 +23,7 @@ from sim.explore.store import MEMORY, Evaluations, Store, StudyPoint, open_store
 from sim.explore.study import BASELINE, CONFIRM, Row, Study, mix
 from sim.explore.workers import Batch, Outcome, Workers, compile_bound, local_workers
 
-BATCH_S = {"event": 0.25, "bound": 1.0}
+BATCH_S = {"event": 0.25, "bound": 2.0}
 """What a batch should take: long beside the cost of sending it, short beside what a killed driver may lose. The bound
 computes designs together, and a call has costs of its own: more of them at once take less each."""
 
