@@ -149,7 +149,7 @@ def announce_compilation(on_compile: Callable[[str], None] | None = None) -> Ite
         def on_start(self, event: Any) -> None:
             if not self.told:
                 self.told = True
-                call("compiling: once per installation, some seconds")
+                call("compiling: once per installation, up to a minute")
 
         def on_end(self, event: Any) -> None:
             """Nothing is said when it is over."""

@@ -212,7 +212,7 @@ def bound(
     `chip` is a base chip (name, path or object) with `columns` of changed parameters by path, all of one length N
     ({"core.array.rows": [64, 128], "core.sram.size": ["2 MiB", "4 MiB"]}); or a list of chips without `columns`.
     The other options are those of `simulate`; `partition` is a mode, not a pipeline or a file. `progress` is told when
-    the closed form has to be compiled first, which takes some seconds.
+    the closed form has to be compiled first, which takes up to a minute.
 
     Returned columns: the parameters, the keys of `Report.summary` that the bound has (latency_s, throughput_per_s,
     energy_j, energy_per_input_j, power_w, area_mm2, dram_read_bytes, ...), and `error`: "" or why the design cannot
