@@ -29,11 +29,20 @@ def non_dominated(losses: Float64) -> Bools:
         rows = order[start : start + _BLOCK]
         block = losses[rows]
         alive = ~_dominated(block, front)
-        rows, block = rows[alive], block[alive]
-        alive = ~_dominated(block, block)
-        kept[rows[alive]] = True
-        front = np.concatenate([front, block[alive]])
+        rows = rows[alive]
+        kept[rows[_first_come(block[alive])]] = True
+        front = losses[kept]
     return kept
+
+
+def _first_come(rows: Float64) -> list[int]:
+    """Which rows are on the front, where whatever dominates a row comes before it: the first that is left, then the
+    first of those that it does not dominate, ..."""
+    columns, left, found = np.ascontiguousarray(rows.T), np.arange(len(rows)), []
+    while len(left):
+        found.append(int(left[0]))
+        left = left[1:][~_beaten(rows[left[0]], columns[:, left[1:]])]
+    return found
 
 
 def nearly_on_front(losses: Float64, front: Float64, slack: Float64) -> Bools:
@@ -67,12 +76,20 @@ def normalised_hypervolume(losses: Float64, ideal: Float64, nadir: Float64) -> f
 
 def _dominated(rows: Float64, by: Float64) -> Bools:
     """Which rows some row of `by` is nowhere worse than and somewhere better."""
-    found = np.zeros(len(rows), np.bool_)
+    columns, found = np.ascontiguousarray(rows.T), np.zeros(len(rows), np.bool_)
     for one in by:
-        worse = (one <= rows).all(axis=1)
-        worse &= (one < rows).any(axis=1)
-        found |= worse
+        found |= _beaten(one, columns)
     return found
+
+
+def _beaten(one: Float64, columns: Float64) -> Bools:
+    """Which points of columns [objectives, points] one row dominates. By columns: to reduce over a few objectives of
+    every point takes longer than to compare them all."""
+    nowhere_better, somewhere_worse = one[0] <= columns[0], one[0] < columns[0]
+    for value, column in zip(one[1:], columns[1:], strict=True):
+        nowhere_better &= value <= column
+        somewhere_worse |= value < column
+    return np.asarray(nowhere_better & somewhere_worse)
 
 
 def _volume(front: Float64, corner: Float64) -> float:
