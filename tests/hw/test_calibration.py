@@ -139,6 +139,10 @@ def test_a_contraction_adds_to_its_launch_other_work_does_not():
         assert times[0] == times[1] > 1e-6
     bounds = [run(chip, fidelity="bound")["latency_s"] for chip in (plain, late)]
     assert bounds[1] == pytest.approx(bounds[0] + 3e-6, rel=1e-12)
+    compiled = sim.bound(GEMM, [plain, late], dtype="int8")["latency_s"]
+    assert compiled[1] == pytest.approx(compiled[0] + 3e-6, rel=1e-9)
+    compiled = sim.bound(added, [plain, late], dtype="int8")["latency_s"]
+    assert compiled[1] == compiled[0]
 
 
 def test_seven_scalars_are_too_many():
