@@ -20,6 +20,7 @@ from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.dram import Dram
 from sim.hw.dram_efficiency import cost_table
+from sim.hw.money import cost_parts, load_prices
 from sim.hw.noc import Interconnect, build_network
 from sim.hw.systolic import DATAFLOWS
 from sim.hw.technology import load_technology
@@ -247,10 +248,12 @@ def rate_columns(designs: Designs, formats: Sequence[str]) -> Float64:
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """What every design takes: area [designs], idle watts by component [designs], joules and watts of every action
-    (names of energy.ActionEnergies; 0 where there is no host) [designs, kinds of cores]."""
+    """What every design takes: area and price [designs] (no number for a die larger than a wafer), idle watts by
+    component [designs], joules and watts of every action (names of energy.ActionEnergies; 0 where there is no host)
+    [designs, kinds of cores]."""
 
     area_mm2: Float64
+    cost_usd: Float64
     idle_w: Mapping[str, Float64]
     actions: Mapping[str, Float64]
 
@@ -263,7 +266,7 @@ def cost_columns(designs: Designs) -> Costs:
     """
     count, kinds = len(designs), max(len(chip.cores) for chip in designs.chips)
     names = [field.name for field in fields(ActionEnergies)]
-    area = np.empty(count)
+    area, cost = np.empty((2, count))
     idle = {name: np.empty(count) for name in IDLE}
     actions = {name: np.zeros((count, kinds)) for name in names}
     for structure in range(len(designs.chips)):
@@ -271,6 +274,7 @@ def cost_columns(designs: Designs) -> Costs:
         chip = designs.rows(mine).chip_of_arrays(structure)
         technology = load_technology(chip.technology)
         area[mine] = sum(chip_area(chip, technology).values())
+        cost[mine] = sum(cost_parts(chip, technology, load_prices(chip.prices)).values())
         for name, watts in idle_power_w(chip, technology).items():
             idle[name][mine] = watts
         for kind, core in enumerate(chip.cores):
@@ -278,7 +282,7 @@ def cost_columns(designs: Designs) -> Costs:
             for name in names:
                 joules = getattr(found, name)
                 actions[name][mine, kind] = 0.0 if joules is None else joules
-    return Costs(area, idle, actions)
+    return Costs(area, cost, idle, actions)
 
 
 _ARRAY_COLUMNS = [kernel.HAS_ARRAY, kernel.ROWS, kernel.COLS, kernel.ARRAYS, kernel.DATAFLOW, kernel.OVERLAP]

@@ -31,6 +31,8 @@ COST_COMPONENTS = ("die", "dram", "package", "test", "assembly_loss")
 """What the cost of a chip consists of."""
 
 Floats = npt.NDArray[np.float64]
+Values = float | Floats
+"""Of one chip, or of a column of them."""
 
 _SECONDS_PER_YEAR = 365.25 * 24 * 3600
 _QUADRATURE_POINTS = 64
@@ -97,7 +99,7 @@ class Prices(Part):
 class Cores:
     """Equal cores of a die: area of one, how many must work, how many more there are."""
 
-    area_mm2: float
+    area_mm2: Values
     count: int
     spare: int
 
@@ -109,17 +111,16 @@ def load_prices(name: str) -> Prices:
     return validate(load_yaml(path, search=data_dir(PRICE_FOLDER)), Prices)
 
 
-def dies_per_wafer(die_mm2: float, scribe_mm: float = 0.0) -> float:
+def dies_per_wafer(die_mm2: Values, scribe_mm: float = 0.0) -> Values:
     """Whole dies on a wafer of 300 mm, square, with a street around each; 0 where not even one fits.
 
     pi (d / 2)^2 / A - pi d / sqrt(2 A), as in Hennessy and Patterson, Computer Architecture, 1.6: the area, less what
     the edge cuts. A die of 225 mm2: 270; of 100 mm2: 640.
     """
-    side = math.sqrt(die_mm2) + scribe_mm
-    if side > WAFER_MM / math.sqrt(2):
-        return 0.0
+    side = np.sqrt(die_mm2) + scribe_mm
     area = side * side
-    return max(1.0, math.pi * (WAFER_MM / 2) ** 2 / area - math.pi * WAFER_MM / math.sqrt(2 * area))
+    dies = math.pi * (WAFER_MM / 2) ** 2 / area - math.pi * WAFER_MM / np.sqrt(2 * area)
+    return np.where(side > WAFER_MM / math.sqrt(2), 0.0, np.maximum(1.0, dies))[()]
 
 
 def negative_binomial_yield(area_mm2: float, defects_per_cm2: float, clustering: float) -> float:
@@ -130,7 +131,7 @@ def negative_binomial_yield(area_mm2: float, defects_per_cm2: float, clustering:
     return float((1.0 + area_mm2 / 100.0 * defects_per_cm2 / clustering) ** -clustering)
 
 
-def die_yield(rest_mm2: float, cores: Sequence[Cores], defects_per_cm2: float, clustering: float) -> float:
+def die_yield(rest_mm2: Values, cores: Sequence[Cores], defects_per_cm2: float, clustering: float) -> Values:
     """Share of dies whose rest works and that have enough working cores of every kind.
 
     The negative binomial is a mixture of Poisson yields over densities that follow a gamma distribution (mean D,
@@ -140,15 +141,15 @@ def die_yield(rest_mm2: float, cores: Sequence[Cores], defects_per_cm2: float, c
     points, weights = _quadrature()
     weights = weights * points ** (clustering - 1.0) / math.gamma(clustering)
     defects_per_mm2 = points * defects_per_cm2 / 100.0 / clustering
-    works = np.exp(-rest_mm2 * defects_per_mm2)
+    works = np.exp(np.multiply.outer(rest_mm2, -defects_per_mm2))
     for kind in cores:
-        good = np.exp(-kind.area_mm2 * defects_per_mm2)
+        good = np.exp(np.multiply.outer(kind.area_mm2, -defects_per_mm2))
         total = kind.count + kind.spare
         works = works * sum(
             math.comb(total, dead) * (1.0 - good) ** dead * good ** (total - dead)
             for dead in range(kind.spare + 1)
         )
-    return float(weights @ works)
+    return (works @ weights)[()]
 
 
 @lru_cache(maxsize=1)
@@ -158,7 +159,7 @@ def _quadrature() -> tuple[Floats, Floats]:
     return points, weights
 
 
-def chip_yield(chip: Chip, technology: Technology, prices: Prices) -> float:
+def chip_yield(chip: Chip, technology: Technology, prices: Prices) -> Values:
     """Share of the chip's dies that can be sold; spare cores may be dead."""
     switch_mm2 = technology.logic_area_mm2(ROUTER_TRANSISTORS) if chip.interconnect.node_count > 1 else 0.0
     cores = [
@@ -166,17 +167,22 @@ def chip_yield(chip: Chip, technology: Technology, prices: Prices) -> float:
         for kind in chip.cores
     ]
     die_mm2 = sum(chip_area(chip, technology).values())
-    rest_mm2 = max(0.0, die_mm2 - sum(core.area_mm2 * (core.count + core.spare) for core in cores))
+    rest_mm2 = np.maximum(0.0, die_mm2 - sum(core.area_mm2 * (core.count + core.spare) for core in cores))
     return die_yield(rest_mm2, cores, technology.defects_per_cm2.value, prices.yield_clustering.value)
 
 
 def chip_cost(chip: Chip, technology: Technology, prices: Prices) -> dict[str, float] | None:
     """USD by component (COST_COMPONENTS) of one good chip with its DRAM; None where the die is larger than a wafer."""
+    found = cost_parts(chip, technology, prices)
+    return None if np.isnan(found["die"]) else {name: float(value) for name, value in found.items()}
+
+
+def cost_parts(chip: Chip, technology: Technology, prices: Prices) -> dict[str, Values]:
+    """The same of a chip whose parameters may be columns; no numbers where the die is larger than a wafer."""
     die_mm2 = sum(chip_area(chip, technology).values())
     dies = dies_per_wafer(die_mm2, prices.scribe.value)
-    if not dies:
-        return None
-    die = technology.wafer_price.value / dies / chip_yield(chip, technology, prices)
+    good = np.where(dies > 0.0, dies * chip_yield(chip, technology, prices), np.nan)[()]
+    die = technology.wafer_price.value / good
     dram = chip.dram.capacity_bytes / 2**30 * chip.dram.price_usd_per_gib
     package = prices.package.value + prices.substrate.value * die_mm2
     if chip.dram.channels_per_stack:
@@ -190,7 +196,7 @@ def chip_cost(chip: Chip, technology: Technology, prices: Prices) -> dict[str, f
     return dict(zip(COST_COMPONENTS, found, strict=True))
 
 
-def cost_per_million(cost_usd: float, power_w: float, throughput_per_s: float, prices: Prices) -> float:
+def cost_per_million(cost_usd: Values, power_w: Values, throughput_per_s: Values, prices: Prices) -> Values:
     """USD per million items (inferences, tokens): capital spread over the busy part of a life, and electricity.
 
     (cost x system / (life x busy share) + power x effectiveness x price) / throughput x 1e6.

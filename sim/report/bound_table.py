@@ -10,6 +10,7 @@ from sim.cost import tile_traffic
 from sim.cost.bound import Bounds
 from sim.cost.energy import chip_power_w
 from sim.cost.transfers import Float64
+from sim.hw.money import cost_per_million, load_prices
 
 
 def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
     joules = bounds.energy_j(inputs, elapsed_s)
     energy_j = sum(joules.values(), np.zeros(count))  # one after another, however many designs there are
     total = bounds.total_traffic * inputs
+    power_w = energy_j / elapsed_s
     error = design_errors(bounds)
     traffic = {
         "dram_read_bytes": total[:, tile_traffic.DRAM_READ],
@@ -61,12 +63,24 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
         "energy_j": energy_j,
         "energy_per_input_j": energy_j / (inputs * items),
         "tops_per_w": 2e-12 * model.graph.macs * inputs / energy_j,
-        "power_w": energy_j / elapsed_s,
+        "power_w": power_w,
         "chip_power_w": chip_power_w({name: value / elapsed_s for name, value in joules.items()}),
         "area_mm2": bounds.costs.area_mm2,
+        "cost_usd": bounds.costs.cost_usd,
+        "cost_per_million_usd": _per_million_usd(bounds, power_w, rate),
         **{name: np.rint(values) for name, values in traffic.items()},
         "error": error,
     }
+
+
+def _per_million_usd(bounds: Bounds, power_w: Float64, rate: Float64) -> Float64:
+    """Each design by the prices of its own list."""
+    designs, cost_usd, found = bounds.designs, bounds.costs.cost_usd, np.empty(len(rate))
+    lists = [chip.prices for chip in designs.chips]
+    for name in sorted(set(lists)):
+        mine = np.isin(designs.chip_of, [at for at, one in enumerate(lists) if one == name])
+        found[mine] = cost_per_million(cost_usd[mine], power_w[mine], rate[mine], load_prices(name))
+    return found
 
 
 def design_errors(bounds: Bounds) -> list[str]:

@@ -300,7 +300,7 @@ def _money(run: Account, rate: float, power_w: float) -> dict[str, Value]:
     if run.cost_usd is None:
         return {"cost_usd": None, "cost_per_million_usd": None}
     cost_usd = sum(run.cost_usd.values())
-    per_million = cost_per_million(cost_usd, power_w, rate, load_prices(run.chip.prices))
+    per_million = float(cost_per_million(cost_usd, power_w, rate, load_prices(run.chip.prices)))
     return {"cost_usd": cost_usd, "cost_per_million_usd": per_million}
 
 

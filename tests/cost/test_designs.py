@@ -13,6 +13,7 @@ from sim.cost.hardware import cost_columns, rate_columns, timing_columns
 from sim.errors import InputError
 from sim.hw.area import chip_area
 from sim.hw.chip import load_chip
+from sim.hw.money import chip_cost, load_prices
 from sim.hw.technology import load_technology
 
 COUNT = 12
@@ -31,6 +32,26 @@ def test_columns_are_the_chips_they_stand_for() -> None:
     assert [columns.chip(row) for row in range(COUNT)] == chips
     technology = load_technology("n7")
     assert mine.area_mm2.tolist() == pytest.approx([sum(chip_area(c, technology).values()) for c in chips])
+    prices = load_prices("default")
+    usd = [sum((chip_cost(c, technology, prices) or {}).values()) for c in chips]
+    assert mine.cost_usd.tolist() == pytest.approx(usd, rel=1e-12)
+
+
+def test_money_is_that_of_a_report() -> None:
+    """Spare cores and DRAM are priced, each design by its own; a die that no wafer holds has no price."""
+    columns = {"core.sram.size": ["1 MiB", "4 MiB", "4 MiB", "20 GiB"], "core.spare": [0, 0, 2, 0]}
+    table = sim.bound("gemm:256x256x256", "lepton_m", columns, dtype="int8")
+    base = load_chip("lepton_m")
+    for row in range(3):
+        chip = base.replace_many({path: values[row] for path, values in columns.items()})
+        report = sim.simulate("gemm:256x256x256", chip, dtype="int8")
+        assert table["cost_usd"][row] == pytest.approx(report["cost_usd"], rel=1e-12)
+        # The default prices: systems of twice the chips, 4 years at 60 %, 0.08 USD/kWh at 1.1 times the power.
+        usd_per_s = 2 * table["cost_usd"][row] / (4 * 365.25 * 86400 * 0.6) + 1.1 * 0.08 / 3.6e6 * table["power_w"][row]
+        million = 1e6 * usd_per_s / table["throughput_per_s"][row]
+        assert table["cost_per_million_usd"][row] == pytest.approx(million, rel=1e-9)
+    assert table["cost_usd"][2] != table["cost_usd"][1]
+    assert np.isnan(table["cost_usd"][3])
 
 
 def test_a_core_follows_the_clock_of_the_chip_unless_it_has_its_own() -> None:
