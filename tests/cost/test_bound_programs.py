@@ -11,6 +11,7 @@ import pytest
 from operator_graphs import GRAPHS
 from random_chips import random_chips
 
+import sim
 from sim.cost import kernel
 from sim.cost.bound import Bounds, compile_model, evaluate
 from sim.cost.designs import designs_of
@@ -95,3 +96,16 @@ def test_a_program_of_the_chosen_tilings_moves_and_costs_what_the_bound_says(nam
         assert mine["dram_activate"][0] == pytest.approx(theirs["dram_activate"], rel=0.2), chip
         # The network's hops are those of an average core, whichever cores work.
         assert table["energy_j"][0] == pytest.approx(report["energy_j"], rel=0.015), chip
+
+
+@pytest.mark.parametrize("chip", ["tiny", "gemmini_16", "lepton_s", "lepton_m", "lepton_l"])
+@pytest.mark.parametrize(("model", "options"), [("resnet18", {}), ("mobilenet_v2", {}), ("bert_base", {"seq": 64})])
+def test_the_closed_form_of_many_designs_and_of_one(model: str, options: dict[str, int], chip: str) -> None:
+    """One law, two searches: that of many designs tries finer tiles, and keeps no result in a scratchpad."""
+    one = sim.simulate(model, chip, dtype="int8", fidelity="bound", **options)
+    many = sim.bound(model, chip, dtype="int8", **options)
+    ratio = many["latency_s"][0] / one["latency_s"]
+    assert 0.98 < ratio < 1.2
+    if ratio > 1.05:
+        # What stayed in the scratchpads is stored and loaded again here.
+        assert many["dram_write_bytes"][0] > one["dram_write_bytes"]
