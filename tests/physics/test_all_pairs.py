@@ -57,7 +57,7 @@ CI = {
     ("bert_base", "tiny"),
     ("gpt2", "gemmini_16"),
 }
-TOO_LARGE = {("llama2_7b", "gemmini_16"), ("llama2_7b", "tiny")}
+TOO_LARGE = {("llama2_7b", chip) for chip in ("gemmini_16", "tiny", "eyeriss_v1")} | {("dlrm", "eyeriss_v1")}
 PAIRS = [
     pytest.param(workload, chip, marks=() if (workload, chip) in CI else pytest.mark.nightly)
     for workload, chip in itertools.product(WORKLOADS, CHIPS)
