@@ -319,11 +319,17 @@ def _connected(name: str, write: bool, mode: str) -> sqlite3.Connection:
     return db
 
 
+SQLITE_HEADER = b"SQLite format 3\0"
+
+
 def _check(db: sqlite3.Connection, name: str, write: bool) -> None:
     """Refuse what is not a study of this version; make the tables of a new one."""
     application = db.execute("PRAGMA application_id").fetchone()[0]
     tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application == 0 and tables == 0 and write:
+        if name != MEMORY and Path(name).read_bytes()[:16] not in (b"", SQLITE_HEADER):
+            # SQLite takes the shortest of files for empty ones.
+            raise _corrupt(name, "it does not begin as one")
         db.execute("PRAGMA journal_mode=WAL")
         db.executescript(
             f"BEGIN; {_TABLES} INSERT INTO writer VALUES ('{__version__}');"

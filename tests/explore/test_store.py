@@ -195,6 +195,8 @@ def damaged(file: Path) -> None:
 def test_files_that_are_no_store_are_told_apart(tmp_path: Path) -> None:
     text = tmp_path / "text.sqlite"
     text.write_text("no database, but long enough to be read as one" * 100)
+    short = tmp_path / "short.txt"
+    short.write_text("1")
     other = tmp_path / "other.sqlite"
     with sqlite3.connect(other) as db:
         db.execute("CREATE TABLE recipes (name TEXT)")
@@ -206,6 +208,7 @@ def test_files_that_are_no_store_are_told_apart(tmp_path: Path) -> None:
     before = broken.read_bytes()
     for file, message in (
         (text, "corrupted, or no SQLite file"),
+        (short, "corrupted, or no SQLite file"),
         (other, "holds no study"),
         (newer, r"a study of format 99, written by lepton-sim 0\.\S+; this is lepton-sim 0\.\S+, which reads format 2"),
         (broken, "corrupted"),
@@ -213,7 +216,7 @@ def test_files_that_are_no_store_are_told_apart(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             sweep(space(), workers=1, out=file)
-    assert broken.read_bytes() == before
+    assert (broken.read_bytes(), short.read_text()) == (before, "1")
     with pytest.raises(InputError, match="no such study"):
         open_study(tmp_path / "none.sqlite")
     open_store(tmp_path / "empty.sqlite", write=True).close()
