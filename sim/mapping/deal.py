@@ -176,12 +176,16 @@ def deal_search(
 
     Raises DoesNotFit when no tile of the menu fits the scratchpad and the accumulator.
     """
-    cost = _Costs(nest, site, dataflow, dispatch, cache)
-    accumulator = site.kind.accumulator
-    fits = cost.sram_bytes <= limits.sram_bytes
-    if accumulator is not None:
-        fits &= cost.accumulator_bytes <= accumulator.size_bytes
-    if not fits.any():
+    for tiles in (_preferred(nest, dispatch), dispatch.tiles):
+        cost = _Costs(nest, site, dataflow, dispatch, tiles, cache)
+        accumulator = site.kind.accumulator
+        fits = cost.sram_bytes <= limits.sram_bytes
+        if accumulator is not None:
+            fits &= cost.accumulator_bytes <= accumulator.size_bytes
+        if fits.any():
+            break
+        # Where the input of a strided convolution is four times its result, a tile that is preferred may be too large.
+    else:
         least = int(np.argmin(cost.sram_bytes))
         raise DoesNotFit(
             f"the smallest tile of the menu for operator {nest.name} ({nest.kind})",
@@ -199,22 +203,23 @@ class _Costs:
     """Closed form of every candidate: one row per (tile of the menu, parts of the sum, steps of it, order)."""
 
     def __init__(
-        self, nest: Nest, site: Site, dataflow: str, dispatch: Dispatch, cache: Cache | None
-    ) -> None:
+        self, nest: Nest, site: Site, dataflow: str, dispatch: Dispatch, tiles: Sequence[tuple[int, int]],
+        cache: Cache | None,
+    ) -> None:  # fmt: skip
         self.nest, self.site, self.dataflow, self.cache = nest, site, dataflow, cache
         self.sums = nest.role("k")
         # The window of a convolution multiplies what a step of the sum holds.
         self.depth = max(1, dispatch.depth // nest.taps)
-        self._enumerate(dispatch)
+        self._enumerate(dispatch, tiles)
         self._evaluate()
 
-    def _enumerate(self, dispatch: Dispatch) -> None:
+    def _enumerate(self, dispatch: Dispatch, menu: Sequence[tuple[int, int]]) -> None:
         nest, sums = self.nest, self.sums
         outer = nest.dims[sums[0]].extent
         blocks = -(-outer // self.depth)
         parts = [p for p in SUM_PARTS if p <= min(blocks, self.site.cores)] if dispatch.split_sums else [1]
         rows = []
-        for m, n in _menu(nest, dispatch):
+        for m, n in menu:
             sides = _tile_sides(nest, m, n)
             for p in parts:
                 steps = counts(max(1, blocks // p), 4096)
@@ -387,7 +392,7 @@ class _Costs:
         )
 
 
-def _menu(nest: Nest, dispatch: Dispatch) -> Sequence[tuple[int, int]]:
+def _preferred(nest: Nest, dispatch: Dispatch) -> Sequence[tuple[int, int]]:
     """Tiles that the library would try for a result of this shape."""
     rows, columns = (math.prod(nest.dims[dim].extent for dim in nest.role(role)) for role in ("m", "n"))
     if dispatch.choice == "fastest":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -95,8 +96,11 @@ def _core_macs(loops: Loops) -> dict[int, int]:
     gemm = loops.gemm
     work = (gemm.count * gemm.m * gemm.n * gemm.k).sum(axis=1).tolist()
     if loops.nest.kind == "conv_transpose":
-        nominal, dense = loops.nest.macs, sum(work)
-        done = [0, *(nominal * part // dense for part in itertools.accumulate(work))]
+        nest, deal = loops.nest, loops.tiling.deal
+        dense = math.prod(nest.extents) * nest.taps
+        # The last wave of a dealt kernel is a step of its own, and takes what those before it leave.
+        earlier = dense - sum(work) if deal is not None and deal.first else 0
+        done = [nest.macs * (earlier + part) // dense for part in itertools.accumulate([0, *work])]
         work = [after - before for before, after in itertools.pairwise(done)]
     return dict(zip(loops.cores.tolist(), work, strict=True))
 

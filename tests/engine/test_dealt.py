@@ -65,6 +65,25 @@ def test_models_compute_what_they_should(model: str) -> None:
     check(default_passes(MODELS[model]()), CHIP, 1)
 
 
+@pytest.mark.parametrize("size", [4, 5, 7])
+def test_all_waves_of_a_transposed_convolution_count_its_macs_once(size: int) -> None:
+    """Its tiles count taps between input rows too: they are scaled to the nominal ones, in a last wave as well."""
+    b = GraphBuilder("up", "int8")
+    graph = b.build([b.conv_transpose(b.input("x", (1, 6, size, size)), 20, 4, stride=3, padding=1)])
+    assert graph.macs == size * size * 6 * 20 * 4 * 4
+    rows = map_graph(graph, small_chip(CHIP)).segments[0].ops
+    assert sum(row.macs for row in rows) == graph.macs
+
+
+@pytest.mark.parametrize("name", ["a100", "h100", "a40", "mi210"])
+def test_a_strided_convolution_takes_a_smaller_tile_where_its_input_does_not_fit(name: str) -> None:
+    """Of a tile of 128 rows the input box has four times as many: a GPU's first choice may not fit."""
+    b = GraphBuilder("down", "fp16")
+    x = b.input("x", (8, 256, 56, 56))
+    program = map_graph(b.build([b.conv(x, 512, 1, stride=2)]), load_chip(name))
+    assert sum(op.macs for op in program.segments[0].ops) == 8 * 28 * 28 * 512 * 256
+
+
 def latency_s(columns: int, **dispatch: object) -> float:
     """Of a product of 128 x 1024 by 1024 x columns on 108 cores with one tile shape; cache and memory are no limit."""
     changes: dict[str, object] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,14 @@ def test_a_workload_of_ones_own(tmp_path: Path) -> None:
     assert "unknown key 'sequence'" in complaint(str(path))
 
 
-def test_llama_is_built_in_a_moment_and_holds_no_weights() -> None:
+def test_llama_is_built_without_its_weights() -> None:
+    """They would be 13 GB; its graph takes some megabytes, while it is built as well."""
     load_model("llama2_7b")
-    start = time.perf_counter()
+    tracemalloc.start()
     graph = load_model("llama2_7b", seq=2048)
-    assert time.perf_counter() - start < 0.3
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 32 * 2**20
     assert sum(value.nbytes for value in graph.values.values()) < 2 * 2**20
 
 
