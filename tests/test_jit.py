@@ -24,24 +24,29 @@ print(added({name}(1, 2)), sum(added.stats.cache_hits.values()))
 """
 
 
+def printed(module: Path) -> str:
+    """What a module prints that is imported in a new process, whose machine code is kept beside it."""
+    found = subprocess.run(
+        [sys.executable, "-c", f"import {module.stem}"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(module.parent), *sys.path]),
+            "NUMBA_CACHE_DIR": str(module.parent),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return found.stdout.strip()
+
+
 def test_code_for_a_named_tuple_that_has_another_name_now_is_compiled_anew(tmp_path: Path) -> None:
     module = tmp_path / "pairs.py"
     told = []
     for name in ("Pair", "", "Renamed"):
         if name:
             module.write_text(PAIR.format(name=name))
-        found = subprocess.run(
-            [sys.executable, "-c", "import pairs"],
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
-                "NUMBA_CACHE_DIR": str(tmp_path),
-            },
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        told.append(found.stdout.strip())
+        told.append(printed(module))
     assert told == ["3 0", "3 1", "3 0"]
 
 
@@ -64,19 +69,9 @@ print(total(10), len(shifted.overloads))
 
 
 def test_a_callee_is_compiled_once_whatever_constants_it_is_called_with(tmp_path: Path) -> None:
-    (tmp_path / "constants.py").write_text(CONSTANTS)
-    found = subprocess.run(
-        [sys.executable, "-c", "import constants"],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
-            "NUMBA_CACHE_DIR": str(tmp_path),
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stdout.split() == [str(3 + 15 + 17), "1"]
+    module = tmp_path / "constants.py"
+    module.write_text(CONSTANTS)
+    assert printed(module).split() == [str(3 + 15 + 17), "1"]
 
 
 WITHOUT_SCIPY = """

@@ -146,15 +146,7 @@ def _array_traffic(
 
 @jit
 def tiling_traffic(
-    t: Any,
-    nest: int,
-    hw: Any,
-    splits: Any,
-    steps: Any,
-    tile: Any,
-    columns_first: int,
-    vector: bool,
-    found: Any,
+    t: Any, nest: int, hw: Any, splits: Any, steps: Any, tile: Any, columns_first: int, vector: bool, found: Any
 ) -> None:
     """Bytes that one tiling moves, into `found` [TRAFFIC]; operands come from the DRAM, results go there.
 

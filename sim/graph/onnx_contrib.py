@@ -264,7 +264,8 @@ def _matmul_nbits(model: Importer, node: Node) -> list[str]:
     if node.has(4):
         raise Unsupported("g_idx")
     packed, scales = model.value(node, 1), model.tensor(node, 2)
-    assert packed is not None
+    if packed is None:
+        raise Unsupported("a product without its weights")
     a = model.tensor(node, 0)
     blocks = -(-k // block)
     values = _unpacked(packed.reshape(n, blocks, -1), bits)[:, :, :block]

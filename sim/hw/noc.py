@@ -153,10 +153,6 @@ class Network:
             raise InputError(f"the chip has no link '{name}'")
         return self.ids[name]
 
-    def port_link(self, port: int) -> int:
-        """Link of a memory port (index into `memory_ports`)."""
-        return self.port_ends[port][1]
-
     def route(self, source: int, destination: int) -> Route:
         """From node to node; no links and no hops within a node. A crossbar is one hop over two links."""
         found = self._routes.get((source, destination))

@@ -121,7 +121,7 @@ def test_ports_have_their_own_links() -> None:
     net = network("mesh", 2, 2, memory_port_coordinates=((1, 0), (1, 1)), memory_port_bandwidth_bytes_per_s=7)
     assert net.links[-2:] == ("port[1,0]", "port[1,1]")
     assert net.capacity_bytes_per_s[-2:] == (7, 7)
-    assert net.port_link(1) == net.link_id("port[1,1]")
+    assert net.port_ends[1][1] == net.link_id("port[1,1]")
     route = net.memory_read_route(0)
     assert (names(net, route.links), route.hops) == (["port[1,0]", "link[1,0->0,0]"], 1)
     route = net.memory_write_route(0, port=1)
