@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -152,7 +153,7 @@ app.command()(validate)
 
 @show_app.command("chip")
 def show_chip(
-    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name or a .yaml file.")],
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name, a .yaml file or a SCALE-Sim .cfg.")],
     overrides: SetOption = None,
     output_format: Annotated[
         ChipFormat, typer.Option("--format", help="yaml loads again as a chip file.")
@@ -252,7 +253,7 @@ def show_dram(
 
 @show_app.command("area")
 def show_area(
-    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name or a .yaml file.")],
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name, a .yaml file or a SCALE-Sim .cfg.")],
     overrides: SetOption = None,
     output_format: FormatOption = Format.table,
 ) -> None:
@@ -268,7 +269,7 @@ def show_area(
 
 @show_app.command("cost")
 def show_cost(
-    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name or a .yaml file.")],
+    chip: Annotated[str, typer.Argument(metavar="CHIP", help="A name, a .yaml file or a SCALE-Sim .cfg.")],
     overrides: SetOption = None,
     output_format: FormatOption = Format.table,
 ) -> None:
@@ -349,11 +350,14 @@ def init(
 
 def _check_chip(name: str, overrides: Sequence[str]) -> None:
     from sim.hw.chip import load_chip
+    from sim.hw.scalesim_cfg import SUFFIX as SCALESIM_SUFFIX
 
     chip = load_chip(name, overrides)
     _warn(chip)
     typer.echo(f"{name}: ok")
     typer.echo(chip.summary_text())
+    if Path(name).suffix.lower() == SCALESIM_SUFFIX:
+        typer.echo(textwrap.fill(chip.notes, 100, initial_indent="  notes  ", subsequent_indent=" " * 9))
 
 
 def _check_values(model: str, chip: str, variant: ModelOptions, mapping: MappingOptions) -> None:

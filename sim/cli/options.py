@@ -87,7 +87,7 @@ ModelArgument = Annotated[
     ),
 ]
 ChipOption = Annotated[
-    str, typer.Option("--chip", metavar="CHIP", help="A name (lepton list chips) or a .yaml file.")
+    str, typer.Option("--chip", metavar="CHIP", help="A name (lepton list chips), a .yaml file or a SCALE-Sim .cfg.")
 ]
 SetOption = Annotated[
     list[str] | None,

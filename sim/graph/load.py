@@ -18,6 +18,8 @@ from sim.graph.transformer import PHASES, check_lengths, generate_plan, required
 from sim.graph.transformer_config import TransformerConfig, known_keys, load_hf_config
 
 DEFAULT_DTYPE = "bf16"
+SCALESIM_DTYPE = "int8"
+"""A word of SCALE-Sim's topologies and configurations is a byte."""
 """Number format of a model that names none of its own."""
 
 TRANSFORMER = "transformer"
@@ -267,7 +269,7 @@ def _file(path: Path, options: _Options) -> Plan:
         return _transformer(load_hf_config(path), options)
     if path.suffix == ".csv":
         options.refuse_all_but(_PLAIN, "a SCALE-Sim topology")
-        dtype = options.dtype or DEFAULT_DTYPE
+        dtype = options.dtype or SCALESIM_DTYPE
         return [(load_scalesim_csv(path, batch=options.batch or 1, dtype=dtype), 1)]
     if path.suffix == ".onnx":
         from sim.graph.onnx import load_onnx

@@ -31,6 +31,8 @@ from sim.hw.dram import Dram, resolve_dram
 from sim.hw.noc import Interconnect, Network, build_network
 from sim.hw.overrides import parse_overrides, with_overrides
 from sim.hw.parameters import commented_yaml, parameter_rows
+from sim.hw.scalesim_cfg import SUFFIX as SCALESIM_SUFFIX
+from sim.hw.scalesim_cfg import load_scalesim_cfg
 from sim.units import format_quantity
 
 __all__ = [
@@ -222,11 +224,15 @@ class Chip(Part):
 
 
 def load_chip(name_or_path: str | Path, overrides: Mapping[str, object] | Iterable[str] = ()) -> Chip:
-    """A chip by name (hw_configs/), or by the path of a YAML file.
+    """A chip by name (hw_configs/), or by the path of a YAML file or of a SCALE-Sim configuration (.cfg).
 
     `overrides` is a mapping {path: value} or strings "path=value". Raises InputError with all complaints.
     """
-    document = load_yaml(_chip_path(name_or_path), search=data_dir(CHIP_FOLDER))
+    path = _chip_path(name_or_path)
+    if path.suffix.lower() == SCALESIM_SUFFIX:
+        document = load_scalesim_cfg(path)
+    else:
+        document = load_yaml(path, search=data_dir(CHIP_FOLDER))
     values = overrides if isinstance(overrides, Mapping) else parse_overrides(overrides)
     return chip_from_document(with_overrides(document, values, Chip))
 
@@ -289,9 +295,9 @@ def chip_template() -> str:
 def _chip_path(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.suffix in _MODEL_SUFFIXES:
-        hint = "a chip is a .yaml file, or a name that `lepton list chips` shows"
+        hint = "a chip is a .yaml file, a SCALE-Sim .cfg, or a name that `lepton list chips` shows"
         raise InputError(Diagnostic(f"'{path}' is a model file, not a chip", hint=hint))
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+    if path.suffix.lower() in (".yaml", ".yml", SCALESIM_SUFFIX) or len(path.parts) > 1:
         return path
     return find_resource(CHIP_FOLDER, str(name_or_path), what="chip")
 
