@@ -37,6 +37,7 @@ PRESETS = (
     "lepton_m",
     "lepton_s",
     "mi210",
+    "nvdla_large",
     "tiny",
     "tpu_v1",
     "tpu_v4",
