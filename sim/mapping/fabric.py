@@ -35,7 +35,7 @@ class Fabric:
 
     A DMA channel has one link, shared by its load, store and send queues. Multicasts are issued by the memory
     port they start from. `sites` are groups of cores as the estimate sees them (plan.site_of); `key` is the chip where
-    keys are looked up.
+    keys are looked up, `queueing` what decides which queue a task is in.
     """
 
     chip: Chip
@@ -44,6 +44,7 @@ class Fabric:
     links: list[Link] = field(init=False)
     sites: dict[tuple[int, tuple[int, ...]], Hashed[Site]] = field(init=False)
     key: Hashed[Chip] = field(init=False)
+    queueing: Hashed[tuple[object, ...]] = field(init=False)
     _queue_ids: dict[tuple[str, int, int], int] = field(init=False)
     _dma_links: dict[tuple[int, int], int] = field(init=False)
     _rows: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = field(init=False)
@@ -73,6 +74,8 @@ class Fabric:
         self._add_queue("sync", 0, 0, "sync", -1, 0)
         if self.chip.calibration.launches:
             self._add_queue("dispatch", 0, 0, "dispatch", -1, 0)
+        ports = tuple(self.network.nearest_port(node) for node in self._nodes)
+        self.queueing = Hashed((tuple(self._queue_ids), ports))
 
     def _add_core(self, core: int, kind: CoreKind) -> None:
         if kind.array is not None:

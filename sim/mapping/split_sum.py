@@ -18,6 +18,7 @@ from sim.program import Kind
 
 if TYPE_CHECKING:
     from sim.mapping.emit import Emitter
+    from sim.mapping.skeleton import Builder
 
 Int64 = npt.NDArray[np.int64]
 
@@ -26,73 +27,46 @@ FIRST_PHASE = 2
 
 
 class SplitSum:
-    """Emits the rounds of one step: `elements` and `sums` (bytes) of every result tile, [cores, tiles]."""
+    """Adds the rounds of one step to a skeleton, round r as the groups copy{r} (where there are leaves), send{r} and
+    add{r}."""
 
-    def __init__(self, step: Emitter, elements: Int64, sums: Int64) -> None:
-        self.step, self.loops, self.batch, self.kind = step, step.loops, step.batch, step.kind
-        self.elements, self.sums = elements, sums
+    def __init__(self, step: Builder) -> None:
+        self.step, self.loops, self.batch = step, step.loops, step.batch
         self.rounds: list[Round] = []
 
-    def emit(self, empties: Int64, final: Int64) -> None:
+    def add(self, empties: Int64, final: Int64) -> None:
         """Add up the parts before the owners' `final` tasks [owners, tiles]. Fills `empties` [cores, tiles] with the
         task that takes each core's sums out of its accumulator."""
         ready = np.full(empties.shape, -1, np.int64)  # task that completes each core's part so far
         taken: dict[int, Int64] = {}  # tasks that read each core's part last
-        distance, phase = 1, FIRST_PHASE
-        while distance <= int(self.loops.sum_place.max()):
-            found = self._round(distance, phase, ready, empties)
+        while 2 ** len(self.rounds) <= int(self.loops.sum_place.max()):
+            found = self._round(len(self.rounds), ready, empties)
             taken.update(zip(found.senders.tolist(), found.sends, strict=True))
             self.rounds.append(found)
-            distance, phase = 2 * distance, phase + 2
         self.batch.edge(final, ready[self.loops.owners])
         taken.update(zip(self.loops.owners.tolist(), final, strict=True))
         self._message_buffers()
         self._part_buffers(taken, empties)
 
-    def _round(self, distance: int, phase: int, ready: Int64, empties: Int64) -> Round:
+    def _round(self, number: int, ready: Int64, empties: Int64) -> Round:
+        distance, phase, last = 2**number, FIRST_PHASE + 2 * number, self.loops.result_last
         senders = np.flatnonzero(self.loops.sum_place % (2 * distance) == distance)
         receivers = self.loops.partners(senders, distance)
         leaves = senders[ready[senders, 0] < 0]
         copies = None
         if len(leaves):
-            copies = ready[leaves] = empties[leaves] = self._vector("copy", 1, leaves, phase)
-        sends = self._sends(senders, receivers, phase)
+            copies = ready[leaves] = empties[leaves] = self.step.vector(f"copy{number}", phase, last, leaves)
+        queue = self.step.queue("send", send_channel(number, self.step.kind.dma.channels))[senders][:, None]
+        shape = len(senders), len(last)
+        sends = self.batch.add(f"send{number}", Kind.SEND, phase, shape, iteration=last, queue=queue)
         self.batch.edge(sends, ready[senders])
-        adds = self._vector("add", 2, receivers, phase + 1)
+        adds = self.step.vector(f"add{number}", phase + 1, last, receivers)
         self.batch.edge(adds, sends)
         fresh = ready[receivers, 0] < 0
         self.batch.edge(adds[~fresh], ready[receivers[~fresh]])
         empties[receivers[fresh]] = adds[fresh]
         ready[receivers] = adds
         return Round(senders, receivers, leaves, copies, sends, adds, fresh)
-
-    def _vector(self, function: str, operands: int, positions: Int64, phase: int) -> Int64:
-        """One pass over the sums of the cores at `positions`, reading `operands` parts."""
-        sums = self.sums[positions]
-        cycles = vector_tile_cycles(
-            self.elements[positions], {function: 1.0}, self.kind, operands * sums, sums
-        )
-        return self.step.vector(cycles, phase, self.loops.result_last, positions)
-
-    def _sends(self, senders: Int64, receivers: Int64, phase: int) -> Int64:
-        channel = phase // 2 % self.kind.dma.channels
-        cores = self.loops.cores
-        paths = [
-            self.step.ask("send", int(source), int(destination), channel)
-            for source, destination in zip(cores[senders], cores[receivers], strict=True)
-        ]
-        path, latency = np.array(paths, np.int64).T
-        return self.batch.add(
-            Kind.SEND,
-            phase,
-            self.sums[senders].shape,
-            iteration=self.loops.result_last,
-            queue=self.step.queue("send", channel)[senders][:, None],
-            hold=1,
-            dur=latency[:, None],
-            nbytes=self.sums[senders],
-            path=path[:, None],
-        )
 
     def _message_buffers(self) -> None:
         """A send waits for a free message slot at its receiver."""
@@ -123,3 +97,27 @@ class SplitSum:
         self.step.users["part"] = users
         everyone = np.arange(len(empties), dtype=np.int64)
         self.step.claim("part", everyone, empties[:, 0], everyone)
+
+
+def send_channel(number: int, channels: int) -> int:
+    """DMA channel of the sends of round `number`: the rounds take them in turn."""
+    return (FIRST_PHASE // 2 + number) % channels
+
+
+def emit_rounds(step: Emitter, elements: Int64, sums: Int64) -> None:
+    """Durations, bytes and ways of the rounds: `elements` and `sums` (bytes) of every result tile, [cores, tiles]."""
+
+    def one_pass(name: str, function: str, operands: int, positions: Int64) -> None:
+        """One pass over the sums of the cores at `positions`, reading `operands` parts."""
+        moved = sums[positions]
+        step.vector(name, vector_tile_cycles(elements[positions], {function: 1.0}, step.kind, operands * moved, moved))
+
+    cores = step.loops.cores
+    for number, found in enumerate(step.skeleton.rounds):
+        if len(found.leaves):
+            one_pass(f"copy{number}", "copy", 1, found.leaves)
+        channel = send_channel(number, step.kind.dma.channels)
+        ends = zip(cores[found.senders].tolist(), cores[found.receivers].tolist(), strict=True)
+        path, latency = np.array([step.ask("send", *pair, channel) for pair in ends], np.int64).T
+        step.set(f"send{number}", 1, latency[:, None], sums[found.senders], path[:, None])
+        one_pass(f"add{number}", "add", 2, found.receivers)

@@ -23,43 +23,36 @@ class Batch:
     columns: list[Int64] = field(default_factory=list)
     size: int = 0
     edges: list[tuple[Ids, Ids]] = field(default_factory=list)
+    groups: dict[str, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def add(
-        self,
-        kind: Kind,
-        phase: int,
-        shape: tuple[int, ...],
-        *,
-        iteration: Values,
-        queue: Values,
-        hold: Values,
-        dur: Values,
-        nbytes: Values = 0,
-        path: Values = -1,
+        self, name: str, kind: Kind, phase: int, shape: tuple[int, ...], *, iteration: Values, queue: Values
     ) -> Ids:
-        """Add an array of tasks; every column broadcasts to `shape`. Returns their ids in that shape."""
+        """Add an array of tasks under a name of their own (`groups`: where they begin, their shape); every column
+        broadcasts to `shape`. Returns their ids in that shape."""
         ids = np.arange(self.size, self.size + math.prod(shape), dtype=np.int64).reshape(shape)
+        self.groups[name] = self.size, shape
         self.size += ids.size
-        columns = np.empty((8, *shape), np.int64)
-        for column, values in zip(columns, (phase, iteration, int(kind), queue, hold, dur, nbytes, path), strict=True):
+        columns = np.empty((4, *shape), np.int64)
+        for column, values in zip(columns, (phase, iteration, int(kind), queue), strict=True):
             column[...] = values
-        self.columns.append(columns.reshape(8, -1))
+        self.columns.append(columns.reshape(4, -1))
         return ids
 
     def edge(self, task: Ids, waits_for: Ids) -> None:
         """`task` waits for `waits_for`, broadcast together."""
         self.edges.append(together(task, waits_for))
 
-    def ordered(self) -> tuple[Ids, tuple[Int64, ...], tuple[Ids, Ids]]:
-        """(place in program order of every id, columns kind, queue, hold, dur, nbytes, path in that order, edges in
-        that order without duplicates)."""
-        phase, iteration, *columns = np.concatenate(self.columns, axis=1)
+    def ordered(self) -> tuple[Ids, Ids, tuple[Int64, Int64], tuple[Ids, Ids]]:
+        """(place in program order of every id, id at every place, columns kind and queue in that order, edges in that
+        order without duplicates)."""
+        phase, iteration, kind, queue = np.concatenate(self.columns, axis=1)
         order = np.lexsort((phase, iteration))
         place = np.empty(self.size, np.int64)
         place[order] = np.arange(self.size)
         task, before = (np.concatenate([edge[end] for edge in self.edges] or [place[:0]]) for end in (0, 1))
         edges = np.divmod(distinct_keys(place[task] * self.size + place[before]), self.size)
-        return place, tuple(column[order] for column in columns), edges
+        return place, order, (kind[order], queue[order]), edges
 
 
 @dataclass

@@ -1,9 +1,11 @@
-"""Steps that are emitted once and set in several times give the same programs as steps emitted afresh."""
+"""Steps that are emitted once and set in several times, and steps on the skeleton of another chip's, give the same
+programs as steps emitted afresh."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +15,14 @@ from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.hw.chip import Chip
 from sim.mapping import lower as lowering
+from sim.mapping import skeleton as skeletons
+from sim.mapping.deal import loops_of
+from sim.mapping.fabric import Fabric
 from sim.mapping.mapper import SearchMemo, map_graph
 from sim.mapping.memo import Recent
+from sim.mapping.partition import Assignment
+from sim.mapping.plan import make_plan
+from sim.mapping.skeleton import SKELETON_BYTES, Skeleton
 from sim.mapping.template import TEMPLATE_BYTES, Template
 from sim.program import Program
 
@@ -54,6 +62,9 @@ def cases() -> Iterator[tuple[str, Graph, Chip, str, int]]:
         "slow": small.replace_many({"core.dma.setup_latency": "300 ns", "clock": "600 MHz"}),
         "one way": small.replace_many({"core.dma.channels": 1, "dram.interleave": "64 B"}),
         "ring": chip("ring"),
+        "odd sides": small.replace_many({"core.array.rows": 12, "core.array.cols": 20, "clock": "1.3 GHz"}),
+        "small sums": small.replace_many({"core.accumulator.size": "2 KiB"}),
+        "one slot": small.replace_many({"core.sram.tile_slots": 1}),
     }
     names = ("conv grouped", "matmul deep", "gather", "cache_update")
     graphs = {name: GRAPHS[name]() for name in names}
@@ -89,13 +100,50 @@ def assert_same(one: Program, other: Program, what: str) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), f"{what}: {name}")
 
 
+def made_afresh(monkeypatch: pytest.MonkeyPatch) -> dict[str, Program]:
+    """All cases without any memory; from here on there is one of skeletons."""
+    monkeypatch.setattr(lowering, "TEMPLATES", Recent[object, Template](0))
+    monkeypatch.setattr(skeletons, "SKELETONS", Recent[object, Skeleton](0))
+    found = {what: mapped(*case) for what, *case in cases()}
+    memory: Recent[object, Skeleton] = Recent(SKELETON_BYTES, lambda skeleton: skeleton.size_bytes)
+    monkeypatch.setattr(skeletons, "SKELETONS", memory)
+    return found
+
+
+def test_steps_on_skeletons_of_others_make_the_same_program_task_by_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chips whose arrays, scratchpads, clocks and channels differ, one after another with one memory of skeletons."""
+    fresh = made_afresh(monkeypatch)
+    for what, *case in cases():
+        assert_same(mapped(*case), fresh[what], what)
+    steps = sum(1 for what in fresh for s in fresh[what].segments for row in s.ops if "tile" in row.mapping)
+    memory = skeletons.SKELETONS
+    assert 20 < len(memory) < 0.6 * steps, "chips share skeletons"
+    assert all(found.size_bytes >= 6 * 8 * len(found.kind) for found in memory.values())
+
+
+def test_steps_with_as_many_tiles_in_another_order_have_skeletons_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """32 rows and 32 columns in 4 x 4 tiles: rows outside, the left operand's four tiles are loaded once each and the
+    right one's again with every row of tiles, 16 times; columns outside, the other way round."""
+    monkeypatch.setattr(skeletons, "SKELETONS", Recent[object, Skeleton](1 << 20))
+    b = GraphBuilder("square", "int8")
+    graph, on = b.build([b.linear(b.input("x", (32, 32)), 32)]), chip("small")
+    fabric = Fabric(on)
+    step = make_plan(graph, on, fabric, Assignment(on, "data", names=("linear",))).steps[0]
+    found = {}
+    for order in ((0, 1, 2), (1, 0, 2)):
+        tiling = replace(step.tiling, splits=(1, 1, 1), steps=(4, 4, 1), quanta=(8, 8, 8), order=order)
+        mine = replace(step, tiling=tiling, cores=(0,), resident=(False,) * 3, store=True, keep=False)
+        frame = skeletons.skeleton_of(mine, on.cores[0], fabric, loops_of(mine))
+        found[order] = [len(fetch.fills.first) for fetch in frame.fetches[:2]]
+    assert found == {(0, 1, 2): [4, 16], (1, 0, 2): [16, 4]}
+
+
 def test_remembered_steps_make_the_same_program_task_by_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """All cases one after another with one memory, twice, so that whatever the key forgets meets the wrong template;
     against the same with no memory at all."""
-    fresh = {}
-    monkeypatch.setattr(lowering, "TEMPLATES", Recent[object, Template](0))
-    for what, *case in cases():
-        fresh[what] = mapped(*case)
+    fresh = made_afresh(monkeypatch)
     memory: Recent[object, Template] = Recent(TEMPLATE_BYTES, lambda template: template.size_bytes)
     monkeypatch.setattr(lowering, "TEMPLATES", memory)
     for _ in range(2):
