@@ -86,12 +86,14 @@ def staged_bytes(operand: Operand, tile_bytes: int, kernel: VectorKernel | None)
 def _piece(nest: Nest, site: Site, dispatch: Dispatch) -> tuple[int, ...]:
     """Sides of the tiles of an element-by-element kernel: what a core's threads hold at once is in three phases; small
     tensors are spread over all cores in whole blocks."""
-    total = math.prod(nest.extents)
+    total = nest.out.tensor.elements
     most = max(1, dispatch.threads * PIECES.elements // PHASES)
     waves = -(-total // (site.cores * most))
     block = PIECES.threads * PIECES.elements
     elements = -(-total // (site.cores * waves * block)) * block
-    return _box(nest.extents, range(len(nest.dims)), elements)
+    # Axes that no dimension cuts are whole in every tile.
+    whole = total // math.prod(nest.extents)
+    return _box(nest.extents, range(len(nest.dims)), max(1, elements // whole))
 
 
 def _box(extents: Sequence[int], dims: Sequence[int], count: int) -> tuple[int, ...]:

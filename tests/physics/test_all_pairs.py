@@ -14,7 +14,7 @@ import pytest
 from sim.errors import DoesNotFit
 from sim.graph.load import load_plan
 from sim.hw.chip import load_chip
-from sim.pipeline import simulate
+from sim.pipeline import plan, simulate
 from sim.report.report import Report
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,9 @@ CI = {
     ("bert_base", "tiny"),
     ("gpt2", "gemmini_16"),
 }
-TOO_LARGE = {("llama2_7b", chip) for chip in ("gemmini_16", "tiny", "eyeriss_v1")} | {("dlrm", "eyeriss_v1")}
+CI_PHASES = {"a100": {"llama2_7b", "gpt2", "mobilenet_v2"}, "mi210": {"llama2_7b"}, "tpu_v4": {"llama2_7b"}}
+SMALL_MEMORIES = ("gemmini_16", "nvdla_large", "tiny", "eyeriss_v1")
+TOO_LARGE = {("llama2_7b", chip) for chip in SMALL_MEMORIES} | {("dlrm", "eyeriss_v1")}
 PAIRS = [
     pytest.param(workload, chip, marks=() if (workload, chip) in CI else pytest.mark.nightly)
     for workload, chip in itertools.product(WORKLOADS, CHIPS)
@@ -113,3 +115,30 @@ def test_simulates_within_the_limits_of_the_hardware(workload: str, chip: str) -
     assert v["throughput_per_s"] == pytest.approx(graph.items / v["latency_s"])
     assert v["energy_j"] > 0
     assert repeatable(run(workload, chip)) == repeatable(report)
+
+
+OTHER_RUNS: list[tuple[str, dict[str, Any]]] = [
+    ("llama2_7b", {"phase": "prefill", "seq": 128}),
+    ("llama2_7b", {"phase": "decode", "kv": 512, "batch": 4}),
+    ("gpt2", {"phase": "prefill", "seq": 128}),
+    ("gpt2", {"phase": "decode", "kv": 100, "batch": 8}),
+    ("bert_base", {"batch": 4}),
+    ("unet", {"batch": 2}),
+    ("mobilenet_v2", {"batch": 8}),
+    ("dlrm", {"batch": 64}),
+]
+"""What people ask of a workload beside its usual size."""
+
+
+@pytest.mark.parametrize(
+    ("chip", "workload", "options"),
+    [
+        pytest.param(chip, workload, options, marks=() if workload in CI_PHASES.get(chip, ()) else pytest.mark.nightly)
+        for chip, (workload, options) in itertools.product(CHIPS, OTHER_RUNS)
+        if (workload, chip) not in TOO_LARGE
+    ],
+)
+def test_other_phases_and_batches_fit_too(chip: str, workload: str, options: dict[str, Any]) -> None:
+    """No tile that the mapper chooses by a rule may be larger than what it is chosen for."""
+    _, _, program = plan(workload, chip, dtype=FORMATS.get(chip, "int8"), **options)
+    assert program.tasks > 0
