@@ -1,43 +1,52 @@
 """The compiled engine: the same ticks as the reference engine, up to millions of tasks a second.
 
-Three things make it fast, and none of them changes a tick.
+Four things make it fast, and none of them changes a tick.
 
 1.  A compute task needs no event. Its start is known as soon as the finish of every predecessor is known,
     even if that lies in the future; so queues run ahead of the clock until they meet a transfer whose end is
     open. A blocked queue waits on the first predecessor without a known finish, or for room in its channel.
-2.  A link that cannot bind is left out of the fair share. No flow is ever faster than its cap: its rate if it
+2.  All flows of a route have one rate. Rates are shared among routes, and a route counts what each of its flows
+    gets; a flow is over when that count has grown by its size. So a thousand write-backs cost no more than one.
+3.  A link that cannot bind is left out of the fair share. No flow is ever faster than its cap: its rate if it
     were alone. A link is crowded only if it has two flows or more and they do not all fit at their caps.
-3.  The fair share falls apart into the connected components of flows and crowded links. Only components that
-    hold a changed flow or link are computed anew; all others keep their rates.
+4.  The fair share falls apart into the connected components of routes with flows and crowded links. Only components
+    that hold a changed route or link are computed anew; all others keep their rates.
 
-The fair share is in sim/engine/sharing.py, the tags of the cache in sim/hw/tags.py.
+The queues are in sim/engine/issuing.py, the fair share in sim/engine/sharing.py, the tags of the cache in
+sim/hw/tags.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
 
 import numpy as np
 
 from sim.cost.repeats import as_timeline, run_all, same_course
 from sim.engine import records
-from sim.engine.records import BACKGROUND, FOREVER, NONE, UNKNOWN, Int32, Int64, Records
+from sim.engine.heaps import pop, push, without_first
+from sim.engine.issuing import finish, issue, line_up
+from sim.engine.records import (
+    BACKGROUND,
+    FOREVER,
+    NONE,
+    Agenda,
+    Int32,
+    Int64,
+    Looks,
+    Network,
+    Record,
+    Records,
+    Tasks,
+)
 from sim.engine.renaming import Asked, Passage, asked_by, replayed
-from sim.engine.sharing import join, leave, settle, spread
+from sim.engine.sharing import bring_up, join, leave, settle, spread
 from sim.errors import InvariantViolation
 from sim.hw import tags as tag_store
 from sim.hw.tags import EVICTED, HIT, MISS, REST, empty_tags, probe
-from sim.jit import jit
+from sim.jit import jit_bare
 from sim.program import BYTE_UNITS, MAX_TICKS, Probes, Program, Segment
 from sim.timeline import Probed, SegmentTimeline, Timeline
-
-Heads = list[tuple[int, np.int64]]
-"""Heap of (tick, flow): when the head of a flow arrives and the flow begins. A flow's number is that of its task, or
-the number of tasks + PARTS x row of the probe + HIT, MISS or REST."""
-
-Lookups = list[tuple[int, np.int64]]
-"""Heap of (tick, task): who looks into the cache when."""
 
 PARTS = 3
 
@@ -123,323 +132,171 @@ def _common_bytes(program: Program) -> int:
 def _run_segment(
     program: Program, segment: Segment, repeat: int, tags: Int32, line_bytes: int, skew: int
 ) -> SegmentTimeline:
-    tasks, queues, links = records.tasks(segment), records.queues(program), records.links(program)
-    routes, hops = records.routes(program)
-    flows, entries = records.flows(program, segment)
-    probes, count, pitch = records.probes(segment, repeat)
-    found = np.zeros((len(probes), 4), np.int64)
-    pidx = np.array(segment.pidx, np.int32)  # a copy, as Numba compiles anew for a read-only array
+    flows = records.most_flows(program, segment)
+    tasks, looks = records.tasks(segment), records.looks(segment, repeat, tags)
     drained = _simulate(
         tasks,
-        pidx,
-        queues,
-        routes,
-        hops,
-        links,
-        flows,
-        entries,
-        probes,
-        count,
-        pitch,
-        tags,
+        records.queues(program),
+        records.network(program, flows),
+        records.agenda(program, flows),
+        looks,
         line_bytes,
         skew,
-        found,
+        records.board(),
     )
-    start, finish = tasks["start"].copy(), tasks["finish"].copy()
-    wrong = np.flatnonzero((finish < start) | (finish >= MAX_TICKS))
+    wrong = np.flatnonzero((tasks.finish < tasks.start) | (tasks.finish >= MAX_TICKS))
     if len(wrong):
         raise InvariantViolation(f"segment {segment.name}: task {wrong[0]} ends after 2^62 ticks, or never")
-    probed = None if segment.probes is None else Probed(*(found[:, part].copy() for part in range(4)))
-    return SegmentTimeline(start, finish, max(int(finish.max(initial=0)), drained), probed)
+    probed = None if segment.probes is None else Probed(*(looks.found[:, part].copy() for part in range(4)))
+    drained = max(int(tasks.finish.max(initial=0)), drained)
+    return SegmentTimeline(tasks.start, tasks.finish, drained, probed)
 
 
-@jit
+@jit_bare
 def _simulate(
-    tasks: Records,
-    pidx: Int32,
+    tasks: Tasks,
     queues: Records,
-    routes: Records,
-    hops: Records,
-    links: Records,
-    flows: Records,
-    entries: Records,
-    probes: Records,
-    count: Int64,
-    pitch: Int64,
-    tags: Int32,
+    network: Network,
+    agenda: Agenda,
+    looks: Looks,
     line_bytes: int,
     skew: int,
-    found: Int64,
+    boards: Records,
 ) -> int:
     """Fill in the start and the finish of every task, and what every probe finds; the tick at which the last flow
     ends."""
-    due = np.empty(len(flows), np.int64)  # finish of each active flow
-    stack = np.empty(len(queues), np.int32)
-    touched_links = np.empty(len(links), np.int32)
-    touched_flows = np.empty(len(flows), np.int32)
-    free_slots = [0 for _ in range(0)]
-    used = 0  # slots from here on have never held a flow
-    heads = [(FOREVER, np.int64(0))]
-    lookups = [(FOREVER, np.int64(0))]
-    _issue(_line_up(tasks, queues, stack), tasks, pidx, queues, stack, heads, lookups)
+    board = boards[0]
+    heads, lookups = agenda.heads, agenda.lookups
+    board.height = line_up(tasks, queues, agenda.stack)
+    issue(tasks, queues, agenda, board)
     drained = 0
     next_due = FOREVER
-    now = min(heads[0][0], lookups[0][0])
+    now = min(heads[0].tick, lookups[0].tick)
     while now < FOREVER:
-        height = link_count = flow_count = 0
-        changed = False
-        for slot in range(used if next_due == now else 0):
-            if due[slot] == now:
-                height = _end(slot, now, tasks, queues, probes, flows, stack, height)
-                link_count = leave(slot, links, flows, entries, touched_links, link_count)
-                flows[slot].task = NONE
-                due[slot] = FOREVER
-                free_slots.append(slot)
-                drained = now
-                changed = True
-        while heads[0][0] == now:
-            _, number = heappop(heads)
-            if len(free_slots) > 0:
-                slot = free_slots.pop()
-            else:
-                slot = used
-                used += 1
-                due[slot] = FOREVER
-            _begin(slot, int(number), now, tasks, probes, found, routes, hops, flows, entries)
-            link_count = join(slot, links, flows, entries, touched_links, link_count)
-            touched_flows[flow_count] = slot
-            flow_count += 1
+        changed = heads[0].tick == now
+        if next_due == now:
+            _end_flows(now, tasks, queues, network, agenda, looks, board)
+            drained = now
             changed = True
-        _issue(height, tasks, pidx, queues, stack, heads, lookups)
-        while lookups[0][0] == now:
-            _, number = heappop(lookups)
-            _look_up(int(number), now, tasks, probes, count, pitch, tags, line_bytes, skew, found, heads)
+        while heads[0].tick == now:
+            number = heads[0].number
+            board.heads = pop(heads, board.heads)
+            _begin(number, now, tasks, network, looks, board)
+        issue(tasks, queues, agenda, board)
+        while lookups[0].tick == now:
+            number = lookups[0].number
+            board.lookups = pop(lookups, board.lookups)
+            _look_up(number, now, tasks, agenda, looks, line_bytes, skew, board)
         if changed:
-            active = used - len(free_slots)
-            link_count, flow_count = spread(
-                links, flows, entries, touched_links, link_count, touched_flows, flow_count, active, used
-            )
-            settle(now, links, flows, entries, touched_links[:link_count], touched_flows[:flow_count], due)
-            next_due = _earliest(due, used)
-        now = min(next_due, heads[0][0], lookups[0][0])
+            spread(network, board)
+            settle(now, network, board)
+            next_due = _earliest(network.due, board.active)
+        now = min(next_due, heads[0].tick, lookups[0].tick)
     return drained
 
 
-@jit
-def _earliest(due: Int64, used: int) -> int:
-    """When the first flow of the slots in use ends."""
+@jit_bare
+def _earliest(due: Int64, active: int) -> int:
+    """When the first of all flows ends."""
     earliest = FOREVER
-    for slot in range(used):
-        earliest = min(earliest, due[slot])
+    for place in range(active):
+        earliest = min(earliest, due[place])
     return earliest
 
 
-@jit
-def _line_up(tasks: Records, queues: Records, stack: Int32) -> int:
-    """Chain the tasks of each queue, and put every queue on the stack; its height."""
-    for task in range(len(tasks) - 1, -1, -1):
-        queue = tasks[task].queue
-        tasks[task].following = queues[queue].head
-        queues[queue].head = task
-    for queue in range(len(queues)):
-        stack[queue] = queue
-        _look_at(queues[queue].head, queue, tasks, queues)
-    return len(queues)
-
-
-@jit
-def _look_at(task: int, queue: int, tasks: Records, queues: Records) -> None:
-    """Make `task` the head of its queue; NONE: the queue is through."""
-    queues[queue].head = task
-    if task != NONE:
-        queues[queue].row = tasks[task].pptr
-        queues[queue].ready = tasks[task].release
-
-
-@jit
-def _issue(
-    height: int,
-    tasks: Records,
-    pidx: Int32,
-    queues: Records,
-    stack: Int32,
-    heads: Heads,
-    lookups: Lookups,
-) -> None:
-    """Issue every task whose start is known by now, beginning with the queues on the stack.
-
-    A queue waits for one thing at a time, so that it is never twice on the stack.
-    """
-    while height > 0:
-        height -= 1
-        number = stack[height]
-        queue = queues[number]
-        while queue.head != NONE and _can_issue(number, tasks, pidx, queues):
-            task = tasks[queue.head]
-            task.start = max(queue.ready, queue.free)
-            if queue.outstanding > 0:
-                queue.free = task.start
-                queue.flying += 1
-                if task.probe == NONE:
-                    heappush(heads, (task.start + task.dur, np.int64(queue.head)))
-                else:
-                    heappush(lookups, (task.start, np.int64(queue.head)))
-            else:
-                queue.free = task.start + task.hold
-                queue.finish = max(queue.finish, task.start + task.dur)
-                task.finish = queue.finish
-                height = _wake(queue.head, tasks, queues, stack, height)
-            _look_at(task.following, number, tasks, queues)
-
-
-@jit
-def _can_issue(number: int, tasks: Records, pidx: Int32, queues: Records) -> bool:
-    """Whether the start of the head is known; if not, the queue waits for what is missing."""
-    queue = queues[number]
-    if 0 < queue.outstanding == queue.flying:
-        return False  # the next finish on this queue wakes it
-    end = tasks[queue.head].pend
-    while queue.row < end:
-        before = tasks[pidx[queue.row]]
-        if before.finish == UNKNOWN:
-            queue.waiting = before.waiting
-            before.waiting = number
-            return False
-        queue.ready = max(queue.ready, before.finish)
-        queue.row += 1
-    return True
-
-
-@jit
-def _wake(task: int, tasks: Records, queues: Records, stack: Int32, height: int) -> int:
-    """Put the queues that wait for the task on the stack; its height."""
-    queue = tasks[task].waiting
-    while queue != NONE:
-        stack[height] = queue
-        height += 1
-        queue = queues[queue].waiting
-    return height
-
-
-@jit
-def _finish(task: int, now: int, tasks: Records, queues: Records, stack: Int32, height: int) -> int:
-    """End a transfer, and put the queues that this wakes on the stack; its height."""
-    tasks[task].finish = now
-    number = tasks[task].queue
-    queue = queues[number]
-    if queue.flying == queue.outstanding and queue.head != NONE:
-        queue.free = max(queue.free, now)
-        stack[height] = number
-        height += 1
-    queue.flying -= 1
-    return _wake(task, tasks, queues, stack, height)
-
-
-@jit
+@jit_bare
 def _look_up(
-    task: int,
-    now: int,
-    tasks: Records,
-    probes: Records,
-    count: Int64,
-    pitch: Int64,
-    tags: Int32,
-    line_bytes: int,
-    skew: int,
-    found: Int64,
-    heads: Heads,
+    task: int, now: int, tasks: Tasks, agenda: Agenda, looks: Looks, line_bytes: int, skew: int, board: Record
 ) -> None:
     """Probe the cache for a transfer that issues now, and send the heads of its flows on their way."""
-    row = tasks[task].probe
-    look, bytes_found = probes[row], found[row]
+    row = int(tasks.probe[task])
+    look, found = looks.probes[row], looks.found[row]
     probe(
-        tags,
+        looks.tags,
         line_bytes,
         skew,
         look.address,
         look.run_bytes,
-        count[row],
-        pitch[row],
+        looks.counts[row],
+        looks.pitches[row],
         look.write,
         look.policy,
-        bytes_found,
+        found,
     )
-    first = len(tasks) + PARTS * row
+    first, miss = len(tasks.start) + PARTS * row, now + tasks.dur[task]
     look.open = 0
-    if bytes_found[HIT] > 0:
+    if found[HIT] > 0:
         look.open += 1
-        heappush(heads, (now + look.hit_dur, np.int64(first + HIT)))
-    if bytes_found[MISS] > 0:
+        board.heads = push(agenda.heads, board.heads, now + look.hit_dur, first + HIT)
+    if found[MISS] > 0:
         look.open += 1
-        heappush(heads, (now + tasks[task].dur, np.int64(first + MISS)))
-    if bytes_found[REST] + bytes_found[EVICTED] > 0:
-        heappush(heads, (now + tasks[task].dur, np.int64(first + REST)))
+        board.heads = push(agenda.heads, board.heads, miss, first + MISS)
+    if found[REST] + found[EVICTED] > 0:
+        board.heads = push(agenda.heads, board.heads, miss, first + REST)
 
 
-@jit
-def _end(
-    slot: int,
-    now: int,
-    tasks: Records,
-    queues: Records,
-    probes: Records,
-    flows: Records,
-    stack: Int32,
-    height: int,
-) -> int:
-    """End the transfer of a flow, if this was its last one; the height of the stack of queues that are awake."""
-    task = flows[slot].task
-    if task == BACKGROUND:
-        return height
-    row = tasks[task].probe
-    if row != NONE:
-        probes[row].open -= 1
-        if probes[row].open > 0:
-            return height
-    return _finish(task, now, tasks, queues, stack, height)
-
-
-@jit
-def _begin(
-    slot: int,
-    number: int,
-    now: int,
-    tasks: Records,
-    probes: Records,
-    found: Int64,
-    routes: Records,
-    hops: Records,
-    flows: Records,
-    entries: Records,
-) -> None:
+@jit_bare
+def _begin(number: int, now: int, tasks: Tasks, network: Network, looks: Looks, board: Record) -> None:
     """Make the flow of this number."""
-    flow = flows[slot]
-    if number < len(tasks):
-        flow.task = number
-        flow.remaining = tasks[number].units
-        route = routes[tasks[number].route]
+    task = number
+    if number < len(tasks.start):
+        route, size_bytes = tasks.route[task], tasks.nbytes[task]
     else:
-        row, part = (number - len(tasks)) // PARTS, (number - len(tasks)) % PARTS
-        flow.task = probes[row].task
-        if part == REST:
-            flow.task = BACKGROUND
-            flow.remaining = (found[row, REST] + found[row, EVICTED]) * BYTE_UNITS
-            route = routes[probes[row].rest_route]
-        elif part == HIT:
-            flow.remaining = found[row, HIT] * BYTE_UNITS
-            route = routes[probes[row].hit_route]
+        row, part = (number - len(tasks.start)) // PARTS, (number - len(tasks.start)) % PARTS
+        look, found = looks.probes[row], looks.found[row]
+        task = look.task
+        if part == HIT:
+            route, size_bytes = look.hit_route, found[HIT]
+        elif part == MISS:
+            route, size_bytes = tasks.route[task], found[MISS]
         else:
-            flow.remaining = found[row, MISS] * BYTE_UNITS
-            route = routes[tasks[probes[row].task].route]
-    flow.since = now
-    flow.rate = 0
-    flow.cap = route.cap
-    flow.touched = True
-    flow.entry = slot * (len(entries) // len(flows))
-    flow.end = flow.entry
-    for hop in range(route.hop, route.end):
-        entries[flow.end].link = hops[hop].link
-        entries[flow.end].weight = hops[hop].weight
-        entries[flow.end].flow = slot
-        flow.end += 1
+            task = BACKGROUND
+            route, size_bytes = look.rest_route, found[REST] + found[EVICTED]
+    flow = board.free
+    if flow == NONE:
+        flow = board.used
+        board.used += 1
+    else:
+        board.free = network.flows[flow].sibling
+    network.flows[flow].task = task
+    join(route, flow, size_bytes * BYTE_UNITS, now, network, board)
+
+
+@jit_bare
+def _end_flows(
+    now: int, tasks: Tasks, queues: Records, network: Network, agenda: Agenda, looks: Looks, board: Record
+) -> None:
+    """End all flows that are due, and the transfers of which these were the last."""
+    place, flows = 0, network.flows
+    while place < board.active:
+        if network.due[place] != now:
+            place += 1
+            continue
+        number = int(network.active[place])
+        route, served, ended = network.routes[number], bring_up(number, now, network, board), 0
+        flow = route.first
+        while flow != NONE and flows[flow].target <= served:
+            _end(flows[flow].task, now, tasks, queues, agenda.stack, looks, board)
+            route.first = without_first(flow, flows)
+            flows[flow].sibling = board.free
+            board.free = flow
+            flow = route.first
+            ended += 1
+        leave(number, ended, network, board)
+        if route.flows > 0:
+            place += 1
+
+
+@jit_bare
+def _end(
+    task: int, now: int, tasks: Tasks, queues: Records, stack: Int32, looks: Looks, board: Record
+) -> None:
+    """End a flow, and its transfer if this was its last one."""
+    if task == BACKGROUND:
+        return
+    row = int(tasks.probe[task])
+    if row != NONE:
+        looks.probes[row].open -= 1
+        if looks.probes[row].open > 0:
+            return
+    finish(task, now, tasks, queues, stack, board)

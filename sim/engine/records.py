@@ -1,18 +1,24 @@
-"""The working tables of the compiled engine: one record per task, queue, link, flow.
+"""The working tables of the compiled engine: columns of tasks as the program has them, one record per queue, link,
+route and flow.
 
-What is used together lies together in memory, and one array is passed where there would be ten columns.
+What is used together lies together in memory. Tuples of tables are passed where there would be ten arguments; what
+they are passed to is compiled without the counting of references (`jit_bare`), as that would take longer than the work.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
-from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Program, Segment
+from sim.program import PAYLOAD_WEIGHT, Program, Segment
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 Records = npt.NDArray[np.void]
+
+T = TypeVar("T", bound=np.generic)
 
 NONE = -1
 BACKGROUND = -2
@@ -24,20 +30,37 @@ def _record(**fields: type[np.generic]) -> np.dtype[np.void]:
     return np.dtype((np.record, np.dtype(list(fields.items()), align=True)))
 
 
-TASK = _record(
-    hold=np.int64,
-    dur=np.int64,
-    units=np.int64,  # payload in link units
-    release=np.int64,
-    start=np.int64,
-    finish=np.int64,
-    queue=np.int32,
-    route=np.int32,
-    pptr=np.int32,
-    pend=np.int32,
-    following=np.int32,  # the next task of the same queue
-    waiting=np.int32,  # the first queue that waits for the finish; that queue's `waiting` is the next one
-    probe=np.int32,  # row of the probes, NONE for a task that does not look into the cache
+Record: TypeAlias = Any
+"""One row of such a table: what is written to it is written there."""
+
+
+class Tasks(NamedTuple):
+    """One entry per task, but for `pidx`. The first nine are the program's and only read."""
+
+    hold: Int64
+    dur: Int64
+    nbytes: Int64
+    release: Int64
+    queue: Int32
+    route: Int32
+    pptr: Int32  # tasks + 1
+    pidx: Int32
+    probe: Int32  # row of the probes, NONE for a task that does not look into the cache
+    start: Int64
+    finish: Int64
+    following: Int32  # the next task of the same queue
+    waiting: Int32  # the first queue that waits for the finish; that queue's `waiting` is the next one
+
+
+QUEUE = _record(
+    ready=np.int64,  # release of the head, and latest finish of the predecessors looked at so far
+    free=np.int64,  # earliest issue that the queue itself allows
+    finish=np.int64,  # latest finish of a compute queue
+    outstanding=np.int32,  # 0 for a compute queue
+    flying=np.int32,  # transfers issued and not finished
+    head=np.int32,  # first task not issued yet
+    row=np.int32,  # first predecessor of the head not looked at yet
+    waiting=np.int32,
 )
 PROBE = _record(
     address=np.int64,
@@ -50,16 +73,18 @@ PROBE = _record(
     policy=np.int8,
     write=np.bool_,
 )
-QUEUE = _record(
-    ready=np.int64,  # release of the head, and latest finish of the predecessors looked at so far
-    free=np.int64,  # earliest issue that the queue itself allows
-    finish=np.int64,  # latest finish of a compute queue
-    outstanding=np.int32,  # 0 for a compute queue
-    flying=np.int32,  # transfers issued and not finished
-    head=np.int32,  # first task not issued yet
-    row=np.int32,  # first predecessor of the head not looked at yet
-    waiting=np.int32,
-)
+
+
+class Looks(NamedTuple):
+    """All looks into the cache: one entry per probe, and the tags."""
+
+    probes: Records
+    counts: Int64  # of the region, [probes, levels]
+    pitches: Int64
+    found: Int64  # [probes, 4]
+    tags: Int32
+
+
 LINK = _record(  # capacity, demand and what is left count 1/256 units per tick, which keeps them exact
     capacity=np.int64,
     demand=np.int64,  # of the flows on the link, were each a little faster than its cap
@@ -67,56 +92,121 @@ LINK = _record(  # capacity, demand and what is left count 1/256 units per tick,
     offer=np.int64,  # the share of all those flows together
     left=np.int64,
     unfrozen=np.int64,  # weight of the unfrozen flows
-    share=np.int64,  # FOREVER unless the link takes part in the present settle
+    share=np.int64,  # FOREVER unless the link is touched
     flows=np.int32,
-    first=np.int32,  # head of the list of entries
-    touched=np.bool_,
+    routes=np.int32,  # with flows
 )
-FLOW = _record(
-    remaining=np.int64,  # units, at tick `since`
+ROUTE = _record(
+    cap=np.int64,  # rate of a flow that has all links for itself
+    served=np.int64,  # units that a flow there from the beginning would have got by tick `since`
     since=np.int64,
-    rate=np.int64,
-    cap=np.int64,
-    entry=np.int32,
+    rate=np.int64,  # of each flow
+    hop=np.int32,
     end=np.int32,
-    task=np.int32,  # NONE in a free slot, BACKGROUND if no task waits for it
+    flows=np.int32,  # active ones
+    first=np.int32,  # the flow that ends first
+    place=np.int32,  # in the list of active routes
     touched=np.bool_,
 )
-ENTRY = _record(  # a flow on one link of its route
+HOP = _record(
     weight=np.int64,
     link=np.int32,
-    flow=np.int32,
-    after=np.int32,  # neighbours in the list of the link
-    before=np.int32,
+    route=np.int32,
+    place=np.int32,  # among the members of the link
 )
-ROUTE = _record(cap=np.int64, hop=np.int32, end=np.int32)
-HOP = _record(weight=np.int64, link=np.int32)
+FLOW = _record(
+    target=np.int64,  # what `served` of the route is when the flow ends
+    task=np.int32,  # BACKGROUND if no task waits for it
+    route=np.int32,
+    child=np.int32,  # first of those under it in the heap of its route
+    sibling=np.int32,
+)
 
 
-def tasks(segment: Segment) -> Records:
+class Network(NamedTuple):
+    """Links, routes and flows. All flows of a route have the same rate, so that most is known by route."""
+
+    links: Records
+    routes: Records
+    hops: Records
+    members: Int32  # hops of routes with flows, link by link
+    first_member: Int32  # where those of a link begin
+    flows: Records
+    active: Int32  # routes with flows
+    due: Int64  # when the first flow of each active route ends
+    touched_links: Int32
+    touched_routes: Int32
+
+
+MOMENT = _record(tick=np.int64, number=np.int64)
+"""Entry of a heap by tick."""
+
+BOARD = _record(  # how many, of
+    heads=np.int64,
+    lookups=np.int64,
+    height=np.int64,  # queues on the stack
+    active=np.int64,
+    touched_links=np.int64,
+    touched_routes=np.int64,
+    used=np.int64,  # slots that have ever held a flow
+    free=np.int64,  # first of the slots that are free again
+)
+
+
+class Agenda(NamedTuple):
+    """What comes next."""
+
+    heads: Records
+    """Heap of (tick, flow): when the head of a flow arrives and the flow begins. A flow's number is that of its task,
+    or the number of tasks + PARTS x row of the probe + HIT, MISS or REST."""
+    lookups: Records
+    """Heap of (tick, task): who looks into the cache when."""
+    stack: Int32
+    """Queues to look at."""
+
+
+def _column(values: npt.NDArray[T]) -> npt.NDArray[T]:
+    """A column to read. All of them are read-only, as Numba would compile anew where some are."""
+    column = np.ascontiguousarray(values).view()
+    column.flags.writeable = False
+    return column
+
+
+def tasks(segment: Segment) -> Tasks:
     """The columns of the segment, with nothing started."""
-    table = np.zeros(segment.tasks, TASK)
-    for name in ("hold", "dur", "release", "queue", "route"):
-        table[name] = getattr(segment, name)
-    table["units"] = segment.nbytes * BYTE_UNITS
-    table["pptr"], table["pend"] = segment.pptr[:-1], segment.pptr[1:]
-    table["finish"] = UNKNOWN
-    table["following"] = table["waiting"] = table["probe"] = NONE
+    n = segment.tasks
+    probe = np.full(n, NONE, np.int32)
     if segment.probes is not None:
-        table["probe"][segment.probes.task] = np.arange(len(segment.probes.task))
-    return table
+        probe[segment.probes.task] = np.arange(len(segment.probes.task))
+    return Tasks(
+        hold=_column(segment.hold),
+        dur=_column(segment.dur),
+        nbytes=_column(segment.nbytes),
+        release=_column(segment.release),
+        queue=_column(segment.queue),
+        route=_column(segment.route),
+        pptr=_column(segment.pptr),
+        pidx=_column(segment.pidx),
+        probe=_column(probe),
+        start=np.zeros(n, np.int64),
+        finish=np.full(n, UNKNOWN, np.int64),
+        following=np.empty(n, np.int32),
+        waiting=np.full(n, NONE, np.int32),
+    )
 
 
-def probes(segment: Segment, repeat: int) -> tuple[Records, Int64, Int64]:
-    """The probes of one repeat, and the counts and pitches of their regions [probes, levels]."""
+def looks(segment: Segment, repeat: int, tags: Int32) -> Looks:
+    """The probes of one repeat."""
     found = segment.probes
     if found is None:
-        return np.zeros(0, PROBE), np.ones((0, 1), np.int64), np.zeros((0, 1), np.int64)
+        nothing = np.zeros((0, 1), np.int64)
+        return Looks(np.zeros(0, PROBE), nothing, nothing, np.zeros((0, 4), np.int64), tags)
     table = np.zeros(len(found.task), PROBE)
     for name in ("task", "run_bytes", "hit_dur", "hit_route", "rest_route", "policy", "write"):
         table[name] = getattr(found, name)
     table["address"] = found.addresses(repeat)
-    return table, np.array(found.count, np.int64), np.array(found.pitch, np.int64)
+    count, pitch = np.array(found.count, np.int64), np.array(found.pitch, np.int64)
+    return Looks(table, count, pitch, np.zeros((len(table), 4), np.int64), tags)
 
 
 def queues(program: Program) -> Records:
@@ -127,34 +217,51 @@ def queues(program: Program) -> Records:
     return table
 
 
-def links(program: Program) -> Records:
-    """Links without a flow."""
-    table = np.zeros(len(program.links), LINK)
-    table["capacity"] = PAYLOAD_WEIGHT * program.capacity
-    table["share"] = FOREVER
-    table["first"] = NONE
-    return table
-
-
-def flows(program: Program, segment: Segment) -> tuple[Records, Records]:
-    """A slot for every flow that may be active at one time, and the entries of the slots.
-
-    Nothing bounds how many write-backs are under way at one time, so each probe has a slot for its own. They are
-    left untouched here: memory that is never used is never taken.
-    """
-    slots = max(1, min(int(program.outstanding.sum()), int((segment.route >= 0).sum())))
-    if segment.probes is not None:
-        slots = 2 * slots + len(segment.probes.task)
-    longest = int(np.diff(program.route_ptr).max(initial=1))
-    return np.zeros(slots, FLOW), np.zeros(slots * longest, ENTRY)
-
-
-def routes(program: Program) -> tuple[Records, Records]:
-    """Routes and their hops. The cap of a route is the rate of a flow that has all its links for itself."""
-    table, hops = np.zeros(len(program.route_ptr) - 1, ROUTE), np.zeros(len(program.route_link), HOP)
+def network(program: Program, flows: int) -> Network:
+    """Links and routes without a flow, and slots for as many flows as may be active at one time. Memory that is never
+    used is never taken."""
+    links = np.zeros(len(program.links), LINK)
+    links["capacity"] = PAYLOAD_WEIGHT * program.capacity
+    links["share"] = FOREVER
+    routes, hops = np.zeros(len(program.route_ptr) - 1, ROUTE), np.zeros(len(program.route_link), HOP)
     hops["link"], hops["weight"] = program.route_link, program.route_weight
-    table["hop"], table["end"] = program.route_ptr[:-1], program.route_ptr[1:]
-    if len(table):
+    routes["hop"], routes["end"] = program.route_ptr[:-1], program.route_ptr[1:]
+    hops["route"] = np.repeat(np.arange(len(routes)), np.diff(program.route_ptr))
+    routes["first"] = NONE
+    if len(routes):
         alone = PAYLOAD_WEIGHT * program.capacity[hops["link"]] // hops["weight"]
-        table["cap"] = np.minimum.reduceat(np.maximum(1, alone), program.route_ptr[:-1])
-    return table, hops
+        routes["cap"] = np.minimum.reduceat(np.maximum(1, alone), program.route_ptr[:-1])
+    of_link = np.bincount(hops["link"], minlength=len(links))
+    return Network(
+        links,
+        routes,
+        hops,
+        np.empty(len(hops), np.int32),
+        (np.cumsum(of_link) - of_link).astype(np.int32),
+        np.zeros(flows, FLOW),
+        np.empty(len(routes), np.int32),
+        np.empty(len(routes), np.int64),
+        np.empty(len(links), np.int32),
+        np.empty(len(routes), np.int32),
+    )
+
+
+def agenda(program: Program, flows: int) -> Agenda:
+    """Nothing to come."""
+    heads, lookups = np.zeros(flows + 1, MOMENT), np.zeros(int(program.outstanding.sum()) + 1, MOMENT)
+    heads["tick"][0] = lookups["tick"][0] = FOREVER
+    return Agenda(heads, lookups, np.empty(len(program.queues), np.int32))
+
+
+def most_flows(program: Program, segment: Segment) -> int:
+    """How many flows may be active, or about to be, at one time. Nothing bounds how many write-backs are under way at
+    one time, so each probe may have its own."""
+    flows = max(1, min(int(program.outstanding.sum()), int((segment.route >= 0).sum())))
+    return flows if segment.probes is None else 2 * flows + len(segment.probes.task)
+
+
+def board() -> Records:
+    """Nothing counted."""
+    table = np.zeros(1, BOARD)
+    table["free"] = NONE
+    return table

@@ -12,7 +12,7 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from sim.jit import jit
+from sim.jit import jit, jit_bare
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -50,7 +50,7 @@ def coarse_line(sets: int, line_bytes: int, common_bytes: int) -> tuple[int, int
     return sets // together, line_bytes * together
 
 
-@jit
+@jit_bare
 def probe(
     tags: Int32,
     line_bytes: int,
@@ -71,7 +71,8 @@ def probe(
     is put in for a part of it is filled with the rest. At most ways - 1 lines of a set are pinned. Line number n lies
     in set (n + n // sets x skew) % sets.
     """
-    found[:] = 0
+    for part in range(4):
+        found[part] = 0
     sets, inner = np.uint64(len(tags)), len(count) - 1
     size = np.uint64(line_bytes)
     outer = 1
@@ -92,7 +93,7 @@ def probe(
             begin += pitch[inner]
 
 
-@jit
+@jit_bare
 def _probe_run(
     tags: Int32,
     line_bytes: int,
@@ -143,7 +144,7 @@ def _probe_run(
             place_of_tag = tag * skew % sets
 
 
-@jit
+@jit_bare
 def _probe_line(
     lines: Int32, wanted: np.int32, asked: int, line_bytes: int, policy: int, found: Int64
 ) -> np.int32:
@@ -170,7 +171,7 @@ def _probe_line(
     return entry
 
 
-@jit
+@jit_bare
 def _victim(lines: Int32) -> int:
     """Place of the line to go: the last that is not pinned; -1 if all are."""
     for place in range(len(lines) - 1, -1, -1):
@@ -179,7 +180,7 @@ def _victim(lines: Int32) -> int:
     return -1
 
 
-@jit
+@jit_bare
 def _pinned(lines: Int32) -> int:
     """Pinned lines of a set."""
     total = 0
