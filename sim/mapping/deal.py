@@ -186,17 +186,26 @@ def deal_search(
             break
         # Where the input of a strided convolution is four times its result, a tile that is preferred may be too large.
     else:
-        least = int(np.argmin(cost.sram_bytes))
-        raise DoesNotFit(
-            f"the smallest tile of the menu for operator {nest.name} ({nest.kind})",
-            int(cost.sram_bytes[least]),
-            limits.sram_bytes,
-            f"scratchpad of a {site.kind.name} core",
-            ("a smaller tile in dispatch.tiles", "a larger sram.size or accumulator.size"),
-        )
+        raise _too_large(nest, site, limits, cost)
     latency = np.where(fits, cost.latency_s, np.inf)
     close = np.flatnonzero(latency <= latency.min() * SLACK)
     return cost.tiling(int(close[np.argmin(cost.transfers[close])]))
+
+
+def _too_large(nest: Nest, site: Site, limits: Limits, cost: _Costs) -> DoesNotFit:
+    """The memory that no tile of the menu fits, and what the smallest there needs of it."""
+    memory, sizes, available = "scratchpad", cost.sram_bytes, limits.sram_bytes
+    accumulator = site.kind.accumulator
+    if accumulator is not None and (sizes <= available).any():
+        sizes = np.where(sizes <= available, cost.accumulator_bytes, cost.accumulator_bytes.max())
+        memory, available = "accumulator", accumulator.size_bytes
+    return DoesNotFit(
+        f"the smallest tile of the menu for operator {nest.name} ({nest.kind})",
+        int(sizes.min()),
+        available,
+        f"{memory} of a {site.kind.name} core",
+        ("a smaller tile in dispatch.tiles", f"a larger {'sram' if memory == 'scratchpad' else memory}.size"),
+    )
 
 
 class _Costs:

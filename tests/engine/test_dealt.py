@@ -11,6 +11,7 @@ from mapped import check, mapped, small_chip
 from random_operators import random_operator
 from small_models import MODELS
 
+from sim.errors import DoesNotFit
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.op import CONTRACTIONS
@@ -171,3 +172,11 @@ def test_a_tile_alone_on_its_core_waits_for_its_loads() -> None:
     assert latency_s(full + 128, **turns) == latency_s(full + 128, stages=2, split_sums=False)
     third = latency_s(2 * full + 128, **turns) - two_each
     assert third > 1.05 * (latency_s(2 * full + 128, stages=2, split_sums=False) - two_each)
+
+
+def test_the_memory_that_no_tile_fits_is_named() -> None:
+    """The accumulator holds 32 sums of 4 B; the smallest result of the menu has 16 x 8 of them."""
+    chip = small_chip(CHIP).replace_many({"core.accumulator.size": "128 B", "core.dispatch.tiles": [[16, 8]]})
+    with pytest.raises(DoesNotFit, match="accumulator") as caught:
+        map_graph(gemm(64, 64, 64), chip)
+    assert (caught.value.needed, caught.value.available) == (16 * 8 * 4, 128)
