@@ -44,12 +44,13 @@ class Options(TypedDict, total=False):
     kv: int | None
     new_tokens: int | None
     dims: Mapping[str, int] | None
+    weights: str | None
     density: float | Mapping[str, float] | None
 
 
 _LEFT_OUT: Options = {
     "batch": None, "dtype": None, "inputs": 1, "partition": "auto", "dataflow": None, "phase": None, "seq": None,
-    "kv": None, "new_tokens": None, "dims": None, "density": None,
+    "kv": None, "new_tokens": None, "dims": None, "weights": None, "density": None,
 }  # fmt: skip
 
 _WHOLE = {"batch", "inputs", "seq", "kv", "new_tokens"}
@@ -95,11 +96,11 @@ def simulate(
     """Simulate a model on a chip.
 
     `model` and `chip` are names, paths or objects; `overrides` are chip parameters ("core.array.rows=256"). The options
-    (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims and density, as on the
-    command line: back-to-back `inputs` overlap; `density` is the share of activations that are not zero, of all of
-    them or by the name of a tensor ("" for those not named), for chips that make use of zeros. Fidelity `bound` is the
-    closed form: an estimate, not a lower bound, and no engine runs. `engine` is compiled unless said. Raises InputError
-    (bad input) and DoesNotFit.
+    (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims, weights and density, as
+    on the command line: back-to-back `inputs` overlap; `density` is the share of activations that are not zero, of all
+    of them or by the name of a tensor ("" for those not named), for chips that make use of zeros. Fidelity `bound` is
+    the closed form: an estimate, not a lower bound, and no engine runs. `engine` is compiled unless said. Raises
+    InputError (bad input) and DoesNotFit.
     """
     from sim.hw.technology import load_technology
     from sim.report.report import build_report
@@ -284,7 +285,7 @@ def _variant(asked: Options) -> dict[str, Any]:
     """Of all options those that choose a variant of a model."""
     return {
         "batch": asked["batch"], "phase": asked["phase"], "seq": asked["seq"], "kv": asked["kv"],
-        "new_tokens": asked["new_tokens"], "dims": asked["dims"],
+        "new_tokens": asked["new_tokens"], "dims": asked["dims"], "weights": asked["weights"],
     }  # fmt: skip
 
 

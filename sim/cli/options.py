@@ -107,6 +107,10 @@ class ModelOptions:
     dtype: Annotated[str | None, typer.Option(metavar="T", help="Number format: int8, bf16, fp32, ...")] = (
         None
     )
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="Keep the layers' matrices packed: int4, int8, fp8, or int4:64 (a group)."),
+    ] = None
     phase: Annotated[Phase | None, typer.Option(help="Of a decoder.")] = None
     seq: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens of the input.")] = None
     kv: Annotated[
@@ -124,6 +128,7 @@ class ModelOptions:
         return {
             "batch": self.batch,
             "dtype": self.dtype,
+            "weights": self.weights,
             "phase": phase,
             "seq": self.seq,
             "kv": self.kv,

@@ -17,6 +17,7 @@ from sim.cost.work import (
     accumulator_accesses,
     accumulator_bytes,
     array_reads,
+    unpack_cost,
     unpacked_elements,
 )
 from sim.graph.nest import Nest
@@ -75,7 +76,19 @@ def array_actions(
     unpacked = float(unpacked_elements(gemm, kind, dtype).sum()) * kind.vector.conversion(dtype).unpack
     if unpacked:
         found["vector_convert"] = unpacked
+    if nest.unpack:
+        weights = int((gemm.count * gemm.k * gemm.n).sum())
+        found["sram_read_bytes"] += weights * unpack_bytes(nest)
+        found = _with_passes(found, nest.unpack, weights if unpack_cost(nest, kind) else 0)
     return _with_passes(found, drain_passes(nest, kind), results)
+
+
+def unpack_bytes(nest: Nest) -> float:
+    """Bytes of scales and zero points per packed weight."""
+    weights = nest.operands[1].tensor.elements
+    return sum(
+        o.tensor.elements * DTYPE_BITS[o.tensor.dtype] / 8 / weights for o in nest.operands if o.part == "unpack"
+    )
 
 
 def row_stationary_actions(

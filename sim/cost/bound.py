@@ -205,9 +205,11 @@ class Bounds:
             arithmetic
             + moved(tile_traffic.ADDS) * fixed[..., nest_work.ADD_J]
             + moved(tile_traffic.COPIES) * fixed[..., nest_work.COPY_J]
+            + moved(tile_traffic.UNPACKED) * fixed[..., nest_work.UNPACK_J]
         )
         lanes = np.where(on_vector, fixed[..., nest_work.ON_VECTOR_PASSES], fixed[..., nest_work.DRAIN_PASSES])
         lanes = lanes + moved(tile_traffic.ADDS, tile_traffic.COPIES)
+        lanes = lanes + moved(tile_traffic.UNPACKED) * fixed[..., nest_work.UNPACK_PASSES]
         lanes = lanes / self.hardware[rows, kind, kernel.LANES]
         instructions = lanes + TASK_INSTRUCTIONS * moved(tile_traffic.TASKS)
         dram = moved(tile_traffic.DRAM_READ, tile_traffic.DRAM_WRITE)

@@ -14,7 +14,7 @@ from sim.cost import kernel
 from sim.cost.estimate import Bool, Cuts, Estimate, Site, body_passes, drain_passes
 from sim.cost.hardware import site_columns
 from sim.cost.nest_tables import NestTables, nest_tables
-from sim.cost.work import vector_cost
+from sim.cost.work import unpack_cost, vector_cost
 from sim.graph.nest import Nest
 from sim.hw.core import CoreKind
 
@@ -47,15 +47,15 @@ def compiled_estimate(
     )
 
 
-def unit_costs(nest: Nest, kind: CoreKind, unit: str) -> tuple[float, float, float, float]:
+def unit_costs(nest: Nest, kind: CoreKind, unit: str) -> tuple[float, float, float, float, float]:
     """The array's rate at the operands' format as a fraction (1, 1 on the vector unit), and cycles per element and lane
-    of the whole nest on the vector unit and of what is applied on the way out of an array."""
+    of the whole nest on the vector unit, of what is applied on the way out of an array, and of unpacking weights."""
     over, under = 1.0, 1.0
     if unit == "array" and kind.array is not None:
         rate = kind.array.rate(nest.operands[0].tensor.dtype)
         over, under = float(rate.numerator), float(rate.denominator)
     body, drain = (vector_cost(passes(nest, kind), kind) for passes in (body_passes, drain_passes))
-    return over, under, body, drain
+    return over, under, body, drain, unpack_cost(nest, kind)
 
 
 columns_of = lru_cache(maxsize=256)(site_columns)

@@ -157,7 +157,7 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
     else:
         hold, _ = array_cycles(
             hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], w.slow, w.left_bits,
-            w.right_bits,
+            w.right_bits, w.unpack,
         )  # fmt: skip
     compute_s = out_tiles * levels[k, TILES] * hold * hw[PERIOD_S]
     moved_s = max(core * hw[CORE_S], dram * hw[PEAK_S])
@@ -186,16 +186,16 @@ def search_cuts(
     """The best candidate of the first nest that fits `limit` bytes of scratchpad: of those within `slack` (1.01: 1 %)
     of the least latency that with the least DRAM traffic, then with the fewest transfers.
 
-    `rate_and_cycles` are over, under, body and drain of `kernel.make_work`; `splits` [families, dims] parts over
-    cores, `resident` [families] bit masks of operands that every core has; `first`, `stop` [families, 4] a family's
+    `rate_and_cycles` are over, under, body, drain and unpack of `kernel.make_work`; `splits` [families, dims] parts
+    over cores, `resident` [families] bit masks of operands that every core has; `first`, `stop` [families, 4] are its
     rows of `levels`, by role; in row `stop` stands the role as a whole, cut evenly over cores (parts of whole granules
     may be larger than several tiles of less). False where nothing fits; else `winner` [2, COSTS] as in
     `kernel.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims] family, columns
     outside?, tiles per core.
     """
     count, operands = len(splits), t.nests[0, OPERANDS]
-    over, under, body, drain = rate_and_cycles
-    w = make_work(t, 0, over, under, body, drain, vector)
+    over, under, body, drain, unpack = rate_and_cycles
+    w = make_work(t, 0, over, under, body, drain, vector, unpack)
     s = new_memory(t, splits, levels, np.full((1, 1, 2), -1, np.int64), False)
     s.cuts.first[:], s.cuts.stop[:] = first, stop
     for row in range(count):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts, weighted_read_bytes
-from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, vector_tile_cycles
+from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, unpack_cost, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.hw.core import CoreKind
 from sim.hw.dram import Dram, pattern_efficiency
@@ -314,9 +314,7 @@ def _compute_time(
         busy_s = iterations * cycles / kind.clock_hz
         return busy_s, busy_s, none, none, np.zeros_like(iterations)
     dtype = nest.operands[0].tensor.dtype
-    bits = operand_bits(nest)
-    conflicts = array_conflicts(nest, kind, tile, dataflow)
-    hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, bits, conflicts)
+    hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, *feeding(nest, kind, tile, dataflow))
     need = elements * accumulator_bytes(dtype)
     lanes = lane_elements(nest.out, _extents(nest.out, tile), kind)
     drain = vector_tile_cycles(lanes, drain_passes(nest, kind), kind, out_bytes, need)
@@ -349,6 +347,10 @@ def body_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
         for dim in nest.role("k"):
             depth *= nest.dims[dim].extent
         passes["multiply_add"] = passes.get("multiply_add", 0.0) + depth
+        # Packed weights are unpacked once for all rows of the result.
+        rows = math.prod(nest.extents[dim] for dim in nest.role("m"))
+        for name, count in nest.unpack.items():
+            passes[name] = passes.get(name, 0.0) + count * depth / rows
     across = across_lanes(nest, kind)
     if across:
         passes["add"] = passes.get("add", 0.0) + across
@@ -402,6 +404,14 @@ def lane_elements(operand: Operand, extents: Sequence[Int64], kind: CoreKind) ->
 def _extents(operand: Operand, tile: Sequence[Int64]) -> list[Int64]:
     """Extent along every axis of the largest box of each tile."""
     return [np.broadcast_to(np.asarray(axis.extent(tile), np.int64), tile[0].shape) for axis in operand.axes]
+
+
+def feeding(
+    nest: Nest, kind: CoreKind, tile: Sequence[Int64], dataflow: str
+) -> tuple[tuple[int, int], tuple[Float64 | float, Float64 | float], float]:
+    """How the operands of a contraction's tiles reach the array, as `array_cycles` takes it: their bits, factors of
+    bank conflicts, cycles to unpack a weight."""
+    return operand_bits(nest), array_conflicts(nest, kind, tile, dataflow), unpack_cost(nest, kind)
 
 
 def operand_bits(nest: Nest) -> tuple[int, int]:

@@ -147,10 +147,10 @@ def pattern_cost(
 
 @jit_bare
 def array_cycles(
-    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int
+    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int, unpack: float
 ) -> tuple[float, float]:
     """(hold, dur) of a tile of GEMMs; see sim.cost.work.array_cycles. `slow` is 1 / rate of the format, `left`
-    and `right` the bits of the operands."""
+    and `right` the bits of the operands, `unpack` cycles of a lane per element of the right one."""
     rows, dataflow, row, col = hw[ROWS], hw[DATAFLOW], hw[ROW_PART], hw[COL_PART]
     best, drain = np.inf, 0.0
     for way in range(3 if hw[ARRAYS] > 1 else 1):
@@ -178,6 +178,8 @@ def array_cycles(
     held = up(best * slow)
     if hw[ARRAY_SHARE] < 1.0:
         held = np.ceil(held / hw[ARRAY_SHARE])
+    if unpack > 0.0:
+        held = max(held, np.ceil(np.ceil(up(count * k * n * hw[LANE_PART]) * unpack) / hw[VECTOR_SHARE]))
     hold = max(held, up(reads * 0.125 * hw[FEED_CYCLES])) + hw[TILE_CYCLES]
     return hold, hold + up(drain * slow)
 
@@ -195,7 +197,8 @@ def vector_cycles(hw: Any, elements: float, cost: float, moved: float, drained: 
 class Work(NamedTuple):
     """What does not depend on the tiling: `slow` 1 / rate of the array at the operands' format, `body` and `drain`
     cycles per element and lane of the whole nest on the vector unit and of what is applied on the way out, bits of
-    the operands on the array, bytes of a partial sum (0: no contraction)."""
+    the operands on the array, bytes of a partial sum (0: no contraction), cycles of a lane that unpack an element of
+    the right operand for the array."""
 
     vector: bool
     slow: float
@@ -204,6 +207,7 @@ class Work(NamedTuple):
     left_bits: int
     right_bits: int
     sum_bytes: float
+    unpack: float
 
 
 class Tiles(NamedTuple):
@@ -236,11 +240,13 @@ class Held(NamedTuple):
 
 
 @jit_bare
-def make_work(t: Any, nest: int, over: float, under: float, body: float, drain: float, vector: bool) -> Work:
+def make_work(
+    t: Any, nest: int, over: float, under: float, body: float, drain: float, vector: bool, unpack: float = 0.0
+) -> Work:
     """The work of a nest on a unit; see Work."""
     left, right = t.operands[nest, 0, BITS], t.operands[nest, min(1, t.nests[nest, OPERANDS]), BITS]
     sum_bytes = float(t.nests[nest, SUM_BYTES]) if t.nests[nest, CONTRACTION] else 0.0
-    return Work(vector, under / over, body, drain, left, right, sum_bytes)
+    return Work(vector, under / over, body, drain, left, right, sum_bytes, unpack)
 
 
 @jit_bare
@@ -250,7 +256,7 @@ def held(hw: Any, w: Work, x: Tiles, count: float, m: float, n: float, k: float)
     if w.vector:
         compute_s = x.iterations * vector_cycles(hw, x.elements, w.body, x.read_bytes + x.out_bytes, 0.0) * cycle_s
         return Held(compute_s, 0.0, 0.0, 0.0, compute_s * x.used, 0.0, 0.0, 0.0)
-    hold, dur = array_cycles(hw, count, m, n, k, w.slow, w.left_bits, w.right_bits)
+    hold, dur = array_cycles(hw, count, m, n, k, w.slow, w.left_bits, w.right_bits, w.unpack)
     accumulator = x.elements * w.sum_bytes
     drained = vector_cycles(hw, x.elements, w.drain, x.out_bytes, accumulator)
     busy, drains = x.iterations * hold, x.out_tiles * drained
@@ -362,9 +368,9 @@ def tiling_costs(
     resident: Any, stored: bool, found: Any,
 ) -> None:  # fmt: skip
     """`tiling_cost` of many tilings of the first nest, a row each: `found` [tilings, COSTS]. `rate_and_cycles` are
-    over, under, body and drain of Work."""
-    over, under, body, drain = rate_and_cycles
-    w = make_work(t, 0, over, under, body, drain, vector)
+    over, under, body, drain and unpack of Work."""
+    over, under, body, drain, unpack = rate_and_cycles
+    w = make_work(t, 0, over, under, body, drain, vector, unpack)
     for row in range(len(splits)):
         order = int(columns_first[row])
         tiling_cost(t, 0, hw, w, splits[row], steps[row], tile[row], order, resident[row], stored, found[row])

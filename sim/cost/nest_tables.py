@@ -17,7 +17,7 @@ Int64 = npt.NDArray[np.int64]
 ROLES: tuple[DimRole, ...] = ("g", "m", "n", "k")
 """Their positions are the codes in `NestTables.role`."""
 
-PARTS = ("left", "right", "main", "epilogue", "out")
+PARTS = ("left", "right", "unpack", "main", "epilogue", "out")
 """Their positions are the codes in column PART of `NestTables.operands`."""
 
 # Columns of NestTables.nests; NESTED: are there nested pairs of loops?
@@ -154,7 +154,7 @@ def signature(nest: Nest) -> tuple[object, ...]:
         return (o.part, o.axes, o.channels_last, o.row_axes, *of_tensor)
 
     dims = tuple((dim.extent, dim.role) for dim in nest.dims)
-    passes = (tuple(nest.own.items()), tuple(nest.drain.items()))
+    passes = (tuple(nest.own.items()), tuple(nest.drain.items()), tuple(nest.unpack.items()))
     return (
         nest.kind,
         dims,

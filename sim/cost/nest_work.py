@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPUTED_AS
 from sim.cost.estimate import body_passes, drain_passes
-from sim.cost.work import accumulator_dtype, vector_cost
+from sim.cost.work import accumulator_dtype, unpack_cost, vector_cost
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
@@ -22,12 +22,13 @@ Float64 = npt.NDArray[np.float64]
 
 # Columns of a table: cycles per element and lane of the whole nest on the vector unit and of what is applied behind an
 # array; joules and passes of the whole nest on the vector unit; on arrays joules of the products, bytes into
-# registers, joules and passes of what follows; joules of one addition and one copy of a partial sum.
+# registers, joules and passes of what follows; joules of one addition and one copy of a partial sum; of one packed
+# weight on its way to an array cycles of a lane, joules and passes.
 (
     BODY_CYCLES, DRAIN_CYCLES, ON_VECTOR_J, ON_VECTOR_PASSES, MAC_J, REGISTER_BYTES, DRAIN_J, DRAIN_PASSES, ADD_J,
-    COPY_J,
-) = range(10)  # fmt: skip
-WORK = 10
+    COPY_J, UNPACK_CYCLES, UNPACK_J, UNPACK_PASSES,
+) = range(13)  # fmt: skip
+WORK = 13
 
 _TABLES: dict[tuple[object, ...], tuple[tuple[Nest, ...], Float64]] = {}
 _MOST_TABLES = 256
@@ -35,15 +36,16 @@ _MOST_TABLES = 256
 
 def work_tables(nests: tuple[Nest, ...], designs: Designs) -> tuple[Float64, Int64]:
     """Tables [tables, nests, WORK] of one run of each nest, and which of them each kind of cores [designs, kinds] has:
-    it depends on the vector unit's passes and conversions and on the technology. A core that is absent has the
-    first. Raises InputError on an unknown technology."""
+    it depends on the vector unit's passes and conversions, on what the array unpacks and on the technology. A core that
+    is absent has the first. Raises InputError on an unknown technology."""
     kinds = max(len(chip.cores) for chip in designs.chips)
     numbers: dict[tuple[object, ...], int] = {}
     tables: list[Float64] = []
     of_chip = np.zeros((len(designs.chips), kinds), np.int64)
     for row, chip in enumerate(designs.chips):
         for column, kind in enumerate(chip.cores):
-            key = (chip.technology, *kind.vector.passes.items(), *kind.vector.conversions.items())
+            unpacks = () if kind.array is None else kind.array.unpacks
+            key = (chip.technology, unpacks, *kind.vector.passes.items(), *kind.vector.conversions.items())
             if key not in numbers:
                 numbers[key] = len(tables)
                 tables.append(_table(nests, kind, chip.technology, key))
@@ -76,6 +78,8 @@ def _row(nest: Nest, kind: CoreKind, technology: Technology) -> Sequence[float]:
         found[DRAIN_J], found[DRAIN_PASSES] = results * joules, results * passes
         found[ADD_J], *_ = _passes({"add": 1.0}, kind, technology, sums)
         found[COPY_J], *_ = _passes({"copy": 1.0}, kind, technology, sums)
+        if unpack_cost(nest, kind):
+            found[UNPACK_J], found[UNPACK_PASSES], found[UNPACK_CYCLES] = _passes(nest.unpack, kind, technology, sums)
     return found
 
 

@@ -19,8 +19,9 @@ from sim.jit import jit
     DATAFLOW, ROWS, COLS, ADDERS, OVERLAP, ARRAYS, OVER, UNDER, LEFT_BITS, RIGHT_BITS, UNPACK, LANES, START, DEPTH,
     LATENCY,
 ) = range(15)  # fmt: skip
-# Columns of `rates` [4]: achieved parts of the array's and the vector unit's rate, clock, scratchpad bandwidth.
-ARRAY_SHARE, VECTOR_SHARE, CLOCK_HZ, FEED_BYTES_PER_S = range(4)
+# Columns of `rates` [5]: achieved parts of the array's and the vector unit's rate, clock, scratchpad bandwidth, cycles
+# of a lane that unpack an element of the right operand (0: none).
+ARRAY_SHARE, VECTOR_SHARE, CLOCK_HZ, FEED_BYTES_PER_S, UNPACK_RIGHT = range(5)
 
 MOST_CYCLES = 2.0**62
 
@@ -102,6 +103,9 @@ def fill_array_cycles(sizes: Any, law: Any, rates: Any, conflicts: Any, found: A
         hold = max(hold, int(np.ceil(read_bytes * rates[CLOCK_HZ] / rates[FEED_BYTES_PER_S])))
         if law[UNPACK]:
             unpacked = parts(count * k * (m + n), law[LANES]) * law[UNPACK]
+            hold = max(hold, achieved(unpacked, rates[VECTOR_SHARE]))
+        if rates[UNPACK_RIGHT]:
+            unpacked = int(np.ceil(parts(count * k * n, law[LANES]) * rates[UNPACK_RIGHT]))
             hold = max(hold, achieved(unpacked, rates[VECTOR_SHARE]))
         hold += (parts(k, law[DEPTH]) if law[DEPTH] else 1) * law[START]
         found[at, 0] = hold

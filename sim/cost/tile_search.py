@@ -22,7 +22,7 @@ from sim.cost.kernel import (
 )
 from sim.cost.levels import FIRST, PER_OPERAND
 from sim.cost.nest_tables import DIMS, NestTables
-from sim.cost.nest_work import BODY_CYCLES, DRAIN_CYCLES
+from sim.cost.nest_work import BODY_CYCLES, DRAIN_CYCLES, UNPACK_CYCLES
 from sim.cost.tile_traffic import tiling_traffic
 from sim.cost.tiles import largest_part
 from sim.jit import jit, jit_bare
@@ -123,7 +123,7 @@ def unit_work(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: 
     own, dtype, over, under = given.work[given.work_of[design, kind], nest], given.rate_of[nest], 1.0, 0.0
     if dtype >= 0 and given.rates[design, kind, dtype, 0] > 0:
         over, under = given.rates[design, kind, dtype, 0], given.rates[design, kind, dtype, 1]
-    return make_work(t, nest, over, under, own[BODY_CYCLES], own[DRAIN_CYCLES], vector)
+    return make_work(t, nest, over, under, own[BODY_CYCLES], own[DRAIN_CYCLES], vector, own[UNPACK_CYCLES])
 
 
 @jit

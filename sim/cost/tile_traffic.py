@@ -27,6 +27,8 @@ from sim.cost.nest_tables import (
     LOW,
     OPERANDS,
     PACKED,
+    PART,
+    PARTS,
     PER_ELEMENT,
     RUN_AXES,
     SIZE,
@@ -38,12 +40,15 @@ from sim.cost.tiles import box, extent_of, fill_count, groups
 from sim.jit import jit, jit_bare
 
 # What `tiling_traffic` finds: bytes at every level as sim.cost.traffic.Traffic has them; the vector passes that adding
-# the parts of split sums costs (additions, copies), in elements; rows that the DRAM opens; tasks.
+# the parts of split sums costs (additions, copies), in elements; rows that the DRAM opens; tasks; elements of the right
+# operand that arrays take, each as often as a tile needs it.
 (
     DRAM_READ, DRAM_WRITE, SRAM_READ, SRAM_WRITE, ACCUMULATOR_READ, ACCUMULATOR_WRITE, NOC, NOC_INJECTED, ADDS, COPIES,
-    DMA, ACTIVATIONS, TASKS,
-) = range(13)  # fmt: skip
-TRAFFIC = 13
+    DMA, ACTIVATIONS, TASKS, UNPACKED,
+) = range(14)  # fmt: skip
+TRAFFIC = 14
+
+UNPACKS = PARTS.index("unpack")
 
 
 @jit_bare
@@ -133,6 +138,13 @@ def _array_traffic(
     dataflow, rows, cols = hw[DATAFLOW], hw[ROWS], hw[COLS]
     left = products / size[2] * (cuts[2] if dataflow == 2.0 else folds(t, nest, 2, cols, splits, steps))
     right = products / size[1]
+    found[UNPACKED] = right * cuts[1]
+    for operand in range(2, t.nests[nest, OPERANDS]):
+        if t.operands[nest, operand, PART] == UNPACKS:
+            share = t.operands[nest, operand, BITS] / 8
+            for axis in range(2):
+                share *= t.axes[nest, operand, axis, SIZE] / t.axes[nest, 1, axis, SIZE]
+            found[SRAM_READ] += found[UNPACKED] * share
     if dataflow == 0.0:
         right *= cuts[1]
     else:
@@ -205,6 +217,6 @@ def tiling_traffic(
         found[SRAM_READ] += sent + (found[ADDS] + found[COPIES]) * one
         found[SRAM_WRITE] += sent + (found[ADDS] + found[COPIES]) * one
         found[DMA] += 2.0 * sent
-        found[TASKS] += stores * (summed - 1.0) * 2.0
+        found[TASKS] += stores * ((summed - 1.0) * 2.0 + np.floor((summed + 1.0) / 2.0))
         found[NOC] += sent * max(1.0, hw[HOPS])
         found[NOC_INJECTED] += sent

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import Array, CoreKind
 from sim.hw.systolic import DATAFLOWS
@@ -48,13 +49,15 @@ def array_cycles(
     dataflow: str,
     operand_bits: tuple[int, int],
     conflicts: tuple[Float64 | float, Float64 | float] = (1.0, 1.0),
+    unpack: float = 0.0,
 ) -> tuple[Int64, Int64]:
     """(hold, dur) in cycles of the core's clock of tiles on its array.
 
     The law of sim/hw/systolic.py divided by the precision's rate; back-to-back repeats overlap as the law allows,
     several arrays divide each tile in the way that is fastest for it. Never faster than the scratchpad delivers the
     operands with the DMA's share of its bandwidth reserved, each slower by its factor of bank conflicts
-    (sim.cost.banks).
+    (sim.cost.banks), nor than the lanes unpack the right operand, at `unpack` cycles per element and lane
+    (`unpack_cost`).
     """
     from sim.cost.tile_cycles import MOST_CYCLES, fill_array_cycles
 
@@ -63,7 +66,7 @@ def array_cycles(
     sizes[..., 0], sizes[..., 1], sizes[..., 2], sizes[..., 3] = shape.count, shape.m, shape.n, shape.k
     factors[..., 0], factors[..., 1] = conflicts
     found = np.empty((tiles.size, 2), np.int64)
-    law, rates = _array_law(kind, dtype, dataflow, operand_bits)
+    law, rates = _array_law(kind, dtype, dataflow, operand_bits, unpack)
     least, most = fill_array_cycles(sizes.reshape(-1, 4), law, rates, factors.reshape(-1, 2), found)
     if least < 1:
         raise ValueError(f"sizes of tiles must be at least 1, not {least}")
@@ -74,7 +77,7 @@ def array_cycles(
 
 
 def _array_law(
-    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int]
+    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int], unpack_right: float
 ) -> tuple[Int64, Float64]:
     """The array and what stands around it by the columns of sim/cost/tile_cycles.py."""
     array = kind.array
@@ -88,7 +91,9 @@ def _array_law(
         -1 if array.latency_cycles is None else array.latency_cycles,
     )  # fmt: skip
     efficiency = kind.calibration.array_efficiency, kind.calibration.vector_efficiency
-    return np.array(law, np.int64), np.array((*efficiency, kind.clock_hz, compute_bandwidth(kind)), np.float64)
+    return np.array(law, np.int64), np.array(
+        (*efficiency, kind.clock_hz, compute_bandwidth(kind), unpack_right), np.float64
+    )
 
 
 def unpacked_elements(shape: GemmShape, kind: CoreKind, dtype: str) -> Int64:
@@ -96,6 +101,15 @@ def unpacked_elements(shape: GemmShape, kind: CoreKind, dtype: str) -> Int64:
     if kind.array is None or dtype not in kind.array.converted:
         return np.zeros_like(shape.m)
     return np.asarray(shape.count * shape.k * (shape.m + shape.n), np.int64)
+
+
+def unpack_cost(nest: Nest, kind: CoreKind) -> float:
+    """Cycles per element and lane by which the vector unit turns packed weights into numbers on their way to the array;
+    0 where there are none, or the array's own load path unpacks them (`array.unpacks`)."""
+    array = kind.array
+    if not nest.unpack or (array is not None and nest.operands[1].tensor.dtype in array.unpacks):
+        return 0.0
+    return vector_cost(nest.unpack, kind)
 
 
 def compute_bandwidth(kind: CoreKind) -> float:

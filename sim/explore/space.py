@@ -19,7 +19,9 @@ from sim.hw.overrides import with_overrides
 
 Point = tuple[int, ...]
 
-OPTIONS = ("batch", "dtype", "phase", "seq", "kv", "new_tokens", "inputs", "partition", "dataflow", "density")
+OPTIONS = (
+    "batch", "dtype", "weights", "phase", "seq", "kv", "new_tokens", "inputs", "partition", "dataflow", "density",
+)  # fmt: skip
 """Of a workload, as sim.simulate takes them; `workload.batch` is the path of a parameter."""
 
 WORKLOAD = "workload."

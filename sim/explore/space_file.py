@@ -53,6 +53,7 @@ class WorkloadBlock(Part):
     weight: Annotated[float, Field(gt=0, description="how often it runs, relative to the others")] = 1.0
     batch: Annotated[int | None, Field(ge=1, description="items per pass")] = None
     dtype: Annotated[str | None, Field(description="number format")] = None
+    weights: Annotated[str | None, Field(description="packed weights: int4, int8, fp8, or int4:64 (a group)")] = None
     phase: Annotated[str | None, Field(description="prefill, decode or generate")] = None
     seq: Annotated[int | None, Field(ge=1, description="tokens of the input")] = None
     kv: Annotated[int | None, Field(ge=0, description="tokens already in the cache")] = None

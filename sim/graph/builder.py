@@ -108,6 +108,14 @@ class GraphBuilder(GraphCore):
         attributes = {"transpose_a": transpose_a, "transpose_b": transpose_b}
         return self.add_op("matmul", [a, b, bias] if bias else [a, b], attributes, name)
 
+    def packed_matmul(
+        self, a: str, b: str, scale: str, zero: str | None, group: int, transpose_b: bool, name: str | None = None
+    ) -> str:
+        """a [..., M, K] times packed weights b [K, N] (transposed: [N, K]), of which `group` along K share a scale and
+        a zero point (if any) [ceil(K / group), N]: a @ ((b - zero) * scale), [..., M, N]."""
+        inputs = [a, b, scale, *([zero] if zero else [])]
+        return self.add_op("packed_matmul", inputs, {"transpose_b": transpose_b, "group": group}, name)
+
     def _per_group(self, x: str, groups: int) -> int:
         """Channels of x [N, C, *S] in each of so many groups. Raises ValueError where they do not divide."""
         shape = self.shape(x)

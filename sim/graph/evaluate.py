@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sim.graph.element_functions import FUNCTIONS
 from sim.graph.graph import Graph
 from sim.graph.interpolation import interpolate, resize_taps
-from sim.graph.op import CONTRACTIONS, Op
+from sim.graph.op import BIASED, Op
 from sim.graph.tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -54,7 +54,7 @@ def evaluate(
 
 def evaluate_op(op: Op, inputs: Sequence[Array]) -> Array:
     """The operator's own result, before its epilogue."""
-    if op.kind in CONTRACTIONS and len(inputs) > 2:
+    if op.kind in BIASED and len(inputs) > 2:
         return add_bias(op, _RULES[op.kind](op, inputs[:2]), inputs[2])
     return _RULES[op.kind](op, inputs)
 
@@ -141,6 +141,19 @@ def _matmul(op: Op, inputs: Sequence[Array]) -> Array:
     a = a.swapaxes(-1, -2) if op["transpose_a"] else a
     b = b.swapaxes(-1, -2) if op["transpose_b"] else b
     return _product(a, b)
+
+
+def unpacked(b: Array, scale: Array, zero: Array | None, axis: int, groups: Array) -> Array:
+    """(b - zero) * scale: index i of b along `axis` has row `groups[i]` of scale and zero."""
+    origin = np.zeros((), np.int64) if zero is None else zero.take(groups, axis=axis)
+    return np.asarray((b - origin) * scale.take(groups, axis=axis))
+
+
+def _packed_matmul(op: Op, inputs: Sequence[Array]) -> Array:
+    a, b, scale, *rest = inputs
+    axis = 1 if op["transpose_b"] else 0
+    wide = unpacked(b, scale, rest[0] if rest else None, axis, np.arange(b.shape[axis]) // op["group"])
+    return _product(a, wide.T if op["transpose_b"] else wide)
 
 
 def _windows(op: Op, x: Array, fill: Any) -> Array:
@@ -390,6 +403,7 @@ _RULES: Mapping[str, Rule] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "matmul": _matmul,
+    "packed_matmul": _packed_matmul,
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

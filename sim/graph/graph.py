@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sim.graph.op import ELEMENT_FUNCTIONS, Op
+from sim.graph.op import CONTRACTIONS, ELEMENT_FUNCTIONS, Op
 from sim.graph.tensor import INDEX_DTYPES, Tensor
 
 if TYPE_CHECKING:
@@ -107,9 +107,10 @@ class Graph:
         return sum(t.size_bytes for t in self.tensors.values() if t.role == "weight" and t.name in read)
 
     def with_dtype(self, dtype: str) -> Graph:
-        """The same model with every tensor but indices and masks in another number format."""
+        """The same model with every tensor but indices, masks and packed weights in another number format."""
+        packed = {name for op in self.ops if op.kind == "packed_matmul" for name in (op.inputs[1], *op.inputs[3:])}
         tensors = {
-            name: tensor if tensor.dtype in INDEX_DTYPES else replace(tensor, dtype=dtype)
+            name: tensor if tensor.dtype in INDEX_DTYPES or name in packed else replace(tensor, dtype=dtype)
             for name, tensor in self.tensors.items()
         }
         return replace(self, tensors=tensors)
@@ -197,10 +198,25 @@ def op_macs(op: Op, tensors: Mapping[str, Tensor]) -> int:
     if op.kind == "conv_transpose":
         weight = tensors[op.inputs[1]].shape
         return tensors[op.inputs[0]].elements * math.prod(weight[1:])
-    if op.kind == "matmul":
+    if op.kind in ("matmul", "packed_matmul"):
         left = tensors[op.inputs[0]].shape
-        return tensors[op.output].elements * left[-2 if op["transpose_a"] else -1]
+        return tensors[op.output].elements * left[-2 if op.attributes.get("transpose_a") else -1]
     return 0
+
+
+def unpack_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
+    """Primitive vector passes by which one packed weight becomes a number of the activations' format: it is converted
+    and scaled, (q - z) s = q s - z s with the zero point in one multiply-add. A scale for a whole column leaves the sum
+    (`op_passes`), its zero point does not."""
+    if op.kind != "packed_matmul":
+        return {}
+    if _scaled_behind(op, tensors):
+        return {"convert": 1.0, "add": 1.0} if len(op.inputs) > 3 else {"convert": 1.0}
+    return {"convert": 1.0, "multiply_add": 1.0} if len(op.inputs) > 3 else {"convert": 1.0, "mul": 1.0}
+
+
+def _scaled_behind(op: Op, tensors: Mapping[str, Tensor]) -> bool:
+    return bool(op["group"] >= tensors[op.inputs[0]].shape[-1])
 
 
 def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
@@ -223,7 +239,9 @@ def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
         return {step: float(window), **scale} if step != "mul" else {"mul": window + scale.get("mul", 0.0)}
     if op.kind in _FIXED_PASSES:
         return _FIXED_PASSES[op.kind]
-    if op.kind in ("conv", "conv_transpose", "matmul"):
+    if op.kind == "packed_matmul":
+        return {"mul": 1.0} if _scaled_behind(op, tensors) else {}
+    if op.kind in CONTRACTIONS:
         return {"add": 1.0} if len(op.inputs) > 2 else {}
     if op.kind == "lrn":
         return {"mul": float(op["size"]) + 2.0, "add": float(op["size"]), "log": 1.0, "exp": 1.0}

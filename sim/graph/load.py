@@ -12,15 +12,17 @@ from sim.config import Document, Field, Part, data_dir, load_yaml, validate
 from sim.errors import Diagnostic, FieldError, InputError, did_you_mean
 from sim.graph.families import FAMILIES, Family
 from sim.graph.graph import Graph
+from sim.graph.packing import pack_weights, parse_packing
 from sim.graph.scalesim_csv import load_scalesim_csv
 from sim.graph.tensor import DTYPE_BITS, MAX_ELEMENTS, MAX_EXTENT
 from sim.graph.transformer import PHASES, check_lengths, generate_plan, required_lengths, transformer_graph
 from sim.graph.transformer_config import TransformerConfig, known_keys, load_hf_config
 
 DEFAULT_DTYPE = "bf16"
+"""Number format of a model that names none of its own."""
+
 SCALESIM_DTYPE = "int8"
 """A word of SCALE-Sim's topologies and configurations is a byte."""
-"""Number format of a model that names none of its own."""
 
 TRANSFORMER = "transformer"
 """Family of the workloads whose parameters are those of a Hugging Face config.json."""
@@ -88,6 +90,7 @@ class _Options:
     kv: int | None = None
     new_tokens: int | None = None
     dims: Mapping[str, int] | None = None
+    weights: str | None = None
 
     def refuse_all_but(self, accepted: frozenset[str], what: str) -> None:
         """Raise InputError that names every option given that means nothing to this kind of model."""
@@ -100,7 +103,7 @@ class _Options:
 
 _SUFFIXES = (".onnx", ".yaml", ".yml", ".json", ".csv")
 
-_PLAIN = frozenset({"batch", "dtype"})
+_PLAIN = frozenset({"batch", "dtype", "weights"})
 _SEQUENCE = _PLAIN | {"phase", "seq", "kv", "new_tokens"}
 
 
@@ -114,18 +117,20 @@ def load_model(
     kv: int | None = None,
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
+    weights: str | None = None,
 ) -> Graph:
     """One pass of a model.
 
     `spec` is a name from workloads/, a path (.onnx, a workload .yaml, a Hugging Face config.json, a SCALE-Sim
     topology .csv) or `gemm:MxNxK`, `gemm:BxMxNxK` for B independent ones. The batch of an ONNX model is
     one of its `dims`. Graph.items counts inferences (the batch) or tokens (batch * seq of a prefill, batch of
-    a decode step).
+    a decode step). `weights` (int4, int8, fp8, or int4:64 for groups of 64) keeps the matrices of the layers packed
+    (sim/graph/packing.py); a config.json with a `quantization_config` says so itself.
 
     Raises InputError for an unknown model, a bad file, and any option that does not apply to the model.
     """
     plan = load_plan(
-        spec, batch=batch, dtype=dtype, phase=phase, seq=seq, kv=kv, new_tokens=new_tokens, dims=dims
+        spec, batch=batch, dtype=dtype, phase=phase, seq=seq, kv=kv, new_tokens=new_tokens, dims=dims, weights=weights
     )
     if len(plan) > 1:
         raise InputError(f"{spec}: phase 'generate' is several passes, not one; load_plan gives them")
@@ -142,14 +147,16 @@ def load_plan(
     kv: int | None = None,
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
+    weights: str | None = None,
 ) -> Plan:
     """As load_model, as (graph, repetitions), and for phase `generate` too: a prefill and decode steps."""
-    options = _Options(batch, dtype, phase, seq, kv, new_tokens, dims)
+    options = _Options(batch, dtype, phase, seq, kv, new_tokens, dims, weights)
+    packing = None if weights is None else parse_packing(weights)
     _check(options)
     plan = _plan(spec, options)
     for graph, _ in plan:
         _check_sizes(graph)
-    return plan
+    return plan if packing is None else [(pack_weights(graph, packing), count) for graph, count in plan]
 
 
 def model_file(spec: str) -> Path | None:
@@ -274,7 +281,7 @@ def _file(path: Path, options: _Options) -> Plan:
     if path.suffix == ".onnx":
         from sim.graph.onnx import load_onnx
 
-        options.refuse_all_but(frozenset({"dtype", "dims"}), "an ONNX model (its batch is one of its dims)")
+        options.refuse_all_but(frozenset({"dtype", "dims", "weights"}), "an ONNX model (its batch is one of its dims)")
         return [(load_onnx(path, options.dims, options.dtype), 1)]
     hint = f"expected {', '.join(_SUFFIXES)}"
     raise InputError(Diagnostic(f"unknown kind of model file '{path.suffix}'", path, hint=hint))
@@ -362,5 +369,9 @@ def _transformer(config: TransformerConfig, options: _Options, workload: Workloa
     check_lengths(config, phase, lengths)
     seq, kv, new_tokens = lengths["seq"], lengths["kv"], lengths["new_tokens"]
     if phase == "generate":
-        return generate_plan(config, seq=seq or 0, new_tokens=new_tokens or 0, batch=batch, dtype=dtype)
-    return [(transformer_graph(config, phase=phase, batch=batch, seq=seq, kv=kv, dtype=dtype), 1)]
+        plan = generate_plan(config, seq=seq or 0, new_tokens=new_tokens or 0, batch=batch, dtype=dtype)
+    else:
+        plan = [(transformer_graph(config, phase=phase, batch=batch, seq=seq, kv=kv, dtype=dtype), 1)]
+    if config.packing is None or options.weights is not None:
+        return plan
+    return [(pack_weights(graph, config.packing), count) for graph, count in plan]

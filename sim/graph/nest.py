@@ -20,7 +20,7 @@ from sim.graph.tensor import DTYPE_BITS, Tensor
 
 Int64 = npt.NDArray[np.int64]
 DimRole = Literal["g", "m", "n", "k"]
-Part = Literal["left", "right", "main", "epilogue", "out"]
+Part = Literal["left", "right", "unpack", "main", "epilogue", "out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One tensor of a nest: `left` and `right` feed the array, `main` a vector operator, `epilogue` the drain.
+    """One tensor of a nest: `left` and `right` feed the array, `unpack` (scales, zero points) makes the elements of
+    `right` numbers, `main` feeds a vector operator, `epilogue` the drain.
 
     `channels_last` tells the order in memory: [N, *spatial, C] although the axes are listed [N, C, *spatial].
     Gathered operands are addressed by data: their axes are those of the result, of which the last `row_axes` lie in
@@ -178,7 +179,8 @@ class Nest:
     `taps` multiplies the reduction length (kernel window); `nested` lists (outer, inner) dimensions that share a
     tensor axis: a tile may hold several outer indices only with the inner dimension whole. `passes` are primitive
     vector passes per element of the result, `own` for a vector operator's body, `drain` for what is applied on the
-    way out (bias, fused operators, conversion from the accumulator). `macs` of all nests of an operator sum to
+    way out (bias, fused operators, conversion from the accumulator). `unpack` are the passes by which an element of a
+    packed right operand becomes a number, for each tile. `macs` of all nests of an operator sum to
     the operator's.
     """
 
@@ -192,6 +194,7 @@ class Nest:
     own: Mapping[str, float]
     drain: Mapping[str, float]
     nested: tuple[tuple[int, int], ...] = ()
+    unpack: Mapping[str, float] = field(default_factory=dict)
     _roles: Mapping[str, tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     @property

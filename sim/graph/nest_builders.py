@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.graph.graph import op_macs, op_passes
+from sim.graph.graph import op_macs, op_passes, unpack_passes
 from sim.graph.interpolation import resize_taps
 from sim.graph.nest import Axis, Dim, DimRole, Int64, Nest, Operand, Part
 from sim.graph.op import CONTRACTIONS, Op
@@ -80,6 +80,7 @@ class _Context:
             {} if contraction else own,
             drain,
             nested,
+            unpack_passes(op, self.tensors),
         )
 
 
@@ -186,6 +187,24 @@ def _matmul(c: _Context) -> list[Nest]:
     operands = [c.operand(a.name, "left", left), c.operand(b.name, "right", right)]
     if len(op.inputs) > 2:
         operands.append(c.operand(op.inputs[2], "epilogue", (out_axes[-1],)))
+    return [c.finish(dims, operands, out_axes)]
+
+
+def _packed_matmul(c: _Context) -> list[Nest]:
+    op, a, b, out = c.op, c.tensor(0), c.tensor(1), c.result
+    rank, group = len(out.shape), op["group"]
+    dims = [Dim(f"batch{axis}" if rank > 3 else "batch", out.shape[axis], "m") for axis in range(rank - 2)]
+    dims += [Dim("row", out.shape[-2], "m"), Dim("column", out.shape[-1], "n"), Dim("inner", a.shape[-1], "k")]
+    out_axes = [Axis(size, ((axis, 1),)) for axis, size in enumerate(out.shape)]
+    inner, column = Axis(a.shape[-1], ((rank, 1),)), out_axes[-1]
+    rows = -(-a.shape[-1] // group)
+    groups = Axis(rows, ((rank, 1),), group) if rows > 1 else Axis(1)
+
+    def right(along: Axis) -> tuple[Axis, ...]:
+        return (column, along) if op["transpose_b"] else (along, column)
+
+    operands = [c.operand(a.name, "left", (*out_axes[:-1], inner)), c.operand(b.name, "right", right(inner))]
+    operands += [c.operand(name, "unpack", right(groups)) for name in op.inputs[2:]]
     return [c.finish(dims, operands, out_axes)]
 
 
@@ -373,6 +392,7 @@ _BUILDERS: Mapping[str, Callable[[_Context], list[Nest]]] = {
     "conv": _convolution,
     "conv_transpose": _convolution,
     "matmul": _matmul,
+    "packed_matmul": _packed_matmul,
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

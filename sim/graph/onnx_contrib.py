@@ -256,32 +256,32 @@ def _grouped_attention(model: Importer, node: Node) -> list[str]:
 
 
 def _matmul_nbits(model: Importer, node: Node) -> list[str]:
-    """A product with weights of 4 or 8 bits in blocks along the inner axis, a scale (and a zero point) each."""
+    """A product with weights of 4 or 8 bits in blocks along the inner axis, a scale (and a zero point) each. A last
+    block that is filled up is kept without its filling."""
     k, n, bits = (node.attributes[name] for name in ("K", "N", "bits"))
     block = node.attributes["block_size"]
     if bits not in (4, 8):
         raise Unsupported(f"bits = {bits}; supported: 4, 8")
     if node.has(4):
         raise Unsupported("g_idx")
-    packed, scales = model.value(node, 1), model.tensor(node, 2)
-    if packed is None:
+    packed, scales = model.value(node, 1), model.value(node, 2)
+    if packed is None or scales is None:
         raise Unsupported("a product without its weights")
     a = model.tensor(node, 0)
     blocks = -(-k // block)
-    values = _unpacked(packed.reshape(n, blocks, -1), bits)[:, :, :block]
-    origin: Array = np.full((n, blocks, 1), 1 << (bits - 1), np.int64)
-    zero = model.value(node, 3)
-    if zero is not None:
-        if zero.dtype != np.uint8:
-            raise Unsupported("zero points in floating point")
-        origin = _unpacked(zero.reshape(n, -1), bits)[:, :blocks].reshape(n, blocks, 1)
-    stored = model.builder.weight((n, blocks, block), f"{node.name}.weight", f"int{bits}", values - origin)
-    wide = model.function(node, "cast", stored, dtype=model.dtype(a))
-    wide = model.function(node, "mul", wide, view(model, node, scales, (n, blocks, 1)))
-    wide = view(model, node, wide, (n, blocks * block))
-    wide = wide if blocks * block == k else model.builder.slice(wide, 1, 0, k, name=node.name)
-    bias = [model.tensor(node, 5)] if node.has(5) else []
-    return [model.op("matmul", [a, wide, *bias], {"transpose_a": False, "transpose_b": True}, node)]
+    values = _unpacked(packed.reshape(n, blocks, -1), bits)[:, :, :block].reshape(n, -1)[:, :k]
+    weight, zero, origin = f"{node.name}.weight", None, model.value(node, 3)
+    if origin is None:
+        values = values - (1 << (bits - 1))
+    elif origin.dtype == np.uint8:
+        numbers = _unpacked(origin.reshape(n, -1), bits)[:, :blocks]
+        zero = model.builder.weight((n, blocks), f"{node.name}.zero", f"int{bits}", numbers)
+    else:
+        zero = model.weight(origin.reshape(n, blocks), f"{node.name}.zero")
+    stored = model.builder.weight((n, k), weight, f"int{bits}", values)
+    scale = model.weight(scales.reshape(n, blocks), f"{node.name}.scale")
+    result = model.builder.packed_matmul(a, stored, scale, zero, block, True, node.name)
+    return [model.function(node, "add", result, model.tensor(node, 5)) if node.has(5) else result]
 
 
 def _unpacked(packed: Array, bits: int) -> Array:

@@ -6,6 +6,7 @@ Semantics: the ONNX operator definitions, onnx.ai/onnx/operators, of the opset o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from onnx.helper import tensor_dtype_to_np_dtype
@@ -240,7 +241,10 @@ def _dequantize(model: Importer, node: Node) -> list[str]:
         origins = _spread(model, node, x, zero).astype(scale.dtype)
         result = model.function(node, "sub", result, model.weight(origins, f"{node.name}.zero"))
     factor = model.weight(_spread(model, node, x, scale), f"{node.name}.scale")
-    return [model.function(node, "mul", result, factor)]
+    attributes: dict[str, Any] = {"function": "mul", "parameters": ()}
+    if node.get("block_size", 0):
+        attributes["block"] = normal_axis(node.get("axis", 1), len(model.shape(x))), node.attributes["block_size"]
+    return [model.op("elementwise", [result, factor], attributes, node)]
 
 
 def _spread(model: Importer, node: Node, x: str, values: Array) -> Array:

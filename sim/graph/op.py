@@ -8,6 +8,7 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | conv | x [N,C,*S], w [O,C/groups,*kernel], bias [O]? | kernel, stride, dilation, pads, groups |
 | conv_transpose | x [N,C,*S], w [C,O/groups,*kernel], bias [O]? | as conv, and output_pad |
 | matmul | a [*,M,K], b [*,K,N], bias [N]? | transpose_a, transpose_b (last two axes); batch axes broadcast |
+| packed_matmul | a [*,M,K], b [K,N], scale [ceil(K/group),N], zero? | transpose_b (b, scale, zero: [N,.]), group |
 | pool | x [N,C,*S] | function (max, average), kernel, stride, dilation, pads, count_include_pad |
 | reduce | x | function (sum, mean, max, min, prod, and of one axis argmax, argmin), axes, keepdims, last? (of ties) |
 | elementwise | 1 to 3 tensors, broadcast | function (see ELEMENT_FUNCTIONS), parameters (tuple of floats) |
@@ -32,11 +33,16 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 
 `pads` stands for two attributes, pad_begin and pad_end; both have one entry per spatial dimension.
 
+A packed_matmul is a @ ((b - zero) * scale): the weights b stay small in memory and are unpacked for each product,
+`group` elements along K by one scale (and zero point). Its result has the format of a.
+
 `coordinates` of a resize says which input coordinate an output index y has, with scale s, extents X and Y:
 half_pixel (y + 0.5) / s - 0.5, pytorch_half_pixel (the same, 0 where Y = 1), asymmetric y / s, align_corners
 y (X - 1) / (Y - 1). `rounding` takes a coordinate to the nearest element: floor, ceil, round_prefer_floor,
 round_prefer_ceil. Cubic has `coefficient` (a of the kernel) and `exclude_outside` (elements beyond the border have
 no share, else the border's numbers go on).
+
+`block` (axis, size) of a mul: so many elements along an axis of the constant it multiplies with are alike.
 
 `parameters` of an elementwise function: leaky_relu (slope), elu (alpha), clip (low, high), hard_sigmoid
 (alpha, beta: clip(alpha x + beta, 0, 1)), quantize (scale, zero point, low, high), dequantize (scale, zero
@@ -60,6 +66,7 @@ KINDS: tuple[str, ...] = (
     "conv",
     "conv_transpose",
     "matmul",
+    "packed_matmul",
     "pool",
     "reduce",
     "elementwise",
@@ -83,8 +90,11 @@ KINDS: tuple[str, ...] = (
     "cache_update",
 )
 
-CONTRACTIONS = frozenset({"conv", "conv_transpose", "matmul"})
+CONTRACTIONS = frozenset({"conv", "conv_transpose", "matmul", "packed_matmul"})
 """Kinds made of multiply-accumulates, which a systolic array can run."""
+
+BIASED = CONTRACTIONS - {"packed_matmul"}
+"""Kinds whose third input, if any, is a bias."""
 
 ELEMENT_FUNCTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {

@@ -27,6 +27,7 @@ _INPUT_COUNTS: Mapping[str, tuple[int, int]] = {
     "conv": (2, 3),
     "conv_transpose": (2, 3),
     "matmul": (2, 3),
+    "packed_matmul": (3, 4),
     "elementwise": (1, 3),
     "layer_norm": (1, 3),
     "rms_norm": (1, 2),
@@ -171,6 +172,21 @@ def _matmul(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     _expect(k == k_b, f"matmul: expected equal inner extents, found {k} of {a} and {k_b} of {b}")
     _bias("matmul", shapes, n)
     return (*broadcast_shape([a[:-2], b[:-2]]), m, n)
+
+
+def _packed_matmul(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
+    a, b, *parameters = shapes
+    group, turned = attributes["group"], attributes["transpose_b"]
+    fits = len(a) >= 2 and len(b) == 2
+    _expect(fits, f"packed_matmul: expected an operand [..., M, K] and weights of rank 2, found {a} and {b}")
+    k, n = reversed(b) if turned else b
+    _expect(a[-1] == k, f"packed_matmul: expected equal inner extents, found {a[-1]} of {a} and {k} of {b}")
+    _expect(group >= 1, f"packed_matmul: expected a group of 1 or more, found {group}")
+    rows = -(-k // group)
+    wanted = (n, rows) if turned else (rows, n)
+    for found in parameters:
+        _expect(found == wanted, f"packed_matmul: expected scales and zero points {wanted}, found {found}")
+    return (*a[:-1], n)
 
 
 def _pool(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
@@ -353,6 +369,7 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any], list[Shape]], Shape]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "matmul": _matmul,
+    "packed_matmul": _packed_matmul,
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.graph.evaluate import add_bias, apply_epilogue, evaluate_op, scatter_rows
+from sim.graph.evaluate import add_bias, apply_epilogue, evaluate_op, scatter_rows, unpacked
 from sim.graph.interpolation import interpolate, resize_taps
 from sim.graph.nest import Nest
-from sim.graph.op import CONTRACTIONS, Op
+from sim.graph.op import BIASED, Op
 
 Array = npt.NDArray[Any]
 Box = tuple[tuple[int, ...], tuple[int, ...]]
@@ -49,7 +49,7 @@ def drain_result(op: Op, sums: Array, extras: Sequence[Array]) -> Array:
     `extras` are the contents of the boxes of `nest.epilogue`, in that order.
     """
     rest = list(extras)
-    if op.kind in CONTRACTIONS and len(op.inputs) > 2:
+    if op.kind in BIASED and len(op.inputs) > 2:
         sums = add_bias(op, sums, rest.pop(0))
     return apply_epilogue(op, sums, rest)
 
@@ -129,6 +129,16 @@ def _conv_transpose(tile: _Tile) -> Array:
     return tile.evaluate(x, weight, groups=groups, pad_begin=begin, pad_end=end, output_pad=beyond)
 
 
+def _packed_matmul(tile: _Tile) -> Array:
+    """Which scale an index has depends on where the boxes begin; then the group is whatever they are."""
+    op, (a, b, scale, *rest) = tile.op, tile.values
+    axis = 1 if op["transpose_b"] else 0
+    (start, stop), first = (edge[axis] for edge in tile.boxes[1]), tile.boxes[2][0][axis]
+    groups = np.arange(start, stop) // op["group"] - first
+    wide = unpacked(b, scale, rest[0] if rest else None, axis, groups)
+    return np.asarray(a @ (wide.T if op["transpose_b"] else wide))
+
+
 def _pool(tile: _Tile) -> Array:
     x, padding = _windowed(tile)
     return tile.evaluate(x, **padding)
@@ -181,6 +191,7 @@ def _scatter(tile: _Tile) -> Array:
 _RULES: Mapping[str, Callable[[_Tile], Array]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
+    "packed_matmul": _packed_matmul,
     "pool": _pool,
     "group_norm": _group_norm,
     "lrn": _lrn,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sim.errors import Diagnostic, InputError, did_you_mean
+from sim.graph.packing import FORMATS, Packing
 from sim.graph.transformer_families import (
     ACTIVATIONS,
     COMMON_KEYS,
@@ -72,6 +73,7 @@ class TransformerConfig:
     channels: int = 0
     classes: int = 0
     dtype: str | None = None
+    packing: Packing | None = None  # how the weights of the layers are kept
 
     def __post_init__(self) -> None:
         defaults = {
@@ -214,9 +216,31 @@ def _translate(values: dict[str, Any], data: Mapping[str, Any]) -> list[str]:
         values["max_positions"] -= values["position_offset"]
     if data["model_type"] == "opt" and data.get("word_embed_proj_dim", values["hidden"]) != values["hidden"]:
         complaints.append("word_embed_proj_dim other than hidden_size is not supported")
+    complaints += _packing(values, data.get("quantization_config"))
     torch_dtype = data.get("torch_dtype", data.get("dtype"))
     if torch_dtype is not None:
         values["dtype"] = DTYPES.get(str(torch_dtype))
         if values["dtype"] is None:
             complaints.append(f"torch_dtype '{torch_dtype}' is not supported; one of {', '.join(DTYPES)}")
     return complaints
+
+
+def _packing(values: dict[str, Any], found: Any) -> list[str]:
+    """Settle how weights are packed by a `quantization_config`, as GPTQ, AWQ and FP8 checkpoints have one."""
+    if found is None:
+        return []
+    if not isinstance(found, Mapping):
+        return [f"quantization_config: found {found!r}; expected an object"]
+    method = found.get("quant_method")
+    bits, group = found.get("bits", 8), found.get("group_size", -1)
+    name = "fp8" if method == "fp8" else f"int{bits}"
+    if method == "fp8":
+        block = found.get("weight_block_size") or [-1, -1]
+        group = block[-1] if isinstance(block, list) and block else -1
+    if method not in ("gptq", "awq", "fp8"):
+        hint = "delete the block and say --weights int4 (or int8, fp8)"
+        return [f"quantization_config: quant_method {method!r} is not supported, only gptq, awq and fp8; {hint}"]
+    if name not in FORMATS or isinstance(group, bool) or not isinstance(group, int):
+        return [f"quantization_config: {bits!r} bits in groups of {group!r} are not supported"]
+    values["packing"] = Packing(name, max(group, 0))
+    return []

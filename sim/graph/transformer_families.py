@@ -257,7 +257,15 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 )
 
 COMMON_KEYS = frozenset(
-    {"model_type", "_name_or_path", "torch_dtype", "dtype", "num_decoder_layers", "word_embed_proj_dim"}
+    {
+        "model_type",
+        "_name_or_path",
+        "torch_dtype",
+        "dtype",
+        "num_decoder_layers",
+        "word_embed_proj_dim",
+        "quantization_config",
+    }
 )
 """Read for every model type, beside the keys of its family."""
 

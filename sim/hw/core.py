@@ -67,6 +67,11 @@ class Array(Part):
         Field(description="element types that the vector unit unpacks first, while the array waits"),
     ] = ()
 
+    unpacks: Annotated[
+        tuple[Dtype, ...],
+        Field(description="formats of packed weights that its load path unpacks; others take lanes of the vector unit"),
+    ] = ()
+
     def __post_init__(self) -> None:
         complaints: list[tuple[KeyPath, str]] = []
         if self.rows % self.rows_per_adder:
@@ -94,8 +99,8 @@ class Array(Part):
             complaints.append((("count",), f"one row-stationary array per core; found {self.count}"))
         if self.rows_per_adder > 1:
             complaints.append((("rows_per_adder",), "row-stationary PEs add one by one"))
-        if self.converted:
-            complaints.append((("converted",), "row-stationary PEs take their words as they are"))
+        message = "row-stationary PEs take their words as they are"
+        complaints += [((key,), message) for key in ("converted", "unpacks") if getattr(self, key)]
         return complaints
 
     @property

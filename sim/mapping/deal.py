@@ -17,8 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.banks import array_conflicts
-from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, drain_passes, loop_order, operand_bits
+from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, drain_passes, feeding, loop_order
 from sim.cost.work import (
     GemmShape,
     accumulator_bytes,
@@ -252,8 +251,7 @@ class _Costs:
         one = np.ones_like(self.rows)
         depth = np.prod([tile[dim] for dim in self.sums], axis=0) * nest.taps
         shape = GemmShape(one, self.rows, self.columns, depth)
-        conflicts = array_conflicts(nest, kind, tile, self.dataflow)
-        hold, dur = array_cycles(shape, kind, dtype, self.dataflow, operand_bits(nest), conflicts)
+        hold, dur = array_cycles(shape, kind, dtype, self.dataflow, *feeding(nest, kind, tile, self.dataflow))
         elements = self.rows * self.columns
         out_bytes = nest.out.tile_bytes(tile)
         self.accumulator_bytes = elements * accumulator_bytes(dtype)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.banks import array_conflicts, weighted_read_bytes
+from sim.cost.banks import weighted_read_bytes
 from sim.cost.coding import codable, coded_bytes
-from sim.cost.estimate import body_passes, drain_passes, lane_elements, operand_bits
+from sim.cost.estimate import body_passes, drain_passes, feeding, lane_elements
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, array_cycles, epilogue_instructions, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
@@ -158,8 +158,8 @@ class Emitter:
             hold = dur = row_cycles(self.step.tiling.rows.mapping, row_tiles(nest, loops), self.kind)
         else:
             dataflow = self.step.tiling.dataflow
-            conflicts = array_conflicts(nest, self.kind, loops.tile, dataflow)
-            hold, dur = array_cycles(loops.issued, self.kind, dtype, dataflow, operand_bits(nest), conflicts)
+            how = feeding(nest, self.kind, loops.tile, dataflow)
+            hold, dur = array_cycles(loops.issued, self.kind, dtype, dataflow, *how)
         self.hold_cycles, held = hold, ticks(hold, self.kind.clock_hz)
         self.set("main", held, np.maximum(held, ticks(dur, self.kind.clock_hz)))
 

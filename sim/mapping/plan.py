@@ -406,7 +406,8 @@ def shape_of(nest: Nest) -> Hashed[tuple[object, ...]]:
 def check_dtypes(graph: Graph, chip: Chip) -> None:
     """Refuse a model whose contractions no array of the chip computes in their format. Raises InputError."""
     arrays = [kind.array for kind in chip.cores if kind.array is not None]
-    found = sorted({graph.tensors[op.inputs[0]].dtype for op in graph.ops if op.kind in ("conv", "matmul")})
+    kinds = ("conv", "matmul", "packed_matmul")
+    found = sorted({graph.tensors[op.inputs[0]].dtype for op in graph.ops if op.kind in kinds})
     for dtype in found if arrays else ():
         if not any(dtype in array.rates for array in arrays):
             offered = ", ".join(sorted({name for array in arrays for name in array.rates}))

@@ -51,6 +51,8 @@ def row_dims(nest: Nest) -> RowDims:
 def undefined(nest: Nest, array: Array) -> str:
     """Why a contraction cannot run on a row-stationary array; "" where it can."""
     assert array.row_stationary is not None
+    if nest.kind == "packed_matmul":
+        return "row_stationary is not defined for packed weights"
     if nest.kind == "conv_transpose":
         return "row_stationary is not defined for transposed convolutions"
     if len(nest.role("k")) > 1:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.graph.graph import Graph
-from sim.graph.op import CONTRACTIONS, Op
+from sim.graph.op import BIASED, Op
 from sim.graph.tensor import Tensor
 
 Array = npt.NDArray[Any]
@@ -55,7 +55,7 @@ def fold_channel_scales(graph: Graph) -> Graph:
 
 def _absorbs(target: Op, graph: Graph, tensors: Mapping[str, Tensor]) -> bool:
     """Whether the target's parameters are constants of its own result alone."""
-    if target.kind not in CONTRACTIONS | {"batch_norm"} or target.epilogue:
+    if target.kind not in BIASED | {"batch_norm"} or target.epilogue:
         return False
     if tensors[target.inputs[0]].role == "state":
         return False  # it may be written before the place that the target would move to

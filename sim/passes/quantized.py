@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.graph.graph import Graph
-from sim.graph.op import CONTRACTIONS, Op
-from sim.graph.tensor import Tensor
+from sim.graph.op import BIASED, Op
+from sim.graph.tensor import DTYPE_BITS, Tensor
+from sim.passes.packed import packed_parts
 
 Array = npt.NDArray[Any]
 
@@ -28,10 +29,11 @@ def multiply_integers(graph: Graph) -> Graph:
     elements between a dequantisation and the quantisation that undoes it moves the integers.
 
     A zero point of an activation is subtracted where it is quantised, where all who read it agree on it, else by an
-    operator of its own (which the next passes fuse where they can); one of a constant weight at once. Dequantisations
-    that nobody reads any more are left to `remove_dead`.
+    operator of its own (which the next passes fuse where they can); one of a constant weight at once. Matrices of
+    weights that are dequantised for a product with numbers stay packed (kind packed_matmul). Dequantisations that
+    nobody reads any more are left to `remove_dead`.
     """
-    if not any(op.attributes.get("function") == "dequantize" for op in graph.ops):
+    if not any(op.attributes.get("function") in ("dequantize", "cast") for op in graph.ops):
         return graph
     return _Rewriter(_centred(_moved(graph))).run()
 
@@ -92,11 +94,13 @@ def _with_parameters(op: Op, parameters: tuple[float, ...]) -> Op:
 
 @dataclass(frozen=True, slots=True)
 class _Integers:
-    """A dequantised tensor: (integers - zero) * scale; both broadcast to it."""
+    """A dequantised tensor: (integers - zero) * scale; both broadcast to it. `block` elements along an axis share them
+    (axis, elements)."""
 
     name: str
     scale: Array
     zero: Array
+    block: tuple[int, int] | None = None
 
 
 class _Rewriter:
@@ -111,7 +115,7 @@ class _Rewriter:
 
     def run(self) -> Graph:
         for op in self.graph.ops:
-            if op.kind not in CONTRACTIONS or op.epilogue or not self._rewritten(op):
+            if op.kind not in BIASED or op.epilogue or not (self._rewritten(op) or self._packed(op)):
                 self.ops.append(op)
         return replace(self.graph, tensors=self.tensors, values=self.values).with_ops(self.ops)
 
@@ -139,6 +143,27 @@ class _Rewriter:
             current = output
         return True
 
+    def _packed(self, op: Op) -> bool:
+        """A product of numbers with a matrix of dequantised weights: these stay packed."""
+        found = self._integers(op.inputs[1]) if op.kind == "matmul" and not op["transpose_a"] else None
+        if found is None or self._value(found.name) is None:
+            return False
+        weight, wide = self.tensors[found.name], self.tensors[op.inputs[1]].dtype
+        parts = packed_parts(weight.shape, 1 if op["transpose_b"] else 0, found.scale, found.zero, found.block)
+        if parts is None or DTYPE_BITS[weight.dtype] >= DTYPE_BITS[wide]:
+            return False
+        scale = self._constant(op, "scale", parts.scale, wide)
+        zero = [] if parts.zero is None else [self._constant(op, "zero", parts.zero, weight.dtype)]
+        output = op.output if len(op.inputs) < 3 else self._add(op.name, op.output, "product", wide)
+        attributes = {"transpose_b": op["transpose_b"], "group": parts.group}
+        inputs = (op.inputs[0], found.name, scale, *zero)
+        self.ops.append(replace(op, kind="packed_matmul", inputs=inputs, output=output, attributes=attributes))
+        if output != op.output:
+            attributes = {"function": "add", "parameters": ()}
+            operands = (output, op.inputs[2])
+            self.ops.append(Op(f"{op.name}.add", "elementwise", operands, op.output, attributes, block=op.block))
+        return True
+
     def _integers(self, name: str) -> _Integers | None:
         """What `name` is dequantised from, where it is: by one scale, or a constant by one per channel."""
         op = self.made.get(name)
@@ -161,7 +186,7 @@ class _Rewriter:
             return None
         scale_value = self._value(op.inputs[1])
         assert scale_value is not None
-        return self._if_small(_Integers(source.inputs[0], scale_value, zero))
+        return self._if_small(_Integers(source.inputs[0], scale_value, zero, op.attributes.get("block")))
 
     def _turned(self, op: Op) -> _Integers | None:
         """A transposed constant: the integers are transposed now."""
@@ -179,7 +204,8 @@ class _Rewriter:
         turned = value.transpose(perm)
         self.tensors[name] = Tensor(name, turned.shape, self.tensors[before.name].dtype, "weight")
         self.values[name] = turned
-        return _Integers(name, turn(before.scale), turn(before.zero))
+        block = None if before.block is None else (perm.index(before.block[0]), before.block[1])
+        return _Integers(name, turn(before.scale), turn(before.zero), block)
 
     def _if_small(self, found: _Integers) -> _Integers | None:
         """Only of formats that products are made of."""

@@ -32,6 +32,7 @@ _COLUMN, _END = "energy_", "_j"
 _OPTIONS = {
     "batch": None,
     "dtype": None,
+    "weights": None,
     "inputs": 1,
     "partition": "auto",
     "dataflow": None,

@@ -206,8 +206,9 @@ def build_report(
     """Check the laws of the run and account for its time, bytes and energy; without a timeline, by the closed form.
 
     `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. `facts` are the
-    program's, `closed_form_latency_s` of one input, and `steady`: whether the inputs were enough to see the steady
-    rate. Raises InvariantViolation where the run breaks a law, InputError where the technology lacks a cost.
+    program's, `closed_form_latency_s` of one input, `steady`: whether the inputs were enough to see the steady
+    rate, and `packed`: formats of packed weights. Raises InvariantViolation where the run breaks a law, InputError
+    where the technology lacks a cost.
     """
     run = account(program, timeline, chip, technology, graph)
     watts = power(run)
@@ -233,6 +234,7 @@ def build_report(
             **program.facts,
             "closed_form_latency_s": run.closed_form_ps / PS_PER_S,
             "steady": _is_steady(run, graph.items),
+            "packed": _packed(graph),
         },
         manifest=build_manifest(graph, chip, options, wall_s),
         run=run,
@@ -325,6 +327,12 @@ def _main_dtype(run: Account) -> str | None:
         for op in s.segment.ops:
             weight[op.dtype] = weight.get(op.dtype, 0) + op.macs * s.repeats + 1
     return max(weight, key=lambda name: weight[name]) if weight else None
+
+
+def _packed(graph: Graph | Passes) -> list[str]:
+    """Formats of weights that are kept in fewer bits than they are multiplied in."""
+    parts = [part for part, _ in graph.parts] if isinstance(graph, Passes) else [graph]
+    return sorted({p.tensors[op.inputs[1]].dtype for p in parts for op in p.ops if op.kind == "packed_matmul"})
 
 
 def _token_times(run: Account) -> dict[str, Value]:

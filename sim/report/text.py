@@ -124,9 +124,9 @@ def _title(report: Report) -> tuple[str, str]:
     v, inputs = report.values, _inputs(report)
     several = "" if inputs == 1 else f", {inputs} back-to-back inputs"
     how = f"{v['fidelity']}, {v['engine']} engine" if v["engine"] else "closed form"
-    how += "".join(
-        f", {word}" for word in (v["dtype"], v["partition"] and f"{v['partition']} partition") if word
-    )
+    packed = ", ".join(report.facts.get("packed", ()))
+    words = v["dtype"], packed and f"{packed} weights", v["partition"] and f"{v['partition']} partition"
+    how += "".join(f", {word}" for word in words if word)
     return f"{v['workload']} on {v['chip']}", f"  ({how}{several})"
 
 

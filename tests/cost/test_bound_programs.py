@@ -77,8 +77,8 @@ def test_a_program_of_the_chosen_tilings_moves_and_costs_what_the_bound_says(nam
         bounds = evaluate(model, designs_of([chip]), partial(mode_splits, "auto"))
         table = bound_columns(bounds, partition="auto", inputs=1)
         report = planned(graph, chip, bounds)
-        # An interpolated box has a ragged edge, which the mean over tiles only comes near to.
-        near = 0.03 if name == "resize" else 1e-12
+        # An interpolated box has a ragged edge, as groups have that tiles cut: the mean over tiles only comes near.
+        near = {"resize": 0.03, "packed_matmul": 0.004}.get(name, 1e-12)
         for level in ("dram_read_bytes", "dram_write_bytes", "sram_read_bytes", "sram_write_bytes"):
             assert table[level][0] == pytest.approx(report[level], rel=near), (level, chip)
         # Ticks and link rates are whole numbers there.

@@ -98,6 +98,22 @@ def test_any_tiling_costs_what_the_numpy_estimate_says(name: str) -> None:
                 assert np.array_equal(getattr(mine, count), getattr(said, count)), (at, count)
 
 
+def test_lanes_that_are_slow_to_unpack_are_so_in_both() -> None:
+    """One lane and three passes a weight: nothing else counts."""
+    nest = NESTS["packed_matmul 0"]
+    chip = load_chip("tiny", {"core.vector.lanes": 1, "core.vector.functions": {"convert": 3}})
+    site = make_site(chip, Fabric(chip), chip.cores[0], (0,))
+    cuts = random_cuts(nest, chip, cut_quanta(nest, site, "array", "weight_stationary"), "array", 3)
+    resident = np.zeros((40, len(nest.operands)), bool)
+    said, mine = (
+        how(nest, site, cuts, unit="array", dataflow="weight_stationary", resident=resident)
+        for how in (estimate, compiled_estimate)
+    )
+    assert mine.latency_s == pytest.approx(said.latency_s, rel=1e-12)
+    # 24 rows of 200 x 40 weights, each converted and scaled once or more.
+    assert (said.latency_s > 200 * 40 * 4 / chip.clock_hz).all()
+
+
 @pytest.mark.parametrize("quantum", [1, 8, 48])
 def test_largest_parts_are_those_of_the_grid(quantum: int) -> None:
     parts = np.arange(1, 200, dtype=np.int64)

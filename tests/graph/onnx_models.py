@@ -50,10 +50,17 @@ def load(model: onnx.ModelProto, folder: Path) -> Graph:
 
 
 def compare(
-    model: onnx.ModelProto, feeds: Feeds, folder: Path, untyped: int = TensorProto.FLOAT, atol: float = 2e-5
+    model: onnx.ModelProto,
+    feeds: Feeds,
+    folder: Path,
+    untyped: int = TensorProto.FLOAT,
+    atol: float = 2e-5,
+    *,
+    as_written: bool = False,
 ) -> Graph:
     """Import, evaluate, and expect what ONNX Runtime computes, shape and numbers. Outputs that shape inference finds no
-    type for are `untyped`."""
+    type for are `untyped`. With `as_written`, it fuses nothing: its product with weights of 8 bits rounds the other
+    operand to 8 bits too."""
     graph = load(model, folder)
     found = evaluate(graph, {name: value for name, value in feeds.items() if name in graph.inputs})
     typed = onnx.shape_inference.infer_shapes(model)
@@ -62,6 +69,8 @@ def compare(
             output.type.tensor_type.elem_type = untyped
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(typed.SerializeToString(), options, ["CPUExecutionProvider"])
     wanted = session.run(None, dict(feeds))
     assert len(graph.outputs) == len(wanted)

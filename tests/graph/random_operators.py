@@ -84,6 +84,17 @@ def _matmul(builder: GraphBuilder, rng: Rng) -> str:
     return _fused(builder, rng, builder.matmul(a, b, transpose_a, transpose_b, bias))
 
 
+def _packed_matmul(builder: GraphBuilder, rng: Rng) -> str:
+    m, n = _extents(rng, 2, 1, 7)
+    k, group, turned = int(rng.integers(1, 24)), int(rng.integers(1, 9)), _flag(rng)
+    a = builder.input("a", (*_extents(rng, int(rng.integers(3)), 1, 3), m, k))
+    rows = -(-k // group)
+    b = builder.weight((n, k) if turned else (k, n), "b", "int4")
+    parameters = [builder.weight((n, rows) if turned else (rows, n), name) for name in ("scale", "zero")]
+    y = builder.packed_matmul(a, b, parameters[0], parameters[1] if _flag(rng) else None, group, turned)
+    return _fused(builder, rng, y)
+
+
 def _broadcasting(rng: Rng, shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape that broadcasts with `shape`: some extents 1, leading axes left out."""
     thin = tuple(extent if rng.random() < 0.6 else 1 for extent in shape)
@@ -271,6 +282,7 @@ BUILDERS: Mapping[str, Build] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "matmul": _matmul,
+    "packed_matmul": _packed_matmul,
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

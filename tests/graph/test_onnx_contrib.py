@@ -178,8 +178,10 @@ def test_weights_of_four_bits(depth: int, zeros: bool, tmp_path: Path) -> None:
     constants = frozenset({1, 2, *((3,) if zeros else ())})
     attributes = {"K": depth, "N": n, "bits": 4, "block_size": block}
     graph = check(tmp_path, "MatMulNBits", inputs, constant=constants, **attributes)
-    stored = next(tensor for tensor in graph.tensors.values() if tensor.dtype == "int4" and tensor.role == "weight")
-    assert stored.size_bytes == n * blocks * block // 2
+    sizes = {tensor.name: tensor.size_bytes for tensor in graph.tensors.values() if tensor.role == "weight"}
+    assert sizes == {
+        "n.weight": n * depth // 2, "n.scale": 4 * n * blocks, **({"n.zero": n * blocks // 2} if zeros else {}),
+    }  # fmt: skip
     assert graph.macs == 3 * n * depth
 
 

@@ -137,3 +137,73 @@ def test_dynamic_quantisation(tmp_path: Path) -> None:
         known = {"b": b, "bs": scale(0.02), "as": scale(0.03), "bias": np.ones(5, np.float32)}
         known = {name: value for name, value in known.items() if name in names}
         compare(build([node], feeds, ["y"], known, domains={MS: 1}), feeds, tmp_path)
+
+
+def packed_parts(graph: Graph) -> list[tuple[str, tuple[int, ...], str, int]]:
+    """Format and shape of the weights of every packed product after the passes, format of its result, its group."""
+    done = default_passes(graph)
+    wide = [tensor for tensor in done.tensors.values() if tensor.role == "weight" and tensor.dtype == "fp32"]
+    assert all(tensor.elements <= 20 for tensor in wide)
+    return [
+        (done.tensors[op.inputs[1]].dtype, done.tensors[op.inputs[1]].shape, done.tensors[op.result].dtype, op["group"])
+        for op in done.ops
+        if op.kind == "packed_matmul"
+    ]
+
+
+def check_weights(
+    folder: Path, weight: Array, scales: Array, zero: Array | None, turned: bool = False, **attributes: Any
+) -> Graph:
+    """numbers x dequantised weights + a bias, as GPTQ and AWQ models are exported: against ONNX Runtime, as written and
+    after the passes."""
+    x, known = RNG.normal(size=(3, weight.shape[1 if turned else 0])).astype(np.float32), {"w": weight, "s": scales}
+    known |= {} if zero is None else {"z": zero}
+    known["b"] = RNG.normal(size=weight.shape[0 if turned else 1]).astype(np.float32)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s", *(["z"] if zero is not None else [])], ["wide"], **attributes),
+        helper.make_node("Gemm", ["x", "wide", "b"], ["y"], transB=int(turned)),
+    ]
+    graph = compare(build(nodes, {"x": x}, ["y"], known, 21), {"x": x}, folder, as_written=True)
+    plain, passed = (evaluate(one, {"x": x})[one.outputs[0]] for one in (graph, default_passes(graph)))
+    np.testing.assert_allclose(passed, plain, rtol=1e-5, atol=1e-5)
+    return graph
+
+
+@pytest.mark.parametrize("origin", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_weights_of_blocks_stay_packed(turned: bool, origin: bool, tmp_path: Path) -> None:
+    """32 x 5 weights in blocks of 8 along the sum, however they lie."""
+    shape, rows = ((5, 32), (5, 4)) if turned else ((32, 5), (4, 5))
+    scales = RNG.uniform(0.01, 0.1, rows).astype(np.float32)
+    zero = s8(*rows) if origin else None
+    graph = check_weights(tmp_path, s8(*shape), scales, zero, turned, axis=1 if turned else 0, block_size=8)
+    assert packed_parts(graph) == [("int8", shape, "fp32", 8)]
+
+
+def test_weights_with_a_scale_per_column_or_one(tmp_path: Path) -> None:
+    columns = RNG.uniform(0.01, 0.1, 5).astype(np.float32)
+    assert packed_parts(check_weights(tmp_path, s8(32, 5), columns, None, axis=1)) == [("int8", (32, 5), "fp32", 32)]
+    one = check_weights(tmp_path, u8(32, 5), scale(0.02), np.array(130, np.uint8))
+    assert packed_parts(one) == [("int8", (32, 5), "fp32", 32)]
+
+
+def test_scales_along_the_sum_are_no_columns(tmp_path: Path) -> None:
+    """One per row of the weights belongs to no result: they are unpacked when the model is prepared."""
+    rows = RNG.uniform(0.01, 0.1, 32).astype(np.float32)
+    graph = check_weights(tmp_path, s8(32, 5), rows, None, axis=0)
+    assert [op.kind for op in default_passes(graph).ops] == ["matmul"]
+
+
+def test_transposed_weights_keep_their_blocks(tmp_path: Path) -> None:
+    """[5, 32] in blocks of 8 along the 32, turned by an operator of its own: 4 rows of 5 scales."""
+    x, known = RNG.normal(size=(3, 32)).astype(np.float32), {"w": s8(5, 32)}
+    known["s"] = RNG.uniform(0.01, 0.1, (5, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["wide"], axis=1, block_size=8),
+        helper.make_node("Transpose", ["wide"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "turned"], ["y"]),
+    ]
+    graph = compare(build(nodes, {"x": x}, ["y"], known, 21), {"x": x}, tmp_path, as_written=True)
+    plain, passed = (evaluate(one, {"x": x})[one.outputs[0]] for one in (graph, default_passes(graph)))
+    np.testing.assert_allclose(passed, plain, rtol=1e-5, atol=1e-5)
+    assert packed_parts(graph) == [("int8", (32, 5), "fp32", 8)]

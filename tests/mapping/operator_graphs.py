@@ -31,6 +31,15 @@ def _lrn(b: GraphBuilder, x: str) -> str:
     return b.add_op("lrn", [x], {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0})
 
 
+def _packed(b: GraphBuilder, x: str, columns: int, group: int, turned: bool) -> str:
+    depth, weights = b.shape(x)[-1], "int4"
+    rows = -(-depth // group)
+    scale = b.weight((columns, rows) if turned else (rows, columns), "scale")
+    zero = b.weight(b.shape(scale), "zero", weights) if turned else None
+    w = b.weight((columns, depth) if turned else (depth, columns), "w", weights)
+    return b.packed_matmul(x, w, scale, zero, group, turned)
+
+
 _BODIES: Mapping[str, tuple[Body, tuple[int, ...]]] = {
     "conv": (lambda b, x: b.conv(x, 16, 3, padding="same"), (1, 8, 14, 14)),
     "conv strided": (lambda b, x: b.conv(x, 16, 3, 2, padding=1), (2, 8, 15, 15)),
@@ -39,6 +48,8 @@ _BODIES: Mapping[str, tuple[Body, tuple[int, ...]]] = {
     "conv_transpose": (lambda b, x: b.conv_transpose(x, 8, 3, 2, 1), (1, 8, 7, 7)),
     "matmul": (lambda b, x: b.matmul(x, b.tanh(x), transpose_b=True), (3, 20, 30)),
     "matmul deep": (lambda b, x: b.linear(b.linear(x, 64), 32), (24, 512)),
+    "packed_matmul": (lambda b, x: _packed(b, x, 40, 32, False), (24, 200)),
+    "packed_matmul by columns": (lambda b, x: _packed(b, x, 96, 512, True), (2, 3, 512)),
     "pool": (lambda b, x: b.pool(x, "max", 3, 2, 1), (1, 8, 14, 14)),
     "reduce": (lambda b, x: b.reduce(x, "sum", (1,), False), (6, 14, 14)),
     "elementwise": (lambda b, x: b.add(b.tanh(x), b.mul(x, b.weight((14,)))), (6, 14, 14)),
