@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost import kernel, nest_work, tile_traffic
+from sim.cost.alike import alike
 from sim.cost.core_cuts import CutTable, Partitions, granules, joined_cuts
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, IDLE, TASK_INSTRUCTIONS
@@ -320,7 +321,7 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
         hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.shares, cuts.share_count,
         *granules(hardware),
     )  # fmt: skip
-    best_tilings(tables, given, PREFERRED_SHARE, cost, traffic, choice)
+    best_tilings(tables, given, alike(hardware, (rates, work_of), PREFERRED_SHARE), cost, traffic, choice)
     of_choice = np.take_along_axis(work_of, np.maximum(0, choice[:, :, 0]), axis=1)
     chosen = work[of_choice, np.arange(len(model.nests))]
     return Bounds(model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, chosen)

@@ -15,8 +15,9 @@ import numpy as np
 from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_open, hold_others, hold_unit
 from sim.cost.floors import ALL, LANE_COLUMNS, LEVEL_ROWS, SCALARS, SEEN, WIDTH, floors_of
 from sim.cost.kernel import ARRAYS, COLS, DATAFLOW, ROWS, Work
-from sim.cost.levels import TILES, CoreCuts, Lines, fill_levels, scan_role
-from sim.cost.nest_tables import DIMS, OPERANDS
+from sim.cost.levels import TILES, CoreCuts, Lines, crossed, fill_levels, hold_roles, scan_role
+from sim.cost.listed import FILLED, LIST_COLUMNS, LIST_ROWS, ROOM, Lists, list_tiling
+from sim.cost.nest_tables import DIMS, NESTED, OPERANDS
 from sim.cost.tiles import groups
 from sim.jit import jit, jit_bare
 
@@ -25,6 +26,9 @@ NOTHING_S = 1e29
 
 SURELY = 1.0 - 1e-9
 """A floor times this is below the latency whatever the rounding."""
+
+EQUAL = 1e-12
+"""Latencies that differ by less than this share are equal: rounding alone tells them apart."""
 
 
 @jit_bare
@@ -43,7 +47,8 @@ class Search(NamedTuple):
     `least`; see floors.fill_lanes); `spans` [shares, granules, 2] which of its rows hold which share of a role; cuts
     over cores; `floors` of the cuts and of those `left`, and of every level of every role of a cut (`floor_of`, from
     `floor_at` [cuts, 4] on, -1 where they are not known); floors of lines of rows or columns and of sums; tilings as
-    one level per role (`at` the one looked at, `best`); loop order and cut of the best; scratch of a scan."""
+    one level per role (`at` the one looked at, `best`); loop order, cut and place of the best; scratch of a scan; lists
+    of tilings, to which those that are explored are added where there is room for some."""
 
     levels: Any
     next_row: Any
@@ -62,9 +67,10 @@ class Search(NamedTuple):
     best: Any
     found: Any
     lines: Lines
+    lists: Lists
 
 
-ORDER, CUT = range(2)
+ORDER, CUT, PLACE = range(3)
 
 GUESSES = 1
 """Cuts of which the best lines are tried before anything is explored: more cost as much as they spare."""
@@ -143,14 +149,30 @@ def try_level(
     """Evaluate the tiling `s.at` with another level of one role; where it is better, it becomes the best of the
     search."""
     cost, found, _ = scan_role(
-        t, nest, hw, w, s.levels, s.cuts, cut, s.at, role, row, row + 1, columns_first, limit, best, s.lines
-    )
+        t, nest, hw, w, s.levels, s.cuts, cut, s.at, role, row, row + 1, columns_first, limit, best * (1.0 + EQUAL),
+        s.lines,
+    )  # fmt: skip
     if found < 0:
         return best
-    copy_to(s.best, s.at)
-    s.best[role] = row
-    s.found[ORDER], s.found[CUT] = columns_first, cut
-    return cost
+    left = s.at[role]
+    s.at[role] = row
+    better = takes_place(s, cut, s.at, columns_first, cost, best)
+    s.at[role] = left
+    return min(best, cost) if better else best
+
+
+@jit_bare
+def takes_place(s: Search, cut: int, at: Any, columns_first: int, cost: float, best: float) -> bool:
+    """Make a tiling the best of the search, where it is better than that or, as good, comes before it in the order of
+    cuts, loop orders and levels: so the choice does not depend on what is looked at first."""
+    place = 2 * cut + columns_first
+    for role in range(4):
+        place = place * 1024 + at[role] - s.cuts.first[cut, role]
+    if cost > best * (1.0 - EQUAL) and (s.found[CUT] < 0 or place > s.found[PLACE]):
+        return False
+    copy_to(s.best, at)
+    s.found[ORDER], s.found[CUT], s.found[PLACE] = columns_first, cut, place
+    return True
 
 
 @jit_bare
@@ -237,12 +259,23 @@ def explore_sums(
     t: Any, nest: int, hw: Any, w: Work, s: Search, cut: int, columns_first: int, limit: float,
     best: float,
 ) -> float:  # fmt: skip
-    """Every level of the sum that may win with the other roles' `s.at`, the most promising first."""
+    """Every level of the sum that may win with the other roles' `s.at`, the most promising first; or all of them into
+    the list, as long as there is room."""
     first, stop = narrowed(s, cut, 3, best)
     floors, count = s.by_sums, stop - first
     if count == 0:
         return best
     line_floors(t, nest, s, cut, 0, 3, first, stop, columns_first, floors, 0)
+    if s.lists.filled[ROOM] > 0:
+        hold_roles(t, nest, s.levels, s.at, columns_first, 3, s.lines.fixed)
+        for place in range(count):
+            s.at[3] = first + place
+            if floors[place] * SURELY < best and not _crosses(t, nest, s, cut):
+                list_tiling(
+                    t, nest, hw, w, s.levels, s.cuts, cut, s.at, columns_first, limit, s.lines, s.lists
+                )
+        # Nothing more is explored where there is no room.
+        return best if s.lists.filled[FILLED] <= s.lists.filled[ROOM] else 0.0
     place = least_place(floors, 0, count)
     while floors[place] * SURELY < best:
         floors[place] = np.inf
@@ -252,14 +285,43 @@ def explore_sums(
 
 
 @jit_bare
+def _crosses(t: Any, nest: int, s: Search, cut: int) -> bool:
+    """Are the levels `s.at` no tiling?"""
+    return bool(t.nests[nest, NESTED] and crossed(t, nest, s.cuts.splits[cut], s.levels, s.at))
+
+
+@jit_bare
 def search_cuts(
     t: Any, nest: int, hw: Any, w: Work, first: int, stop: int, limit: float, best: float, s: Search
 ) -> float:
     """The best tiling of the cuts `first` to `stop`, into `s.best` and `s.found` (CUT -1 where none is better than
     `best`); returns its cost. Nothing is passed over that could be better."""
+    s.found[CUT], s.lists.filled[ROOM] = -1, 0
+    best = bound_cuts(t, nest, hw, w, first, stop, limit, best, GUESSES, s)
+    return explore_cuts(t, nest, hw, w, first, stop, limit, best, s)
+
+
+@jit_bare
+def list_cuts(
+    t: Any, nest: int, hw: Any, w: Work, first: int, stop: int, limit: float, most_s: float, room: int, s: Search
+) -> int:
+    """Every tiling of the cuts `first` to `stop` with a floor below `most_s`, into `s.lists`; how many, or -1 where
+    they are more than `room`."""
+    s.lists.filled[FILLED], s.lists.filled[ROOM] = 0, room
+    bound_cuts(t, nest, hw, w, first, stop, limit, most_s, 0, s)
+    explore_cuts(t, nest, hw, w, first, stop, limit, most_s, s)
+    s.lists.filled[ROOM] = 0
+    return int(s.lists.filled[FILLED]) if s.lists.filled[FILLED] <= room else -1
+
+
+@jit_bare
+def bound_cuts(
+    t: Any, nest: int, hw: Any, w: Work, first: int, stop: int, limit: float, best: float, guesses: int, s: Search
+) -> float:
+    """Floors of all cuts, and of the levels of those that may win, the most promising first; with so many guesses, a
+    tiling better than `best`."""
     free, cuts, floors = 0, s.cuts, s.floors
     hold_unit(t, nest, hw, w, limit, s.held)
-    s.found[CUT] = -1
     for cut in range(first, stop):
         floors[cut], s.left[cut] = 0.0, np.inf
         for role in range(4):
@@ -272,30 +334,36 @@ def search_cuts(
     while True:
         cut = least_place(s.left, first, stop)
         if s.left[cut] * SURELY >= best:
-            break
+            return best
         s.left[cut] = np.inf
         hold_cut(hw, cuts, cut, s.held)
         for role in range(3):
             if cuts.stop[cut, role] - cuts.first[cut, role] > 1 and floors[cut] * SURELY < best:
                 free = bound_role(t, nest, s, cut, role, free)
-        if floors[cut] * SURELY < best and (tried < GUESSES or best >= NOTHING_S):
+        if guesses > 0 and floors[cut] * SURELY < best and (tried < guesses or best >= NOTHING_S):
             best = try_lines(t, nest, hw, w, s, cut, limit, best)
             tried += 1
+
+
+@jit_bare
+def explore_cuts(
+    t: Any, nest: int, hw: Any, w: Work, first: int, stop: int, limit: float, best: float, s: Search
+) -> float:
+    """All that may win of the cuts whose floors are known, the most promising first."""
     for cut in range(first, stop):
-        s.left[cut] = np.inf if floors[cut] == 0.0 else floors[cut]
+        s.left[cut] = np.inf if s.floors[cut] == 0.0 else s.floors[cut]
     while True:
         cut = least_place(s.left, first, stop)
         if s.left[cut] * SURELY >= best:
-            break
+            return best
         s.left[cut] = np.inf
         best = explore_cut(t, nest, hw, w, s, cut, limit, best)
-    return best
 
 
 @jit
 def new_memory(t: Any, splits: Any, levels: Any, spans: Any, by_floors: bool) -> Search:
     """Memory for a search over these cuts, by floors or only by the closed form."""
-    rows = LEVEL_ROWS if by_floors else 0
+    rows, listed = LEVEL_ROWS if by_floors else 0, LIST_ROWS if by_floors else 0
     cuts, operands = len(splits), t.operands.shape[1]
     first, stop = np.zeros((cuts, 4), np.int64), np.zeros((cuts, 4), np.int64)
     made = CoreCuts(splits, first, stop, np.zeros(cuts), np.ones(cuts), np.ones((cuts, operands)))
@@ -303,8 +371,12 @@ def new_memory(t: Any, splits: Any, levels: Any, spans: Any, by_floors: bool) ->
     lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), trial, start)
     lanes, least = np.zeros(LANE_COLUMNS * rows + WIDTH), np.empty((rows, 2 * (SEEN + 1)))
     floor_of, by_inner, by_sums = np.empty(rows + WIDTH), np.empty(rows + WIDTH), np.empty(rows + WIDTH)
+    lists = Lists(
+        np.empty(LIST_COLUMNS * listed + WIDTH), np.empty((listed, 6), np.int64), np.zeros(2, np.int64),
+        np.empty(listed),
+    )  # fmt: skip
     return Search(
         levels, np.zeros(1, np.int64), lanes, least, np.zeros(SCALARS), spans, made, np.empty(cuts), np.empty(cuts),
         np.full((cuts, 4), -1, np.int64), floor_of, by_inner, by_sums, np.empty(4, np.int64), np.empty(4, np.int64),
-        np.zeros(2, np.int64), lines,
+        np.zeros(3, np.int64), lines, lists,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from sim.cost import kernel
 from sim.cost.estimate import Bool, Cuts, Estimate, Site, body_passes, drain_passes
 from sim.cost.hardware import site_columns
 from sim.cost.nest_tables import NestTables, nest_tables
+from sim.cost.tiling import tiling_costs
 from sim.cost.work import unpack_cost, vector_cost
 from sim.graph.nest import Nest
 from sim.hw.core import CoreKind
@@ -33,10 +34,10 @@ def compiled_estimate(
     count = len(cuts.splits)
     masks = resident @ (1 << np.arange(resident.shape[1], dtype=np.int64))
     tile = np.stack([np.broadcast_to(size, count) for size in cuts.tile], axis=1)
-    found = np.empty((count, kernel.COSTS))
-    kernel.tiling_costs(
+    found, of_operand = np.empty((count, kernel.COSTS)), np.empty((resident.shape[1] + 1, 3))
+    tiling_costs(
         tables_of(nest), columns_of(site, dataflow), np.array(unit_costs(nest, site.kind, unit)), cuts.splits,
-        cuts.steps, tile, cuts.columns_first, unit == "vector", masks, stored, found,
+        cuts.steps, tile, cuts.columns_first, unit == "vector", masks, stored, of_operand, found,
     )  # fmt: skip
     return Estimate(
         found[:, kernel.LATENCY_S],

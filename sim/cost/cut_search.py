@@ -23,7 +23,6 @@ from sim.cost.kernel import (
     Work,
     array_cycles,
     make_work,
-    tiling_cost,
     vector_cycles,
 )
 from sim.cost.levels import (
@@ -41,6 +40,7 @@ from sim.cost.levels import (
 )
 from sim.cost.nest_tables import AXES, BITS, DENOMINATOR, DIMS, HIGH, LOW, NESTED, OPERANDS, TERMS
 from sim.cost.tiles import groups, largest_part
+from sim.cost.tiling import tiling_cost
 from sim.jit import jit, jit_bare
 
 STARTS = 3
@@ -190,7 +190,7 @@ def search_cuts(
     over cores, `resident` [families] bit masks of operands that every core has; `first`, `stop` [families, 4] are its
     rows of `levels`, by role; in row `stop` stands the role as a whole, cut evenly over cores (parts of whole granules
     may be larger than several tiles of less). False where nothing fits; else `winner` [2, COSTS] as in
-    `kernel.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims] family, columns
+    `tiling.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims] family, columns
     outside?, tiles per core.
     """
     count, operands = len(splits), t.nests[0, OPERANDS]
@@ -305,7 +305,7 @@ def _choose(
             least = min(least, close[row, BYTES])
     found, steps, tile = np.empty(COSTS), np.ones(len(quanta), np.int64), np.ones(len(quanta), np.int64)
     best = np.full(7, np.inf)
-    mine = np.empty(7)
+    mine, parts = np.empty(7), np.empty((t.operands.shape[1], 3))
     for row in range(len(close)):
         if close[row, SECONDS] > most_s or close[row, BYTES] > least:
             continue
@@ -314,7 +314,7 @@ def _choose(
             level = s.levels[int(close[row, LEVELS + t.role[0, dim]])]
             steps[dim] = int(level[len(level) - width + dim])
             tile[dim] = largest_part(t.extent[0, dim], splits[family, dim] * steps[dim], quanta[dim])
-        tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], True, found)
+        tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], True, parts, found)
         mine[0], mine[1], mine[2] = found[TRANSFERS], order, family
         mine[3:] = close[row, LEVELS:ORDER]
         for place in range(7):
@@ -322,7 +322,9 @@ def _choose(
                 if mine[place] < best[place]:
                     best[:] = mine
                     winner[0] = found
-                    tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], False, winner[1])
+                    tiling_cost(
+                        t, 0, hw, w, splits[family], steps, tile, order, resident[family], False, parts, winner[1]
+                    )
                     found_steps[0], found_steps[1] = family, order
                     found_steps[2 : 2 + dims] = steps[:dims]
                 break

@@ -2,7 +2,7 @@
 
 A tiling is one level per role. Where some roles are open, whatever they will be, every byte is loaded at least as often
 as they load it least, and every tile is at least as small as they make it: so each term of the closed form
-(kernel.tiling_cost) has a least value, and they make a floor of all tilings that this part can become. With no role
+(tiling.tiling_cost) has a least value, and they make a floor of all tilings that this part can become. With no role
 open it is the closed form but for the DRAM's patterns (none is faster than the peak) and what rounding up adds.
 
 One role's levels lie side by side (LANE_COLUMNS), with nothing between them that branches, so that the machine takes
@@ -218,7 +218,7 @@ def floors_of(lanes: Any, start: int, stop: int, held: Any, found: Any, into: in
 def floor_s(
     u: Unit, cut: Cut, a: Loads, b: Loads, c: Loads, d: Loads, result: Loads, tiles: float, hold: float, closed: float
 ) -> float:
-    """The closed form of one level (kernel.tiling_cost, term by term): four operands and the result, `tiles` of `hold`
+    """The closed form of one level (tiling.tiling_cost, term by term): four operands and the result, `tiles` of `hold`
     cycles. Infinite where it does not fit."""
     # Loads over all cores, bytes of a core and of all, bytes of first tiles.
     transfers = a.loads * a.apart + b.loads * b.apart + c.loads * c.apart + d.loads * d.apart

@@ -1,7 +1,7 @@
-"""The closed form, compiled: the cost of one tiling of one nest on one chip.
+"""The closed form, compiled: terms of the cost of one tiling of one nest on one chip (sim/cost/tiling.py).
 
 A nest is a row of `NestTables`, a chip a row of hardware columns [HARDWARE_COLUMNS]. Counts are floats inside: whole
-numbers below 2**53, for which a division rounded up is exact. Formula of the latency: see `tiling_cost`; of the
+numbers below 2**53, for which a division rounded up is exact. Formula of the latency: see `tiling.tiling_cost`; of the
 array's cycles: sim/hw/systolic.py; of the DRAM's efficiency: sim/hw/dram.py.
 """
 
@@ -22,7 +22,6 @@ from sim.cost.nest_tables import (
     SUM_BYTES,
     TAPS,
 )
-from sim.cost.tiles import box, fill_count, groups, tile_gemm
 from sim.hw.dram_efficiency import ENDLESS, PITCHES, RUNS
 from sim.jit import jit_bare
 
@@ -46,8 +45,8 @@ Float64 = npt.NDArray[np.float64]
 DRAM_LINES, DRAM_RUNS = len(PITCHES) + 1, len(RUNS) + 1
 HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 
-# What `tiling_cost` finds: seconds, bytes to and from the DRAM, transfers, bytes of scratchpad and accumulator, the
-# least time that any tiling with the same cuts over cores takes, seconds of the DRAM, seconds for which vector
+# What `tiling.tiling_cost` finds: seconds, bytes to and from the DRAM, transfers, bytes of scratchpad and accumulator,
+# the least time that any tiling with the same cuts over cores takes, seconds of the DRAM, seconds for which vector
 # units and arrays are held, summed over the cores.
 LATENCY_S, DRAM_BYTES, TRANSFERS, SRAM_NEED, ACCUMULATOR_NEED, FLOOR_S, DRAM_S, VECTOR_S, ARRAY_S = range(9)
 COSTS = 9
@@ -146,11 +145,12 @@ def pattern_cost(
 
 
 @jit_bare
-def array_cycles(
-    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int, unpack: float
-) -> tuple[float, float]:
-    """(hold, dur) of a tile of GEMMs; see sim.cost.work.array_cycles. `slow` is 1 / rate of the format, `left`
-    and `right` the bits of the operands, `unpack` cycles of a lane per element of the right one."""
+def array_work(
+    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int
+) -> tuple[float, float, float]:
+    """(cycles for which a tile of GEMMs holds the arrays, cycles from there to its last result, bits that they read of
+    both operands); see sim.cost.work.array_cycles. `slow` is 1 / rate of the format, `left` and `right` the bits of
+    the operands."""
     rows, dataflow, row, col = hw[ROWS], hw[DATAFLOW], hw[ROW_PART], hw[COL_PART]
     best, drain = np.inf, 0.0
     for way in range(3 if hw[ARRAYS] > 1 else 1):
@@ -178,10 +178,20 @@ def array_cycles(
     held = up(best * slow)
     if hw[ARRAY_SHARE] < 1.0:
         held = np.ceil(held / hw[ARRAY_SHARE])
+    return held, up(drain * slow), reads
+
+
+@jit_bare
+def array_cycles(
+    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int, unpack: float
+) -> tuple[float, float]:
+    """(hold, dur) of a tile of GEMMs: its operands may take longer to read, or the right one to unpack at `unpack`
+    cycles of a lane per element, than its products to make."""
+    held, tail, reads = array_work(hw, count, m, n, k, slow, left, right)
     if unpack > 0.0:
         held = max(held, np.ceil(np.ceil(up(count * k * n * hw[LANE_PART]) * unpack) / hw[VECTOR_SHARE]))
     hold = max(held, up(reads * 0.125 * hw[FEED_CYCLES])) + hw[TILE_CYCLES]
-    return hold, hold + up(drain * slow)
+    return hold, hold + tail
 
 
 @jit_bare
@@ -295,85 +305,6 @@ def chains_s(
     computing_s = first_s + max(h.compute_s, waiting_s) + h.drain_s + post_s + out_s
     moving_s = moved_s + h.compute_s / x.iterations + h.drain_s + post_s
     return float(hw[HEAD_S] + max(computing_s, moving_s, issue_s) + h.tail_s + h.reduce_s)
-
-
-@jit_bare
-def tiling_cost(
-    t: Any, nest: int, hw: Any, w: Work, splits: Any, steps: Any, tile: Any, columns_first: int, resident: int,
-    stored: bool, found: Any,
-) -> None:  # fmt: skip
-    """Evaluate one tiling into `found` [COSTS].
-
-    `splits`, `steps`, `tile` [dims] parts over cores, tiles per core, indices of the largest tile; `resident` a bit
-    mask of operands in the scratchpad; the result goes to the DRAM, or stays in the scratchpads if not `stored`.
-
-        latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
-        computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
-        moving = busiest of DMA, DRAM and ports + the last tile's compute and drain
-
-    term by term as sim.cost.estimate.estimate explains them.
-    """
-    operands = t.nests[nest, OPERANDS]
-    used, summed, iterations, sum_steps = 1.0, 1.0, 1.0, 1.0
-    for dim in range(t.nests[nest, DIMS]):
-        used *= splits[dim]
-        iterations *= steps[dim]
-        if t.role[nest, dim] == 3:
-            summed *= splits[dim]
-            sum_steps *= steps[dim]
-    sram, transfers, core_bytes, dram_bytes, dram_s, read = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    first_bytes, first_largest, first_shared_s, most_loads, channel_bytes = 0.0, 0.0, 0.0, 0.0, 0.0
-    elements, size, out_s = 0.0, 0.0, 0.0
-    for operand in range(operands + 1):
-        elements, run, pitch = box(t, nest, operand, tile)
-        size = np.ceil(elements * t.operands[nest, operand, BITS] / 8)
-        result = operand == operands
-        loads, apart = iterations / sum_steps, used / summed
-        if not result:
-            read += size
-            loads, apart = fill_count(t, nest, operand, steps, columns_first), groups(t, nest, operand, splits)
-        if (result and not stored) or (not result and (resident >> operand) & 1):
-            continue
-        inverse = pattern_cost(t, nest, operand, hw, run, pitch, result)
-        together_s = apart * size * max(inverse * hw[WIRE_S], hw[PORT_S])
-        if result:
-            out_s = max(size * hw[CHANNEL_S], together_s)
-        else:
-            first_bytes += size
-            first_largest = max(first_largest, size)
-            first_shared_s += together_s
-            if loads > 1:
-                most_loads, channel_bytes = max(most_loads, loads), max(channel_bytes, loads * size)
-        sram += (SLOTS if loads > 1 else 1.0) * np.ceil(size / ALIGNMENT) * ALIGNMENT
-        transfers += loads * apart
-        core_bytes += loads * size
-        dram_bytes += loads * apart * size
-        dram_s += loads * apart * size * inverse * hw[WIRE_S]
-    out_tiles = iterations / sum_steps
-    x = Tiles(used, summed, iterations, out_tiles, out_tiles if stored else 0.0, elements, size, read)
-    h = held(hw, w, x, *tile_gemm(t, nest, tile))
-    moved_s = max(core_bytes * hw[CORE_S], dram_s, dram_bytes * hw[PORT_S])
-    issue_s = transfers / used * hw[ISSUE_S]
-    first_s = max(first_largest * hw[CHANNEL_S], first_bytes * hw[CORE_S], first_shared_s)
-    found[LATENCY_S] = chains_s(hw, x, h, moved_s, issue_s, first_s, out_s, most_loads, channel_bytes)
-    found[DRAM_BYTES], found[TRANSFERS], found[DRAM_S] = dram_bytes, transfers, dram_s
-    found[SRAM_NEED] = sram + (1.0 + SLOTS) * np.ceil(h.part_bytes / ALIGNMENT) * ALIGNMENT
-    found[ACCUMULATOR_NEED], found[VECTOR_S], found[ARRAY_S] = h.accumulator_bytes, h.vector_s, h.array_s
-    found[FLOOR_S] = max(h.compute_s, moved_s) + hw[HEAD_S] + hw[SEND_S]
-
-
-@jit_bare
-def tiling_costs(
-    t: Any, hw: Any, rate_and_cycles: Any, splits: Any, steps: Any, tile: Any, columns_first: Any, vector: bool,
-    resident: Any, stored: bool, found: Any,
-) -> None:  # fmt: skip
-    """`tiling_cost` of many tilings of the first nest, a row each: `found` [tilings, COSTS]. `rate_and_cycles` are
-    over, under, body, drain and unpack of Work."""
-    over, under, body, drain, unpack = rate_and_cycles
-    w = make_work(t, 0, over, under, body, drain, vector, unpack)
-    for row in range(len(splits)):
-        order = int(columns_first[row])
-        tiling_cost(t, 0, hw, w, splits[row], steps[row], tile[row], order, resident[row], stored, found[row])
 
 
 @jit_bare

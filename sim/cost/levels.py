@@ -260,7 +260,7 @@ BYTES, INSIDE, OUTSIDE, IDLE = range(4)
 
 
 @jit_bare
-def hold_others(t: Any, nest: int, levels: Any, at: Any, columns_first: int, role: int, fixed: Any) -> None:
+def hold_roles(t: Any, nest: int, levels: Any, at: Any, columns_first: int, role: int, fixed: Any) -> None:
     """What all roles but one make of every operand: bytes of its box; fills of the roles inside (1: none), tiles of
     those outside, fills where neither the role nor any inside moves the box."""
     for operand in range(t.nests[nest, OPERANDS] + 1):
@@ -347,7 +347,7 @@ def scan_role(
     than MISFIT_S, and the more the more it lacks; the floor, of the last level, is below every tiling of the cut.
     """
     operands, found, floor_s, trial = t.nests[nest, OPERANDS], -1, 0.0, lines.trial
-    hold_others(t, nest, levels, at, columns_first, role, lines.fixed)
+    hold_roles(t, nest, levels, at, columns_first, role, lines.fixed)
     for other in range(4):
         trial[other] = at[other]
     issue_s = hw[ISSUE_S] / cuts.used[cut]

@@ -8,23 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sim.cost.alike import LEFT, NODE_FIRST, NODE_STOP, RIGHT, Alike
 from sim.cost.branch import CUT, NOTHING_S, ORDER, Search, fill_cuts, new_memory, search_cuts
 from sim.cost.floors import LEVEL_ROWS
 from sim.cost.kernel import (
     CLOCK_HZ,
     CORES,
     LANES,
-    SRAM_BYTES,
     Work,
     make_work,
     set_quanta,
-    tiling_cost,
 )
 from sim.cost.levels import FIRST, PER_OPERAND
-from sim.cost.nest_tables import DIMS, NestTables
+from sim.cost.nest_tables import DIMS, OPERANDS, NestTables
 from sim.cost.nest_work import BODY_CYCLES, DRAIN_CYCLES, UNPACK_CYCLES
+from sim.cost.shared_search import UNKNOWN, behind, best_listed, list_node, narrow_node
 from sim.cost.tile_traffic import tiling_traffic
 from sim.cost.tiles import largest_part
+from sim.cost.tiling import Shape, no_shape, shape_cost, tiling_shape
 from sim.jit import jit, jit_bare
 
 Int64 = npt.NDArray[np.int64]
@@ -57,64 +58,150 @@ class Inputs(NamedTuple):
 
 @jit
 def best_tilings(
-    t: NestTables, given: Inputs, preferred: float, cost: Float64, traffic: Float64, choice: Int64
+    t: NestTables, given: Inputs, alike: Alike, cost: Float64, traffic: Float64, choice: Int64
 ) -> None:
     """The best tiling of every nest on every design: `cost` [designs, nests, COSTS], `traffic` [designs, nests,
     TRAFFIC], `choice` [designs, nests, 3 + 2 * dims] (kind of cores or -1 where nothing fits, on the vector unit?,
-    columns outside?, splits, steps). Buffers keep to the share `preferred` of the scratchpad where they can.
+    columns outside?, splits, steps). Buffers keep to the preferred share of the scratchpad where they can.
 
-    A nest is searched for all designs before the next: they share its table of levels.
+    A nest is searched for all designs before the next: they share its table of levels. Those that are alike are
+    searched together.
     """
-    s = new_search(t, given)
+    s, stack, best = new_search(t, given), np.empty((128, 3), np.int64), np.empty(len(given.hardware))
     for nest in range(len(t.nests)):
-        for design in range(len(given.hardware)):
-            # Started again when half full, so no nest may need more than half of it.
-            if s.next_row[0] > LEVEL_ROWS // 2:
-                s.next_row[0] = 0
-                s.spans[:] = -1
+        choice[:, nest], choice[:, nest, 0], cost[:, nest], best[:] = 1, -1, np.nan, NOTHING_S
+        for root in alike.roots:
+            make_room(s)
+            search_tree(t, nest, given, alike, root, choice, best, stack, s)
+        for place in range(len(given.hardware)):
+            design = alike.order[place]
             mine = choice[design, nest]
-            mine[:], mine[0] = 1, -1
-            cost[design, nest, :] = np.nan
-            best = NOTHING_S
             for kind in range(given.hardware.shape[1]):
-                best = search_kind(t, nest, given, design, kind, preferred, best, mine, s)
-            if mine[0] >= 0:
-                cost_choice(t, nest, given, design, mine, cost[design, nest], traffic[design, nest])
+                if best[design] == NOTHING_S or kind > 0:
+                    make_room(s)
+                    best[design] = search_kind(t, nest, given, alike, design, kind, best[design], mine, s)
+        cost_choices(t, nest, given, alike, choice, cost, traffic)
+
+
+@jit
+def make_room(s: Search) -> None:
+    """Begin the table of levels again when it is half full, so no nest may need more than half of it."""
+    if s.next_row[0] > LEVEL_ROWS // 2:
+        s.next_row[0] = 0
+        s.spans[:] = -1
+
+
+@jit
+def search_tree(
+    t: Any, nest: int, given: Inputs, alike: Alike, root: int, choice: Any, best: Any, stack: Any, s: Search
+) -> None:
+    """The best tilings of a nest on designs that are alike, within the preferred share of the scratchpad: rows of
+    `choice` [designs, nests, ...] and of `best` [designs], which stay as they are where nothing fits."""
+    first, stop = alike.nodes[root, NODE_FIRST], alike.nodes[root, NODE_STOP]
+    w = unit_work(t, nest, given, alike.order[first], 0, False)
+    if w.slow > 0.0:
+        search_unit_tree(t, nest, given, alike, root, w, choice, best, stack, s)
+    w = unit_work(t, nest, given, alike.order[first], 0, True)
+    for place in range(first, stop):
+        design = alike.order[place]
+        if vector_floor_s(t, nest, given.hardware[design, 0], w.body) < best[design]:
+            search_unit_tree(t, nest, given, alike, root, w, choice, best, stack, s)
+            break
+
+
+@jit
+def search_unit_tree(
+    t: Any, nest: int, given: Inputs, alike: Alike, root: int, w: Work, choice: Any, best: Any, stack: Any, s: Search
+) -> None:
+    """`search_tree` on the arrays or the vector units."""
+    design = alike.order[alike.nodes[root, NODE_FIRST]]
+    cuts = given.partitions_of[design, 0, nest]
+    if cuts[0] == cuts[1]:
+        return
+    fill_unit(t, nest, given, design, 0, w.vector, s)
+    stack[0, 0], stack[0, 1], stack[0, 2], waiting = root, UNKNOWN, UNKNOWN, 1
+    while waiting > 0:
+        waiting -= 1
+        node, start, stop = stack[waiting]
+        if start == UNKNOWN:
+            stop = list_node(t, nest, w, alike, node, 0, cuts[0], cuts[1], s)
+            start = UNKNOWN if stop == UNKNOWN else 0
+        else:
+            end = narrow_node(t, nest, w, alike, node, 0, start, stop, s)
+            if end > behind(stop):
+                start, stop = behind(stop), end
+        if alike.nodes[node, LEFT] >= 0:
+            for side in (RIGHT, LEFT):
+                stack[waiting, 0], stack[waiting, 1], stack[waiting, 2] = alike.nodes[node, side], start, stop
+                waiting += 1
+            continue
+        for place in range(alike.nodes[node, NODE_FIRST], alike.nodes[node, NODE_STOP]):
+            design = alike.order[place]
+            hw, limit, mine = given.hardware[design, 0], alike.limits[design, 0, 0], choice[design, nest]
+            if start == UNKNOWN:
+                best[design] = search_unit(t, nest, given, design, 0, w.vector, limit, best[design], mine, s)
+            elif not w.vector or vector_floor_s(t, nest, hw, w.body) < best[design]:
+                best[design] = best_listed(t, nest, hw, w, limit, best[design], start, stop, s)
+                if s.found[CUT] >= 0:
+                    write_choice(t, nest, 0, w.vector, s, mine)
 
 
 @jit
 def search_kind(
-    t: Any, nest: int, given: Inputs, design: int, kind: int, preferred: float, best: float, choice: Any, s: Search
+    t: Any, nest: int, given: Inputs, alike: Alike, design: int, kind: int, best: float, choice: Any, s: Search
 ) -> float:
     """The best tiling of a nest on one kind of cores of a design, into `choice` where it is better than `best`; returns
     the better."""
-    hw, width = given.hardware[design, kind], t.extent.shape[1]
-    first, stop = given.partitions_of[design, kind, nest]
-    granule, places = max(1.0, np.floor(hw[SRAM_BYTES] / 32)), np.zeros(4, np.int64)
-    for part in (preferred, 1.0):
-        limit = np.floor(np.floor(hw[SRAM_BYTES] * part) / granule) * granule
+    for share in range(2):
         for vector in (False, True):
-            w = unit_work(t, nest, given, design, kind, vector)
-            if first == stop or (not vector and w.slow == 0.0):
-                continue
-            if vector and w.slow > 0.0 and vector_floor_s(t, nest, hw, w.body) >= best:
-                continue
-            for role in range(4):
-                places[role] = given.granules[design, kind, role] if t.alone[nest, role] == 1 else 0
-                if vector:
-                    places[role] = given.granule_count
-            fill_cuts(t, nest, hw, vector, given.shares, places, first, stop, s)
-            best = search_cuts(t, nest, hw, w, first, stop, limit, best, s)
-            if s.found[CUT] < 0:
-                continue
-            choice[0], choice[1], choice[2] = kind, vector, s.found[ORDER]
-            for dim in range(t.nests[nest, DIMS]):
-                row = s.best[t.role[nest, dim]]
-                choice[3 + dim] = s.cuts.splits[s.found[CUT], dim]
-                choice[3 + width + dim] = int(s.levels[row, s.levels.shape[1] - width + dim])
+            limit = alike.limits[design, kind, share]
+            best = search_unit(t, nest, given, design, kind, vector, limit, best, choice, s)
         if choice[0] == kind:
             break
     return best
+
+
+@jit
+def search_unit(
+    t: Any, nest: int, given: Inputs, design: int, kind: int, vector: bool, limit: float, best: float, choice: Any,
+    s: Search,
+) -> float:  # fmt: skip
+    """The best tiling of a nest on the arrays or the vector units of one kind of cores, as `search_kind`."""
+    hw = given.hardware[design, kind]
+    first, stop = given.partitions_of[design, kind, nest]
+    w = unit_work(t, nest, given, design, kind, vector)
+    if first == stop or (not vector and w.slow == 0.0):
+        return best
+    if vector and w.slow > 0.0 and vector_floor_s(t, nest, hw, w.body) >= best:
+        return best
+    fill_unit(t, nest, given, design, kind, vector, s)
+    best = search_cuts(t, nest, hw, w, first, stop, limit, best, s)
+    if s.found[CUT] >= 0:
+        write_choice(t, nest, kind, vector, s, choice)
+    return best
+
+
+@jit
+def fill_unit(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: bool, s: Search) -> None:
+    """The levels of all cuts of a nest over the cores of a kind."""
+    places = np.zeros(4, np.int64)
+    for role in range(4):
+        places[role] = given.granules[design, kind, role] if t.alone[nest, role] == 1 else 0
+        if vector:
+            places[role] = given.granule_count
+    first, stop = given.partitions_of[design, kind, nest]
+    fill_cuts(t, nest, given.hardware[design, kind], vector, given.shares, places, first, stop, s)
+
+
+@jit
+def write_choice(t: Any, nest: int, kind: int, vector: bool, s: Search, choice: Any) -> None:
+    """The best of a search as a row of `choice`."""
+    width = t.extent.shape[1]
+    choice[0], choice[1], choice[2] = kind, vector, s.found[ORDER]
+    for dim in range(t.nests[nest, DIMS]):
+        row = s.best[t.role[nest, dim]]
+        choice[3 + dim] = s.cuts.splits[s.found[CUT], dim]
+        choice[3 + width + dim] = int(s.levels[row, s.levels.shape[1] - width + dim])
 
 
 @jit_bare
@@ -127,17 +214,47 @@ def unit_work(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: 
 
 
 @jit
-def cost_choice(t: Any, nest: int, given: Inputs, design: int, choice: Any, cost: Any, traffic: Any) -> None:
-    """All costs and the traffic of a choice."""
-    width, kind, vector = t.extent.shape[1], choice[0], choice[1] == 1
-    hw, splits, steps = given.hardware[design, kind], choice[3 : 3 + width], choice[3 + width :]
+def cost_choices(
+    t: Any, nest: int, given: Inputs, alike: Alike, choice: Any, cost: Any, traffic: Any
+) -> None:
+    """All costs and the traffic of the choices of a nest; where designs that are alike choose the same one after
+    another, its shape and traffic are worked out once."""
+    of_operand, shape, operands = np.empty((t.operands.shape[1], 3)), no_shape(), t.nests[nest, OPERANDS]
+    before = -1
+    for design in alike.order:
+        mine = choice[design, nest]
+        if mine[0] < 0:
+            continue
+        kind, vector = mine[0], mine[1] == 1
+        hw, w = given.hardware[design, kind], unit_work(t, nest, given, design, kind, vector)
+        if before >= 0 and alike.same[before] == alike.same[design] and equal(choice[before, nest], mine):
+            traffic[design, nest] = traffic[before, nest]
+        else:
+            shape = choice_shape(t, nest, hw, mine, of_operand, traffic[design, nest])
+        shape_cost(hw, w, shape, of_operand, operands, cost[design, nest])
+        before = design
+
+
+@jit_bare
+def equal(one: Any, other: Any) -> bool:
+    """Are two rows the same?"""
+    same = True
+    for place in range(len(one)):
+        same = same and one[place] == other[place]
+    return same
+
+
+@jit
+def choice_shape(t: Any, nest: int, hw: Any, choice: Any, of_operand: Any, traffic: Any) -> Shape:
+    """The shape of a choice, with what `tiling.tiling_shape` finds of every operand; fills in its traffic."""
+    width, vector = t.extent.shape[1], choice[1] == 1
+    splits, steps = choice[3 : 3 + width], choice[3 + width :]
     quanta, tile = np.ones(width, np.int64), np.ones(width, np.int64)
     set_quanta(t, nest, hw, vector, quanta)
     for dim in range(t.nests[nest, DIMS]):
         tile[dim] = largest_part(t.extent[nest, dim], splits[dim] * steps[dim], quanta[dim])
-    w = unit_work(t, nest, given, design, kind, vector)
-    tiling_cost(t, nest, hw, w, splits, steps, tile, choice[2], 0, True, cost)
     tiling_traffic(t, nest, hw, splits, steps, tile, choice[2], vector, traffic)
+    return tiling_shape(t, nest, hw, splits, steps, tile, choice[2], 0, True, of_operand)
 
 
 @jit

@@ -19,6 +19,7 @@ from sim.cost.estimate import Cuts, body_passes, estimate
 from sim.cost.hardware import timing_columns
 from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, CoreCuts, Lines, fill_levels, scan_role
 from sim.cost.nest_tables import ROLES, nest_tables
+from sim.cost.tiling import tiling_cost
 from sim.cost.work import vector_cost
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
@@ -53,7 +54,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
     nest, rng = NESTS[name], np.random.default_rng(len(name))
     t = nest_tables([nest])
     width, operands = t.extent.shape[1], t.operands.shape[1]
-    found, at = np.zeros(kernel.COSTS), np.zeros(4, np.int64)
+    found, at, parts = np.zeros(kernel.COSTS), np.zeros(4, np.int64), np.empty((operands, 3))
     lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), at.copy(), at.copy())
     for chip in CHIPS:
         kind = chip.cores[0]
@@ -92,7 +93,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
                         for i, d in enumerate(nest.dims)
                     ]
                 )
-                kernel.tiling_cost(t, 0, hw, work, splits, steps, tile, order, 0, True, found)
+                tiling_cost(t, 0, hw, work, splits, steps, tile, order, 0, True, parts, found)
                 lacking = max(0.0, found[kernel.SRAM_NEED] / limit - 1)
                 lacking += max(0.0, found[kernel.ACCUMULATOR_NEED] / hw[kernel.ACCUMULATOR_BYTES] - 1)
                 expected = MISFIT_S * (1 + lacking) if lacking else found[kernel.LATENCY_S]

@@ -1,0 +1,178 @@
+"""The cost of one tiling of one nest on one chip, compiled: what it amounts to on any chip of a kind, and from that the
+closed form on one (sim/cost/kernel.py)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sim.cost.kernel import (
+    ACCUMULATOR_NEED,
+    ALIGNMENT,
+    ARRAY_S,
+    CHANNEL_S,
+    CORE_S,
+    DRAM_BYTES,
+    DRAM_S,
+    FLOOR_S,
+    HEAD_S,
+    ISSUE_S,
+    LATENCY_S,
+    PORT_S,
+    SEND_S,
+    SLOTS,
+    SRAM_NEED,
+    TRANSFERS,
+    VECTOR_S,
+    WIRE_S,
+    Tiles,
+    Work,
+    chains_s,
+    held,
+    make_work,
+    pattern_cost,
+)
+from sim.cost.nest_tables import BITS, DIMS, OPERANDS
+from sim.cost.tiles import box, fill_count, groups, tile_gemm
+from sim.jit import jit_bare
+
+
+class Shape(NamedTuple):
+    """Of one tiling, whatever the speeds of the chip: its tiles, the GEMMs that a tile amounts to (so many of m x n x
+    k); bytes of scratchpad, transfers, bytes of a core and of the DRAM; of the first tiles all bytes and those of the
+    largest; fills and bytes of buffers that are filled more than once; bytes of a result tile, 0 where results stay."""
+
+    x: Tiles
+    gemms: float
+    m: float
+    n: float
+    k: float
+    sram: float
+    transfers: float
+    core: float
+    dram: float
+    fresh: float
+    largest: float
+    most_loads: float
+    channel: float
+    out: float
+
+
+@jit_bare
+def no_shape() -> Shape:
+    """Of no tiling: what a variable for shapes holds before the first."""
+    x = Tiles(1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+    return Shape(x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+AT_ONCE, PATTERN, MOVED = range(3)
+"""Of every operand of a Shape: bytes of one tile of all cores, 1 / efficiency of the DRAM, and bytes of all loads times
+that."""
+
+
+@jit_bare
+def tiling_shape(
+    t: Any, nest: int, hw: Any, splits: Any, steps: Any, tile: Any, columns_first: int, resident: int, stored: bool,
+    of_operand: Any,
+) -> Shape:  # fmt: skip
+    """The shape of one tiling, as `tiling_cost` describes it, and of every operand, the result last, what the DRAM has
+    to do with it, into `of_operand` [operands, 3]. Of the chip it depends on what patterns cost the DRAM."""
+    operands = t.nests[nest, OPERANDS]
+    used, summed, iterations, sum_steps = 1.0, 1.0, 1.0, 1.0
+    for dim in range(t.nests[nest, DIMS]):
+        used *= splits[dim]
+        iterations *= steps[dim]
+        if t.role[nest, dim] == 3:
+            summed *= splits[dim]
+            sum_steps *= steps[dim]
+    sram, transfers, core, dram, read, out = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    fresh, largest, most_loads, channel, elements, size = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for operand in range(operands + 1):
+        elements, run, pitch = box(t, nest, operand, tile)
+        size = np.ceil(elements * t.operands[nest, operand, BITS] / 8)
+        result = operand == operands
+        loads, apart = iterations / sum_steps, used / summed
+        if not result:
+            read += size
+            loads, apart = fill_count(t, nest, operand, steps, columns_first), groups(t, nest, operand, splits)
+        of_operand[operand, AT_ONCE], of_operand[operand, PATTERN], of_operand[operand, MOVED] = 0.0, 0.0, 0.0
+        if (result and not stored) or (not result and (resident >> operand) & 1):
+            continue
+        inverse = pattern_cost(t, nest, operand, hw, run, pitch, result)
+        of_operand[operand, AT_ONCE], of_operand[operand, PATTERN] = apart * size, inverse
+        of_operand[operand, MOVED] = loads * apart * size * inverse
+        if result:
+            out = size
+        else:
+            fresh += size
+            largest = max(largest, size)
+            if loads > 1:
+                most_loads, channel = max(most_loads, loads), max(channel, loads * size)
+        sram += (SLOTS if loads > 1 else 1.0) * np.ceil(size / ALIGNMENT) * ALIGNMENT
+        transfers += loads * apart
+        core += loads * size
+        dram += loads * apart * size
+    out_tiles = iterations / sum_steps
+    x = Tiles(used, summed, iterations, out_tiles, out_tiles if stored else 0.0, elements, size, read)
+    count, m, n, k = tile_gemm(t, nest, tile)
+    return Shape(x, count, m, n, k, sram, transfers, core, dram, fresh, largest, most_loads, channel, out)
+
+
+@jit_bare
+def shape_cost(hw: Any, w: Work, shape: Shape, of_operand: Any, operands: int, found: Any) -> None:
+    """Evaluate a shape into `found` [COSTS]; see `tiling_cost`."""
+    dram_s, shared_s, out_s, x = 0.0, 0.0, 0.0, shape.x
+    for operand in range(operands + 1):
+        inverse = of_operand[operand, PATTERN]
+        together_s = of_operand[operand, AT_ONCE] * max(inverse * hw[WIRE_S], hw[PORT_S])
+        if operand == operands:
+            out_s = max(shape.out * hw[CHANNEL_S], together_s)
+        else:
+            shared_s += together_s
+        dram_s += of_operand[operand, MOVED] * hw[WIRE_S]
+    h = held(hw, w, x, shape.gemms, shape.m, shape.n, shape.k)
+    moved_s = max(shape.core * hw[CORE_S], dram_s, shape.dram * hw[PORT_S])
+    issue_s = shape.transfers / x.used * hw[ISSUE_S]
+    first_s = max(shape.largest * hw[CHANNEL_S], shape.fresh * hw[CORE_S], shared_s)
+    found[LATENCY_S] = chains_s(hw, x, h, moved_s, issue_s, first_s, out_s, shape.most_loads, shape.channel)
+    found[DRAM_BYTES], found[TRANSFERS], found[DRAM_S] = shape.dram, shape.transfers, dram_s
+    found[SRAM_NEED] = shape.sram + (1.0 + SLOTS) * np.ceil(h.part_bytes / ALIGNMENT) * ALIGNMENT
+    found[ACCUMULATOR_NEED], found[VECTOR_S], found[ARRAY_S] = h.accumulator_bytes, h.vector_s, h.array_s
+    found[FLOOR_S] = max(h.compute_s, moved_s) + hw[HEAD_S] + hw[SEND_S]
+
+
+@jit_bare
+def tiling_cost(
+    t: Any, nest: int, hw: Any, w: Work, splits: Any, steps: Any, tile: Any, columns_first: int, resident: int,
+    stored: bool, of_operand: Any, found: Any,
+) -> None:  # fmt: skip
+    """Evaluate one tiling into `found` [COSTS]; `of_operand` [operands, 3] is scratch.
+
+    `splits`, `steps`, `tile` [dims] parts over cores, tiles per core, indices of the largest tile; `resident` a bit
+    mask of operands in the scratchpad; the result goes to the DRAM, or stays in the scratchpads if not `stored`.
+
+        latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
+        computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
+        moving = busiest of DMA, DRAM and ports + the last tile's compute and drain
+
+    term by term as sim.cost.estimate.estimate explains them.
+    """
+    shape = tiling_shape(t, nest, hw, splits, steps, tile, columns_first, resident, stored, of_operand)
+    shape_cost(hw, w, shape, of_operand, t.nests[nest, OPERANDS], found)
+
+
+@jit_bare
+def tiling_costs(
+    t: Any, hw: Any, rate_and_cycles: Any, splits: Any, steps: Any, tile: Any, columns_first: Any, vector: bool,
+    resident: Any, stored: bool, of_operand: Any, found: Any,
+) -> None:  # fmt: skip
+    """`tiling_cost` of many tilings of the first nest, a row each: `found` [tilings, COSTS]. `rate_and_cycles` are
+    over, under, body, drain and unpack of Work."""
+    over, under, body, drain, unpack = rate_and_cycles
+    w = make_work(t, 0, over, under, body, drain, vector, unpack)
+    for row in range(len(splits)):
+        order = int(columns_first[row])
+        tiling_cost(
+            t, 0, hw, w, splits[row], steps[row], tile[row], order, resident[row], stored, of_operand, found[row]
+        )

@@ -1,0 +1,165 @@
+"""Designs that are alike are searched together: what each gets is what a search of its own finds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from random_chips import base_chip
+from test_kernel import NESTS
+from test_tile_search import AUTO
+
+from sim.cost import kernel, nest_work, tile_traffic
+from sim.cost.alike import BEST, FEWEST, LEFT, NODE_FIRST, NODE_STOP, RIGHT, WORST, Alike, alike
+from sim.cost.bound import Model, compile_model
+from sim.cost.branch import NOTHING_S, list_cuts, search_cuts
+from sim.cost.core_cuts import granules, joined_cuts
+from sim.cost.designs import designs_from
+from sim.cost.hardware import rate_columns, timing_columns
+from sim.cost.levels import scan_role
+from sim.cost.listed import LEVELS, scan_list
+from sim.cost.tile_search import Inputs, best_tilings, fill_unit, new_search, unit_work
+from sim.graph.builder import GraphBuilder
+from sim.graph.nest import Nest
+
+Columns = Mapping[str, Sequence[object]]
+
+
+def inputs_of(model: Model, columns: Columns) -> tuple[Inputs, Alike]:
+    designs = designs_from(base_chip(), columns)
+    hardware, rates = timing_columns(designs), rate_columns(designs, model.formats)
+    work, work_of = nest_work.work_tables(model.nests, designs)
+    cuts, cuts_of = joined_cuts(model.nests, model.tables, model.known_cuts, AUTO, hardware)
+    given = Inputs(
+        hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.shares, cuts.share_count,
+        *granules(hardware),
+    )  # fmt: skip
+    return given, alike(hardware, (rates, work_of), 0.5)
+
+
+def searched(model: Model, given: Inputs, groups: Alike) -> tuple[np.ndarray, ...]:
+    shape = (len(given.hardware), len(model.nests))
+    cost, traffic = np.empty((*shape, kernel.COSTS)), np.zeros((*shape, tile_traffic.TRAFFIC))
+    choice = np.zeros((*shape, 3 + 2 * model.tables.extent.shape[1]), np.int64)
+    best_tilings(model.tables, given, groups, cost, traffic, choice)
+    return cost, traffic, choice
+
+
+def model_of_all_kinds() -> Model:
+    """A convolution with a kernel window, a GEMM with little to compute, pooling, one operator for the vector unit."""
+    b = GraphBuilder("kinds", "int8")
+    x = b.conv(b.input("x", (1, 12, 14, 14)), 40, 3, padding="same")
+    x = b.pool(b.relu(x), "max", 2, 2, 0)
+    left = b.matmul(b.input("y", (3, 9, 200)), b.input("z", (3, 200, 130)))
+    return compile_model(b.build([x, b.softmax(left)]))
+
+
+def columns_of(rng: np.random.Generator, count: int) -> dict[str, list[object]]:
+    """Designs of two kinds, with speeds and scratchpads of every size; ports are often slower than the DRAM."""
+
+    def some(*options: object) -> list[object]:
+        return [options[i] for i in rng.integers(0, len(options), count)]
+
+    dataflow = str(rng.choice(["weight_stationary", "output_stationary", "input_stationary"]))
+    return {
+        "core.array.rows": some(16, 48),
+        "core.array.cols": [int(rng.choice([16, 32]))] * count,
+        "core.array.dataflow": [dataflow] * count,
+        "clock": some("500 MHz", "1.1 GHz", "2 GHz"),
+        "core.sram.size": some("4 KiB", "9 KiB", "64 KiB", "1 MiB"),
+        "core.sram.bandwidth": some("200 GB/s", "1.6 TB/s"),
+        "core.vector.lanes": some(4, 32, 500),
+        "core.dma.bandwidth": some("2 GB/s", "16 GB/s", "128 GB/s"),
+        "core.dma.outstanding": some(1, 4),
+        "core.dma.setup_latency": some("20 ns", "400 ns"),
+        "interconnect.link_bandwidth": some("4 GB/s", "64 GB/s", "512 GB/s"),
+    }
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_designs_searched_together_choose_what_each_would_alone(seed: int) -> None:
+    model = model_of_all_kinds()
+    given, groups = inputs_of(model, columns_of(np.random.default_rng(seed), 150))
+    assert len(groups.roots) == 2
+    assert len(groups.nodes) > 8
+    together = searched(model, given, groups)
+    alone = searched(model, given, groups._replace(roots=groups.roots[:0]))
+    assert all(np.array_equal(one, other, equal_nan=True) for one, other in zip(together, alone, strict=True))
+    choice = together[2]
+    assert len(np.unique(choice.reshape(-1, choice.shape[2]), axis=0)) > 3 * len(model.nests)
+
+
+def test_branches_hold_their_designs_between_a_best_and_a_worst_chip() -> None:
+    given, groups = inputs_of(model_of_all_kinds(), columns_of(np.random.default_rng(4), 60))
+    hardware, total = given.hardware[:, 0], 0
+    assert sorted(groups.order.tolist()) == list(range(60))
+    for node, (best, worst) in zip(groups.nodes, groups.hardware, strict=True):
+        mine = groups.order[node[NODE_FIRST] : node[NODE_STOP]]
+        assert len(set(groups.same[mine].tolist())) == 1
+        for column in (kernel.PERIOD_S, kernel.LANE_PART, kernel.CORE_S, kernel.HEAD_S, kernel.FEED_CYCLES):
+            assert best[column] == hardware[mine, column].min()
+            assert worst[column] == hardware[mine, column].max()
+        assert best[kernel.HOP_BW] == hardware[mine, kernel.HOP_BW].max()
+        assert np.array_equal(best[kernel.DRAM_COST :], hardware[mine[0], kernel.DRAM_COST :])
+        if node[LEFT] >= 0:
+            left, right = groups.nodes[node[LEFT]], groups.nodes[node[RIGHT]]
+            assert (left[NODE_FIRST], left[NODE_STOP], right[NODE_STOP]) == (
+                node[NODE_FIRST],
+                right[NODE_FIRST],
+                node[NODE_STOP],
+            )
+        else:
+            total += len(mine)
+    assert total == 60
+    assert np.array_equal(groups.node_limits[:, BEST] >= groups.node_limits[:, WORST], np.ones((len(groups.nodes), 2)))
+
+
+def test_a_design_with_few_like_it_is_in_no_tree() -> None:
+    columns = {"core.array.rows": [16] * (FEWEST - 1) + [32] * FEWEST, "clock": ["1 GHz"] * (2 * FEWEST - 1)}
+    _, groups = inputs_of(model_of_all_kinds(), columns)
+    spans = groups.nodes[groups.roots, NODE_FIRST], groups.nodes[groups.roots, NODE_STOP]
+    assert [groups.order[a:b].tolist() for a, b in zip(*spans, strict=True)] == [
+        list(range(FEWEST - 1, 2 * FEWEST - 1))
+    ]
+
+
+@pytest.mark.parametrize("name", ["conv 0", "matmul deep 0", "elementwise 0"])
+@pytest.mark.parametrize("link", ["8 GB/s", "512 GB/s"])
+def test_a_list_has_every_tiling_below_its_limit(name: str, link: str) -> None:
+    nest: Nest = NESTS[name]
+    model = Model(None, (nest,), np.ones(1, np.int64), 0, 0, 0)  # type: ignore[arg-type]
+    columns = {"core.sram.size": ["64 KiB"] * FEWEST, "interconnect.link_bandwidth": [link] * FEWEST}
+    given, groups = inputs_of(model, columns)
+    t, hw, limit = model.tables, given.hardware[0, 0], float(groups.limits[0, 0, 0])
+    w = unit_work(t, 0, given, 0, 0, not nest.contraction)
+    s = new_search(t, given)
+    fill_unit(t, 0, given, 0, 0, w.vector, s)
+    first, stop = given.partitions_of[0, 0, 0]
+    best_s = search_cuts(t, 0, hw, w, first, stop, limit, NOTHING_S, s)
+    most_s = 1.7 * best_s
+    count = list_cuts(t, 0, hw, w, first, stop, limit, most_s, 20_000, s)
+    assert list_cuts(t, 0, hw, w, first, stop, limit, most_s, count - 1, s) == -1
+    assert list_cuts(t, 0, hw, w, first, stop, limit, most_s, count, s) == count > 5
+    listed = {tuple(row): place for place, row in enumerate(s.lists.tilings[:count].tolist())}
+    scan_list(hw, w, limit, s.lists.columns, 0, count, s.lists.seconds)
+    below = 0
+    for cut in range(first, stop):
+        if w.vector and s.cuts.summed[cut] > 1:
+            continue
+        rows = [range(s.cuts.first[cut, role], s.cuts.stop[cut, role]) for role in range(4)]
+        for *at, order in itertools.product(*rows, range(2)):
+            s.at[:] = at
+            cost, found, _ = scan_role(
+                t, 0, hw, w, s.levels, s.cuts, cut, s.at, 3, at[3], at[3] + 1, order, limit, np.inf, s.lines
+            )
+            twice = s.levels[at[1], 0] > 1 and s.levels[at[2], 0] > 1
+            if found < 0 or cost > most_s or (order == 1 and not twice):
+                continue
+            below += 1
+            seconds = s.lists.seconds[listed[(cut, order, *at)]]
+            assert seconds <= cost * (1 + 1e-12)
+            assert seconds >= cost * (0.9 if link == "8 GB/s" else 1 - 1e-12)
+    assert below > 5
+    assert LEVELS == 2
