@@ -272,9 +272,9 @@ def _path_complaints(axes: Sequence[Axis], chip: Chip, document: Document) -> li
         found = {
             (one.path, one.message): one for row in rows for one in _row_complaints(axis, row, axes, chip)
         }
-        complaints += [
-            document.complaint(("parameters", one.path), one.message, one.hint) for one in found.values()
-        ]
+        for one in found.values():
+            hint = did_you_mean(f"{WORKLOAD}{one.path}", known) if one.path in OPTIONS else one.hint
+            complaints.append(document.complaint(("parameters", one.path), one.message, hint))
     return complaints
 
 

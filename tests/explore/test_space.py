@@ -88,6 +88,7 @@ def test_a_space_without_a_possible_point_is_refused() -> None:
     ("parameters", "message"),
     [
         ({"core.array.rowz": [1]}, "there is no 'rowz'; did you mean 'rows'"),
+        ({"batch": [1, 8]}, "there is no 'batch'; did you mean 'workload.batch'"),
         ({"workload.bach": [1]}, "did you mean 'workload.batch'"),
         ({"core.array.rows": [4, 0]}, "found 0; expected greater than or equal to 1"),
         ({"core.sram.size": ["1 MB", "2 XB"]}, "found '2 XB'"),
