@@ -118,11 +118,13 @@ def visible(
     return model.builder.weight(values.shape, f"{node.name}.causal", model.dtype(like), values)
 
 
-def append(model: Importer, node: Node, new: str, past: int) -> str:
-    """Keys or values [B, H, S, D] behind those of input `past`, if it is there."""
-    if not node.has(past):
+def append(model: Importer, node: Node, new: str, past: int, tokens: int | None = None) -> str:
+    """Keys or values [B, H, S, D] behind those of input `past`, if it is there, or behind its first `tokens`."""
+    if not node.has(past) or tokens == 0:
         return new
     before = model.tensor(node, past)
+    if tokens is not None and tokens < model.shape(before)[2]:
+        before = model.builder.slice(before, 2, 0, tokens, name=node.name)
     return model.op("concat", [before, new], {"axis": 2}, node)
 
 

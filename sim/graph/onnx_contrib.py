@@ -217,8 +217,8 @@ def _packed_attention(model: Importer, node: Node) -> list[str]:
 
 
 def _grouped_attention(model: Importer, node: Node) -> list[str]:
-    """GroupQueryAttention. How many tokens the cache holds is an input of the operator, and so data; here it is full:
-    the past is as long as its tensor, and new tokens follow it."""
+    """GroupQueryAttention. How many tokens the cache holds follows from the total length, where that is a constant (as
+    it is where the model takes it from a shape); else the cache is full. New tokens come behind those of the past."""
     for attribute in ("smooth_softmax", "qk_output"):
         node.expect(attribute, 0)
     heads, kv_heads = node.attributes["num_heads"], node.attributes["kv_num_heads"]
@@ -231,7 +231,8 @@ def _grouped_attention(model: Importer, node: Node) -> list[str]:
         q, k, v = (model.builder.slice(q, 2, start, size, name=node.name) for start, size in cuts)
     q = split_heads(model, node, q, heads)
     k, v = (split_heads(model, node, x, kv_heads) for x in (k, v))
-    tokens, past = model.shape(q)[2], model.shape(model.tensor(node, 3))[2] if node.has(3) else 0
+    tokens = model.shape(q)[2]
+    past = _past_tokens(model, node, tokens)
     if node.get("do_rotary", 0):
         if node.has(9):
             raise Unsupported("position_ids")
@@ -241,7 +242,7 @@ def _grouped_attention(model: Importer, node: Node) -> list[str]:
         turned = bool(node.get("rotary_interleaved", 0))
         width = 2 * model.shape(cos)[1]
         q, k = (rotated(model, node, x, cos, sin, width, turned) for x in (q, k))
-    k, v = append(model, node, k, 3), append(model, node, v, 4)
+    k, v = append(model, node, k, 3, past), append(model, node, v, 4, past)
     length = model.shape(k)[2]
     window = node.get("local_window_size", -1)
     biases = []
@@ -253,6 +254,20 @@ def _grouped_attention(model: Importer, node: Node) -> list[str]:
     how = Scores(scale, tuple(biases), node.get("softcap", 0.0), True)
     context, _ = attend(model, node, q, k, v, how)
     return [join_heads(model, node, context), k, v]
+
+
+def _past_tokens(model: Importer, node: Node, tokens: int) -> int:
+    """Tokens in the cache (input 3) before the new ones, by the total (input 6): at most what the tensor holds."""
+    if not node.has(3):
+        return 0
+    held = model.shape(model.tensor(node, 3))[2]
+    total = model.constants.get(node.inputs[6]) if node.has(6) else None
+    if total is None:
+        return held
+    past = int(total.reshape(-1)[0]) - tokens
+    if not 0 <= past <= held:
+        raise ValueError(f"a total of {past + tokens} tokens, {tokens} of them new, does not fit a cache of {held}")
+    return past
 
 
 def _matmul_nbits(model: Importer, node: Node) -> list[str]:

@@ -15,7 +15,7 @@ from sim.errors import Diagnostic, InputError
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.transformer_config import TransformerConfig
-from sim.graph.transformer_layers import Source, layer, norm, scalar
+from sim.graph.transformer_layers import Source, capped, layer, norm, scalar
 from sim.graph.transformer_positions import relative_indices, sinusoids
 from sim.graph.transformer_step import Step
 
@@ -48,8 +48,9 @@ def transformer_graph(
 
     The unit of a prefill and of an encoder pass is the token (`items` = batch * seq), of decode the new token
     (`items` = batch), of vision the inference. Key-value caches are states [batch, key-value heads, kv + new,
-    head_dim]. The causal mask [seq, kv + seq] is an input. Raises InputError for a phase or length that does
-    not apply to the model, and for `generate`, which is several passes (see generate_plan).
+    head_dim], of which a decode step of a layer with an attention window has the window alone. The causal mask
+    [seq, kv + seq] is an input, and so is that of layers whose window is shorter. Raises InputError for a phase or
+    length that does not apply to the model, and for `generate`, which is several passes (see generate_plan).
     """
     phase = phase or PHASES[config.architecture][0]
     check_lengths(config, phase, {"seq": seq, "kv": kv})
@@ -126,14 +127,12 @@ def _option(key: str) -> str:
 
 
 def _limits(config: TransformerConfig, phase: str, lengths: Mapping[str, int]) -> list[str]:
-    """A learned table ends somewhere; a sliding window would drop cache entries, which is not modelled."""
+    """A learned table ends somewhere."""
     seq, kv = lengths.get("seq", 0), lengths.get("kv", 0) + lengths.get("new_tokens", 0)
     own = kv + 1 if phase == "decode" else kv + seq
     longest = max(seq, kv + 1) if config.architecture == "encoder_decoder" else own
     if config.positions == "learned" and config.architecture != "vision" and longest > config.max_positions:
         return [f"{longest} positions exceed the {config.max_positions} of the model"]
-    if config.window is not None and longest > config.window:
-        return [f"{longest} tokens exceed the attention window of {config.window}, which is not modelled"]
     return []
 
 
@@ -144,16 +143,22 @@ def _decoder(step: Step, source: Source | None) -> str:
     bias = _score_bias(step)
     for index in range(config.layers):
         with builder.block(config.encoder_layers + index):
-            x = layer(step, x, index, bias, cached=True, source=source)
+            x = layer(step, x, index, _in_window(step, bias, index), cached=True, source=source)
     x = _last_token(step, x)
-    if config.norm_first:
+    if config.norm_first or config.norm_after:
         x = norm(step, x, f"{step.prefix}norm")
     if config.tied and config.positions == "relative":
         # T5 rescales where it shares the table (modeling_t5.py).
         x = builder.mul(x, scalar(builder, config.hidden**-0.5), f"{step.prefix}norm.scaled")
+    plain = config.logit_scale == 1.0 and not config.logit_cap
+    name = "logits" if plain else "logits.raw"
     if config.tied:
-        return builder.matmul(x, table, transpose_b=True, name="logits")
-    return builder.linear(x, config.vocabulary, config.head_bias, "logits")
+        logits = builder.matmul(x, table, transpose_b=True, name=name)
+    else:
+        logits = builder.linear(x, config.vocabulary, config.head_bias, name)
+    if config.logit_cap:
+        return capped(builder, logits, config.logit_cap, "logits")
+    return logits if plain else builder.mul(logits, scalar(builder, config.logit_scale), "logits")
 
 
 def _encoder(builder: GraphBuilder, config: TransformerConfig, batch: int, seq: int) -> Graph:
@@ -253,6 +258,15 @@ def _score_bias(step: Step) -> str | None:
     if config.architecture == "decoder" and step.tokens > 1:
         return builder.input("causal_mask", (step.tokens, length))
     return None
+
+
+def _in_window(step: Step, bias: str | None, index: int) -> str | None:
+    """The mask of a layer: of one that attends to fewer tokens than there are, a second input [S, T]."""
+    window, length = step.config.window_of(index), step.kv + step.tokens
+    if bias is None or window is None or length <= window:
+        return bias
+    name = "window_mask"
+    return name if name in step.builder.tensors else step.builder.input(name, (step.tokens, length))
 
 
 def _last_token(step: Step, x: str) -> str:

@@ -14,13 +14,28 @@ from sim.graph.transformer_families import (
     ACTIVATIONS,
     COMMON_KEYS,
     DTYPES,
-    EXPERT_TYPES,
     FAMILIES,
-    SUPPORTED_TYPES,
     Family,
 )
+from sim.graph.transformer_families_later import LATER, settle
+
+ALL_FAMILIES: Mapping[str, Family] = {**FAMILIES, **LATER}
+SUPPORTED_TYPES: tuple[str, ...] = tuple(sorted(ALL_FAMILIES))
 
 Architecture = Literal["decoder", "encoder", "encoder_decoder", "vision"]
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Attention whose keys and values are made from a vector of `rank` numbers per token, which alone is kept, and one
+    rotated key of `rope` numbers for all heads (DeepSeek-V2, 2024, section 2.1). Queries of a head have `nope` numbers
+    besides; they come from a vector of `query_rank` (0: straight from the token). Values have `value` per head."""
+
+    rank: int
+    rope: int
+    nope: int
+    value: int
+    query_rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +63,37 @@ class TransformerConfig:
     relative_buckets: int = 32
     relative_distance: int = 128
     window: int | None = None  # attention span in tokens
+    window_pattern: int = 1  # every so many layers one attends to all tokens; 1: none does, all have the window
     norm: Literal["layer_norm", "rms_norm"] = "rms_norm"
     norm_first: bool = True  # before each sublayer, and once at the end; else after each residual add
+    norm_after: bool = False  # of what a sublayer makes, before it is added
     parallel_norms: int = 0  # 1 or 2: attention and FFN side by side, from one or two norms
     embedding_norm: bool = False
-    qk_norm: bool = False
+    qk_norm: bool = False  # per head
+    wide_qk_norm: bool = False  # of all heads together
+    score_cap: float = 0.0  # scores are squashed to within +- so much; 0: as they are
+    logit_cap: float = 0.0
+    logit_scale: float = 1.0
     epsilon: float = 1e-5
     activation: str = "silu"
     gated: bool = False
     experts: int = 0  # feed-forward networks of a layer, of which each token goes to some; 0: one for all
     experts_per_token: int = 0
     scaled_gates: bool = True  # the shares of the chosen experts are scaled to add up to 1
+    gate_scale: float = 1.0  # what they are multiplied with then
+    router: Literal["softmax", "sigmoid"] = "softmax"
+    router_bias: bool = False  # learned, added to the scores where experts are chosen
+    expert_ffn: int = 0  # width of an expert; 0: that of all
+    expert_groups: int = 1  # the experts stand in groups, of which each token goes to some
+    groups_per_token: int = 1
+    shared_ffn: int = 0  # width of a network beside the experts that all tokens go to
+    shared_gate: bool = False  # its share is computed
+    dense_layers: int = 0  # first layers that have one network instead
+    latent: Latent | None = None  # keys and values from one small vector per token
     qkv_bias: bool = False
     output_bias: bool = False
     ffn_bias: bool = False
+    norm_bias: bool = True  # of layer_norm
     head_bias: bool = False
     scaled_scores: bool = True
     scaled_embedding: bool = False
@@ -94,12 +126,22 @@ class TransformerConfig:
                 yield f"hidden size {self.hidden} does not divide into {heads} heads"
         if self.heads % self.kv_heads:
             yield f"{self.heads} query heads do not divide among {self.kv_heads} key-value heads"
-        if self.positions == "rope" and self.rotary_dim % 2:
+        if self.positions == "rope" and self.latent is None and self.rotary_dim % 2:
             yield f"rotary embedding needs an even number of dimensions, found {self.rotary_dim}"
+        if self.window_pattern < 1:
+            yield f"found {self.window_pattern} layers from one that attends to all tokens to the next"
+        if self.experts % self.expert_groups or self.groups_per_token > self.expert_groups:
+            yield f"{self.experts} experts do not divide into {self.expert_groups} groups"
         if self.experts_per_token > self.experts:
             yield f"{self.experts_per_token} experts per token exceed the {self.experts} of a layer"
         if self.patch and self.image % self.patch:
             yield f"an image of {self.image} does not divide into patches of {self.patch}"
+
+    def window_of(self, layer: int) -> int | None:
+        """Tokens that a layer attends to; None for all."""
+        if self.window is None or (self.window_pattern > 1 and (layer + 1) % self.window_pattern == 0):
+            return None
+        return self.window
 
     @property
     def rotary_dim(self) -> int:
@@ -109,6 +151,7 @@ class TransformerConfig:
     @classmethod
     def from_hf(cls, data: Mapping[str, Any], name: str = "", file: Path | None = None) -> TransformerConfig:
         """The content of a config.json. Raises InputError with everything that is missing or unsupported."""
+        data = _text_part(data)
         family = _family(data, file)
         complaints = [
             f"required key '{key}' is missing" for key in family.required.values() if data.get(key) is None
@@ -132,13 +175,22 @@ class TransformerConfig:
         return cls(name=title, model_type=str(data["model_type"]), **values)
 
 
+def _text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a model for text and images, the language model: what `text_config` says, in the format of the whole."""
+    inner = data.get("text_config")
+    if data.get("model_type") in ALL_FAMILIES or not isinstance(inner, Mapping):
+        return data
+    whole = {key: data[key] for key in ("torch_dtype", "dtype", "quantization_config") if key in data}
+    return {**whole, **inner}
+
+
 def known_keys(model_type: str) -> frozenset[str]:
     """The keys of a config.json that are read for a model type; none for one that is not supported."""
-    family = FAMILIES.get(model_type)
+    family = ALL_FAMILIES.get(model_type)
     if family is None:
         return frozenset()
     optional = {source for source, _ in family.optional.values()}
-    return frozenset(family.required.values()) | optional | family.only.keys() | COMMON_KEYS
+    return frozenset(family.required.values()) | optional | family.only.keys() | COMMON_KEYS | set(family.more)
 
 
 def load_hf_config(path: Path) -> TransformerConfig:
@@ -166,14 +218,11 @@ def read_hf_config(path: Path) -> dict[str, Any]:
 
 def _family(data: Mapping[str, Any], file: Path | None) -> Family:
     found = data.get("model_type")
-    if isinstance(found, str) and found in FAMILIES:
-        return FAMILIES[found]
+    if isinstance(found, str) and found in ALL_FAMILIES:
+        return ALL_FAMILIES[found]
     known = f"supported: {', '.join(SUPPORTED_TYPES)}"
     if found is None:
         raise InputError(Diagnostic("required key 'model_type' is missing", file, hint=known))
-    if found in EXPERT_TYPES:
-        message = f"model_type '{found}' is a mixture of experts of another structure than the supported ones"
-        raise InputError(Diagnostic(message, file, hint=known))
     suggestion = did_you_mean(str(found), SUPPORTED_TYPES)
     hint = f"{suggestion}; {known}" if suggestion else known
     raise InputError(Diagnostic(f"unknown model_type '{found}'", file, hint=hint))
@@ -217,6 +266,7 @@ def _translate(values: dict[str, Any], data: Mapping[str, Any]) -> list[str]:
     if data["model_type"] == "opt" and data.get("word_embed_proj_dim", values["hidden"]) != values["hidden"]:
         complaints.append("word_embed_proj_dim other than hidden_size is not supported")
     complaints += _packing(values, data.get("quantization_config"))
+    complaints += settle(values, data, Latent)
     torch_dtype = data.get("torch_dtype", data.get("dtype"))
     if torch_dtype is not None:
         values["dtype"] = DTYPES.get(str(torch_dtype))

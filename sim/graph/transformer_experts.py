@@ -3,7 +3,8 @@
 Which experts a token chooses is data. Here they are all chosen equally often: the choices of all tokens, in order, go
 to one expert after the other. So every expert that is in use has the same number of tokens, to one, and a pass of few
 tokens reads the weights of as many experts as it has choices; the others stay in memory. What the router costs, and the
-shares that it gives, are computed. Structure: Jiang et al., Mixtral of Experts, 2024; Qwen3 Technical Report, 2025.
+shares that it gives, are computed. Structure: Jiang et al., Mixtral of Experts, 2024; Qwen3 Technical Report, 2025;
+DeepSeek-V2, 2024, and DeepSeek-V3, 2024.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import numpy as np
 
 from sim.graph.transformer_step import Step
 
-Network = Callable[[Step, str, str], str]
+Network = Callable[[Step, str, str, int], str]
 
 
 def mixture(step: Step, x: str, name: str, network: Network) -> str:
-    """x [T, hidden] through the experts: [T, hidden]. `network` makes one of them, with weights of its own."""
+    """x [T, hidden] through the experts, and the network that all tokens go to, if any: [T, hidden]. `network` makes
+    one of them, of a width, with weights of its own."""
     builder, config = step.builder, step.config
     tokens, width = builder.shape(x)
     count = config.experts_per_token
@@ -33,7 +35,7 @@ def mixture(step: Step, x: str, name: str, network: Network) -> str:
         sent = x
         if rows.tolist() != list(range(tokens)):
             sent = builder.gather(x, builder.weight(rows.shape, f"{part}.rows", "int32", rows), 0, f"{part}.tokens")
-        results.append(network(step, sent, part))
+        results.append(network(step, sent, part, _width(step)))
         order.append(mine)
     _keep_idle(step, name, used)
     y = builder.concat(results, 0, f"{name}.experts") if len(results) > 1 else results[0]
@@ -45,32 +47,74 @@ def mixture(step: Step, x: str, name: str, network: Network) -> str:
         builder.reshape(gates, (tokens, count, 1), f"{name}.shares"),
         f"{name}.weighted",
     )
-    return builder.reduce(y, "sum", (1,), False, f"{name}.sum")
+    y = builder.reduce(y, "sum", (1,), False, f"{name}.sum")
+    if not config.shared_ffn:
+        return y
+    shared = network(step, x, f"{name}.shared", config.shared_ffn)
+    if config.shared_gate:
+        share = builder.linear(x, 1, False, f"{name}.shared_share")
+        shared = builder.mul(shared, builder.elementwise("sigmoid", share), f"{name}.shared_part")
+    return builder.add(y, shared, f"{name}.all")
+
+
+def _width(step: Step) -> int:
+    return step.config.expert_ffn or step.ffn
 
 
 def _gates(step: Step, x: str, name: str) -> str:
     """The shares [T, experts_per_token] of the experts that the router rates highest."""
     builder, config = step.builder, step.config
-    shares = builder.softmax(builder.linear(x, config.experts, False, name), name=f"{name}.softmax")
+    logits = builder.linear(x, config.experts, False, name)
+    if config.router == "softmax":
+        shares = builder.softmax(logits, name=f"{name}.softmax")
+    else:
+        shares = builder.elementwise("sigmoid", logits, name=f"{name}.sigmoid")
     tokens = builder.shape(x)[0]
     attributes = {"axis": 1, "k": config.experts_per_token, "largest": True, "indices": True}
-    places = builder.add_op("topk", [shares], attributes, f"{name}.chosen")
+    places = builder.add_op("topk", [_rated(step, shares, name)], attributes, f"{name}.chosen")
     if tokens > 1:
         first = np.arange(tokens)[:, None] * config.experts
         places = builder.add(places, builder.weight(first.shape, f"{name}.first", "int64", first), f"{name}.places")
     flat = builder.reshape(shares, (tokens * config.experts,), f"{name}.flat")
     gates = builder.gather(flat, places, 0, f"{name}.gates")
-    if not config.scaled_gates:
+    if config.scaled_gates:
+        total = builder.reduce(gates, "sum", (1,), True, f"{name}.total")
+        gates = builder.elementwise("div", gates, total, name=f"{name}.scaled")
+    if config.gate_scale == 1.0:
         return gates
-    total = builder.reduce(gates, "sum", (1,), True, f"{name}.total")
-    return builder.elementwise("div", gates, total, name=f"{name}.scaled")
+    factor = builder.weight((1,), f"{name}.factor", value=np.full(1, config.gate_scale, np.float32))
+    return builder.mul(gates, factor, f"{name}.gate")
+
+
+def _rated(step: Step, shares: str, name: str) -> str:
+    """What experts are chosen by [T, experts]: their shares, with a learned bias, 0 outside the best groups. A group is
+    as good as its best expert, with a bias as its two best (DeepSeek-V2, section 2.1.2; DeepSeek-V3, 2.1.2)."""
+    builder, config = step.builder, step.config
+    if config.router_bias:
+        shares = builder.add(shares, builder.weight((config.experts,), f"{name}.bias"), f"{name}.biased")
+    if config.groups_per_token == config.expert_groups:
+        return shares
+    tokens, groups = builder.shape(shares)[0], config.expert_groups
+    rated = builder.reshape(shares, (tokens, groups, config.experts // groups), f"{name}.groups")
+    best = {"axis": 2, "k": 2 if config.router_bias else 1, "largest": True, "indices": False}
+    of_group = builder.add_op("topk", [rated], best, f"{name}.best")
+    of_group = builder.reduce(of_group, "sum", (2,), False, f"{name}.of_group")
+    kept = {"axis": 1, "k": config.groups_per_token, "largest": True, "indices": False}
+    limits = builder.add_op("topk", [of_group], kept, f"{name}.kept")
+    limit = builder.slice(limits, 1, config.groups_per_token - 1, 1, name=f"{name}.limit")
+    dropped = builder.elementwise("less", of_group, limit, name=f"{name}.dropped")
+    dropped = builder.reshape(dropped, (tokens, groups, 1), f"{name}.dropped_groups")
+    nothing = builder.weight((1,), f"{name}.nothing", value=np.zeros(1, np.float32))
+    rated = builder.elementwise("where", dropped, nothing, rated, name=f"{name}.in_groups")
+    return builder.reshape(rated, (tokens, config.experts), f"{name}.rated")
 
 
 def _keep_idle(step: Step, name: str, used: int) -> None:
     """The weights of the experts that no token of this pass goes to."""
     builder, config = step.builder, step.config
-    shapes = {"up": (config.hidden, step.ffn), "down": (step.ffn, config.hidden)}
-    shapes |= {"gate": (config.hidden, step.ffn)} if config.gated else {}
+    width = _width(step)
+    shapes = {"up": (config.hidden, width), "down": (width, config.hidden)}
+    shapes |= {"gate": (config.hidden, width)} if config.gated else {}
     for expert in range(used, config.experts):
         builder.idle += [
             builder.weight(shape, f"{name}.expert{expert}.{part}.weight") for part, shape in shapes.items()

@@ -17,16 +17,17 @@ class Family:
     """How one model_type writes its configuration, by field of TransformerConfig.
 
     `optional` gives the key and the value that Hugging Face assumes; `only` lists switches of which one
-    setting is supported.
+    setting is supported, `more` keys that are read together (sim/graph/transformer_families_later.py).
     """
 
     required: Mapping[str, str]
     optional: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     traits: Mapping[str, Any] = field(default_factory=dict)
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
 
 
-_BERT_KEYS = {
+BERT_KEYS = {
     "hidden": "hidden_size",
     "layers": "num_hidden_layers",
     "heads": "num_attention_heads",
@@ -46,7 +47,7 @@ _SEQ2SEQ_KEYS = {
     "max_positions": "max_position_embeddings",
 }
 _ALL_BIASES = {"qkv_bias": True, "output_bias": True, "ffn_bias": True}
-_LLAMA_OPTIONS: dict[str, tuple[str, Any]] = {
+LLAMA_OPTIONS: dict[str, tuple[str, Any]] = {
     "kv_heads": ("num_key_value_heads", 0),
     "head_dim": ("head_dim", 0),
     "activation": ("hidden_act", "silu"),
@@ -54,7 +55,7 @@ _LLAMA_OPTIONS: dict[str, tuple[str, Any]] = {
     "epsilon": ("rms_norm_eps", 1e-6),
     "tied": ("tie_word_embeddings", False),
 }
-_LLAMA_TRAITS = {"architecture": "decoder", "positions": "rope", "norm": "rms_norm", "gated": True}
+LLAMA_TRAITS = {"architecture": "decoder", "positions": "rope", "norm": "rms_norm", "gated": True}
 _BERT_OPTIONS: dict[str, tuple[str, Any]] = {
     "activation": ("hidden_act", "gelu"),
     "epsilon": ("layer_norm_eps", 1e-12),
@@ -83,44 +84,44 @@ _SEQ2SEQ_TRAITS = {
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "llama": Family(
-            _BERT_KEYS,
+            BERT_KEYS,
             {
-                **_LLAMA_OPTIONS,
+                **LLAMA_OPTIONS,
                 "qkv_bias": ("attention_bias", False),
                 "output_bias": ("attention_bias", False),
                 "ffn_bias": ("mlp_bias", False),
             },
-            _LLAMA_TRAITS,
+            LLAMA_TRAITS,
         ),
-        "mistral": Family(_BERT_KEYS, {**_LLAMA_OPTIONS, "window": ("sliding_window", None)}, _LLAMA_TRAITS),
+        "mistral": Family(BERT_KEYS, {**LLAMA_OPTIONS, "window": ("sliding_window", None)}, LLAMA_TRAITS),
         "qwen2": Family(
-            _BERT_KEYS, _LLAMA_OPTIONS, {**_LLAMA_TRAITS, "qkv_bias": True}, {"use_sliding_window": (False,)}
+            BERT_KEYS, LLAMA_OPTIONS, {**LLAMA_TRAITS, "qkv_bias": True}, {"use_sliding_window": (False,)}
         ),
         "qwen3": Family(
-            _BERT_KEYS,
-            {**_LLAMA_OPTIONS, "head_dim": ("head_dim", 128)},
-            {**_LLAMA_TRAITS, "qk_norm": True},
+            BERT_KEYS,
+            {**LLAMA_OPTIONS, "head_dim": ("head_dim", 128)},
+            {**LLAMA_TRAITS, "qk_norm": True},
             {"use_sliding_window": (False,), "attention_bias": (False,)},
         ),
         "mixtral": Family(
-            _BERT_KEYS,
+            BERT_KEYS,
             {
-                **_LLAMA_OPTIONS,
+                **LLAMA_OPTIONS,
                 "window": ("sliding_window", None),
                 "experts": ("num_local_experts", 8),
                 "experts_per_token": ("num_experts_per_tok", 2),
             },
-            _LLAMA_TRAITS,
+            LLAMA_TRAITS,
         ),
         "qwen3_moe": Family(
-            {**_BERT_KEYS, "ffn": "moe_intermediate_size"},
+            {**BERT_KEYS, "ffn": "moe_intermediate_size"},
             {
-                **_LLAMA_OPTIONS,
+                **LLAMA_OPTIONS,
                 "experts": ("num_experts", 128),
                 "experts_per_token": ("num_experts_per_tok", 8),
                 "scaled_gates": ("norm_topk_prob", False),
             },
-            {**_LLAMA_TRAITS, "qk_norm": True},
+            {**LLAMA_TRAITS, "qk_norm": True},
             {
                 "use_sliding_window": (False,),
                 "attention_bias": (False,),
@@ -128,32 +129,32 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "mlp_only_layers": ([], None),
             },
         ),
-        "phi3": Family(_BERT_KEYS, {**_LLAMA_OPTIONS, "window": ("sliding_window", None)}, _LLAMA_TRAITS),
+        "phi3": Family(BERT_KEYS, {**LLAMA_OPTIONS, "window": ("sliding_window", None)}, LLAMA_TRAITS),
         "gemma": Family(
-            _BERT_KEYS,
+            BERT_KEYS,
             {
-                **_LLAMA_OPTIONS,
+                **LLAMA_OPTIONS,
                 "head_dim": ("head_dim", 256),
                 "activation": ("hidden_activation", "gelu_pytorch_tanh"),
                 "tied": ("tie_word_embeddings", True),
             },
-            {**_LLAMA_TRAITS, "scaled_embedding": True},
+            {**LLAMA_TRAITS, "scaled_embedding": True},
             {"attention_bias": (False,)},
         ),
         "phi": Family(
-            _BERT_KEYS,
+            BERT_KEYS,
             {
-                **_LLAMA_OPTIONS,
+                **LLAMA_OPTIONS,
                 "activation": ("hidden_act", "gelu_new"),
                 "epsilon": ("layer_norm_eps", 1e-5),
                 "rotary_fraction": ("partial_rotary_factor", 0.5),
             },
-            {**_LLAMA_TRAITS, "norm": "layer_norm", "gated": False, "head_bias": True, "parallel_norms": 1}
+            {**LLAMA_TRAITS, "norm": "layer_norm", "gated": False, "head_bias": True, "parallel_norms": 1}
             | _ALL_BIASES,
             {"qk_layernorm": (False,)},
         ),
         "gpt_neox": Family(
-            _BERT_KEYS,
+            BERT_KEYS,
             {
                 "activation": ("hidden_act", "gelu"),
                 "epsilon": ("layer_norm_eps", 1e-5),
@@ -180,7 +181,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             {"add_cross_attention": (False,)},
         ),
         "opt": Family(
-            {**_BERT_KEYS, "ffn": "ffn_dim"},
+            {**BERT_KEYS, "ffn": "ffn_dim"},
             {"activation": ("activation_function", "relu"), "tied": ("tie_word_embeddings", True)},
             {
                 "architecture": "decoder",
@@ -191,9 +192,9 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             },
             {"do_layer_norm_before": (True,), "enable_bias": (True,)},
         ),
-        "bert": Family(_BERT_KEYS, _BERT_OPTIONS, {**_BERT_TRAITS, "pooler": True}),
+        "bert": Family(BERT_KEYS, _BERT_OPTIONS, {**_BERT_TRAITS, "pooler": True}),
         "roberta": Family(
-            _BERT_KEYS,
+            BERT_KEYS,
             {**_BERT_OPTIONS, "token_types": ("type_vocab_size", 1)},
             {**_BERT_TRAITS, "pooler": True, "position_offset": 2},
         ),
@@ -211,7 +212,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         ),
         "vit": Family(
             {
-                **{key: _BERT_KEYS[key] for key in ("hidden", "layers", "heads", "ffn")},
+                **{key: BERT_KEYS[key] for key in ("hidden", "layers", "heads", "ffn")},
                 "image": "image_size",
                 "patch": "patch_size",
             },
@@ -268,10 +269,6 @@ COMMON_KEYS = frozenset(
     }
 )
 """Read for every model type, beside the keys of its family."""
-
-SUPPORTED_TYPES: tuple[str, ...] = tuple(sorted(FAMILIES))
-
-EXPERT_TYPES = ("qwen2_moe", "deepseek_v2", "deepseek_v3", "dbrx", "olmoe", "gpt_oss")
 
 ACTIVATIONS = {
     "relu": "relu",

@@ -14,6 +14,7 @@ import numpy as np
 
 from sim.graph.builder import GraphBuilder
 from sim.graph.transformer_experts import mixture
+from sim.graph.transformer_latent import latent_attention
 from sim.graph.transformer_step import Step
 
 
@@ -35,31 +36,41 @@ def layer(
     if config.parallel_norms:
         y = norm(step, x, f"{name}.attention_norm")
         z = y if config.parallel_norms == 1 else norm(step, x, f"{name}.ffn_norm")
-        context = _attention(step, y, f"{name}.attention", bias, cached)
-        branches = builder.add(context, _ffn(step, z, f"{name}.ffn"), f"{name}.branches")
+        context = _attention(step, y, index, bias, cached)
+        branches = builder.add(context, _ffn(step, z, index), f"{name}.branches")
         return builder.add(branches, x, f"{name}.add")
     sublayers: list[tuple[str, Callable[[str], str]]] = [
-        ("attention", lambda y: _attention(step, y, f"{name}.attention", bias, cached))
+        ("attention", lambda y: _attention(step, y, index, bias, cached))
     ]
     if source is not None:
         sublayers.append(("cross", lambda y: _cross_attention(step, y, source, f"{name}.cross")))
-    sublayers.append(("ffn", lambda y: _ffn(step, y, f"{name}.ffn")))
+    sublayers.append(("ffn", lambda y: _ffn(step, y, index)))
     for part, run in sublayers:
         y = norm(step, x, f"{name}.{part}_norm") if config.norm_first else x
-        x = builder.add(run(y), x, f"{name}.{part}_add")
-        x = x if config.norm_first else norm(step, x, f"{name}.{part}_norm")
+        y = run(y)
+        y = norm(step, y, f"{name}.{part}_after") if config.norm_after else y
+        x = builder.add(y, x, f"{name}.{part}_add")
+        x = x if config.norm_first or config.norm_after else norm(step, x, f"{name}.{part}_norm")
     return x
 
 
-def _attention(step: Step, x: str, name: str, bias: str | None, cached: bool) -> str:
-    """Self-attention over the new tokens and, where `cached`, all that the cache holds."""
+def _attention(step: Step, x: str, index: int, bias: str | None, cached: bool) -> str:
+    """Self-attention over the new tokens and, where `cached`, all that the cache holds: of a decode step in a layer
+    with a window, the tokens in the window, the newest in the place of the oldest."""
     builder, config = step.builder, step.config
+    name = f"{step.prefix}{index}.attention"
+    if config.latent is not None:
+        return latent_attention(step, x, config.latent, bias, name)
     q = _rotate(step, _heads(step, x, step.heads, f"{name}.q"), f"{name}.q")
     k = _rotate(step, _heads(step, x, step.kv_heads, f"{name}.k"), f"{name}.k")
     v = _heads(step, x, step.kv_heads, f"{name}.v")
     if cached:
-        k = _store(step, k, step.kv + step.tokens, step.kv, f"{name}.k")
-        v = _store(step, v, step.kv + step.tokens, step.kv, f"{name}.v")
+        length, position = step.kv + step.tokens, step.kv
+        window = config.window_of(index)
+        if window is not None and step.tokens == 1 and length > window:
+            length, position = window, step.kv % window
+        k = step.store(k, length, position, f"{name}.k")
+        v = step.store(v, length, position, f"{name}.v")
     context = _attend(step, q, k, v, bias, name)
     return builder.linear(context, config.hidden, config.output_bias, f"{name}.output")
 
@@ -74,7 +85,7 @@ def _cross_attention(step: Step, x: str, source: Source, name: str) -> str:
     else:
         wide = replace(step, tokens=source.tokens)
         k, v = (
-            _store(wide, _heads(wide, source.states, step.heads, each), source.tokens, 0, each)
+            wide.store(_heads(wide, source.states, step.heads, each), source.tokens, 0, each)
             for each in (f"{name}.k", f"{name}.v")
         )
     context = _attend(step, q, k, v, None, name)
@@ -85,10 +96,9 @@ def _heads(step: Step, x: str, heads: int, name: str) -> str:
     """A projection of x, heads apart: [batch, heads, tokens, head_dim]."""
     builder = step.builder
     x = builder.linear(x, heads * step.head_dim, step.config.qkv_bias, name)
-    if step.tokens == 1:
-        return builder.reshape(x, (step.batch, heads, 1, step.head_dim), f"{name}.heads")
-    x = builder.reshape(x, (step.batch, step.tokens, heads, step.head_dim), f"{name}.split")
-    return builder.transpose(x, (0, 2, 1, 3), f"{name}.heads")
+    if step.config.wide_qk_norm and not name.endswith(".v"):
+        x = builder.rms_norm(x, epsilon=step.config.epsilon, name=f"{name}.norm")
+    return step.heads_apart(x, heads, step.head_dim, name)
 
 
 def _rotate(step: Step, x: str, name: str) -> str:
@@ -104,14 +114,6 @@ def _rotate(step: Step, x: str, name: str) -> str:
     turned, rest = builder.split(x, (width, step.head_dim - width), -1, f"{name}.part")
     turned = builder.rope(turned, config.rope_theta, step.kv, f"{name}.rope")
     return builder.concat([turned, rest], -1, f"{name}.rotated")
-
-
-def _store(step: Step, new: str, length: int, position: int, name: str) -> str:
-    """Write keys or values [batch, heads, new, head_dim] into a cache of `length` tokens."""
-    builder = step.builder
-    shape = builder.shape(new)
-    cache = builder.state(f"{name}.cache", (*shape[:2], length, shape[3]))
-    return builder.cache_update(cache, new, 2, position, f"{name}.store")
 
 
 def _attend(step: Step, q: str, k: str, v: str, bias: str | None, name: str) -> str:
@@ -133,6 +135,8 @@ def _attend(step: Step, q: str, k: str, v: str, bias: str | None, name: str) -> 
     scores = builder.matmul(q, k, transpose_b=True, name=f"{name}.scores")
     if step.config.scaled_scores:
         scores = builder.mul(scores, scalar(builder, width**-0.5), f"{name}.scaled")
+    if step.config.score_cap:
+        scores = capped(builder, scores, step.config.score_cap, f"{name}.cap")
     if bias is not None:
         scores = builder.add(scores, bias, f"{name}.biased")
     context = builder.matmul(builder.softmax(scores, name=f"{name}.softmax"), v, name=f"{name}.context")
@@ -142,16 +146,25 @@ def _attend(step: Step, q: str, k: str, v: str, bias: str | None, name: str) -> 
     return builder.reshape(context, (batch * tokens, heads * width), f"{name}.joined")
 
 
-def _ffn(step: Step, x: str, name: str) -> str:
-    return mixture(step, x, name, _network) if step.config.experts else _network(step, x, name)
+def capped(builder: GraphBuilder, x: str, limit: float, name: str) -> str:
+    """limit * tanh(x / limit)."""
+    x = builder.tanh(builder.mul(x, scalar(builder, 1.0 / limit), f"{name}.in"), f"{name}.tanh")
+    return builder.mul(x, scalar(builder, limit), name)
 
 
-def _network(step: Step, x: str, name: str) -> str:
-    """act(x W1) W2, or (act(x Wg) * x W1) W2 where gated (Shazeer, GLU Variants, 2020)."""
+def _ffn(step: Step, x: str, index: int) -> str:
+    config, name = step.config, f"{step.prefix}{index}.ffn"
+    if not config.experts or index < config.dense_layers:
+        return _network(step, x, name, step.ffn)
+    return mixture(step, x, name, _network)
+
+
+def _network(step: Step, x: str, name: str, width: int) -> str:
+    """act(x W1) W2, or (act(x Wg) * x W1) W2 where gated (Shazeer, GLU Variants, 2020), of `width` in the middle."""
     builder, config = step.builder, step.config
-    up = builder.linear(x, step.ffn, config.ffn_bias, f"{name}.up")
+    up = builder.linear(x, width, config.ffn_bias, f"{name}.up")
     if config.gated:
-        gate = builder.linear(x, step.ffn, config.ffn_bias, f"{name}.gate")
+        gate = builder.linear(x, width, config.ffn_bias, f"{name}.gate")
         gate = builder.elementwise(config.activation, gate, name=f"{name}.{config.activation}")
         up = builder.mul(up, gate, f"{name}.gated")
     else:
@@ -160,8 +173,10 @@ def _network(step: Step, x: str, name: str) -> str:
 
 
 def norm(step: Step, x: str, name: str) -> str:
-    make = step.builder.rms_norm if step.config.norm == "rms_norm" else step.builder.layer_norm
-    return make(x, epsilon=step.config.epsilon, name=name)
+    config = step.config
+    if config.norm == "rms_norm":
+        return step.builder.rms_norm(x, epsilon=config.epsilon, name=name)
+    return step.builder.layer_norm(x, epsilon=config.epsilon, bias=config.norm_bias, name=name)
 
 
 def scalar(builder: GraphBuilder, value: float) -> str:

@@ -32,3 +32,17 @@ class Step:
     @property
     def head_dim(self) -> int:
         return self.config.head_dim if self.heads == self.config.heads else self.config.hidden // self.heads
+
+    def heads_apart(self, x: str, heads: int, width: int, name: str) -> str:
+        """[batch * tokens, heads * width], heads apart: [batch, heads, tokens, width]."""
+        builder = self.builder
+        if self.tokens == 1:
+            return builder.reshape(x, (self.batch, heads, 1, width), f"{name}.heads")
+        x = builder.reshape(x, (self.batch, self.tokens, heads, width), f"{name}.split")
+        return builder.transpose(x, (0, 2, 1, 3), f"{name}.heads")
+
+    def store(self, new: str, length: int, position: int, name: str) -> str:
+        """Write keys or values [batch, heads, new, head_dim] into a cache of `length` tokens."""
+        shape = self.builder.shape(new)
+        cache = self.builder.state(f"{name}.cache", (*shape[:2], length, shape[3]))
+        return self.builder.cache_update(cache, new, 2, position, f"{name}.store")

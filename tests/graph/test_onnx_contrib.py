@@ -104,6 +104,32 @@ def test_grouped_attention(tokens: int, past: int, window: int, rotary: int, tmp
     assert graph.macs == 2 * B * H * tokens * total * D
 
 
+@pytest.mark.parametrize(("held", "past"), [(9, 6), (9, 1), (9, 0), (6, 6)])
+def test_a_cache_that_is_not_full(held: int, past: int, tmp_path: Path) -> None:
+    """One buffer for all that will come, as runtimes have it: the total says how much of it counts."""
+    angles = RNG.uniform(0, 6, (16, D // 2)).astype(np.float32)
+    given = {"q": f(B, 1, H * D), "k": f(B, 1, 2 * D), "v": f(B, 1, 2 * D), "pk": f(B, 2, held, D)}
+    given |= {"pv": f(B, 2, held, D), "lengths": np.full(B, past, np.int32)}
+    known = {"total": np.array([past + 1], np.int32), "cos": np.cos(angles), "sin": np.sin(angles)}
+    node = helper.make_node(
+        "GroupQueryAttention", [*given, *known], ["y", "key", "value"], domain="com.microsoft", name="n",
+        num_heads=H, kv_num_heads=2, do_rotary=1,
+    )  # fmt: skip
+    graph = compare(build([node], given, ["y"], known, 17, {"com.microsoft": 1}), given, tmp_path)
+    assert graph.macs == 2 * B * H * (past + 1) * D
+
+
+def test_a_total_beyond_the_cache_is_refused(tmp_path: Path) -> None:
+    given = {"q": f(B, 1, H * D), "k": f(B, 1, 2 * D), "v": f(B, 1, 2 * D), "pk": f(B, 2, 4, D), "pv": f(B, 2, 4, D)}
+    given["lengths"], known = np.full(B, 5, np.int32), {"total": np.array([6], np.int32)}
+    node = helper.make_node(
+        "GroupQueryAttention", [*given, *known], ["y", "key", "value"], domain="com.microsoft", name="n", num_heads=H,
+        kv_num_heads=2,
+    )  # fmt: skip
+    with pytest.raises(InputError, match="a total of 6 tokens, 1 of them new, does not fit a cache of 4"):
+        load(build([node], given, ["y"], known, 17, {"com.microsoft": 1}), tmp_path)
+
+
 @pytest.mark.parametrize("interleaved", [0, 1])
 @pytest.mark.parametrize("positions", [np.array([[3, 1, 0, 2, 4], [0, 1, 2, 3, 9]]), np.array([4])])
 def test_rotary_embedding(interleaved: int, positions: Array, tmp_path: Path) -> None:

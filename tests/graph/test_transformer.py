@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_cards import BART_BASE, CARDS, GPT2, LLAMA2_7B, LLAMA3_8B, MIXTRAL_8X7B, QWEN3_30B_A3B, T5_SMALL
+from model_cards import (
+    BART_BASE,
+    CARDS,
+    DEEPSEEK_V3,
+    GEMMA3_1B,
+    GPT2,
+    LLAMA2_7B,
+    LLAMA3_8B,
+    MIXTRAL_8X7B,
+    QWEN3_30B_A3B,
+    T5_SMALL,
+)
 
 from sim.errors import DoesNotFit, InputError
 from sim.graph.evaluate import evaluate, random_values
@@ -139,13 +150,49 @@ DECODERS = {
         "vocab_size": 30,
         "n_positions": 16,
     },
+    "norms before and after, scores capped": TINY
+    | {"model_type": "gemma2", "num_key_value_heads": 2, "head_dim": 6, "attn_logit_softcapping": 2.0},
+    "windows": TINY
+    | {"model_type": "gemma2", "num_key_value_heads": 2, "head_dim": 6, "sliding_window": 3, "num_hidden_layers": 4},
+    "norms of all heads, after": TINY | {"model_type": "olmo2"},
+    "ungated, in a window": TINY | {"model_type": "starcoder2", "num_key_value_heads": 2, "sliding_window": 2},
+    "parallel, no biases": TINY | {"model_type": "cohere", "num_key_value_heads": 2},
+    "one key-value head": TINY | {"model_type": "falcon", "alibi": False, "bias": False},
+    "latent": TINY
+    | {
+        "model_type": "deepseek_v3",
+        "first_k_dense_replace": 2,
+        "kv_lora_rank": 10,
+        "q_lora_rank": 14,
+        "qk_nope_head_dim": 5,
+        "qk_rope_head_dim": 4,
+        "v_head_dim": 7,
+    },
     "shifted positions": TINY | {"model_type": "opt", "ffn_dim": 20},
 }
 
 
-def causal_mask(graph: Graph) -> np.ndarray[Any, Any]:
+def causal_mask(graph: Graph, window: int = 10**9) -> np.ndarray[Any, Any]:
     rows, length = graph.tensors["causal_mask"].shape
-    return np.where(np.arange(length) > np.arange(rows)[:, None] + length - rows, -1e30, 0.0)
+    ahead = np.arange(length) - (np.arange(rows)[:, None] + length - rows)
+    return np.where((ahead > 0) | (ahead <= -window), -1e30, 0.0)
+
+
+def masks(graph: Graph, data: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The masks that are inputs of a prefill."""
+    found = {"causal_mask": causal_mask(graph)} if "causal_mask" in graph.tensors else {}
+    if "window_mask" in graph.tensors:
+        found["window_mask"] = causal_mask(graph, data["sliding_window"])
+    return found
+
+
+def rolled(cache: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
+    """What a prefill kept [.., tokens, D], as a decode step of `length` has it: new ones in the place of old ones."""
+    tokens = cache.shape[2]
+    found = np.full((*cache.shape[:2], length, cache.shape[3]), math.nan)
+    for token in range(max(0, tokens - length), tokens):
+        found[:, :, token % length] = cache[:, :, token]
+    return found
 
 
 @pytest.mark.parametrize("model", DECODERS)
@@ -156,15 +203,17 @@ def test_decode_with_a_cache_equals_the_last_position_of_a_prefill(model: str) -
     step = graph_of(DECODERS[model], phase="decode", kv=seq - 1, batch=2)
     weights = random_values(full, seed=1)
     tokens = np.random.default_rng(2).integers(0, 30, (2, seq))
-    expected = evaluate(full, weights | {"tokens": tokens, "causal_mask": causal_mask(full)})["logits"]
+    data = DECODERS[model]
+    expected = evaluate(full, weights | {"tokens": tokens} | masks(full, data))["logits"]
     before = evaluate(
         short,
         weights
         | {name: value[:, :, :-1] for name, value in weights.items() if full.tensors[name].role == "state"}
-        | {"tokens": tokens[:, :-1], "causal_mask": causal_mask(short)},
+        | {"tokens": tokens[:, :-1]}
+        | masks(short, data),
     )
     caches = {
-        name: np.pad(before[name], ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=math.nan)
+        name: rolled(before[name], tensor.shape[2])
         for name, tensor in step.tensors.items()
         if tensor.role == "state"
     }
@@ -286,22 +335,25 @@ def test_generate_plan_covers_every_step_at_its_mean_context() -> None:
     assert abs(sampled - sum(steps)) <= half_token
 
 
-def test_positions_beyond_a_learned_table_or_window_are_refused() -> None:
+def test_positions_beyond_a_learned_table_are_refused() -> None:
     assert graph_of(GPT2, seq=1024).items == 1024
     with pytest.raises(InputError, match="1025 positions exceed the 1024"):
         graph_of(GPT2, seq=1025)
     with pytest.raises(InputError, match="1025 positions"):
         graph_of(GPT2, phase="decode", kv=1024)
-    mistral = CARDS["Mistral-7B-v0.1"][0]
-    with pytest.raises(InputError, match="4097 tokens exceed the attention window of 4096"):
-        graph_of(mistral, phase="decode", kv=4096)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({"model_type": "llamo"}, "unknown model_type 'llamo'; did you mean 'llama'?"),
-        ({"model_type": "deepseek_v3"}, "mixture of experts of another structure"),
+        ({"model_type": "deepseek_v3"}, "kv_lora_rank: found None; expected a positive integer"),
+        ({"model_type": "gpt_oss"}, "unknown model_type 'gpt_oss'"),
+        (DEEPSEEK_V3 | {"qk_rope_head_dim": 63}, "rotary embedding needs an even number"),
+        (DEEPSEEK_V3 | {"n_shared_experts": -1}, "n_shared_experts: found -1; expected a whole number"),
+        (DEEPSEEK_V3 | {"n_group": 7}, "256 experts do not divide into 7 groups"),
+        (DEEPSEEK_V3 | {"topk_group": 9}, "256 experts do not divide into 8 groups"),
+        (GEMMA3_1B | {"layer_types": ["full_attention"] * 26}, "layer_types: only a full_attention after every"),
         ({"hidden_size": None, "vocab_size": None}, "'vocab_size' is missing"),
         ({"hidden_size": None, "vocab_size": None}, "'hidden_size' is missing"),
         ({"hidden_size": "4096"}, "hidden_size: found '4096'; expected a positive integer"),
