@@ -58,6 +58,18 @@ FREE: Mapping[type, frozenset[str]] = {
 """Fields that are numbers of their own: no rule of the chip joins them to another. A dataflow is the number of its
 name in systolic.DATAFLOWS (row_stationary has none: it comes with a block of parameters)."""
 
+SPEEDS: Mapping[type, frozenset[str]] = {
+    Chip: frozenset({"clock_hz"}),
+    CoreKind: frozenset({"clock_hz"}),
+    Accumulator: frozenset({"bandwidth_bytes_per_s"}),
+    VectorUnit: FREE[VectorUnit],
+    Sram: frozenset({"size_bytes", "bandwidth_bytes_per_s"}),
+    Dma: FREE[Dma],
+    Interconnect: FREE[Interconnect],
+    Host: FREE[Host],
+}
+"""Those of FREE that leave designs alike (sim/cost/alike.py)."""
+
 _MOST_STRUCTURES = 4096
 _STRUCTURES: dict[tuple[int, str], tuple[Chip, Chip]] = {}
 """Chips of distinct structural parameters by their base, which the entry keeps alive: a sweep asks in many calls."""
@@ -169,6 +181,18 @@ def _structure(base: Chip, key: str, values: Mapping[str, object]) -> Chip:
             _STRUCTURES.clear()
         known = _STRUCTURES[id(base), key] = base, base.replace_many(values)
     return known[1]
+
+
+def leaves_alike(base: Chip, path: str) -> bool:
+    """Whether designs that differ in this parameter only are searched together."""
+    document = base.document or document_from_data(base.expanded(), base.name)
+    place, adapter = _free_field(base, resolve_path(document.data, path, Chip))
+    if adapter is None:
+        return False
+    part: Any = base
+    for key in place[:-1]:
+        part = part[key] if isinstance(key, int) else getattr(part, key)
+    return place[-1] in SPEEDS.get(type(part), ())
 
 
 def _free_field(base: Chip, path: KeyPath) -> tuple[Attributes, TypeAdapter[Any] | None]:

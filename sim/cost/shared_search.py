@@ -17,8 +17,10 @@ from sim.cost.branch import (
     CUT,
     EQUAL,
     NOTHING_S,
+    ORDER,
     SURELY,
     Search,
+    copy_to,
     least_place,
     list_cuts,
     search_cuts,
@@ -34,6 +36,9 @@ from sim.jit import jit_bare
 
 ROWS_PER_DESIGN, MOST_ROWS = 24, LIST_ROWS // 2
 """Tilings that a list may have, by the designs that share it: longer ones take longer to make than they spare."""
+
+WARM = 3
+"""Trees whose choices are remembered."""
 
 UNKNOWN = -1
 """Of a branch: nothing is listed for it yet."""
@@ -96,22 +101,64 @@ def _limit_s(t: Any, nest: int, hw: Any, w: Work, limit: float, start: int, stop
 
 @jit_bare
 def list_node(
-    t: Any, nest: int, w: Work, alike: Alike, node: int, share: int, cuts_first: int, cuts_stop: int, s: Search
-) -> int:
-    """List the tilings that designs of a node may choose, from row 0 on; how many, or UNKNOWN where they are too
-    many."""
+    t: Any, nest: int, w: Work, alike: Alike, node: int, share: int, cuts_first: int, cuts_stop: int, warm: Any,
+    s: Search,
+) -> int:  # fmt: skip
+    """List the tilings that designs of a node may choose, from row 0 on; how many, or UNKNOWN where they are too many.
+
+    `warm` [trees, 6] are what the worst of other trees chose (cut, columns outside?, levels from the first of their
+    role): the best of them is a first limit.
+    """
     designs = alike.nodes[node, NODE_STOP] - alike.nodes[node, NODE_FIRST]
-    limit = alike.node_limits[node, WORST, share]
-    most_s = search_cuts(
-        t, nest, alike.hardware[node, WORST], w, cuts_first, cuts_stop, limit, NOTHING_S, s
-    )
-    limit = alike.node_limits[node, BEST, share]
-    room = min(ROWS_PER_DESIGN * designs, MOST_ROWS)
-    return int(
-        list_cuts(
-            t, nest, alike.hardware[node, BEST], w, cuts_first, cuts_stop, limit, most_s * (1.0 + 2.0 * EQUAL), room, s
+    worst, best = alike.hardware[node, WORST], alike.hardware[node, BEST]
+    least, most = alike.node_limits[node, WORST, share], alike.node_limits[node, BEST, share]
+    room, count = min(ROWS_PER_DESIGN * designs, MOST_ROWS), UNKNOWN
+    guess_s = _warm_limit_s(t, nest, worst, w, least, cuts_first, cuts_stop, warm, s)
+    if guess_s < NOTHING_S:
+        count = list_cuts(t, nest, best, w, cuts_first, cuts_stop, most, guess_s * (1.0 + 2.0 * EQUAL), room, s)
+    if count == UNKNOWN:
+        most_s = search_cuts(t, nest, worst, w, cuts_first, cuts_stop, least, NOTHING_S, s)
+        if most_s < guess_s or guess_s == NOTHING_S:
+            count = list_cuts(t, nest, best, w, cuts_first, cuts_stop, most, most_s * (1.0 + 2.0 * EQUAL), room, s)
+    if count > 0:
+        most_s = best_listed(t, nest, worst, w, least, NOTHING_S, 0, count, s)
+        if s.found[CUT] >= 0:
+            _remember(s, warm)
+            scan_list(best, w, most, s.lists.columns, 0, count, s.lists.seconds)
+            count = copy_below(s.lists, 0, count, most_s / SURELY, 0)
+    return int(count)
+
+
+@jit_bare
+def _warm_limit_s(
+    t: Any, nest: int, hw: Any, w: Work, limit: float, cuts_first: int, cuts_stop: int, warm: Any, s: Search
+) -> float:
+    """What the best of other trees' choices achieves, as far as there are such levels here."""
+    best, s.found[CUT] = NOTHING_S, -1
+    for row in range(len(warm)):
+        cut = warm[row, OF_CUT]
+        if not cuts_first <= cut < cuts_stop:
+            continue
+        for role in range(4):
+            last = s.cuts.stop[cut, role] - s.cuts.first[cut, role] - 1
+            s.at[role] = s.cuts.first[cut, role] + min(warm[row, LEVELS + role], last)
+        k = s.at[3]
+        cost, found, _ = scan_role(
+            t, nest, hw, w, s.levels, s.cuts, cut, s.at, 3, k, k + 1, warm[row, OF_ORDER], limit, best, s.lines
         )
-    )
+        if found >= 0:
+            best = cost
+    return best
+
+
+@jit_bare
+def _remember(s: Search, warm: Any) -> None:
+    """Put the best of a search before the others of `warm`, and leave out the last."""
+    for back in range(len(warm) - 1):
+        copy_to(warm[len(warm) - 1 - back], warm[len(warm) - 2 - back])
+    warm[0, OF_CUT], warm[0, OF_ORDER] = s.found[CUT], s.found[ORDER]
+    for role in range(4):
+        warm[0, LEVELS + role] = s.best[role] - s.cuts.first[s.found[CUT], role]
 
 
 @jit_bare

@@ -22,7 +22,7 @@ from sim.cost.kernel import (
 from sim.cost.levels import FIRST, PER_OPERAND
 from sim.cost.nest_tables import DIMS, OPERANDS, NestTables
 from sim.cost.nest_work import BODY_CYCLES, DRAIN_CYCLES, UNPACK_CYCLES
-from sim.cost.shared_search import UNKNOWN, behind, best_listed, list_node, narrow_node
+from sim.cost.shared_search import UNKNOWN, WARM, behind, best_listed, list_node, narrow_node
 from sim.cost.tile_traffic import tiling_traffic
 from sim.cost.tiles import largest_part
 from sim.cost.tiling import Shape, no_shape, shape_cost, tiling_shape
@@ -68,11 +68,13 @@ def best_tilings(
     searched together.
     """
     s, stack, best = new_search(t, given), np.empty((128, 3), np.int64), np.empty(len(given.hardware))
+    warm = np.empty((2, WARM, 6), np.int64)
     for nest in range(len(t.nests)):
+        warm[:] = -1
         choice[:, nest], choice[:, nest, 0], cost[:, nest], best[:] = 1, -1, np.nan, NOTHING_S
         for root in alike.roots:
             make_room(s)
-            search_tree(t, nest, given, alike, root, choice, best, stack, s)
+            search_tree(t, nest, given, alike, root, choice, best, stack, warm, s)
         for place in range(len(given.hardware)):
             design = alike.order[place]
             mine = choice[design, nest]
@@ -93,26 +95,27 @@ def make_room(s: Search) -> None:
 
 @jit
 def search_tree(
-    t: Any, nest: int, given: Inputs, alike: Alike, root: int, choice: Any, best: Any, stack: Any, s: Search
+    t: Any, nest: int, given: Inputs, alike: Alike, root: int, choice: Any, best: Any, stack: Any, warm: Any, s: Search
 ) -> None:
     """The best tilings of a nest on designs that are alike, within the preferred share of the scratchpad: rows of
     `choice` [designs, nests, ...] and of `best` [designs], which stay as they are where nothing fits."""
     first, stop = alike.nodes[root, NODE_FIRST], alike.nodes[root, NODE_STOP]
     w = unit_work(t, nest, given, alike.order[first], 0, False)
     if w.slow > 0.0:
-        search_unit_tree(t, nest, given, alike, root, w, choice, best, stack, s)
+        search_unit_tree(t, nest, given, alike, root, w, choice, best, stack, warm, s)
     w = unit_work(t, nest, given, alike.order[first], 0, True)
     for place in range(first, stop):
         design = alike.order[place]
         if vector_floor_s(t, nest, given.hardware[design, 0], w.body) < best[design]:
-            search_unit_tree(t, nest, given, alike, root, w, choice, best, stack, s)
+            search_unit_tree(t, nest, given, alike, root, w, choice, best, stack, warm, s)
             break
 
 
 @jit
 def search_unit_tree(
-    t: Any, nest: int, given: Inputs, alike: Alike, root: int, w: Work, choice: Any, best: Any, stack: Any, s: Search
-) -> None:
+    t: Any, nest: int, given: Inputs, alike: Alike, root: int, w: Work, choice: Any, best: Any, stack: Any, warm: Any,
+    s: Search,
+) -> None:  # fmt: skip
     """`search_tree` on the arrays or the vector units."""
     design = alike.order[alike.nodes[root, NODE_FIRST]]
     cuts = given.partitions_of[design, 0, nest]
@@ -124,7 +127,7 @@ def search_unit_tree(
         waiting -= 1
         node, start, stop = stack[waiting]
         if start == UNKNOWN:
-            stop = list_node(t, nest, w, alike, node, 0, cuts[0], cuts[1], s)
+            stop = list_node(t, nest, w, alike, node, 0, cuts[0], cuts[1], warm[int(w.vector)], s)
             start = UNKNOWN if stop == UNKNOWN else 0
         else:
             end = narrow_node(t, nest, w, alike, node, 0, start, stop, s)

@@ -98,6 +98,12 @@ class Space:
         """The chip that the parameters change."""
         return chip_from_dict(self.chip_data)
 
+    def leaves_alike(self, axis: Axis) -> bool:
+        """Whether the bound searches designs together that differ on this axis only."""
+        from sim.cost.designs import leaves_alike
+
+        return not axis.of_workload and all(leaves_alike(self.base, path) for path in axis.paths)
+
     def points(self) -> Iterator[Point]:
         """All points, the last axis fastest."""
         import itertools

@@ -27,7 +27,10 @@ BATCH_S = {"event": 0.25, "bound": 2.0}
 """What a batch should take: long beside the cost of sending it, short beside what a killed driver may lose. The bound
 computes designs together, and a call has costs of its own: more of them at once take less each."""
 
-MAX_BATCH = 2048
+MAX_BATCH = 4096
+GATHERED = 65_536
+"""Points that wait for the bound, if there are so many, before any is given out: designs that are alike are searched
+together, so points are sorted."""
 FLUSH_S = 0.25
 """Results are stored at most so often: a transaction of many costs a third per row."""
 
@@ -154,6 +157,7 @@ class Driver:
             [json.dumps(dict(zip(axis.paths, row, strict=True)))[1:-1] for row in axis.rows]
             for axis in space.axes
         ]
+        self._apart = [at for at, axis in enumerate(space.axes) if not space.leaves_alike(axis)]
         self._waiting: dict[tuple[int, str], list[Point]] = {}
         self._awaited: dict[tuple[int, str], dict[Point, bytes]] = {}
         self._asked: list[StudyPoint] = []
@@ -230,6 +234,10 @@ class Driver:
     def _give_out(self, tally: Tally, everything: bool) -> None:
         """Send batches while there is something to send; wait for workers where they are full."""
         for (workload, fidelity), points in self._waiting.items():
+            if fidelity == "bound":
+                if len(points) < GATHERED and not everything:
+                    continue
+                points.sort(key=lambda point: [point[axis] for axis in self._apart])
             while points:
                 size = self._batch_size(workload, fidelity, len(points) if everything else None)
                 if len(points) < size and not everything:

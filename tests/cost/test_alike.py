@@ -16,7 +16,7 @@ from sim.cost.alike import BEST, FEWEST, LEFT, NODE_FIRST, NODE_STOP, RIGHT, WOR
 from sim.cost.bound import Model, compile_model
 from sim.cost.branch import NOTHING_S, list_cuts, search_cuts
 from sim.cost.core_cuts import granules, joined_cuts
-from sim.cost.designs import designs_from
+from sim.cost.designs import designs_from, leaves_alike
 from sim.cost.hardware import rate_columns, timing_columns
 from sim.cost.levels import scan_role
 from sim.cost.listed import LEVELS, scan_list
@@ -163,3 +163,36 @@ def test_a_list_has_every_tiling_below_its_limit(name: str, link: str) -> None:
             assert seconds >= cost * (0.9 if link == "8 GB/s" else 1 - 1e-12)
     assert below > 5
     assert LEVELS == 2
+
+
+CHANGES: dict[str, tuple[object, object]] = {
+    "clock": ("1 GHz", "1.5 GHz"),
+    "core.vector.lanes": (16, 128),
+    "core.sram.size": ("64 KiB", "1 MiB"),
+    "core.sram.bandwidth": ("200 GB/s", "900 GB/s"),
+    "core.accumulator.bandwidth": ("100 GB/s", "900 GB/s"),
+    "core.dma.bandwidth": ("8 GB/s", "90 GB/s"),
+    "core.dma.channels": (1, 4),
+    "core.dma.outstanding": (1, 4),
+    "core.dma.setup_latency": ("20 ns", "400 ns"),
+    "interconnect.link_bandwidth": ("32 GB/s", "90 GB/s"),
+    "interconnect.hop_latency": ("1 ns", "30 ns"),
+    "host.latency": ("1 us", "2 us"),
+    "core.array.rows": (16, 32),
+    "core.array.cols": (16, 32),
+    "core.array.count": (1, 2),
+    "core.array.dataflow": ("weight_stationary", "output_stationary"),
+    "core.array.double_buffered_weights": (True, False),
+    "core.accumulator.size": ("64 KiB", "1 MiB"),
+    "core.count": (4, 8),
+    "dram.channels": (8, 16),
+}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_which_parameters_leave_designs_alike(path: str) -> None:
+    first, second = CHANGES[path]
+    _, groups = inputs_of(model_of_all_kinds(), {path: [first] * FEWEST + [second] * FEWEST})
+    together = len(groups.roots) == 1
+    assert together == (list(CHANGES).index(path) < list(CHANGES).index("core.array.rows"))
+    assert leaves_alike(base_chip(), path) == together

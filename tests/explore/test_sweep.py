@@ -13,6 +13,7 @@ from spaces import MIX, SMALL, numbers, space
 import sim
 from sim.errors import InputError
 from sim.explore import evaluate as evaluate_module
+from sim.explore import workers as workers_module
 from sim.explore.progress import Progress
 from sim.explore.results import Result, Results
 from sim.explore.store import StudyPoint, open_study
@@ -214,3 +215,21 @@ def test_the_bound_is_compiled_before_its_first_batch_and_says_so(monkeypatch: p
     order.clear()
     sweep(space(), workers=1, say=told)
     assert set(order) == {"batch"}
+
+
+def test_the_bound_is_given_designs_that_are_alike_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[int, ...]] = []
+
+    def evaluate(*args: Any) -> Results:
+        given.extend(args[3])
+        return evaluate_module.evaluate(*args)
+
+    monkeypatch.setattr(workers_module, "evaluate", evaluate)
+    axes = {"core.sram.size": ["32 KiB", "64 KiB"], "core.array.rows": [4, 8, 16], "clock": ["250 MHz", "500 MHz"]}
+    study = sweep(space(parameters=axes), workers=1, fidelity="bound")
+    assert [point[1] for point in given] == [0] * 4 + [1] * 4 + [2] * 4
+    assert [point[0] for point in given[:4]] == [0, 0, 1, 1]  # alike ones as the sampler gave them
+    assert [row.point for row in study.rows] == sorted(given)
+    given.clear()
+    sweep(space(parameters=axes), workers=1)
+    assert given == sorted(given)  # events as they come
