@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -52,3 +53,40 @@ class Results:
 
     def __iter__(self) -> Iterator[Result]:
         return map(self.__getitem__, range(len(self)))
+
+
+class RowMetrics(Mapping[str, Any]):
+    """The metrics of one row of columns: a tenth of the memory of a dict of its own."""
+
+    __slots__ = ("_at", "_columns")
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]], at: int) -> None:
+        self._columns, self._at = columns, at
+
+    def __getitem__(self, name: str) -> Any:
+        return self._columns[name][self._at]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a dict."""
+        column = self._columns.get(name)
+        return default if column is None else column[self._at]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+def packed(values: Sequence[Any]) -> Sequence[Any]:
+    """The same values in the least memory: numbers of one type side by side, equal words once."""
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return array("d", values)
+    if kinds == {int}:
+        return array("q", values)
+    known: dict[Any, Any] = {}
+    return [known.setdefault(value, value) if type(value) is str else value for value in values]

@@ -22,7 +22,7 @@ from sim import __version__
 from sim.errors import Diagnostic, InputError, LeptonError
 from sim.explore.keys import KEY_BYTES
 from sim.explore.locks import give_up_lock, take_lock
-from sim.explore.results import Result, Results
+from sim.explore.results import Result, Results, RowMetrics, packed
 from sim.explore.space import Point, Space
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ CREATE TABLE studies (id INTEGER PRIMARY KEY, name TEXT NOT NULL, plan TEXT NOT 
 CREATE TABLE points (study INTEGER NOT NULL, fidelity TEXT NOT NULL, point TEXT NOT NULL, number INTEGER NOT NULL,
     sampler TEXT NOT NULL, keys BLOB NOT NULL, PRIMARY KEY (study, fidelity, sampler, point)) WITHOUT ROWID;
 """
+READ_ROWS = 4096
+"""Rows that are read at once, and whose metrics are kept together."""
 _FIXED = ("key", "model", "fidelity", "parameters", "status", "error", "wall_s")
 
 
@@ -385,13 +387,16 @@ def _corrupt(path: str, error: object) -> InputError:
     return InputError(Diagnostic(f"the study is corrupted, or no SQLite file: {error}", path, hint=hint))
 
 
-def _results(rows: Iterable[Sequence[Any]], names: Sequence[str]) -> dict[bytes, Result]:
-    return {
-        row[0]: Result(
-            row[1], dict(zip(names, row[4:], strict=True)) if row[1] == "ok" else {}, row[2], row[3]
-        )
-        for row in rows
-    }
+def _results(rows: sqlite3.Cursor, names: Sequence[str]) -> dict[bytes, Result]:
+    found: dict[bytes, Result] = {}
+    while some := rows.fetchmany(READ_ROWS):
+        keys, status, error, wall_s, *metrics = map(packed, zip(*some, strict=True))
+        columns = dict(zip(names, metrics, strict=True))
+        found |= {
+            key: Result(status[at], RowMetrics(columns, at) if status[at] == "ok" else {}, error[at], wall_s[at])
+            for at, key in enumerate(keys)
+        }
+    return found
 
 
 def _fitting(value: Any) -> Any:

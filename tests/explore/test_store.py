@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 import resource
 import shutil
@@ -18,8 +19,9 @@ from spaces import numbers, space
 
 from sim.errors import InputError
 from sim.explore import locks as locks_module
+from sim.explore import store as store_module
 from sim.explore.keys import KeyMaker
-from sim.explore.results import Result, Results
+from sim.explore.results import Result, Results, packed
 from sim.explore.store import Evaluations, Store, StoreFull, open_store, open_study
 from sim.explore.sweep import sweep
 
@@ -51,6 +53,36 @@ def test_what_is_stored_is_read_back(tmp_path: Path) -> None:
     assert found[(1).to_bytes(16, "big")].metrics["huge"] == float(2**70)
     assert found[b"g" * 16].metrics["new_column_j"] == 1.5
     assert found[b"f" * 16] == Result("failed", {}, "why", 0.25)
+
+
+def test_many_rows_are_read_as_they_were_stored_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "READ_ROWS", 7)  # three times the rows of a read, and some
+    given = [
+        Result("ok", {"a_s": at / 8, "tasks": at, "mixed": at if at % 3 else 0.5, "word": "s" * (at % 3)}, "", 1.0)
+        if at % 5
+        else Result("failed", {}, f"why {at % 2}", 0.0)
+        for at in range(25)
+    ]
+    keys = [at.to_bytes(16, "big") for at in range(25)]
+    with open_store(":memory:", write=True) as store:
+        store.add([Evaluations(keys, "gemm", "event", ["{}"] * 25, Results.of(given))])
+        found = store.results()
+        some = store.results(keys[3:20])
+    assert found == dict(zip(keys, given, strict=True))
+    assert some == dict(zip(keys[3:20], given[3:20], strict=True))
+    for result, read in zip(given, found.values(), strict=True):
+        assert {name: type(value) for name, value in read.metrics.items()} == {
+            name: type(value) for name, value in result.metrics.items()
+        }
+    metrics = found[keys[1]].metrics
+    assert (metrics.get("tasks"), metrics.get("none"), type(metrics["tasks"])) == (1, None, int)
+    assert pickle.loads(pickle.dumps(metrics)) == metrics == given[1].metrics
+    with pytest.raises(KeyError):
+        metrics["none"]
+    # A dict of its own for every row would take more than this for the dict alone.
+    assert sys.getsizeof(metrics) < 64
+    column = packed([1.5, 2.5] * 500)
+    assert sys.getsizeof(column) < 8 * 1000 + 200
 
 
 def test_a_driver_killed_twenty_times_loses_nothing_it_stored(tmp_path: Path) -> None:
