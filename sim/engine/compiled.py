@@ -40,11 +40,11 @@ from sim.engine.records import (
     Tasks,
 )
 from sim.engine.renaming import Asked, Passage, asked_by, replayed
-from sim.engine.sharing import bring_up, join, leave, settle, spread
+from sim.engine.sharing import bring_up, join, leave, settle
 from sim.errors import InvariantViolation
 from sim.hw import tags as tag_store
 from sim.hw.tags import EVICTED, HIT, MISS, REST, empty_tags, probe
-from sim.jit import jit_bare
+from sim.jit import jit_bare, jit_inline
 from sim.program import BYTE_UNITS, MAX_TICKS, Probes, Program, Segment
 from sim.timeline import Probed, SegmentTimeline, Timeline
 
@@ -188,14 +188,13 @@ def _simulate(
             board.lookups = pop(lookups, board.lookups)
             _look_up(number, now, tasks, agenda, looks, line_bytes, skew, board)
         if changed:
-            spread(network, board)
             settle(now, network, board)
             next_due = _earliest(network.due, board.active)
         now = min(next_due, heads[0].tick, lookups[0].tick)
     return drained
 
 
-@jit_bare
+@jit_inline
 def _earliest(due: Int64, active: int) -> int:
     """When the first of all flows ends."""
     earliest = FOREVER
@@ -204,7 +203,7 @@ def _earliest(due: Int64, active: int) -> int:
     return earliest
 
 
-@jit_bare
+@jit_inline
 def _look_up(
     task: int, now: int, tasks: Tasks, agenda: Agenda, looks: Looks, line_bytes: int, skew: int, board: Record
 ) -> None:
@@ -235,7 +234,7 @@ def _look_up(
         board.heads = push(agenda.heads, board.heads, miss, first + REST)
 
 
-@jit_bare
+@jit_inline
 def _begin(number: int, now: int, tasks: Tasks, network: Network, looks: Looks, board: Record) -> None:
     """Make the flow of this number."""
     task = number
@@ -262,7 +261,7 @@ def _begin(number: int, now: int, tasks: Tasks, network: Network, looks: Looks, 
     join(route, flow, size_bytes * BYTE_UNITS, now, network, board)
 
 
-@jit_bare
+@jit_inline
 def _end_flows(
     now: int, tasks: Tasks, queues: Records, network: Network, agenda: Agenda, looks: Looks, board: Record
 ) -> None:
@@ -287,7 +286,7 @@ def _end_flows(
             place += 1
 
 
-@jit_bare
+@jit_inline
 def _end(
     task: int, now: int, tasks: Tasks, queues: Records, stack: Int32, looks: Looks, board: Record
 ) -> None:

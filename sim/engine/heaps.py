@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sim.engine.records import FOREVER, NONE, Records
-from sim.jit import jit_bare
+from sim.jit import jit_inline
 
 
-@jit_bare
+@jit_inline
 def push(heap: Records, size: int, tick: int, number: int) -> int:
     """Put a moment into a heap whose first entry is the earliest, of equal ones that of the lowest number; its size."""
     at = size
@@ -20,7 +20,7 @@ def push(heap: Records, size: int, tick: int, number: int) -> int:
     return size + 1
 
 
-@jit_bare
+@jit_inline
 def pop(heap: Records, size: int) -> int:
     """Take the first entry out of a heap; its size. An empty heap begins with FOREVER."""
     size -= 1
@@ -44,7 +44,7 @@ def pop(heap: Records, size: int) -> int:
     return size
 
 
-@jit_bare
+@jit_inline
 def meld(one: int, other: int, flows: Records) -> int:
     """Join two heaps of flows without siblings; the flow in front, which ends first.
 
@@ -57,7 +57,7 @@ def meld(one: int, other: int, flows: Records) -> int:
     return one
 
 
-@jit_bare
+@jit_inline
 def without_first(first: int, flows: Records) -> int:
     """Take the flow in front out of its heap; the one then in front, NONE if there is none."""
     pairs, child = NONE, flows[first].child

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sim.engine.heaps import push
 from sim.engine.records import NONE, UNKNOWN, Agenda, Int32, Record, Records, Tasks
-from sim.jit import jit_bare
+from sim.jit import jit_inline
 
 
-@jit_bare
+@jit_inline
 def line_up(tasks: Tasks, queues: Records, stack: Int32) -> int:
     """Chain the tasks of each queue, and put every queue on the stack; its height."""
     for task in range(len(tasks.queue) - 1, -1, -1):
@@ -20,7 +20,7 @@ def line_up(tasks: Tasks, queues: Records, stack: Int32) -> int:
     return len(queues)
 
 
-@jit_bare
+@jit_inline
 def _look_at(task: int, queue: int, tasks: Tasks, queues: Records) -> None:
     """Make `task` the head of its queue; NONE: the queue is through."""
     queues[queue].head = task
@@ -29,7 +29,7 @@ def _look_at(task: int, queue: int, tasks: Tasks, queues: Records) -> None:
         queues[queue].ready = tasks.release[task]
 
 
-@jit_bare
+@jit_inline
 def issue(tasks: Tasks, queues: Records, agenda: Agenda, board: Record) -> None:
     """Issue every task whose start is known by now, beginning with the queues on the stack.
 
@@ -58,7 +58,7 @@ def issue(tasks: Tasks, queues: Records, agenda: Agenda, board: Record) -> None:
             _look_at(int(tasks.following[task]), number, tasks, queues)
 
 
-@jit_bare
+@jit_inline
 def _can_issue(number: int, tasks: Tasks, queues: Records) -> bool:
     """Whether the start of the head is known; if not, the queue waits for what is missing."""
     queue = queues[number]
@@ -76,7 +76,7 @@ def _can_issue(number: int, tasks: Tasks, queues: Records) -> bool:
     return True
 
 
-@jit_bare
+@jit_inline
 def _wake(task: int, tasks: Tasks, queues: Records, stack: Int32, board: Record) -> None:
     """Put the queues that wait for the task on the stack."""
     queue = int(tasks.waiting[task])
@@ -86,7 +86,7 @@ def _wake(task: int, tasks: Tasks, queues: Records, stack: Int32, board: Record)
         queue = queues[queue].waiting
 
 
-@jit_bare
+@jit_inline
 def finish(task: int, now: int, tasks: Tasks, queues: Records, stack: Int32, board: Record) -> None:
     """End a transfer, and put the queues that this wakes on the stack."""
     tasks.finish[task] = now

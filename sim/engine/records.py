@@ -92,9 +92,12 @@ LINK = _record(  # capacity, demand and what is left count 1/256 units per tick,
     offer=np.int64,  # the share of all those flows together
     left=np.int64,
     unfrozen=np.int64,  # weight of the unfrozen flows
-    share=np.int64,  # FOREVER unless the link is touched
+    share=np.int64,  # of each unfrozen flow, FOREVER without any
     flows=np.int32,
     routes=np.int32,  # with flows
+    crowd=np.int32,  # place in the list of crowded links, NONE if it is none
+    touched=np.int32,  # settle that it was last touched for
+    taken=np.int32,  # round that last took something of it
 )
 ROUTE = _record(
     cap=np.int64,  # rate of a flow that has all links for itself
@@ -106,7 +109,8 @@ ROUTE = _record(
     flows=np.int32,  # active ones
     first=np.int32,  # the flow that ends first
     place=np.int32,  # in the list of active routes
-    touched=np.bool_,
+    touched=np.int32,  # settle that it was last touched for
+    frozen=np.int32,  # settle that last gave it a rate
 )
 HOP = _record(
     weight=np.int64,
@@ -134,8 +138,10 @@ class Network(NamedTuple):
     flows: Records
     active: Int32  # routes with flows
     due: Int64  # when the first flow of each active route ends
+    crowded: Int32  # links that may bind
     touched_links: Int32
     touched_routes: Int32
+    taken: Int32  # links that a round of a settle took something of
 
 
 MOMENT = _record(tick=np.int64, number=np.int64)
@@ -146,8 +152,12 @@ BOARD = _record(  # how many, of
     lookups=np.int64,
     height=np.int64,  # queues on the stack
     active=np.int64,
+    crowded=np.int64,
     touched_links=np.int64,
     touched_routes=np.int64,
+    settles=np.int64,  # begun; the links and routes touched by now are touched for the one after them
+    rounds=np.int64,  # of all settles
+    taken=np.int64,
     used=np.int64,  # slots that have ever held a flow
     free=np.int64,  # first of the slots that are free again
 )
@@ -222,7 +232,7 @@ def network(program: Program, flows: int) -> Network:
     used is never taken."""
     links = np.zeros(len(program.links), LINK)
     links["capacity"] = PAYLOAD_WEIGHT * program.capacity
-    links["share"] = FOREVER
+    links["crowd"] = NONE
     routes, hops = np.zeros(len(program.route_ptr) - 1, ROUTE), np.zeros(len(program.route_link), HOP)
     hops["link"], hops["weight"] = program.route_link, program.route_weight
     routes["hop"], routes["end"] = program.route_ptr[:-1], program.route_ptr[1:]
@@ -242,7 +252,9 @@ def network(program: Program, flows: int) -> Network:
         np.empty(len(routes), np.int32),
         np.empty(len(routes), np.int64),
         np.empty(len(links), np.int32),
+        np.empty(len(links), np.int32),
         np.empty(len(routes), np.int32),
+        np.empty(len(links), np.int32),
     )
 
 
@@ -264,4 +276,5 @@ def board() -> Records:
     """Nothing counted."""
     table = np.zeros(1, BOARD)
     table["free"] = NONE
+    table["settles"] = table["rounds"] = 1
     return table

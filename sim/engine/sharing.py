@@ -4,38 +4,49 @@ from __future__ import annotations
 
 from sim.engine.heaps import meld
 from sim.engine.records import FOREVER, NONE, Int32, Network, Record, Records
-from sim.jit import jit_bare
+from sim.jit import jit_inline
 
 MOST_SERVED = 1 << 60
 """Units that are counted on a route before the count begins anew; with the 2^62 of a flow they stay within 63 bits."""
 
 
-@jit_bare
-def _crowded(link: int, links: Records) -> bool:
-    """Whether the link may bind. If it is not crowded its share stays above the rate of every flow on it."""
-    return bool(links[link].flows > 1 and links[link].demand > links[link].capacity)
-
-
-@jit_bare
-def _touch(link: int, network: Network, board: Record) -> None:
-    """Add a crowded link to the touched ones."""
-    links = network.links
-    if links[link].share == FOREVER and _crowded(link, links):
-        links[link].share = 0
-        network.touched_links[board.touched_links] = link
+@jit_inline
+def _touch(number: int, network: Network, board: Record) -> None:
+    """Add a link to the touched ones, if it may bind."""
+    link = network.links[number]
+    if link.crowd != NONE and link.touched != board.settles:
+        link.touched = board.settles
+        network.touched_links[board.touched_links] = number
         board.touched_links += 1
 
 
-@jit_bare
+@jit_inline
 def _touch_route(number: int, network: Network, board: Record) -> None:
     """Add a route to the touched ones."""
-    if not network.routes[number].touched:
-        network.routes[number].touched = True
+    if network.routes[number].touched != board.settles:
+        network.routes[number].touched = board.settles
         network.touched_routes[board.touched_routes] = number
         board.touched_routes += 1
 
 
-@jit_bare
+@jit_inline
+def _tell_crowded(number: int, network: Network, board: Record) -> None:
+    """Is the link one of those that may bind? If not, its share stays above the rate of every flow on it."""
+    link = network.links[number]
+    if link.flows > 1 and link.demand > link.capacity:
+        if link.crowd == NONE:
+            link.crowd = board.crowded
+            network.crowded[board.crowded] = number
+            board.crowded += 1
+    elif link.crowd != NONE:
+        board.crowded -= 1
+        last = network.crowded[board.crowded]
+        network.crowded[link.crowd] = last
+        network.links[last].crowd = link.crowd
+        link.crowd = NONE
+
+
+@jit_inline
 def bring_up(number: int, now: int, network: Network, board: Record) -> int:
     """Count what the flows of an active route got until now, and have its next end worked out anew; the count."""
     route = network.routes[number]
@@ -50,7 +61,7 @@ def bring_up(number: int, now: int, network: Network, board: Record) -> int:
     return int(route.served)
 
 
-@jit_bare
+@jit_inline
 def join(number: int, slot: int, units: int, now: int, network: Network, board: Record) -> None:
     """Put the flow of a slot on the links of its route."""
     route, flow = network.routes[number], network.flows[slot]
@@ -76,11 +87,12 @@ def join(number: int, slot: int, units: int, now: int, network: Network, board: 
         link.weight += hop.weight
         link.demand += hop.weight * (route.cap + 1)
         link.offer = max(1, link.capacity // link.weight)
+        _tell_crowded(hop.link, network, board)
         _touch(hop.link, network, board)
     _touch_route(number, network, board)
 
 
-@jit_bare
+@jit_inline
 def leave(number: int, ended: int, network: Network, board: Record) -> None:
     """Take so many flows off the links of their route."""
     route, hops = network.routes[number], network.hops
@@ -92,6 +104,7 @@ def leave(number: int, ended: int, network: Network, board: Record) -> None:
         link.flows -= ended
         link.weight -= ended * hop.weight
         link.demand -= ended * hop.weight * (route.cap + 1)
+        _tell_crowded(hop.link, network, board)
         if link.weight > 0:
             link.offer = max(1, link.capacity // link.weight)
         if route.flows == 0:
@@ -109,11 +122,12 @@ def leave(number: int, ended: int, network: Network, board: Record) -> None:
         network.routes[last].place = route.place
 
 
-@jit_bare
-def spread(network: Network, board: Record) -> None:
+@jit_inline
+def _spread(network: Network, board: Record) -> bool:
     """Touch whatever hangs together with the touched links by routes and crowded links.
 
-    Where most of the active routes meet on one touched link, all are touched: more than needed, but faster.
+    Where most of the active routes meet on one touched link, all are taken for touched: more than needed, but faster;
+    whether it is so.
     """
     seen = 0
     while seen < board.touched_links:
@@ -121,108 +135,129 @@ def spread(network: Network, board: Record) -> None:
         link = network.links[number]
         seen += 1
         if 2 * link.routes > board.active:
-            for other in range(len(network.links)):
-                _touch(other, network, board)
-            for place in range(board.active):
-                _touch_route(network.active[place], network, board)
-            return
+            return True
         first = network.first_member[number]
         for place in range(first, first + link.routes):
             route_number = network.hops[network.members[place]].route
             route = network.routes[route_number]
-            if not route.touched:
+            if route.touched != board.settles:
                 _touch_route(route_number, network, board)
                 for hop in range(route.hop, route.end):
                     _touch(network.hops[hop].link, network, board)
+    return False
 
 
-@jit_bare
+@jit_inline
 def settle(now: int, network: Network, board: Record) -> None:
-    """Give the flows of the touched routes their fair rates, and touch nothing any more."""
-    links, routes = network.links, network.routes
-    touched = network.touched_links[: board.touched_links]
-    for number in touched:
-        link = links[number]
-        link.left = link.capacity
-        link.unfrozen = link.weight if _crowded(number, links) else 0
-        link.share = link.offer if link.unfrozen > 0 else FOREVER
-    unfrozen = network.touched_routes[: board.touched_routes]
-    while len(unfrozen) > 0:
-        rate = _lowest(links, routes, touched, unfrozen)
-        kept = _freeze(rate, network, touched, unfrozen, board.touched_routes)
-        for number in unfrozen[kept:]:
-            if kept > 0:
-                _take(number, rate, network)
-            if routes[number].rate != rate:
-                _change_rate(number, rate, now, network, board)
-        if kept > 0:
-            for number in touched:
-                link = links[number]
-                link.share = max(1, link.left // link.unfrozen) if link.unfrozen > 0 else FOREVER
-        unfrozen = unfrozen[:kept]
-    for number in touched:
-        links[number].share = FOREVER
+    """Give the flows of all routes that may be affected by what was touched their fair rates; then nothing is."""
+    if _spread(network, board):
+        _share(now, network.crowded, board.crowded, network.active, board.active, network, board)
+    else:
+        links, routes = network.touched_links, network.touched_routes
+        _share(now, links, board.touched_links, routes, board.touched_routes, network, board)
     board.touched_links = board.touched_routes = 0
+    board.settles += 1
 
 
-@jit_bare
-def _lowest(links: Records, routes: Records, touched: Int32, unfrozen: Int32) -> int:
-    """The lowest of the shares of the touched links and the caps of the unfrozen routes."""
+@jit_inline
+def _share(
+    now: int,
+    some_links: Int32,
+    link_count: int,
+    some_routes: Int32,
+    route_count: int,
+    network: Network,
+    board: Record,
+) -> None:
+    """Share links among routes that cross no other crowded ones."""
+    links, routes, members = network.links, network.routes, network.members
+    cap = FOREVER  # at most that of any unfrozen route
+    for at in range(route_count):
+        cap = min(cap, routes[some_routes[at]].cap)
+    for at in range(link_count):
+        link = links[some_links[at]]
+        link.left, link.unfrozen = link.capacity, link.weight
+        link.share = link.offer if link.crowd != NONE else FOREVER
+    unfrozen = route_count
+    while unfrozen > 0:
+        rate, narrowest = FOREVER, NONE
+        for at in range(link_count):
+            if links[some_links[at]].share < rate:
+                rate, narrowest = links[some_links[at]].share, some_links[at]
+        if cap <= rate:
+            cap = _lowest_cap(some_routes, route_count, routes, board)
+            if cap < rate:
+                rate, narrowest = cap, NONE
+        all_at_once = narrowest != NONE and links[narrowest].routes == route_count
+        if all_at_once or cap == rate:
+            for at in range(route_count):
+                number = int(some_routes[at])
+                route = routes[number]
+                if route.frozen != board.settles and (all_at_once or route.cap == rate):
+                    _freeze(number, rate, now, network, board)
+                    unfrozen -= 1
+                    if not all_at_once:
+                        _take(number, rate, network, board)
+            if all_at_once:
+                return
+        for at in range(link_count if narrowest != NONE else 0):
+            link = links[some_links[at]]
+            if link.share == rate:
+                first = network.first_member[some_links[at]]
+                for place in range(first, first + link.routes):
+                    number = int(network.hops[members[place]].route)
+                    if routes[number].frozen != board.settles:
+                        _freeze(number, rate, now, network, board)
+                        unfrozen -= 1
+                        _take(number, rate, network, board)
+        _offer_what_is_left(network, board)
+
+
+@jit_inline
+def _lowest_cap(some_routes: Int32, route_count: int, routes: Records, board: Record) -> int:
+    """The lowest cap of the unfrozen routes."""
     lowest = FOREVER
-    for number in touched:
-        lowest = min(lowest, links[number].share)
-    for number in unfrozen:
-        lowest = min(lowest, routes[number].cap)
+    for at in range(route_count):
+        route = routes[some_routes[at]]
+        if route.frozen != board.settles:
+            lowest = min(lowest, route.cap)
     return lowest
 
 
-@jit_bare
-def _freeze(rate: int, network: Network, touched: Int32, unfrozen: Int32, all_routes: int) -> int:
-    """Move the routes that the rate binds to the back of `unfrozen`; how many stay in front.
-
-    `all_routes`: touched ones, frozen or not; a link that has as many binds all of them.
-    """
-    routes = network.routes
-    for number in touched:
-        link = network.links[number]
-        if link.share == rate:
-            if link.routes == all_routes:
-                for route in unfrozen:
-                    routes[route].touched = False
-                return 0
-            first = network.first_member[number]
-            for place in range(first, first + link.routes):
-                routes[network.hops[network.members[place]].route].touched = False
-    kept, end = 0, len(unfrozen)
-    while kept < end:
-        route = unfrozen[kept]
-        if routes[route].touched and routes[route].cap > rate:
-            kept += 1
-        else:
-            routes[route].touched = False
-            end -= 1
-            unfrozen[kept], unfrozen[end] = unfrozen[end], route
-    return kept
-
-
-@jit_bare
-def _take(number: int, rate: int, network: Network) -> None:
+@jit_inline
+def _take(number: int, rate: int, network: Network, board: Record) -> None:
     """Take the rate of the flows of a frozen route from its crowded links."""
     route = network.routes[number]
     for place in range(route.hop, route.end):
         hop = network.hops[place]
         link = network.links[hop.link]
-        if link.share != FOREVER:
+        if link.crowd != NONE:
             weight = hop.weight * route.flows
             link.left = max(0, link.left - weight * rate)
             link.unfrozen -= weight
+            if link.taken != board.rounds:
+                link.taken = board.rounds
+                network.taken[board.taken] = hop.link
+                board.taken += 1
 
 
-@jit_bare
-def _change_rate(number: int, rate: int, now: int, network: Network, board: Record) -> None:
-    """Have the flows of a route go on at another rate."""
+@jit_inline
+def _offer_what_is_left(network: Network, board: Record) -> None:
+    """End a round: the links of which something was taken have other shares."""
+    for at in range(board.taken):
+        link = network.links[network.taken[at]]
+        link.share = max(1, link.left // link.unfrozen) if link.unfrozen > 0 else FOREVER
+    board.taken = 0
+    board.rounds += 1
+
+
+@jit_inline
+def _freeze(number: int, rate: int, now: int, network: Network, board: Record) -> None:
+    """Have the flows of a route go on at this rate."""
     route = network.routes[number]
-    served = bring_up(number, now, network, board)
-    left = network.flows[route.first].target - served
-    route.rate = rate
-    network.due[route.place] = now + (left + rate - 1) // rate
+    route.frozen = board.settles
+    if route.rate != rate:
+        served = bring_up(number, now, network, board)
+        left = network.flows[route.first].target - served
+        route.rate = rate
+        network.due[route.place] = now + (left + rate - 1) // rate

@@ -12,7 +12,7 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from sim.jit import jit, jit_bare
+from sim.jit import jit, jit_inline
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -50,7 +50,7 @@ def coarse_line(sets: int, line_bytes: int, common_bytes: int) -> tuple[int, int
     return sets // together, line_bytes * together
 
 
-@jit_bare
+@jit_inline
 def probe(
     tags: Int32,
     line_bytes: int,
@@ -93,7 +93,7 @@ def probe(
             begin += pitch[inner]
 
 
-@jit_bare
+@jit_inline
 def _probe_run(
     tags: Int32,
     line_bytes: int,
@@ -144,7 +144,7 @@ def _probe_run(
             place_of_tag = tag * skew % sets
 
 
-@jit_bare
+@jit_inline
 def _probe_line(
     lines: Int32, wanted: np.int32, asked: int, line_bytes: int, policy: int, found: Int64
 ) -> np.int32:
@@ -171,7 +171,7 @@ def _probe_line(
     return entry
 
 
-@jit_bare
+@jit_inline
 def _victim(lines: Int32) -> int:
     """Place of the line to go: the last that is not pinned; -1 if all are."""
     for place in range(len(lines) - 1, -1, -1):
@@ -180,7 +180,7 @@ def _victim(lines: Int32) -> int:
     return -1
 
 
-@jit_bare
+@jit_inline
 def _pinned(lines: Int32) -> int:
     """Pinned lines of a set."""
     total = 0
