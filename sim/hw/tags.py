@@ -23,6 +23,9 @@ DIRTY, PINNED = 1, 2
 ALLOCATE, BYPASS, PIN = 0, 1, 2
 """What a probe does with a line that is not there: put it in, leave it out, or put it in for good."""
 
+FOUND, LEFT_OUT, IN, IN_FOR_DIRTY = range(4)
+"""What a look for one line comes to: it is there, it stays out, it is put in, and a dirty one had to go for it."""
+
 HIT, MISS, REST, EVICTED = range(4)
 """Columns of what a probe yields, in bytes: asked for and found; asked for and not found; the rest of lines that
 were put in for less than a whole line; dirty lines that had to go."""
@@ -71,104 +74,125 @@ def probe(
     is put in for a part of it is filled with the rest. At most ways - 1 lines of a set are pinned. Line number n lies
     in set (n + n // sets x skew) % sets.
     """
-    for part in range(4):
-        found[part] = 0
-    sets, inner = np.uint64(len(tags)), len(count) - 1
-    size = np.uint64(line_bytes)
-    outer = 1
+    hit, miss, rest, evicted = 0, 0, 0, 0
+    sets, inner, outer = len(tags), len(count) - 1, 1
     for level in range(inner):
         outer *= count[level]
+    skew %= sets
+    # Divisions only once per row of runs: from run to run and from line to line everything is counted on.
+    pitch_lines = pitch[inner] // line_bytes
+    pitch_start, pitch_tag = pitch[inner] - pitch_lines * line_bytes, pitch_lines // sets
+    pitch_number, pitch_turn = pitch_lines - pitch_tag * sets, pitch_tag * skew % sets
     for row in range(outer):
         begin, left = address, row
         for level in range(inner - 1, -1, -1):
             begin += left % count[level] * pitch[level]
             left //= count[level]
+        line = begin // line_bytes
+        start, tag = begin - line * line_bytes, line // sets
+        number, turn = line - tag * sets, tag * skew % sets
         for _ in range(count[inner]):
-            # Unsigned, as dividing those is faster.
-            first = np.uint64(begin) // size
-            tag = np.int32(first // sets)
-            number = np.int64(first - np.uint64(tag) * sets)
-            start = begin - np.int64(first) * line_bytes
-            _probe_run(tags, line_bytes, skew, tag, number, start, start + run_bytes, write, policy, found)  # type: ignore[arg-type]
-            begin += pitch[inner]
+            run = _look_along(tags, line_bytes, skew, start, number, tag, turn, run_bytes, write, policy)
+            hit, miss, rest, evicted = hit + run[0], miss + run[1], rest + run[2], evicted + run[3]
+            start, tag = start + pitch_start, tag + pitch_tag
+            number, turn = number + pitch_number, turn + pitch_turn
+            if start >= line_bytes:
+                start, number = start - line_bytes, number + 1
+            if turn >= sets:
+                turn -= sets
+            if number >= sets:
+                number, tag, turn = number - sets, tag + 1, turn + skew
+                if turn >= sets:
+                    turn -= sets
+    found[HIT], found[MISS], found[REST], found[EVICTED] = hit, miss, rest, evicted
 
 
 @jit_inline
-def _probe_run(
+def _look_along(
     tags: Int32,
     line_bytes: int,
     skew: int,
-    tag: int,
-    number: int,
     start: int,
-    stop: int,
+    number: int,
+    tag: int,
+    turn: int,
+    left: int,
     write: bool,
     policy: int,
-    found: Int64,
-) -> None:
-    """A run from byte `start` of the line of `tag` in set `number` to byte `stop` from the beginning of that line."""
-    sets, ways = tags.shape
-    place_of_tag = tag * skew % sets
-    while stop > 0:
-        asked = min(stop, line_bytes) - start
-        at = number + place_of_tag
-        lines = tags[at if at < sets else at - sets]
-        entry, wanted = lines[0], np.int32(tag << 2)
-        last = lines[ways - 1]
-        if entry & ~3 == wanted and policy != PIN:
-            found[HIT] += asked
-        elif policy == ALLOCATE and (last == EMPTY or not last & PINNED):
-            # One pass moves every entry one place back until the line is found, or the last entry falls out.
-            place = 1
-            while place < ways:
-                entry, lines[place] = lines[place], entry
-                if entry & ~3 == wanted:
-                    break
-                place += 1
-            if place < ways:
-                found[HIT] += asked
-            else:
-                found[MISS] += asked
-                found[REST] += line_bytes - asked
-                if entry != EMPTY and entry & DIRTY:
-                    found[EVICTED] += line_bytes
-                entry = wanted
+) -> tuple[int, int, int, int]:
+    """Look up a run of `left` bytes from byte `start` of the line in set `number` + `turn` on: bytes that hit, that
+    miss, of the rest of lines put in, and evicted."""
+    hit, miss, rest, evicted = 0, 0, 0, 0
+    sets, asked = len(tags), min(left, line_bytes - start)
+    while True:
+        at = number + turn
+        what = _look(tags, at if at < sets else at - sets, np.int32(tag << 2), write, policy)
+        if what == FOUND:
+            hit += asked
         else:
-            entry = _probe_line(lines, wanted, asked, line_bytes, policy, found)
-        if entry != EMPTY:
-            lines[0] = entry | DIRTY if write else entry
-        start, stop = 0, stop - line_bytes
+            miss += asked
+            if what != LEFT_OUT:
+                rest += line_bytes - asked
+            if what == IN_FOR_DIRTY:
+                evicted += line_bytes
+        left -= asked
+        if left == 0:
+            return hit, miss, rest, evicted
+        asked = min(left, line_bytes)
         number += 1
         if number == sets:
-            number, tag = 0, tag + 1
-            place_of_tag = tag * skew % sets
+            number, tag, turn = 0, tag + 1, turn + skew
+            if turn >= sets:
+                turn -= sets
 
 
 @jit_inline
-def _probe_line(
-    lines: Int32, wanted: np.int32, asked: int, line_bytes: int, policy: int, found: Int64
-) -> np.int32:
-    """Any policy: make room in front and return the entry that belongs there, EMPTY if nothing changes."""
-    place = 0
+def _look(tags: Int32, number: int, wanted: np.int32, write: bool, policy: int) -> int:
+    """Look up a line in a set: FOUND, LEFT_OUT, IN or IN_FOR_DIRTY."""
+    lines = tags[number]
+    ways = len(lines)
+    first, last = lines[0], lines[ways - 1]
+    what = FOUND
+    if first & ~3 == wanted and policy != PIN:
+        if write:
+            lines[0] = first | DIRTY
+        return what
+    if policy != ALLOCATE or (last != EMPTY and last & PINNED):
+        return _look_with_care(lines, wanted, write, policy)
+    # One pass moves every entry one place back until the line is found, or the last entry falls out.
+    place, entry = 1, first
+    while place < ways:
+        entry, lines[place] = lines[place], entry
+        if entry & ~3 == wanted:
+            break
+        place += 1
+    if place == ways:
+        what = IN_FOR_DIRTY if entry != EMPTY and entry & DIRTY else IN
+        entry = wanted
+    lines[0] = entry | DIRTY if write else entry
+    return what
+
+
+@jit_inline
+def _look_with_care(lines: Int32, wanted: np.int32, write: bool, policy: int) -> int:
+    """The same for any policy and with pinned lines."""
+    place, what = 0, FOUND
     while place < len(lines) and lines[place] & ~3 != wanted:
         place += 1
     entry = wanted
     if place < len(lines):
-        found[HIT] += asked
         entry = lines[place]
     else:
-        found[MISS] += asked
         place = -1 if policy == BYPASS else _victim(lines)
         if place < 0:
-            return np.int32(EMPTY)
-        found[REST] += line_bytes - asked
-        if lines[place] != EMPTY and lines[place] & DIRTY:
-            found[EVICTED] += line_bytes
+            return LEFT_OUT
+        what = IN_FOR_DIRTY if lines[place] != EMPTY and lines[place] & DIRTY else IN
     if policy == PIN and not entry & PINNED and _pinned(lines) < len(lines) - 1:
         entry |= PINNED
     for at in range(place, 0, -1):
         lines[at] = lines[at - 1]
-    return entry
+    lines[0] = entry | DIRTY if write else entry
+    return what
 
 
 @jit_inline
