@@ -56,7 +56,7 @@ class TransformerConfig:
     encoder_layers: int = 0
     encoder_heads: int = 0
     encoder_ffn: int = 0
-    positions: Literal["rope", "learned", "sinusoidal", "relative"] = "rope"
+    positions: Literal["rope", "learned", "sinusoidal", "relative", "alibi"] = "rope"
     position_offset: int = 0  # rows of the learned table before that of position 0
     rotary_fraction: float = 1.0
     rope_theta: float = 10000.0
@@ -128,6 +128,8 @@ class TransformerConfig:
             yield f"{self.heads} query heads do not divide among {self.kv_heads} key-value heads"
         if self.positions == "rope" and self.latent is None and self.rotary_dim % 2:
             yield f"rotary embedding needs an even number of dimensions, found {self.rotary_dim}"
+        if self.positions == "alibi" and self.heads != self.kv_heads:
+            yield f"slopes of {self.heads} heads with {self.kv_heads} key-value heads are not supported"
         if self.window_pattern < 1:
             yield f"found {self.window_pattern} layers from one that attends to all tokens to the next"
         if self.experts % self.expert_groups or self.groups_per_token > self.expert_groups:

@@ -1,4 +1,4 @@
-"""More model types of Hugging Face: mixtures with shared experts, latent attention, windows that alternate.
+"""More model types of Hugging Face: mixtures with shared experts, latent attention, windows that alternate, slopes.
 
 Data as in sim/graph/transformer_families.py, and what takes more than one key to tell. Keys, defaults and structure are
 those of the transformers library (configuration_*.py and modeling_*.py of each model, version 4.x).
@@ -54,6 +54,19 @@ _GEMMA_OPTIONS: dict[str, tuple[str, Any]] = {
 }
 _GEMMA_TRAITS = {**LLAMA_TRAITS, "scaled_embedding": True, "norm_after": True}
 _BIASES = ("qkv_bias", "output_bias", "ffn_bias")
+_GPT_KEYS = {
+    "hidden": "n_embd",
+    "layers": "n_layer",
+    "heads": "n_head",
+    "vocabulary": "vocab_size",
+    "max_positions": "n_positions",
+}
+_GPTJ_OPTIONS: dict[str, tuple[str, Any]] = {
+    "ffn": ("n_inner", 0),
+    "activation": ("activation_function", "gelu_new"),
+    "epsilon": ("layer_norm_epsilon", 1e-5),
+    "tied": ("tie_word_embeddings", False),
+}
 
 LATER: Mapping[str, Family] = MappingProxyType(
     {
@@ -158,6 +171,79 @@ LATER: Mapping[str, Family] = MappingProxyType(
             {"alibi": (False,), "parallel_attn": (True,), "bias": (False,)},
             ("multi_query", "new_decoder_architecture", "num_ln_in_parallel_attn"),
         ),
+        "stablelm": Family(
+            BERT_KEYS,
+            {
+                **LLAMA_OPTIONS,
+                "epsilon": ("layer_norm_eps", 1e-5),
+                "rotary_fraction": ("partial_rotary_factor", 0.25),
+                "qkv_bias": ("use_qkv_bias", False),
+            },
+            {**LLAMA_TRAITS, "norm": "layer_norm"},
+            {"use_parallel_residual": (False,), "qk_layernorm": (False,)},
+        ),
+        "internlm2": Family(
+            BERT_KEYS,
+            {**LLAMA_OPTIONS, "qkv_bias": ("bias", False), "output_bias": ("bias", False)},
+            LLAMA_TRAITS,
+        ),
+        "gptj": Family(
+            _GPT_KEYS,
+            _GPTJ_OPTIONS,
+            {
+                "architecture": "decoder",
+                "norm": "layer_norm",
+                "parallel_norms": 1,
+                "ffn_bias": True,
+                "head_bias": True,
+            },
+            {},
+            ("rotary_dim",),
+        ),
+        "gpt_bigcode": Family(
+            _GPT_KEYS,
+            {
+                **_GPTJ_OPTIONS,
+                "activation": ("activation_function", "gelu_pytorch_tanh"),
+                "tied": ("tie_word_embeddings", True),
+            },
+            {
+                "architecture": "decoder",
+                "positions": "learned",
+                "norm": "layer_norm",
+                **dict.fromkeys(_BIASES, True),
+            },
+            {"add_cross_attention": (False,)},
+            ("multi_query",),
+        ),
+        "bloom": Family(
+            {"hidden": "hidden_size", "layers": "n_layer", "heads": "n_head", "vocabulary": "vocab_size"},
+            {"epsilon": ("layer_norm_epsilon", 1e-5), "tied": ("tie_word_embeddings", True)},
+            {
+                "architecture": "decoder",
+                "positions": "alibi",
+                "norm": "layer_norm",
+                "embedding_norm": True,
+                "activation": "gelu_new",
+                "ffn": 0,
+                **dict.fromkeys(_BIASES, True),
+            },
+            {"apply_residual_connection_post_layernorm": (False,)},
+        ),
+        "mpt": Family(
+            {"hidden": "d_model", "layers": "n_layers", "heads": "n_heads", "vocabulary": "vocab_size"},
+            {"max_positions": ("max_seq_len", 2048), "tied": ("tie_word_embeddings", True)},
+            {
+                "architecture": "decoder",
+                "positions": "alibi",
+                "norm": "layer_norm",
+                "norm_bias": False,
+                "activation": "gelu",
+                "ffn": 0,
+            },
+            {"expansion_ratio": (4,), "no_bias": (True,)},
+            ("attn_config",),
+        ),
     }
 )
 
@@ -175,9 +261,38 @@ def settle(values: dict[str, Any], data: Mapping[str, Any], latent: Callable[...
         values["kv_heads"] = 1 if many else values["kv_heads"] or values["heads"]
         values["ffn"] = values["ffn"] or 4 * values["hidden"]
         values["parallel_norms"] = 2 if newer and data.get("num_ln_in_parallel_attn") != 1 else 1
+    if kind in ("gptj", "gpt_bigcode", "bloom", "mpt"):
+        values["ffn"] = values["ffn"] or 4 * values["hidden"]
+    if kind == "gpt_bigcode" and data.get("multi_query", True):
+        values["kv_heads"] = 1
+    if kind == "gptj":
+        complaints += _rotary_dim(values, data.get("rotary_dim", 64))
+    if kind == "mpt":
+        complaints += _attn_config(data.get("attn_config") or {"alibi": True})
     if kind in ("gemma2", "gemma3_text") and isinstance(data.get("layer_types"), list):
         complaints += _window_pattern(values, data["layer_types"])
     return complaints
+
+
+def _rotary_dim(values: dict[str, Any], found: Any) -> list[str]:
+    """Dimensions of a head that are rotated, as a share; null for all."""
+    width = values["hidden"] // values["heads"]
+    if found is not None and not (isinstance(found, int) and 0 < found <= width):
+        return [f"rotary_dim: found {found!r}; expected a whole number up to the {width} of a head"]
+    values["rotary_fraction"] = 1.0 if found is None else found / width
+    return []
+
+
+def _attn_config(found: Any) -> list[str]:
+    """Of MPT: heads without norms and limits, and positions as slopes."""
+    only = {"alibi": (True,), "attn_type": ("multihead_attention",), "qk_ln": (False,), "clip_qkv": (None,)}
+    if not isinstance(found, Mapping):
+        return [f"attn_config: found {found!r}; expected an object"]
+    return [
+        f"attn_config.{key}: found {found[key]!r}; only {accepted[0]!r} is supported"
+        for key, accepted in only.items()
+        if found.get(key, accepted[0]) not in accepted
+    ]
 
 
 def _window_pattern(values: dict[str, Any], kinds: list[Any]) -> list[str]:

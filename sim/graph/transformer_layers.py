@@ -15,6 +15,7 @@ import numpy as np
 from sim.graph.builder import GraphBuilder
 from sim.graph.transformer_experts import mixture
 from sim.graph.transformer_latent import latent_attention
+from sim.graph.transformer_positions import slopes
 from sim.graph.transformer_step import Step
 
 
@@ -137,6 +138,8 @@ def _attend(step: Step, q: str, k: str, v: str, bias: str | None, name: str) -> 
         scores = builder.mul(scores, scalar(builder, width**-0.5), f"{name}.scaled")
     if step.config.score_cap:
         scores = capped(builder, scores, step.config.score_cap, f"{name}.cap")
+    if step.config.positions == "alibi":
+        scores = builder.add(scores, _slopes(builder, heads, length), f"{name}.sloped")
     if bias is not None:
         scores = builder.add(scores, bias, f"{name}.biased")
     context = builder.matmul(builder.softmax(scores, name=f"{name}.softmax"), v, name=f"{name}.context")
@@ -144,6 +147,13 @@ def _attend(step: Step, q: str, k: str, v: str, bias: str | None, name: str) -> 
         context = builder.reshape(context, (batch, heads, tokens, width), f"{name}.context_heads")
         context = builder.transpose(context, (0, 2, 1, 3), f"{name}.context_tokens")
     return builder.reshape(context, (batch * tokens, heads * width), f"{name}.joined")
+
+
+def _slopes(builder: GraphBuilder, heads: int, length: int) -> str:
+    """A constant of all layers."""
+    if "slopes" in builder.tensors:
+        return "slopes"
+    return builder.weight((heads, 1, length), "slopes", value=slopes(heads, length))
 
 
 def capped(builder: GraphBuilder, x: str, limit: float, name: str) -> str:

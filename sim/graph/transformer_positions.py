@@ -37,3 +37,17 @@ def relative_indices(
     far = np.minimum(exact + (ratio * (buckets - exact)).astype(np.int64), buckets - 1)
     chosen: npt.NDArray[np.int32] = (base + np.where(offset < exact, offset, far)).astype(np.int32)
     return chosen
+
+
+def slopes(heads: int, count: int) -> npt.NDArray[np.float32]:
+    """What is added to the scores of every head for each of `count` keys, [heads, 1, count]: a slope times its distance
+    from the last.
+
+    Press et al., Train Short, Test Long, 2022, section 3: 2^(-8 i / heads) for head i from 1 on; where `heads` is no
+    power of two, those of the power below and every other one of the power above.
+    """
+    below = 1 << (heads.bit_length() - 1)
+    steps = np.concatenate([np.arange(1, below + 1) / below, np.arange(1, 2 * (heads - below), 2) / (2 * below)])
+    distance = np.arange(count) - (count - 1)
+    made: npt.NDArray[np.float32] = (2.0 ** (-8 * steps)[:, None, None] * distance).astype(np.float32)
+    return made

@@ -394,4 +394,71 @@ CARDS: dict[str, tuple[dict[str, Any], int]] = {
         },
         76_961_152,
     ),
+    "stablelm-3b-4e1t": (
+        LLAMA2_7B
+        | {
+            "model_type": "stablelm",
+            "hidden_size": 2560,
+            "intermediate_size": 6912,
+            "vocab_size": 50304,
+            "use_qkv_bias": False,
+            "partial_rotary_factor": 0.25,
+        },
+        2_795_443_200,
+    ),
+    "internlm2-7b": (
+        LLAMA2_7B
+        | {
+            "model_type": "internlm2",
+            "num_key_value_heads": 8,
+            "intermediate_size": 14336,
+            "vocab_size": 92544,
+            "bias": False,
+        },
+        7_737_708_544,
+    ),
+    "gpt-j-6b": (
+        GPT2
+        | {
+            "model_type": "gptj",
+            "n_embd": 4096,
+            "n_layer": 28,
+            "n_head": 16,
+            "vocab_size": 50400,
+            "n_positions": 2048,
+            "rotary_dim": 64,
+            "tie_word_embeddings": False,
+        },
+        6_050_882_784,
+    ),
+    "starcoder": (
+        GPT2
+        | {
+            "model_type": "gpt_bigcode",
+            "n_embd": 6144,
+            "n_layer": 40,
+            "n_head": 48,
+            "n_inner": 24576,
+            "vocab_size": 49152,
+            "n_positions": 8192,
+            "multi_query": True,
+        },
+        15_517_456_384,
+    ),
+    "bloom-560m": (
+        {"model_type": "bloom", "hidden_size": 1024, "n_layer": 24, "n_head": 16, "vocab_size": 250880},
+        559_214_592,
+    ),
+    "mpt-7b": (
+        {
+            "model_type": "mpt",
+            "d_model": 4096,
+            "n_layers": 32,
+            "n_heads": 32,
+            "vocab_size": 50432,
+            "no_bias": True,
+            "attn_config": {"alibi": True},
+        },
+        6_649_286_656,
+    ),
 }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from model_cards import CARDS, DEEPSEEK_V3, GEMMA2_2B, GEMMA3_1B
 
+from sim.errors import InputError
 from sim.graph.evaluate import evaluate, random_values
 from sim.graph.graph import Graph
 from sim.graph.transformer import transformer_graph
 from sim.graph.transformer_config import TransformerConfig
+from sim.graph.transformer_positions import slopes
 from sim.pipeline import simulate, verify_values
 
 
@@ -154,3 +157,26 @@ def test_latent_attention_head_by_head() -> None:
         heads.append(shares / shares.sum(axis=1, keepdims=True) @ (vectors @ weight("to_value.weight")[head]))
     expected = np.hstack(heads) @ weight("output.weight")
     np.testing.assert_allclose(computed[f"{name}.output"], expected, rtol=1e-6, atol=1e-7)
+
+
+def test_slopes_are_those_of_the_paper() -> None:
+    """Twelve heads: 1/2 to 1/256, and of sixteen heads the first, third, fifth and seventh."""
+    found = slopes(12, 3)
+    assert found.shape == (12, 1, 3)
+    wanted = [2.0**-i for i in range(1, 9)] + [2.0**-0.5, 2.0**-1.5, 2.0**-2.5, 2.0**-3.5]
+    np.testing.assert_allclose(found[:, 0], np.outer(wanted, [-2, -1, 0]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("lengths", [{"phase": "prefill", "seq": 6}, {"phase": "decode", "kv": 9}])
+@pytest.mark.parametrize("name", ["bloom-560m", "mpt-7b", "gpt-j-6b", "starcoder", "stablelm-3b-4e1t", "internlm2-7b"])
+def test_small_ones_of_further_families_tile_by_tile(name: str, lengths: dict[str, Any]) -> None:
+    small: dict[str, Any] = {"hidden": 32, "layers": 2, "heads": 4, "ffn": 48, "vocabulary": 40, "max_positions": 16}
+    config = replace(TransformerConfig.from_hf(CARDS[name][0], name), **small, head_dim=8, kv_heads=4)
+    assert verify_values(transformer_graph(config, dtype="bf16", **lengths), "lepton_s").passed
+
+
+def test_what_the_further_families_do_not_have_is_said() -> None:
+    with pytest.raises(InputError, match=r"attn_config\.alibi: found False; only True is supported"):
+        TransformerConfig.from_hf(CARDS["mpt-7b"][0] | {"attn_config": {"alibi": False}}, "mpt")
+    with pytest.raises(InputError, match="rotary_dim: found 999; expected a whole number up to the 256 of a head"):
+        TransformerConfig.from_hf(CARDS["gpt-j-6b"][0] | {"rotary_dim": 999}, "gptj")
