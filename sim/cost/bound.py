@@ -19,15 +19,15 @@ import numpy.typing as npt
 
 from sim.cost import kernel, nest_work, tile_traffic
 from sim.cost.alike import alike
+from sim.cost.bound_energy import host_hops, host_joules, nest_joules
 from sim.cost.core_cuts import CutTable, Partitions, granules, joined_cuts
 from sim.cost.designs import Designs
-from sim.cost.energy import COMPONENTS, IDLE, TASK_INSTRUCTIONS
+from sim.cost.energy import COMPONENTS, IDLE
 from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
 from sim.cost.nest_tables import NestTables, nest_tables, signature
 from sim.cost.tile_search import Inputs, best_tilings
 from sim.graph.graph import Graph, Passes
 from sim.graph.nest import Nest, channels_last, nests
-from sim.hw.noc import Interconnect, build_network
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -37,8 +37,9 @@ PREFERRED_SHARE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model as distinct loop nests: `repeats` says how often each runs, `tables` are the nests as the kernel reads
-    them. `host_in_bytes` and `host_out_bytes` cross the host link in `host_transfers` transfers."""
+    """A model as distinct loop nests: `repeats` says how often each runs, `course` in which order (numbers of nests,
+    and how often such a run of them is repeated), `tables` are the nests as the kernel reads them; `host_in_bytes` and
+    `host_out_bytes` cross the host link in `host_transfers` transfers."""
 
     graph: Graph | Passes
     nests: tuple[Nest, ...]
@@ -46,6 +47,7 @@ class Model:
     host_in_bytes: int
     host_out_bytes: int
     host_transfers: int
+    course: tuple[tuple[tuple[int, ...], int], ...] = ()
 
     @cached_property
     def tables(self) -> NestTables:
@@ -80,27 +82,28 @@ class Model:
 def compile_model(graph: Graph | Passes) -> Model:
     """The distinct loop nests of a model after its passes."""
     parts = graph.parts if isinstance(graph, Passes) else ((graph, 1),)
-    found: dict[tuple[object, ...], tuple[Nest, int]] = {}
+    numbers: dict[tuple[object, ...], int] = {}
+    chosen: list[Nest] = []
+    repeats: list[int] = []
+    course = []
     host_in = host_out = transfers = 0
     for part, count in parts:
-        last = channels_last(part)
+        last, run = channels_last(part), []
         for op in part.ops:
             for nest in nests(op, part.tensors, last):
-                first, times = found.get(signature(nest), (nest, 0))
-                found[signature(nest)] = first, times + count
+                number = numbers.setdefault(signature(nest), len(numbers))
+                if number == len(chosen):
+                    chosen.append(nest)
+                    repeats.append(0)
+                repeats[number] += count
+                run.append(number)
+        course.append((tuple(run), count))
         if not part.kernel:
             host_in += count * sum(part.tensors[name].size_bytes for name in part.inputs)
             host_out += count * sum(part.tensors[name].size_bytes for name in part.outputs)
             transfers += count * (len(part.inputs) + len(part.outputs))
-    chosen = list(found.values())
-    return Model(
-        graph,
-        tuple(nest for nest, _ in chosen),
-        np.array([times for _, times in chosen], np.int64),
-        host_in,
-        host_out,
-        transfers,
-    )
+    made = np.array(repeats, np.int64)
+    return Model(graph, tuple(chosen), made, host_in, host_out, transfers, tuple(course))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,16 +133,20 @@ class Bounds:
         )
 
     @cached_property
-    def launch_s(self) -> Float64:
-        """Launches of all nests of one input, on a chip that is calibrated to need time for them."""
-        launch_ps = self.designs.column("calibration", "launch_overhead_ps")
-        operand_ps = self.designs.column("calibration", "operand_overhead_ps")
-        more_ps = self.designs.column("calibration", "contraction_overhead_ps")
-        repeats = self.model.repeats
+    def nest_launch_s(self) -> Float64:
+        """The launch of every nest [designs, nests], on a chip that is calibrated to need time for it."""
+        launch_ps, operand_ps, more_ps = (
+            self.designs.column("calibration", f"{name}_overhead_ps")[:, None]
+            for name in ("launch", "operand", "contraction")
+        )
         tensors = np.array([1 + len(nest.operands) for nest in self.model.nests], np.float64)
         contractions = np.array([nest.contraction for nest in self.model.nests], np.float64)
-        launches, operands, more = (float(x) for x in (repeats.sum(), tensors @ repeats, contractions @ repeats))
-        return np.asarray((launch_ps * launches + operand_ps * operands + more_ps * more) * 1e-12)
+        return np.asarray((launch_ps + operand_ps * tensors + more_ps * contractions) * 1e-12)
+
+    @cached_property
+    def launch_s(self) -> Float64:
+        """Launches of all nests of one input."""
+        return of_all_nests(self.nest_launch_s, self.model.repeats)
 
     @cached_property
     def host_s(self) -> Float64:
@@ -184,68 +191,22 @@ class Bounds:
         return np.asarray(total)
 
     @cached_property
+    def nest_j(self) -> dict[str, Float64]:
+        """Joules by component of one run of every nest [designs, nests], without what flows all the time."""
+        return nest_joules(self)
+
+    @cached_property
+    def host_j(self) -> dict[str, Float64]:
+        """Joules by component of the host transfers of one input [designs]."""
+        return host_joules(self)
+
+    @cached_property
     def _operator_j(self) -> dict[str, Float64]:
-        """Joules by component of one input, without what flows all the time; see sim.cost.energy.operator_energy."""
-        actions, repeats = self.costs.actions, self.model.repeats
-        kind = np.maximum(0, self.choice[:, :, 0])
-        rows = np.arange(len(self.designs))[:, None]
-        on_vector = self.choice[:, :, 1] == 1
-
-        def cost(*columns: int) -> Float64:
-            return np.asarray(self.cost[:, :, list(columns)].sum(axis=2))
-
-        def moved(*columns: int) -> Float64:
-            return np.asarray(self.traffic[:, :, list(columns)].sum(axis=2))
-
-        def joules(amount: Float64, name: str) -> Float64:
-            return of_all_nests(amount * actions[name + "_j_per_byte"][rows, kind], repeats)
-
-        fixed = self.work
-        arithmetic = np.where(on_vector, fixed[..., nest_work.ON_VECTOR_J], fixed[..., nest_work.DRAIN_J])
-        arithmetic = (
-            arithmetic
-            + moved(tile_traffic.ADDS) * fixed[..., nest_work.ADD_J]
-            + moved(tile_traffic.COPIES) * fixed[..., nest_work.COPY_J]
-            + moved(tile_traffic.UNPACKED) * fixed[..., nest_work.UNPACK_J]
-        )
-        lanes = np.where(on_vector, fixed[..., nest_work.ON_VECTOR_PASSES], fixed[..., nest_work.DRAIN_PASSES])
-        lanes = lanes + moved(tile_traffic.ADDS, tile_traffic.COPIES)
-        lanes = lanes + moved(tile_traffic.UNPACKED) * fixed[..., nest_work.UNPACK_PASSES]
-        lanes = lanes / self.hardware[rows, kind, kernel.LANES]
-        instructions = lanes + TASK_INSTRUCTIONS * moved(tile_traffic.TASKS)
-        dram = moved(tile_traffic.DRAM_READ, tile_traffic.DRAM_WRITE)
-        busy_j = cost(kernel.ARRAY_S) * actions["array_clock_w"][rows, kind]
-        busy_j = busy_j + cost(kernel.VECTOR_S) * actions["vector_clock_w"][rows, kind]
-        host_rows = self.host_bytes / self.designs.column("dram", "row_bytes")
-        first = {name: values[:, 0] for name, values in actions.items()}
-        there = self.host_bytes > 0
-        from_host, to_host = there * self.model.host_in_bytes, there * self.model.host_out_bytes
-        host_tasks = there * float(self.model.host_transfers)
-        hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
-        return {
-            "mac": of_all_nests(np.where(on_vector, 0.0, fixed[..., nest_work.MAC_J]), repeats),
-            "registers": joules(np.where(on_vector, 0.0, fixed[..., nest_work.REGISTER_BYTES]), "register"),
-            "accumulator": joules(moved(tile_traffic.ACCUMULATOR_READ), "accumulator_read")
-            + joules(moved(tile_traffic.ACCUMULATOR_WRITE), "accumulator_write"),
-            "vector": of_all_nests(arithmetic, repeats),
-            "control": of_all_nests(instructions * actions["instruction_j"][rows, kind], repeats)
-            + TASK_INSTRUCTIONS * host_tasks * first["instruction_j"],
-            "sram": joules(moved(tile_traffic.SRAM_READ), "sram_read")
-            + joules(moved(tile_traffic.SRAM_WRITE), "sram_write"),
-            "cache": np.zeros(len(self.designs)),
-            "dma": 2 * joules(moved(tile_traffic.DMA), "register"),
-            "noc": (of_all_nests(moved(tile_traffic.NOC), repeats) + self.host_bytes * hops)
-            * first["noc_j_per_byte_hop"],
-            "dram_activate": (of_all_nests(moved(tile_traffic.ACTIVATIONS), repeats) + host_rows)
-            * first["dram_activation_j"],
-            "dram_read": joules(moved(tile_traffic.DRAM_READ), "dram_read")
-            + to_host * first["dram_read_j_per_byte"],
-            "dram_write": joules(moved(tile_traffic.DRAM_WRITE), "dram_write")
-            + from_host * first["dram_write_j_per_byte"],
-            "dram_io": joules(dram, "dram_io") + self.host_bytes * first["dram_io_j_per_byte"],
-            "host": self.host_bytes * first["host_j_per_byte"],
-            "clock": of_all_nests(busy_j, repeats),
-        }
+        """Joules by component of one input, without what flows all the time."""
+        found = {name: of_all_nests(joules, self.model.repeats) for name, joules in self.nest_j.items()}
+        for name, joules in self.host_j.items():
+            found[name] = found.get(name, 0.0) + joules
+        return found
 
     def energy_j(self, inputs: int, elapsed_s: Float64) -> dict[str, Float64]:
         """Joules by component (energy.COMPONENTS) of so many inputs in `elapsed_s` [designs]."""
@@ -299,11 +260,6 @@ def of_all_nests(values: Float64, repeats: Int64) -> Float64:
     """The sum over the last axis, each nest as often as it is repeated. Not a matrix product: BLAS adds up in an order
     that depends on how many designs there are, and a design's numbers must not."""
     return np.asarray(np.ascontiguousarray(values * repeats).sum(axis=-1))
-
-
-def host_hops(net: Interconnect) -> int:
-    """Hops from the host's node to its nearest memory port."""
-    return build_network(net).memory_write_route(net.host_port).hops
 
 
 def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: str | None = None) -> Bounds:

@@ -8,9 +8,11 @@ import numpy as np
 
 from sim.cost import tile_traffic
 from sim.cost.bound import Bounds
+from sim.cost.bound_energy import peak_power_w
 from sim.cost.energy import chip_power_w
 from sim.cost.transfers import Float64
 from sim.hw.money import cost_per_million, load_prices
+from sim.report.power import SLICES
 
 
 def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
         "energy_per_input_j": energy_j / (inputs * items),
         "tops_per_w": 2e-12 * model.graph.macs * inputs / energy_j,
         "power_w": power_w,
+        "peak_power_w": peak_power_w(bounds, inputs, SLICES),
         "chip_power_w": chip_power_w({name: value / elapsed_s for name, value in joules.items()}),
         "area_mm2": bounds.costs.area_mm2,
         "cost_usd": bounds.costs.cost_usd,

@@ -116,7 +116,8 @@ def test_spaces_and_metrics_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     rows = {row["metric"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["energy_j"] == {"metric": "energy_j", "unit": "J", "better": "min", "closed_form": True}
     assert rows["tops_per_w"] == {"metric": "tops_per_w", "unit": "TOP/s/W", "better": "max", "closed_form": True}
-    assert (rows["array_utilization"]["unit"], rows["peak_power_w"]["closed_form"]) == ("share", False)
+    assert (rows["array_utilization"]["unit"], rows["peak_power_w"]["closed_form"]) == ("share", True)
+    assert not rows["cache_hit_rate"]["closed_form"]
     assert "engine" not in rows
     # Each of them can be asked for.
     for name in ("energy_j", "tops_per_w", "dram_error_low"):
