@@ -140,8 +140,13 @@ def designs_from(base: Chip, columns: Mapping[str, Sequence[object]]) -> Designs
     document = base.document or document_from_data(base.expanded(), base.name)
     structural: dict[str, Sequence[object]] = {}
     changed: dict[Attributes, Float64] = {}
+    # Rows that share adders are whole groups of them, which a chip has to check.
+    shared = any(path.endswith(".rows_per_adder") for path in columns)
+    shared = shared or any(kind.array is not None and kind.array.rows_per_adder > 1 for kind in base.cores)
     for path, values in columns.items():
         place, adapter = _free_field(base, resolve_path(document.data, path, Chip))
+        if path.endswith(".array.rows") and shared:
+            adapter = None
         if adapter is None or (place[-1] == "dataflow" and not set(map(str, values)) <= set(DATAFLOWS)):
             structural[path] = values
         else:

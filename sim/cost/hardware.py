@@ -89,6 +89,7 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
     array, sums, calibration = kind.array, kind.accumulator, kind.calibration
     found = dram_columns(dram)
     if array is not None:
+        found[kernel.ADDERS] = array.rows_per_adder
         shape = (True, array.rows, array.cols, array.count, DATAFLOWS.index(dataflow), array.double_buffered_weights)
         found[_ARRAY_COLUMNS] = shape
     columns = {
@@ -150,7 +151,6 @@ def _compiler_choice(kind: CoreKind) -> str:
         "sram.tile_slots 1": kind.sram.tile_slots != 2,
         "divide to_fit": kind.divide != "always",
         "vector.register": bool(kind.vector.register_shape),
-        "array.rows_per_adder": array is not None and array.rows_per_adder > 1,
         "array.converted": array is not None and bool(array.converted),
     }
     return next((name for name, used in choices.items() if used), "")
@@ -187,6 +187,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.HAS_ARRAY: of("array", "rows") > 0,
         kernel.ROWS: of("array", "rows"),
         kernel.COLS: of("array", "cols"),
+        kernel.ADDERS: of("array", "rows_per_adder"),
         kernel.ARRAYS: of("array", "count"),
         kernel.DATAFLOW: of("array", "dataflow") if dataflow is None else DATAFLOWS.index(dataflow),
         kernel.OVERLAP: of("array", "double_buffered_weights"),

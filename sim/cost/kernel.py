@@ -32,16 +32,16 @@ Float64 = npt.NDArray[np.float64]
 # DATAFLOW an index of systolic.DATAFLOWS; PORTS_BW of all memory ports in use;
 # HOPS from the nearest port to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
 # that do not sit on their port; *_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
-# what starting a tile costs it, GATHERS whether every pattern of the DRAM runs on; from PERIOD_S to
-# ISSUE_S what `derive` makes of the others; from DRAM_COST on the DRAM's cost table (sim/hw/dram_efficiency.py),
-# row by row.
+# what starting a tile costs it, GATHERS whether every pattern of the DRAM runs on; ADDERS rows that share one;
+# from PERIOD_S to WAVE_ROWS what `derive` makes of the others; from DRAM_COST on the DRAM's cost table
+# (sim/hw/dram_efficiency.py), row by row.
 (
     CORES, CLOCK_HZ, ROWS, COLS, ARRAYS, DATAFLOW, OVERLAP, LANES, SRAM_BYTES, FEED_BW, ACCUMULATOR_BYTES,
     ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INTERLEAVE_BYTES, DRAM_CHANNELS,
     HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY, ROW_BYTES,
-    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, GATHERS, PERIOD_S, ROW_PART, COL_PART, LANE_PART, FEED_CYCLES,
-    SUM_CYCLES, CHANNEL_S, CORE_S, WIRE_S, PORT_S, PEAK_S, PART_S, ISSUE_S, DRAM_COST,
-) = range(47)  # fmt: skip
+    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, GATHERS, ADDERS, PERIOD_S, ROW_PART, COL_PART, LANE_PART,
+    FEED_CYCLES, SUM_CYCLES, CHANNEL_S, CORE_S, WIRE_S, PORT_S, PEAK_S, PART_S, ISSUE_S, WAVE_ROWS, DRAM_COST,
+) = range(49)  # fmt: skip
 DRAM_LINES, DRAM_RUNS = len(PITCHES) + 1, len(RUNS) + 1
 HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 
@@ -59,10 +59,11 @@ ALIGNMENT = 64.0
 
 
 def derive(hardware: Float64) -> None:
-    """Fill in the columns PERIOD_S to ISSUE_S of [..., HARDWARE_COLUMNS]: what the kernel multiplies with where the
+    """Fill in the columns PERIOD_S to WAVE_ROWS of [..., HARDWARE_COLUMNS]: what the kernel multiplies with where the
     formulas divide. Seconds of a cycle; parts of a row, a column, a lane; cycles of a byte for compute from the
     scratchpad and from the accumulator; seconds of a byte on a channel, all channels of a core, the DRAM, the ports,
-    the slower of these two, between cores; seconds of a core from one transfer's issue to the next's."""
+    the slower of these two, between cores; seconds of a core from one transfer's issue to the next's; rows of an array
+    as a wavefront meets them, several that share an adder as one (sums in place have none to share)."""
 
     def column(index: int) -> Float64:
         return np.asarray(hardware[..., index])
@@ -85,6 +86,7 @@ def derive(hardware: Float64) -> None:
         PEAK_S: np.maximum(dram_s, port_s),
         PART_S: np.maximum(channel_s, inverse(column(HOP_BW))),
         ISSUE_S: column(HEAD_S) * inverse(column(OUTSTANDING) * column(CHANNELS)),
+        WAVE_ROWS: column(ROWS) / np.where(column(DATAFLOW) == 1.0, 1.0, np.maximum(1.0, column(ADDERS))),
     }
     for index, values in derived.items():
         hardware[..., index] = values
@@ -151,7 +153,7 @@ def array_work(
     """(cycles for which a tile of GEMMs holds the arrays, cycles from there to its last result, bits that they read of
     both operands); see sim.cost.work.array_cycles. `slow` is 1 / rate of the format, `left` and `right` the bits of
     the operands."""
-    rows, dataflow, row, col = hw[ROWS], hw[DATAFLOW], hw[ROW_PART], hw[COL_PART]
+    rows, dataflow, row, col = hw[WAVE_ROWS], hw[DATAFLOW], hw[ROW_PART], hw[COL_PART]
     best, drain = np.inf, 0.0
     for way in range(3 if hw[ARRAYS] > 1 else 1):
         repeats = np.ceil(count / hw[ARRAYS]) if way == 0 else count

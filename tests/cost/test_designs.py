@@ -113,3 +113,14 @@ def test_a_design_that_cannot_run_the_model_is_a_row_that_says_so() -> None:
     assert table.loc[1, "latency_s"] > 0
     small = sim.bound("resnet18", "lepton_m", {"dram.capacity": ["8 MiB"]}, dtype="int8")
     assert "the weights" in small.loc[0, "error"]
+
+
+def test_rows_that_share_adders_come_in_whole_groups() -> None:
+    base = base_chip().replace_many({"core.array.rows": 64, "core.array.rows_per_adder": 16})
+    found = designs_from(base, {"core.array.rows": [32, 64], "clock": ["1 GHz", "1.1 GHz"]})
+    assert [chip.cores[0].array.rows for chip in found.chips if chip.cores[0].array] == [32, 64]
+    with pytest.raises(InputError, match="40 rows are no multiple of 16"):
+        designs_from(base, {"core.array.rows": [32, 40]})
+    columns = {"core.array.rows": [40, 40], "core.array.rows_per_adder": [8, 16]}
+    with pytest.raises(InputError, match="40 rows are no multiple of 16"):
+        designs_from(base_chip(), columns)

@@ -32,7 +32,17 @@ CALIBRATION = {
     "calibration.dram_efficiency": 0.9,
     "dram.gathers": True,
 }
-CHIPS = [*random_chips(7, seed=5), random_chips(1, seed=6)[0].replace_many(CALIBRATION)]
+ADDERS = {
+    "core.array.dataflow": "weight_stationary",
+    "core.array.rows": 48,
+    "core.array.cols": 16,
+    "core.array.rows_per_adder": 16,
+}
+CHIPS = [
+    *random_chips(7, seed=5),
+    random_chips(1, seed=6)[0].replace_many(CALIBRATION),
+    random_chips(1, seed=7)[0].replace_many(ADDERS),
+]
 LATENCY_COLUMNS = sorted(
     set(range(kernel.HARDWARE_COLUMNS))
     - {kernel.ROW_BYTES, kernel.HOPS, kernel.TREE_LINKS, kernel.REMOTE_SHARE}

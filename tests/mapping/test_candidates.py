@@ -37,6 +37,7 @@ CASES: list[tuple[str, Callable[[], Graph]]] = [
     ("small", GRAPHS["concat"]),
     ("tiny", GRAPHS["resize"]),
     ("lepton_m", lambda: _conv(1, 64, 56, 64, 3, 1)),
+    ("nvdla_large", lambda: _gemm(196, 512, 256)),
     ("lepton_m", lambda: _conv(2, 256, 14, 512, 1, 2)),
     ("lepton_m", lambda: _gemm(1, 4096, 4096)),
     # 344 columns a core in even cuts, up to 384 in cuts at whole array sides: coarse tiles are not the least.
