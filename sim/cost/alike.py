@@ -25,6 +25,7 @@ MORE_IS_BETTER = (
 )  # fmt: skip
 """Columns of the hardware that may differ among designs that are alike: with a better one no tiling is slower."""
 
+# Handed to what is compiled: machine code on disk would keep columns that are numbered otherwise by now.
 _LESS, _MORE = np.array(LESS_IS_BETTER), np.array(MORE_IS_BETTER)
 
 FEWEST = 4
@@ -74,25 +75,25 @@ def alike(hardware: Float64, others: tuple[npt.NDArray[Any], ...], preferred: fl
     stops = np.cumsum(np.bincount(same, minlength=len(numbers)))
     spans = np.stack([stops - sizes, stops], axis=1)[sizes >= FEWEST]
     nodes = np.full((2 * count + 1, 4), -1, np.int64)
-    made = _grow(hardware, limits, order, spans, nodes)
+    made = _grow(hardware, limits, order, spans, nodes, _LESS)
     roots = np.arange(len(spans))
     node_limits = np.empty((made, 2, 2))
     bounds = np.empty((made, 2, hardware.shape[2]))
-    _bound(hardware, limits, order, nodes[:made], bounds, node_limits)
+    _bound(hardware, limits, order, nodes[:made], _LESS, _MORE, bounds, node_limits)
     return Alike(order, nodes[:made].copy(), roots, bounds, limits, node_limits, same)
 
 
 @jit
-def _grow(hardware: Any, limits: Any, order: Any, spans: Any, nodes: Any) -> int:
-    """Divide the designs of every span in two by the column in which they differ most, and so on; sorts `order`, fills
-    in `nodes` and returns how many they are."""
+def _grow(hardware: Any, limits: Any, order: Any, spans: Any, nodes: Any, less: Any) -> int:
+    """Divide the designs of every span in two by the column (of `less`) in which they differ most, and so on; sorts
+    `order`, fills in `nodes` and returns how many they are."""
     made, node = len(spans), 0
     nodes[:made, NODE_FIRST], nodes[:made, NODE_STOP] = spans[:, 0], spans[:, 1]
     while node < made:
         first, stop = nodes[node, NODE_FIRST], nodes[node, NODE_STOP]
         if stop - first > LEAF:
             mine = order[first:stop].copy()
-            values = _most_different(hardware, limits, mine)
+            values = _most_different(hardware, limits, mine, less)
             rank = np.argsort(values, kind="mergesort")
             order[first:stop] = mine[rank]
             middle = first + _between(values[rank], len(mine) // 2)
@@ -105,14 +106,14 @@ def _grow(hardware: Any, limits: Any, order: Any, spans: Any, nodes: Any) -> int
 
 
 @jit
-def _most_different(hardware: Any, limits: Any, designs: Any) -> Any:
+def _most_different(hardware: Any, limits: Any, designs: Any, less: Any) -> Any:
     """What of some designs differs by the largest factor: the scratchpad's limits or a column of the hardware."""
     most, found, values = 0.0, limits[designs[0], 0, 0] * np.zeros(len(designs)), np.empty(len(designs))
-    for column in range(-1, len(_LESS)):
+    for column in range(-1, len(less)):
         low, high = np.inf, 0.0
         for place in range(len(designs)):
             design = designs[place]
-            values[place] = limits[design, 0, 0] if column < 0 else hardware[design, 0, _LESS[column]]
+            values[place] = limits[design, 0, 0] if column < 0 else hardware[design, 0, less[column]]
             low, high = min(low, values[place]), max(high, values[place])
         if low > 0.0 and high > most * low:
             most, found[:] = high / low, values
@@ -130,7 +131,9 @@ def _between(values: Any, middle: int) -> int:
 
 
 @jit
-def _bound(hardware: Any, limits: Any, order: Any, nodes: Any, bounds: Any, node_limits: Any) -> None:
+def _bound(
+    hardware: Any, limits: Any, order: Any, nodes: Any, less: Any, more: Any, bounds: Any, node_limits: Any
+) -> None:
     """The best and the worst of every column of every node."""
     for node in range(len(nodes)):
         for place in range(nodes[node, NODE_FIRST], nodes[node, NODE_STOP]):
@@ -140,10 +143,10 @@ def _bound(hardware: Any, limits: Any, order: Any, nodes: Any, bounds: Any, node
                 bounds[node, BEST], bounds[node, WORST] = row, row
                 node_limits[node, BEST], node_limits[node, WORST] = limits[design, 0], limits[design, 0]
                 continue
-            for column in _LESS:
+            for column in less:
                 bounds[node, BEST, column] = min(bounds[node, BEST, column], row[column])
                 bounds[node, WORST, column] = max(bounds[node, WORST, column], row[column])
-            for column in _MORE:
+            for column in more:
                 bounds[node, BEST, column] = max(bounds[node, BEST, column], row[column])
                 bounds[node, WORST, column] = min(bounds[node, WORST, column], row[column])
             for share in range(2):
