@@ -16,6 +16,9 @@ from sim.program import PAYLOAD_WEIGHT, Program, Segment
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
+UInt32 = npt.NDArray[np.uint32]
+"""Of indices: where they cannot be negative, Numba need not count from the end of an array."""
+
 Records = npt.NDArray[np.void]
 
 T = TypeVar("T", bound=np.generic)
@@ -92,10 +95,10 @@ LINK = _record(  # capacity, demand and what is left count 1/256 units per tick,
     offer=np.int64,  # the share of all those flows together
     left=np.int64,
     unfrozen=np.int64,  # weight of the unfrozen flows
-    share=np.int64,  # of each unfrozen flow, FOREVER without any
     flows=np.int32,
-    routes=np.int32,  # with flows
+    routes=np.uint32,  # with flows
     crowd=np.int32,  # place in the list of crowded links, NONE if it is none
+    place=np.uint32,  # among the shares of the present settle
     touched=np.int32,  # settle that it was last touched for
     taken=np.int32,  # round that last took something of it
 )
@@ -104,19 +107,19 @@ ROUTE = _record(
     served=np.int64,  # units that a flow there from the beginning would have got by tick `since`
     since=np.int64,
     rate=np.int64,  # of each flow
-    hop=np.int32,
-    end=np.int32,
+    hop=np.uint32,
+    end=np.uint32,
     flows=np.int32,  # active ones
     first=np.int32,  # the flow that ends first
-    place=np.int32,  # in the list of active routes
+    place=np.uint32,  # in the list of active routes
     touched=np.int32,  # settle that it was last touched for
     frozen=np.int32,  # settle that last gave it a rate
 )
 HOP = _record(
     weight=np.int64,
-    link=np.int32,
-    route=np.int32,
-    place=np.int32,  # among the members of the link
+    link=np.uint32,
+    route=np.uint32,
+    place=np.uint32,  # among the members of the link
 )
 FLOW = _record(
     target=np.int64,  # what `served` of the route is when the flow ends
@@ -133,15 +136,16 @@ class Network(NamedTuple):
     links: Records
     routes: Records
     hops: Records
-    members: Int32  # hops of routes with flows, link by link
-    first_member: Int32  # where those of a link begin
+    members: UInt32  # hops of routes with flows, link by link
+    first_member: UInt32  # where those of a link begin
     flows: Records
-    active: Int32  # routes with flows
+    active: UInt32  # routes with flows
     due: Int64  # when the first flow of each active route ends
-    crowded: Int32  # links that may bind
-    touched_links: Int32
-    touched_routes: Int32
-    taken: Int32  # links that a round of a settle took something of
+    crowded: UInt32  # links that may bind
+    touched_links: UInt32
+    touched_routes: UInt32
+    shares: Int64  # what each link of a settle offers its unfrozen flows, FOREVER without any
+    taken: UInt32  # links that a round of a settle took something of
 
 
 MOMENT = _record(tick=np.int64, number=np.int64)
@@ -243,18 +247,19 @@ def network(program: Program, flows: int) -> Network:
         routes["cap"] = np.minimum.reduceat(np.maximum(1, alone), program.route_ptr[:-1])
     of_link = np.bincount(hops["link"], minlength=len(links))
     return Network(
-        links,
-        routes,
-        hops,
-        np.empty(len(hops), np.int32),
-        (np.cumsum(of_link) - of_link).astype(np.int32),
-        np.zeros(flows, FLOW),
-        np.empty(len(routes), np.int32),
-        np.empty(len(routes), np.int64),
-        np.empty(len(links), np.int32),
-        np.empty(len(links), np.int32),
-        np.empty(len(routes), np.int32),
-        np.empty(len(links), np.int32),
+        links=links,
+        routes=routes,
+        hops=hops,
+        members=np.empty(len(hops), np.uint32),
+        first_member=(np.cumsum(of_link) - of_link).astype(np.uint32),
+        flows=np.zeros(flows, FLOW),
+        active=np.empty(len(routes), np.uint32),
+        due=np.empty(len(routes), np.int64),
+        crowded=np.empty(len(links), np.uint32),
+        touched_links=np.empty(len(links), np.uint32),
+        touched_routes=np.empty(len(routes), np.uint32),
+        shares=np.empty(len(links), np.int64),
+        taken=np.empty(len(links), np.uint32),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sim.engine.heaps import meld
-from sim.engine.records import FOREVER, NONE, Int32, Network, Record, Records
+from sim.engine.records import FOREVER, NONE, Network, Record, Records, UInt32
 from sim.jit import jit_inline
 
 MOST_SERVED = 1 << 60
@@ -129,15 +129,16 @@ def _spread(network: Network, board: Record) -> bool:
     Where most of the active routes meet on one touched link, all are taken for touched: more than needed, but faster;
     whether it is so.
     """
-    seen = 0
+    links, checked, seen = network.links, 0, 0
     while seen < board.touched_links:
+        while checked < board.touched_links:
+            if 2 * links[network.touched_links[checked]].routes > board.active:
+                return True
+            checked += 1
         number = network.touched_links[seen]
-        link = network.links[number]
         seen += 1
-        if 2 * link.routes > board.active:
-            return True
         first = network.first_member[number]
-        for place in range(first, first + link.routes):
+        for place in range(first, first + links[number].routes):
             route_number = network.hops[network.members[place]].route
             route = network.routes[route_number]
             if route.touched != board.settles:
@@ -162,59 +163,59 @@ def settle(now: int, network: Network, board: Record) -> None:
 @jit_inline
 def _share(
     now: int,
-    some_links: Int32,
+    some_links: UInt32,
     link_count: int,
-    some_routes: Int32,
+    some_routes: UInt32,
     route_count: int,
     network: Network,
     board: Record,
 ) -> None:
     """Share links among routes that cross no other crowded ones."""
-    links, routes, members = network.links, network.routes, network.members
+    links, routes, members, shares = network.links, network.routes, network.members, network.shares
     cap = FOREVER  # at most that of any unfrozen route
     for at in range(route_count):
         cap = min(cap, routes[some_routes[at]].cap)
     for at in range(link_count):
         link = links[some_links[at]]
-        link.left, link.unfrozen = link.capacity, link.weight
-        link.share = link.offer if link.crowd != NONE else FOREVER
+        link.left, link.unfrozen, link.place = link.capacity, link.weight, at
+        shares[at] = link.offer if link.crowd != NONE else FOREVER
     unfrozen = route_count
     while unfrozen > 0:
-        rate, narrowest = FOREVER, NONE
+        rate = FOREVER
         for at in range(link_count):
-            if links[some_links[at]].share < rate:
-                rate, narrowest = links[some_links[at]].share, some_links[at]
+            rate = min(rate, shares[at])
         if cap <= rate:
             cap = _lowest_cap(some_routes, route_count, routes, board)
-            if cap < rate:
-                rate, narrowest = cap, NONE
-        all_at_once = narrowest != NONE and links[narrowest].routes == route_count
-        if all_at_once or cap == rate:
-            for at in range(route_count):
-                number = int(some_routes[at])
-                route = routes[number]
-                if route.frozen != board.settles and (all_at_once or route.cap == rate):
-                    _freeze(number, rate, now, network, board)
-                    unfrozen -= 1
-                    if not all_at_once:
-                        _take(number, rate, network, board)
-            if all_at_once:
-                return
-        for at in range(link_count if narrowest != NONE else 0):
-            link = links[some_links[at]]
-            if link.share == rate:
-                first = network.first_member[some_links[at]]
-                for place in range(first, first + link.routes):
-                    number = int(network.hops[members[place]].route)
-                    if routes[number].frozen != board.settles:
-                        _freeze(number, rate, now, network, board)
+            rate = min(rate, cap)
+        for at in range(link_count):
+            if shares[at] == rate:
+                number = some_links[at]
+                if links[number].routes == route_count:
+                    for place in range(route_count):
+                        if routes[some_routes[place]].frozen != board.settles:
+                            _freeze(some_routes[place], rate, now, network, board)
+                    board.taken = 0
+                    board.rounds += 1
+                    return
+                first = network.first_member[number]
+                for place in range(first, first + links[number].routes):
+                    route = network.hops[members[place]].route
+                    if routes[route].frozen != board.settles:
+                        _freeze(route, rate, now, network, board)
+                        _take(route, rate, network, board)
                         unfrozen -= 1
-                        _take(number, rate, network, board)
+        if cap == rate:
+            for at in range(route_count):
+                route = some_routes[at]
+                if routes[route].cap == rate and routes[route].frozen != board.settles:
+                    _freeze(route, rate, now, network, board)
+                    _take(route, rate, network, board)
+                    unfrozen -= 1
         _offer_what_is_left(network, board)
 
 
 @jit_inline
-def _lowest_cap(some_routes: Int32, route_count: int, routes: Records, board: Record) -> int:
+def _lowest_cap(some_routes: UInt32, route_count: int, routes: Records, board: Record) -> int:
     """The lowest cap of the unfrozen routes."""
     lowest = FOREVER
     for at in range(route_count):
@@ -246,7 +247,7 @@ def _offer_what_is_left(network: Network, board: Record) -> None:
     """End a round: the links of which something was taken have other shares."""
     for at in range(board.taken):
         link = network.links[network.taken[at]]
-        link.share = max(1, link.left // link.unfrozen) if link.unfrozen > 0 else FOREVER
+        network.shares[link.place] = max(1, link.left // link.unfrozen) if link.unfrozen > 0 else FOREVER
     board.taken = 0
     board.rounds += 1
 

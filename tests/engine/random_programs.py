@@ -84,24 +84,28 @@ def build_program(
     return program
 
 
-def random_program(seed: int, large: bool = False) -> Program:
+def random_program(seed: int, large: bool = False, hub: bool = False) -> Program:
     """The program of a seed: 1 to 3 segments of up to 40 tasks on up to 8 queues, 6 links and 8 routes;
-    a large one has up to 4 times as many of each."""
+    a large one has up to 4 times as many of each; with a hub, all routes cross the first link."""
     rng = random.Random(seed)
     scale = 4 if large else 1
     capacities = _capacities(rng, 6 * scale)
     routes = [_route(rng, len(capacities)) for _ in range(rng.randint(1, 8 * scale))]
+    if hub:
+        weight = rng.choice((256, 256, 300))
+        routes = [[*((link, 256) for link, _ in route if link), (0, weight)] for route in routes]
+        capacities[0] *= rng.choice((1, 2, 3, 4))
     outstanding = [rng.choice((0, 1, 2, 3)) for _ in range(rng.randint(1, 8 * scale))]
     segments = [_tasks(rng, outstanding, len(routes), 40 * scale) for _ in range(rng.choice((1, 1, 1, 2, 3)))]
     repeats = tuple(rng.randint(1, 3) for _ in segments)
     return build_program(segments, outstanding, capacities, routes, repeats)
 
 
-def cached_program(seed: int) -> Program:
+def cached_program(seed: int, large: bool = False) -> Program:
     """A random program in which many transfers probe a small cache: lines that come and go, in few sets, of few
     tensors that overlap; regions of up to three levels; each segment repeated, some in several passes."""
     rng = random.Random(-1 - seed)
-    program = random_program(seed)
+    program = random_program(seed, large)
     cache = TagStore(
         rng.choice((1, 2, 3, 8)), rng.choice((1, 2, 4)), rng.choice((1, 8, 64)), rng.random() < 0.3
     )

@@ -14,6 +14,7 @@ BLOCK = 100
 CI_PROGRAMS = 2_500
 NIGHTLY_PROGRAMS = 50_000
 LARGE_PROGRAMS = 40
+HUB_PROGRAMS = range(700, 1100)
 CACHED_PROGRAMS = 800
 
 
@@ -32,9 +33,9 @@ def assert_same(a: Timeline, b: Timeline, what: str) -> None:
                 )
 
 
-def check(seeds: range, large: bool = False) -> None:
+def check(seeds: range, large: bool = False, hub: bool = False) -> None:
     for seed in seeds:
-        program = random_program(seed, large)
+        program = random_program(seed, large, hub)
         assert_same(compiled.run(program), reference.run(program), f"seed {seed}")
 
 
@@ -46,6 +47,18 @@ def test_random_programs(first: int) -> None:
 @pytest.mark.parametrize("first", range(0, LARGE_PROGRAMS, 10))
 def test_large_random_programs(first: int) -> None:
     check(range(first, first + 10), large=True)
+
+
+@pytest.mark.parametrize("first", HUB_PROGRAMS[::BLOCK])
+def test_random_programs_that_all_cross_one_link(first: int) -> None:
+    """As the flows of a chip cross its DRAM: that link binds all at once, or in the same round as others."""
+    check(range(first, first + BLOCK), large=True, hub=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(HUB_PROGRAMS.stop, 20_000, 9 * BLOCK))
+def test_many_random_programs_that_all_cross_one_link(first: int) -> None:
+    check(range(first, first + 9 * BLOCK), large=True, hub=True)
 
 
 def check_cached(seeds: range) -> None:
