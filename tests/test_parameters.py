@@ -200,6 +200,7 @@ CASES: Mapping[str, Case] = {
     "calibration.contraction_overhead": Case("1 us"),
     "calibration.tile_overhead": Case("1 us"),
     "calibration.array_efficiency": Case(0.5),
+    "calibration.sustained_efficiency": _dealt(0.1),
     "calibration.vector_efficiency": Case(0.5),
     "calibration.dram_efficiency": Case(0.5),
     "calibration.cache_efficiency": Case(0.5),

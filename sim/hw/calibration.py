@@ -25,7 +25,8 @@ class Calibration(Part):
 
     `launch_overhead_ps`, with what operands and contractions add to it, is a serial task before each operator;
     `tile_overhead_ps` is added to every tile of an array
-    or vector unit; the efficiencies divide cycles (array, vector) or the bandwidth of a link (DRAM, cache).
+    or vector unit; the efficiencies divide cycles (array, vector) or the bandwidth of a link (DRAM, cache). Arrays that
+    would together do more than `sustained_efficiency` of their peak run at a lower clock (mapping/deal.py).
     """
 
     launch_overhead_ps: Annotated[
@@ -53,6 +54,10 @@ class Calibration(Part):
         Field(alias="tile_overhead", ge=0, description="start of one tile on a core's unit"),
     ] = 0
     array_efficiency: Annotated[Fraction, Field(description="achieved part of the arrays' rate")] = 1.0
+    sustained_efficiency: Annotated[
+        Fraction,
+        Field(description="part of their rate that all arrays keep up together where tiles are dealt: the power limit"),
+    ] = 1.0
     vector_efficiency: Annotated[Fraction, Field(description="achieved part of the vector units' rate")] = 1.0
     dram_efficiency: Annotated[Fraction, Field(description="achieved part of the DRAM bandwidth")] = 1.0
     cache_efficiency: Annotated[Fraction, Field(description="achieved part of the cache bandwidth")] = 1.0
@@ -67,6 +72,11 @@ class Calibration(Part):
         """Launch of an operator that reads and writes `tensors` in memory."""
         more_ps = self.contraction_overhead_ps if contraction else 0
         return self.launch_overhead_ps + tensors * self.operand_overhead_ps + more_ps
+
+    @property
+    def arrays_efficiency(self) -> float:
+        """Part of the arrays' rate that no operator exceeds on all of them."""
+        return min(self.array_efficiency, self.sustained_efficiency)
 
     @property
     def launches(self) -> bool:

@@ -122,6 +122,9 @@ class Chip(Part):
         if self.cache is not None and any(kind.dma.run_length_coding for kind in self.cores):
             message = "lines of a shared cache have addresses, coded activations have none"
             complaints.append((("cache",), message))
+        if self.calibration.sustained_efficiency != 1.0 and all(kind.dispatch is None for kind in self.cores):
+            message = "belongs to chips that deal tiles to their cores (dispatch); array_efficiency slows every array"
+            complaints.append((("calibration", "sustained_efficiency"), message))
         if complaints:
             raise FieldError(complaints)
 

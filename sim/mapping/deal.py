@@ -252,6 +252,8 @@ class _Costs:
         depth = np.prod([tile[dim] for dim in self.sums], axis=0) * nest.taps
         shape = GemmShape(one, self.rows, self.columns, depth)
         hold, dur = array_cycles(shape, kind, dtype, self.dataflow, *feeding(nest, kind, tile, self.dataflow))
+        self.slowed = np.maximum(1.0, self._sustained_s() * kind.clock_hz / self._busy_cycles(hold))
+        hold, dur = hold * self.slowed, dur * self.slowed
         elements = self.rows * self.columns
         out_bytes = nest.out.tile_bytes(tile)
         self.accumulator_bytes = elements * accumulator_bytes(dtype)
@@ -293,6 +295,19 @@ class _Costs:
         for operand in nest.operands:
             sram_bytes = np.asarray(sram_bytes + slots * aligned(operand.tile_bytes(tile)), np.int64)
         self.sram_bytes = sram_bytes
+
+    def _busy_cycles(self, hold: Int64) -> Float64:
+        """Cycles of the busiest array, of `hold` for a step of the sum; not all steps are as long as the longest."""
+        first = self.sums[0]
+        longest = self.parts * self.sum_steps * self.tile[first]
+        return np.asarray(self.waves * self.sum_steps * hold * (self.nest.dims[first].extent / longest))
+
+    def _sustained_s(self) -> float:
+        """All products at the rate that the arrays of the chip sustain together: above it, the power limit lowers the
+        clock. Some of the cores, or cores that wait, do not reach it."""
+        kind = self.site.kind
+        peak = self.site.cores * kind.peak_macs_per_s(self.nest.operands[0].tensor.dtype)
+        return self.nest.macs / (peak * kind.calibration.arrays_efficiency)
 
     def _shared_bandwidth(self) -> float:
         """Of what all cores load from together: the cache, or the DRAM where there is none."""
@@ -395,6 +410,7 @@ class _Costs:
                 stages=int(self.stages[index]),
                 group=int(self.group[index]),
                 lone_stages=self.lone_stages,
+                slowed=float(self.slowed[index]),
             ),
         )
 

@@ -123,9 +123,11 @@ def _estimate(
     cycles = int(kernel_cycles(nest, kind, elements, np.array(loaded + stored), kernel))
     work_s = max(cycles / kind.clock_hz + kernel.waiting_ps / PS_PER_S, kernel.floor_ps / PS_PER_S)
     lane = dma.bandwidth_bytes_per_s * dma.channels
-    trip_s = site.head_latency_s + loaded / lane + work_s
+    dram = site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency
+    # The tiles that a core has slots for are loaded beside each other, and by all cores at once.
+    trip_s = site.head_latency_s + min(slots, tiles / cores) * loaded / min(lane, dram / cores) + work_s
     wave_s = max(work_s, (loaded + stored) / lane, trip_s / slots)
     moved = float(sum(t.size_bytes for t in (*(o.tensor for o in nest.operands), nest.out.tensor)))
-    dram_s = moved / (site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency)
+    dram_s = moved / dram
     waves = -(-tiles // cores)
     return max((waves - 1) * wave_s + trip_s, dram_s) + site.send_latency_s + stored / lane, moved

@@ -160,6 +160,9 @@ class Emitter:
             dataflow = self.step.tiling.dataflow
             how = feeding(nest, self.kind, loops.tile, dataflow)
             hold, dur = array_cycles(loops.issued, self.kind, dtype, dataflow, *how)
+            if self.step.tiling.deal is not None:
+                slowed = self.step.tiling.deal.slowed
+                hold, dur = (np.ceil(cycles * slowed).astype(np.int64) for cycles in (hold, dur))
         self.hold_cycles, held = hold, ticks(hold, self.kind.clock_hz)
         self.set("main", held, np.maximum(held, ticks(dur, self.kind.clock_hz)))
 

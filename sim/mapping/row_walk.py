@@ -128,19 +128,25 @@ def walk_rows(nest: Nest, site: Site, dispatch: Dispatch, block: Block, cache: C
     # Sums hold a block up between loading and storing; without them its warps drift apart, and so do blocks. Rows that
     # are read again from afar keep others from arriving.
     alone = nest.kind in TRAVERSALS and together == 1
-    waiting_s = _waiting_s(nest, site, rows, cache, alone=alone) + again_s
+    waiting_s = _waiting_s(nest, site, rows, cache) + again_s
     alone_s = waiting_s + rows.steps * chain / kind.clock_hz
+    stages = 1 if alone or again_s else 2
+    beside_s = _beside_s(nest, site, rows, min(stages, together)) * (1 - 1 / rows.steps)
     if together < DRIFTING_BLOCKS:
         # Blocks that a core holds together wait together, and take turns to issue; they end one by one.
         rounds = -(-rows.mine // rows.held) / rows.mine
-        tile, waiting_s, alone_s = 1, waiting_s * rounds, alone_s * rounds
+        # A row's arrival and its result's departure go on beside the steps of its walk; with two slots those of all
+        # rows but the first and the last do so anyway.
+        beside_s /= rows.mine if stages > 1 else 1
+        tile, waiting_s = 1, waiting_s * rounds - beside_s
+        alone_s = max(alone_s * rounds - beside_s, alone_s * rounds / rows.steps)
     else:
         tile, waiting_s = together, again_s * together
     starts = tile / HELD_ROWS if rows.length <= HELD.get(nest.kind, 0) else tile
     waiting_s += starts * dispatch.block_start_ps / PS_PER_S
     staged = tile * rows.threads * block.elements
     kernel = VectorKernel(instructions, round(waiting_s * PS_PER_S), round(alone_s * PS_PER_S), staged)
-    return Walk(tile, across, 1 if alone or again_s else 2, kernel)
+    return Walk(tile, across, stages, kernel)
 
 
 def _rows(nest: Nest, site: Site, dispatch: Dispatch, block: Block, count: int) -> _Rows:
@@ -163,16 +169,13 @@ def _more_passes(nest: Nest, length: int) -> Mapping[str, float]:
     return {"div": 1.0} if _reads(nest, length) == 1 else {"div": 1.0, "exp": 1.0}
 
 
-def _waiting_s(nest: Nest, site: Site, rows: _Rows, cache: Cache | None, *, alone: bool) -> float:
+def _waiting_s(nest: Nest, site: Site, rows: _Rows, cache: Cache | None) -> float:
     """Seconds for which the threads of a block wait for their loads and for one another."""
     # A step waits for the DRAM, or for a look into a cache that holds what the kernel before left there.
     moved = sum(o.tensor.size_bytes for o in (*nest.operands, nest.out))
     warm = cache is not None and moved <= cache.size_bytes
     look_up_s = site.head_latency_s - (site.dram.latency_ps / PS_PER_S if cache is not None else 0.0)
     waiting_s = (rows.steps - 1) * (look_up_s if warm else site.head_latency_s)
-    if alone:
-        # While the block waits, its row arrives.
-        waiting_s = max(0.0, waiting_s - _arrival_s(nest, site, rows, warm))
     if nest.kind in TRAVERSALS and len(nest.operands) > 1:
         # The last walk, which applies the sums, waits for scale and offset at every step.
         waiting_s += rows.steps * look_up_s
@@ -186,11 +189,15 @@ def _row_bytes(nest: Nest, rows: _Rows) -> float:
     return rows.length * sum(DTYPE_BITS[o.tensor.dtype] for o in nest.operands if o.tensor.elements == whole) / 8
 
 
-def _arrival_s(nest: Nest, site: Site, rows: _Rows, warm: bool) -> float:
-    """Time in which a row of every core arrives: at the rate of a core's lanes, or of the DRAM."""
-    row_bytes = _row_bytes(nest, rows)
+def _beside_s(nest: Nest, site: Site, rows: _Rows, together: int) -> float:
+    """Time in which rows arrive at every core, as many as it loads at once, and a result leaves it: on the channels of
+    the core, an operand on each, or at the rate of the DRAM."""
+    whole, dma = nest.out.tensor.elements, site.kind.dma
+    operands = sum(operand.tensor.elements == whole for operand in nest.operands)
+    loaded, stored = together * _row_bytes(nest, rows), rows.length * DTYPE_BITS[nest.out.tensor.dtype] / 8
+    rate = dma.bandwidth_bytes_per_s * max(1, min(operands, dma.channels))
     busy = min(rows.count, site.cores)
-    return row_bytes / _lane(site.kind) if warm else max(row_bytes / _lane(site.kind), row_bytes * busy / _dram(site))
+    return max(loaded / rate, loaded * busy / _dram(site)) + stored / dma.bandwidth_bytes_per_s
 
 
 def _again_s(nest: Nest, site: Site, rows: _Rows, dispatch: Dispatch, cache: Cache | None) -> float:

@@ -36,9 +36,9 @@ FIRST_BATCH = 2048
 @dataclass(frozen=True, slots=True)
 class VectorKernel:
     """What dealt vector work costs beside its passes (see deal_vector.py): instructions per element of the result; how
-    long the threads of a tile wait for their loads before they issue any (`waiting_ps`); the least time of a tile, in
-    which each thread waits for its loads and for itself. The scratchpad holds what the threads take at a time, `staged`
-    elements of an operand (0: whole tiles)."""
+    long the threads of a tile wait for their loads before they issue any (`waiting_ps`, less the part of its transfers
+    that goes on beside: it may be negative); the least time of a tile, in which each thread waits for its loads and for
+    itself. The scratchpad holds what the threads take at a time, `staged` elements of an operand (0: whole tiles)."""
 
     instructions: float
     waiting_ps: int = 0
@@ -54,7 +54,8 @@ class Deal:
     results one: a kernel passes them through the scratchpad before it ends; a tile that a core works on alone has
     `lone_stages`. The tiles are numbered in bands of `group`
     along the outer loops, so that the tiles of a wave lie in a block and share what they load through the cache. Of
-    vector work (deal_vector.py), `rows` are those that a core walks at once.
+    vector work (deal_vector.py), `rows` are those that a core walks at once. Arrays take `slowed` times their cycles:
+    what all of them together may draw lowers their clock.
     """
 
     first: int
@@ -66,6 +67,7 @@ class Deal:
     group: int
     lone_stages: int
     vector: VectorKernel | None = None
+    slowed: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def array_seconds(op: OpRow, chip: Chip) -> float:
     """Least time of the operator's MACs on all arrays of the chip, at the calibrated part of their peak; 0 where it
     does not run on arrays."""
     peak = peak_macs_per_s(chip, op.dtype) if op.mapping.get("unit") == "array" else 0.0
-    return op.macs / (peak * chip.calibration.array_efficiency) if peak else 0.0
+    return op.macs / (peak * chip.calibration.arrays_efficiency) if peak else 0.0
 
 
 def segment_floors(program: Program, segment: Segment, chip: Chip, probed: Probed | None = None) -> Floors:

@@ -30,7 +30,7 @@ FEWEST_FOR_AFTER = 4
 """Rows from which both numbers of a host call are fitted; fewer give the first only."""
 
 TIMES = ("launch_overhead_ps", "operand_overhead_ps", "contraction_overhead_ps", "tile_overhead_ps")
-EFFICIENCIES = ("array_efficiency", "vector_efficiency", "dram_efficiency", "cache_efficiency")
+EFFICIENCIES = ("array_efficiency", "sustained_efficiency", "vector_efficiency", "dram_efficiency", "cache_efficiency")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from sim.errors import DoesNotFit
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.op import CONTRACTIONS
-from sim.hw.calibration import UNCALIBRATED
+from sim.hw.calibration import UNCALIBRATED, Calibration
 from sim.hw.chip import load_chip
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
@@ -180,3 +180,20 @@ def test_the_memory_that_no_tile_fits_is_named() -> None:
     with pytest.raises(DoesNotFit, match="accumulator") as caught:
         map_graph(gemm(64, 64, 64), chip)
     assert (caught.value.needed, caught.value.available) == (16 * 8 * 4, 128)
+
+
+@pytest.mark.parametrize(("rows", "slower"), [(18, 1.0), (54, 1.0), (108, 1.967), (432, 1.99)])
+def test_only_a_chip_at_work_everywhere_is_slowed_by_its_power(rows: int, slower: float) -> None:
+    """Half of the cores of an A100, or fewer, run at their clock whatever the chip sustains; all of them together at no
+    more than 0.5 of the peak, where they reached 0.98 with one and four waves of tiles."""
+    b = GraphBuilder("gemm", "fp16")
+    graph = replace(b.build([b.linear(b.input("x", (rows * 128, 8192)), 128, bias=False)]), kernel=True)
+    chip = load_chip("a100", {"core.dispatch.tiles": [[128, 128]], "core.dispatch.split_sums": False,
+                              "dram.bandwidth": "20 TB/s"})  # fmt: skip
+    free_s, held_s = (
+        float(simulate(graph, chip.with_calibration(Calibration(sustained_efficiency=share)))["latency_s"] or 0.0)
+        for share in (1.0, 0.5)
+    )
+    assert held_s / free_s == pytest.approx(slower, rel=0.02)
+    macs = rows * 128 * 128 * 8192
+    assert held_s >= macs / (0.5 * chip.peak_macs_per_s("fp16"))

@@ -60,19 +60,18 @@ def seconds(graph: Graph, chip: Chip) -> float:
 LOOK_UP_S = (20 + 180) * 1e-9
 """Set-up and the cache of an A100."""
 
-ISSUE = 3 * 7 / 128 + (18 + 1 + 1) / 64
+ISSUE = 3 * 7 / 128 + (24 + 1 + 1) / 64
 """Cycles per element of a gated activation on an A100: three accesses of 7 instructions, the passes of silu and the
 product."""
 
 
 def test_a_row_is_walked_by_one_block_a_step_at_a_time() -> None:
-    """12 more steps of 1024 columns take 12 times (a look into the cache + the instructions of 1024 threads), and the
-    bytes their way."""
+    """12 more steps of 1024 columns take 12 times (a look into the cache + the instructions of 1024 threads); what they
+    load and store goes on beside them."""
     chip = a100()
     more_s = seconds(gated(1, 16 * 1024), chip) - seconds(gated(1, 4 * 1024), chip)
     step_s = LOOK_UP_S + 1024 * ISSUE / 1.41e9
-    bytes_s = 2 * 12 * 1024 * 2 / 45.1e9  # one operand of the two, on its channel, and the result
-    assert more_s == pytest.approx(12 * step_s + bytes_s, rel=0.02)
+    assert more_s == pytest.approx(12 * step_s, rel=0.02)
     # Measured: 24 steps take 19 us on an A100, 12 take 10, 6 take 5.
     assert 12 * 0.45e-6 < more_s < 12 * 0.85e-6
 
@@ -94,7 +93,7 @@ def test_blocks_on_a_core_wait_together_and_issue_in_turn() -> None:
     assert full == pytest.approx(one, rel=0.03)
     issue_s = 8192 * ISSUE / 1.41e9
     bytes_s = 16384 / 45.1e9
-    assert two - full == pytest.approx(issue_s + bytes_s, rel=0.03)
+    assert two - full == pytest.approx(issue_s, rel=0.03)
     # Its row comes when a slot is free.
     assert three - two == pytest.approx(7 * LOOK_UP_S + issue_s + 405e-9 + bytes_s, rel=0.02)
 
@@ -123,8 +122,8 @@ def test_a_norm_waits_for_its_sum_and_its_scale() -> None:
     # Softmax: four elements a thread, maximum and sum; up to 1024 columns the row is read once and divided, else it is
     # read three times and the exponential taken twice. Layer norm: read twice, with scale and offset.
     [
-        ("softmax", 1024, 2, 12, 9, 256),
-        ("softmax", 1028, 4, 12, 8 + 9, 288),
+        ("softmax", 1024, 2, 15, 12, 256),
+        ("softmax", 1028, 4, 15, 11 + 12, 288),
         ("layer_norm", 512, 5, 7, 0, 128),
     ],
 )
@@ -140,6 +139,10 @@ def test_how_often_a_kernel_reads_its_row(
     cycles = (accesses * 7 / 4 + passes + 2 * more) * 4 * DEPENDENT_CYCLES + tree
     waiting_ps = LOOK_UP_S * 1e12 if kind == "layer_norm" else 0.0
     assert held.tolist() == [pytest.approx(cycles / 1.41e9 * 1e12 + waiting_ps, abs=2)]
+
+
+DMA_BYTES_PER_S = 54.4e9
+"""A channel of a compute unit of an MI210."""
 
 
 def test_rows_that_a_core_does_not_keep_are_read_again() -> None:
@@ -160,7 +163,9 @@ def test_rows_that_a_core_does_not_keep_are_read_again() -> None:
     assert again_s(2048) == 0
     # Two blocks of a core read beside each other.
     assert again_s(4096) == pytest.approx(2 * 16384 / (6963e9 / 104) / 2, rel=0.01)
-    assert again_s(16384) == pytest.approx(2 * 65536 / (1600e9 / 104) / 2, rel=0.01)
+    # With one slot a row, both results leave beside the three last of their four steps; with two, only one need do so.
+    left_s = 65536 / DMA_BYTES_PER_S * 3 / 4
+    assert again_s(16384) == pytest.approx(2 * 65536 / (1600e9 / 104) / 2 - left_s / 2, rel=0.01)
 
 
 def test_blocks_begin_one_after_another() -> None:

@@ -118,6 +118,13 @@ def test_an_efficiency_above_one_is_an_error_with_its_place():
         chip_with(launch="1 us")
 
 
+def test_what_all_arrays_sustain_belongs_to_chips_that_deal_tiles():
+    with pytest.raises(InputError, match=r"calibration.sustained_efficiency: belongs to chips that deal tiles"):
+        chip_with(sustained_efficiency=0.8)
+    assert Calibration(array_efficiency=0.9, sustained_efficiency=0.8).arrays_efficiency == 0.8
+    assert Calibration(array_efficiency=0.7, sustained_efficiency=0.8).arrays_efficiency == 0.7
+
+
 def test_every_operand_adds_to_its_launch():
     plain, late = (
         run(chip_with(launch_overhead="1 us")),
