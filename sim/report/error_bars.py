@@ -17,7 +17,7 @@ from sim.config import data_dir
 from sim.errors import InputError
 from sim.hw.chip import Chip
 
-REGIMES = ("launch", "compute", "memory")
+REGIMES = ("launch", "compute", "memory", "busy")
 
 FAMILY_OF_KIND: Mapping[str, str] = {
     "matmul": "matmul",
@@ -72,6 +72,12 @@ def regime(bound_by: str, launch_s: float, latency_s: float) -> str:
     return "compute" if bound_by in ("array", "vector") else "memory"
 
 
+def bar_regime(chip: Chip, family: str, found: str) -> str:
+    """The regime that an interval is told for: "busy" for all products that are not launch where tiles are dealt. Their
+    bands of intensity part what memory limits from what the array does, and more finely."""
+    return "busy" if workings(chip) == "gpu" and family == "matmul" and found != "launch" else found
+
+
 def workings(chip: Chip) -> str:
     """How a chip works, as far as relatives share it: gpu (tiles dealt in waves) or systolic."""
     return "gpu" if any(kind.dispatch is not None for kind in chip.cores) else "systolic"
@@ -110,7 +116,7 @@ def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | No
         return _outside(f"no {row['kind']} was measured on this chip")
     nearest = max(candidates, key=lambda one: one.rows).chip
     time_s = float(row["time_s"]) / int(row["repeats"])
-    mine = regime(str(row["bound_by"]), float(row["launch_s"]) / int(row["repeats"]), time_s)
+    mine = bar_regime(chip, family, regime(str(row["bound_by"]), float(row["launch_s"]) / int(row["repeats"]), time_s))
     chosen = [one for one in candidates if one.chip == nearest and one.regime == mine]
     if not chosen:
         return _outside(f"no {row['kind']} limited by {mine} was measured")
@@ -133,13 +139,13 @@ def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | No
 def band_edges(chip: Chip) -> tuple[float, ...]:
     """MACs per DRAM byte between which a family and regime has intervals of its own. Products of up to 64 rows on a GPU
     are the DRAM's, those of many are many waves; in between are few tiles, of which the library chooses."""
-    return (32.0, 128.0, 256.0) if workings(chip) == "gpu" else ()
+    return (32.0, 64.0, 128.0, 256.0) if workings(chip) == "gpu" else ()
 
 
 def time_edges(chip: Chip) -> tuple[float, ...]:
     """Seconds between which a family, regime and band of intensities has intervals of its own. Kernels of a GPU that
     take a few microseconds are its start for the most part, and were measured to one."""
-    return (5e-6, 20e-6, 100e-6) if workings(chip) == "gpu" else ()
+    return (10e-6, 30e-6, 100e-6, 300e-6) if workings(chip) == "gpu" else ()
 
 
 def error_bar_columns(chip: Chip, table: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.hw.chip import Chip
-from sim.report.error_bars import REGIMES, Interval, band_edges, time_edges, workings
+from sim.report.error_bars import REGIMES, Interval, band_edges, bar_regime, time_edges, workings
 from sim.validate.errors import row_regime
 from sim.validate.prediction import Compared
 
@@ -52,7 +52,8 @@ def make_intervals(chip: Chip, compared: Sequence[Compared]) -> list[Interval]:
     groups: dict[tuple[str, str], list[Compared]] = {}
     for one in compared:
         if _tells(one):
-            groups.setdefault((one.row.family or "", row_regime(one)), []).append(one)
+            family = one.row.family or ""
+            groups.setdefault((family, bar_regime(chip, family, row_regime(one))), []).append(one)
     found = []
     for (family, regime), rows in sorted(groups.items(), key=lambda item: (item[0][0], REGIMES.index(item[0][1]))):
         if len(rows) < FEWEST_ROWS:
@@ -85,7 +86,7 @@ def coverage(chip: Chip, compared: Sequence[Compared]) -> Coverage | None:
     for fold in (0, 1):
         made = make_intervals(chip, [one for one in compared if one.row.fold == fold])
         for one in compared:
-            bar = None if one.row.fold == fold or not _tells(one) else interval_of(made, one)
+            bar = None if one.row.fold == fold or not _tells(one) else interval_of(chip, made, one)
             if bar is not None:
                 inside.append(bar.low <= _ratio(one) <= bar.high)
                 widths.append(100 * (bar.high - bar.low))
@@ -94,9 +95,10 @@ def coverage(chip: Chip, compared: Sequence[Compared]) -> Coverage | None:
     return Coverage(len(inside), 100 * float(np.mean(inside)), float(np.median(widths)))
 
 
-def interval_of(made: Sequence[Interval], one: Compared) -> Interval | None:
-    """The interval that a row falls into."""
-    asked, p = (one.row.family, row_regime(one)), one.prediction
+def interval_of(chip: Chip, made: Sequence[Interval], one: Compared) -> Interval | None:
+    """The interval that a row of a chip falls into."""
+    family, p = one.row.family or "", one.prediction
+    asked = family, bar_regime(chip, family, row_regime(one))
     return next(
         (
             bar

@@ -1,7 +1,7 @@
 """Fits a calibration on many more rows than could be simulated: by the planner's closed form, put right by events.
 
 The closed form that chooses tiles takes milliseconds a row where events take seconds on a chip of a hundred cores. What
-it leaves out (cores that get in each other's way) is a ratio per family, taken from a few simulated rows.
+it leaves out (cores that get in each other's way) is a ratio per row, taken from one simulation of each.
 """
 
 from __future__ import annotations
@@ -68,16 +68,18 @@ def fit_by_plan(
     if not chosen or not scalars:
         raise InputError("fit: found no rows of the fitted half or no scalars; expected both")
     measured = np.array([row.measured_s for row in chosen])
-    ratio = _ratios(evenly(seen, SAMPLE), chip, workers)
-    factor = np.array([ratio[row.family or ""] for row in chosen])
     tried = 0
+
+    def plan(on: Chip) -> Float64:
+        fabric = Fabric(on)
+        return np.array([planned_s(row, on, fabric) for row in chosen])
+
+    factor = _ratios(chosen, plan(chip), chip, workers)
 
     def cost(parameters: Float64) -> float:
         nonlocal tried
         tried += 1
-        on = chip.with_calibration(with_values(chip.calibration, scalars, parameters))
-        fabric = Fabric(on)
-        planned = np.array([planned_s(row, on, fabric) for row in chosen])
+        planned = plan(chip.with_calibration(with_values(chip.calibration, scalars, parameters)))
         found = float(np.nanmean(np.abs(planned * factor / measured - 1)))
         if progress is not None:
             progress(f"fit: {tried} calibrations tried, mean error {found:.2%}")
@@ -92,12 +94,7 @@ def fit_by_plan(
     return Fit(fitted, {}, mine, theirs, tried)
 
 
-def _ratios(rows: Sequence[Measurement], chip: Chip, workers: int) -> dict[str, float]:
-    """Median of simulated over planned time of each family."""
-    fabric = Fabric(chip)
-    found: dict[str, list[float]] = {}
-    for one in predict(rows, chip, workers=workers):
-        ratio = one.prediction.latency_s / planned_s(one.row, chip, fabric)
-        if np.isfinite(ratio):
-            found.setdefault(one.row.family or "", []).append(ratio)
-    return {name: float(np.median(values)) for name, values in found.items()}
+def _ratios(rows: Sequence[Measurement], planned: Float64, chip: Chip, workers: int) -> Float64:
+    """Simulated over planned time of every row; NaN where one of them has none."""
+    simulated = np.array([one.prediction.latency_s for one in predict(rows, chip, workers=workers)])
+    return np.asarray(simulated / planned, np.float64)
