@@ -13,6 +13,7 @@ import pytest
 from sim.errors import InputError
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
+from sim.graph.packing import pack_weights, parse_packing
 from sim.hw.chip import load_chip, parameter_table
 from sim.hw.dram_patterns import Pattern, Result
 from sim.hw.dram_patterns import simulate as run_pattern
@@ -37,6 +38,12 @@ def gemm(dtype: str) -> Graph:
 def deep(dtype: str) -> Graph:
     b = GraphBuilder("deep", dtype)
     return b.build([b.linear(b.input("x", (256, 8192)), 512)])
+
+
+def packed(dtype: str) -> Graph:
+    b = GraphBuilder("packed", dtype)
+    plain = b.build([b.linear(b.input("x", (1, 4096)), 4096, bias=False)], kernel=True)
+    return pack_weights(plain, parse_packing("int4"))
 
 
 def tall(dtype: str) -> Graph:
@@ -114,6 +121,9 @@ CASES: Mapping[str, Case] = {
     "core.array.rows_per_adder": Case(4),
     "core.array.latency": _dealt(400),
     "core.array.converted": Case(["int8"], before={"core.vector.conversions": CONVERSIONS}),
+    "core.array.unpacks": Case(
+        ["int4"], chip="lepton_s", graph=packed, dtype="bf16", before={"core.array.rates": {"bf16": 8}}
+    ),
     "core.accumulator.size": Case("32 KiB"),
     "core.accumulator.bandwidth": Case("100 GB/s"),
     "core.vector.lanes": Case(),
