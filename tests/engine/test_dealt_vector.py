@@ -122,8 +122,8 @@ def test_a_norm_waits_for_its_sum_and_its_scale() -> None:
     # Softmax: four elements a thread, maximum and sum; up to 1024 columns the row is read once and divided, else it is
     # read three times and the exponential taken twice. Layer norm: read twice, with scale and offset.
     [
-        ("softmax", 1024, 2, 15, 12, 256),
-        ("softmax", 1028, 4, 15, 11 + 12, 288),
+        ("softmax", 1024, 2, 12, 9, 256),
+        ("softmax", 1028, 4, 12, 8 + 9, 288),
         ("layer_norm", 512, 5, 7, 0, 128),
     ],
 )
