@@ -155,6 +155,48 @@ def test_ctrl_c() -> None:
     assert (process.returncode, err) == (130, "interrupted\n")
 
 
+def test_ctrl_c_while_the_command_is_still_being_imported() -> None:
+    code = (
+        "import sys, sim.cli\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'sim.cli.entry':\n"
+        "            import time\n"
+        "            print('ready', flush=True)\n"
+        "            time.sleep(60)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+        "sys.argv = ['lepton', '--version']\n"
+        "sim.cli.main()"
+    )
+    process = python(code)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
+def test_ctrl_c_in_a_callback_of_compiled_code() -> None:
+    """What is raised there is lost, and what called it fails in its own way."""
+    code = (
+        "import ctypes, os, signal, sys, sim.cli, sim.hw.chip\n"
+        "def load(*_):\n"
+        "    ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))()\n"
+        "    raise RuntimeError('no compiled object yet')\n"
+        "sim.hw.chip.load_chip = load\n"
+        "sys.argv = ['lepton', 'check', 'tiny']\n"
+        "sim.cli.main()"
+    )
+    _, err = (process := python(code)).communicate(timeout=20)
+    assert (process.returncode, err) == (130, "interrupted\n")
+
+
+def test_a_standard_output_that_the_shell_closed() -> None:
+    code = "import sys; sys.stdout = None; import sim.cli; sys.argv = ['lepton', 'list', 'chips']; sim.cli.main()"
+    out, err = (process := python(code)).communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 @pytest.mark.parametrize("output_format", ["table", "json"])
 @pytest.mark.parametrize("command", [["simulate", "lenet5", "--chip", "lepton_s"], ["list", "chips"]])

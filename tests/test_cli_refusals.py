@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,14 @@ from command_line import Lepton, assert_refused
         (["simulate", "gemm:1x1x1", "--chip", "tiny", "--batch", "9" * 20], ["batch must be at most"]),
         (["simulate", "lenet5", "--chip", "tiny", "--dim", "n=" + "9" * 5000], ["NAME=N"]),
         (["show", "chip", "absent.yaml"], ["absent.yaml"]),
+        (["simulate", "lenet5", "--chip", "eyeriss_v1", "--density", "nan"], ["--density nan", "expected a share"]),
+        (["simulate", "", "--chip", "tiny"], ["MODEL is empty"]),
+        (["simulate", "lenet5", "--chip", " "], ["name of the chip is empty"]),
+        (["simulate", "net.pt", "--chip", "tiny"], ["files of this kind are not read", "torch.onnx.export"]),
+        (["show", "model", "nets/net.SAFETENSORS"], ["files of this kind are not read", "config.json"]),
+        (["simulate", "meta-llama/Llama-2-7b-hf", "--chip", "tiny"], ["no such file", "download its config.json"]),
+        (["simulate", "lenet5", "--chip", "tiny", "--dtype", "int8", "--out", "a" * 300], ["File name too long"]),
+        (["simulate", "lenet5", "--chip", "tiny", "--weights", "int4:"], ["weights", "int4:N"]),
         (["show", "dram", "hbm33"], ["hbm33", "did you mean 'hbm3'"]),
         (["show", "technology", "n8"], ["n8", "n7"]),
         (["show", "model", "lenet6"], ["lenet6", "lenet5"]),
@@ -53,6 +62,7 @@ def test_bad_input(lepton: Lepton, arguments: list[str], words: list[str]) -> No
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
+        ("name: mine", "name:\tmine\n\tmine", ["indent with spaces, not tabs"]),
         ("clock:", "clok:", ["unknown key 'clok'", "did you mean 'clock'"]),
         ("technology: n7\n", "", ["technology"]),
         ('"1 GHz"', "1", ["clock", "bare number", "MHz"]),
@@ -187,3 +197,34 @@ def test_a_die_larger_than_a_wafer(lepton: Lepton) -> None:
     found = lepton("show", "cost", "lepton_m", "--set", "cache.size=64 GiB")
     words = ("the die of 'lepton_m' does not fit in the square in a wafer", "available: 45,000 mm2", "less memory")
     assert_refused(found, 1, *words)
+
+
+LLAMA = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "intermediate_size": 64,
+    "vocab_size": 10, "max_position_embeddings": 10,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_size": 2**40}, ["1,099,511,627,776 hidden dimensions exceed"]),
+        ({"hidden_size": 2**23, "num_attention_heads": 1}, ["8,388,608 dimensions of a head exceed the 65,536"]),
+        ({"num_hidden_layers": 10**9}, ["1,000,000,000 layers exceed the 4,096"]),
+        ({"model_type": "mixtral", "num_local_experts": 10**7}, ["10,000,000 experts exceed the 8,192"]),
+    ],
+)
+def test_a_config_of_impossible_sizes(
+    lepton: Lepton, tmp_path: Path, changes: dict[str, object], words: list[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA | changes))
+    assert_refused(lepton("simulate", tmp_path, "--chip", "tiny", "--seq", "4"), 2, *words)
+
+
+def test_a_range_as_the_command_line_has_it(lepton: Lepton, tmp_path: Path) -> None:
+    space = tmp_path / "space.yaml"
+    space.write_text(
+        "version: 1\nname: s\nchip: tiny\nparameters: {core.array.rows: 8..64*2}\nworkloads: [{model: lenet5}]\n"
+    )
+    result = lepton("sweep", space)
+    assert_refused(result, 2, "space.yaml:4:", "{from: 8, to: 64, step: 8}")

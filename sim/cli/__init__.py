@@ -5,6 +5,17 @@ success, 1 "does not fit" or failed, 2 bad input, 70 an internal error, 130 inte
 imported inside the commands, so that `lepton --help` answers at once.
 """
 
-from sim.cli.entry import main, run
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sim.cli.start import main
 
 __all__ = ["main", "run"]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line in this process, with its signals as they are; the exit code."""
+    from sim.cli.entry import run as run_command
+
+    return run_command(arguments)

@@ -15,7 +15,8 @@ from sim.cli import compare as _compare  # noqa: F401 (registers its command)
 from sim.cli import pictures as _pictures  # noqa: F401 (likewise)
 from sim.cli import sweep as _sweep  # noqa: F401 (likewise)
 from sim.cli.commands import app
-from sim.errors import LeptonError
+from sim.cli.start import INTERRUPTED, interrupted
+from sim.errors import InputError, LeptonError
 
 
 def _summaries(of: typer.Typer) -> None:
@@ -69,27 +70,12 @@ def run(arguments: Sequence[str]) -> int:
         typer.echo(str(error), err=True)
         return error.exit_code
     except Exception as error:
+        if interrupted():
+            return INTERRUPTED
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             return _output_failed(error)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            typer.echo(f"error: {str(error.filename)[:60]}...: {error.strerror}", err=True)
+            return InputError.exit_code
         return _crash(error)
     return 0
-
-
-def main() -> None:
-    """Entry point of the `lepton` command."""
-    import signal
-
-    signal.signal(signal.SIGINT, _interrupt)
-    if hasattr(signal, "SIGPIPE"):  # end quietly where the reader of our output went away, as filters do
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:  # a terminal without box characters shows "?" instead of failing
-            reconfigure(errors="replace")
-    sys.exit(run(sys.argv[1:]))
-
-
-def _interrupt(*_: object) -> None:
-    """Ctrl-C: not a KeyboardInterrupt, which versions of typer turn into different exit codes."""
-    typer.echo("interrupted", err=True)
-    raise SystemExit(130)

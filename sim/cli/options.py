@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Annotated, Any, get_type_hints
@@ -201,7 +202,9 @@ def _density(texts: Sequence[str] | None) -> dict[str, float] | None:
         try:
             value = float(share)
         except ValueError:
-            raise InputError(f"--density {text[:80]}: expected a share, or TENSOR=SHARE") from None
+            value = math.nan
+        if math.isnan(value):
+            raise InputError(f"--density {text[:80]}: expected a share, or TENSOR=SHARE")
         if found.setdefault(name, value) != value:
             raise InputError(f"--density {name or 'of all'} is given twice: {found[name]} and {value}")
     return found or None

@@ -193,7 +193,8 @@ def _parse(path: Path, text: str) -> _Located:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, col = (mark.line + 1, mark.column + 1) if mark else (None, None)
-        raise InputError(Diagnostic(f"not valid YAML: {error.problem}", path, line, col)) from error
+        hint = "indent with spaces, not tabs" if "'\\t'" in str(error.problem) else ""
+        raise InputError(Diagnostic(f"not valid YAML: {error.problem}", path, line, col, hint=hint)) from error
     except (YAMLError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(Diagnostic(f"not valid YAML: {reason}", path)) from error

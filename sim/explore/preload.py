@@ -3,7 +3,11 @@
 An import that fails here fails in the workers too, where it is reported.
 """
 
+import signal
 from contextlib import suppress
+
+# Ctrl-C is for the program that started this server, which ends it.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 with suppress(Exception):
     from sim.explore.workers import load_everything

@@ -75,6 +75,8 @@ def expand(given: Any) -> list[Value]:
         if set(given) == {"values"}:
             return expand(given["values"])
         return _range(given)
+    if isinstance(given, str) and ".." in given:
+        raise ValueError(f"found '{given}'; a range of a file is {{from: 8, to: 64, step: 8}}, or has a factor")
     values = [canonical(item) for item in given] if isinstance(given, list | tuple) else [canonical(given)]
     if not values:
         raise ValueError("an empty list leaves nothing to choose from")

@@ -103,6 +103,12 @@ class _Options:
 
 _SUFFIXES = (".onnx", ".yaml", ".yml", ".json", ".csv")
 
+_EXPORTED = "export the model as ONNX (torch.onnx.export, tf2onnx, ...), or give a config.json of a transformer"
+_ELSEWHERE = dict.fromkeys(
+    (".pt", ".pth", ".h5", ".keras", ".pb", ".tflite", ".safetensors", ".gguf", ".mlmodel"), _EXPORTED
+)
+"""Formats of other tools, and what to do with them."""
+
 _PLAIN = frozenset({"batch", "dtype", "weights"})
 _SEQUENCE = _PLAIN | {"phase", "seq", "kv", "new_tokens"}
 
@@ -163,11 +169,18 @@ def model_file(spec: str) -> Path | None:
     """The file a model comes from; None for `gemm:MxNxK`. Raises InputError where there is none."""
     if spec.startswith("gemm:"):
         return None
+    if not spec.strip():
+        raise InputError(Diagnostic("MODEL is empty", hint="a name of `lepton list models`, a file, or gemm:MxNxK"))
+    elsewhere = _ELSEWHERE.get(Path(spec).suffix.lower())
+    if elsewhere is not None:
+        raise InputError(Diagnostic("files of this kind are not read", spec, hint=elsewhere))
     if not _is_path(spec):
         return _find_workload(spec)
     path = Path(spec) / "config.json" if _is(Path(spec).is_dir) else Path(spec)
     if not _is(path.is_file):
-        raise InputError(Diagnostic("no such file", path))
+        hub = re.fullmatch(r"[\w.-]+/[\w.-]+", spec) and path.suffix not in _SUFFIXES and not _is(path.exists)
+        hint = "of a model on the Hugging Face hub, download its config.json and give that" if hub else ""
+        raise InputError(Diagnostic("no such file", path, hint=hint))
     return path
 
 

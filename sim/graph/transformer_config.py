@@ -25,6 +25,15 @@ SUPPORTED_TYPES: tuple[str, ...] = tuple(sorted(ALL_FAMILIES))
 Architecture = Literal["decoder", "encoder", "encoder_decoder", "vision"]
 
 
+_MOST = {
+    "layers": 4096, "encoder_layers": 4096, "experts": 8192, "heads": 1 << 14, "encoder_heads": 1 << 14,
+    "head_dim": 1 << 16, "hidden": 1 << 24, "ffn": 1 << 24, "expert_ffn": 1 << 24, "shared_ffn": 1 << 24,
+    "vocabulary": 1 << 28, "max_positions": 1 << 28, "image": 1 << 16, "classes": 1 << 24, "relative_buckets": 1 << 20,
+}  # fmt: skip
+"""Far above any model, and what a graph can be built of."""
+_SAID = {"head_dim": "dimensions of a head", "hidden": "hidden dimensions", "ffn": "dimensions of the FFN"}
+
+
 @dataclass(frozen=True, slots=True)
 class Latent:
     """Attention whose keys and values are made from a vector of `rank` numbers per token, which alone is kept, and one
@@ -121,6 +130,9 @@ class TransformerConfig:
             raise InputError([Diagnostic(text, path=self.name) for text in complaints])
 
     def _complaints(self) -> Iterator[str]:
+        for key, limit in _MOST.items():
+            if getattr(self, key) > limit:
+                yield f"{getattr(self, key):,} {_SAID.get(key, key)} exceed the {limit:,} that are supported"
         for heads in (self.heads, self.encoder_heads):
             if self.architecture != "decoder" and self.hidden % heads and self.positions != "relative":
                 yield f"hidden size {self.hidden} does not divide into {heads} heads"

@@ -297,6 +297,8 @@ def chip_template() -> str:
 
 def _chip_path(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
+    if not str(name_or_path).strip():
+        raise InputError(Diagnostic("the name of the chip is empty", hint="`lepton list chips` shows names"))
     if path.suffix in _MODEL_SUFFIXES:
         hint = "a chip is a .yaml file, a SCALE-Sim .cfg, or a name that `lepton list chips` shows"
         raise InputError(Diagnostic(f"'{path}' is a model file, not a chip", hint=hint))

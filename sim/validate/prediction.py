@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Literal
 
 from sim.errors import DoesNotFit, InputError
@@ -112,10 +113,23 @@ def _predictions(
             yield row, one([row])[0]
         return
     # forkserver: Numba and matplotlib threads of this process must not be forked into the workers.
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
+    context = get_context("forkserver")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts) as pool:
         chunks = [cases[at : at + CASES_PER_CALL] for at in range(0, len(cases), CASES_PER_CALL)]
-        for chunk, predictions in zip(chunks, pool.map(one, chunks), strict=True):
-            yield from zip(chunk, predictions, strict=True)
+        under_way = [pool.submit(one, chunk) for chunk in chunks]
+        try:
+            for chunk, future in zip(chunks, under_way, strict=True):
+                yield from zip(chunk, future.result(), strict=True)
+        except BaseException:
+            # Nobody waits for the rest: a case may take a minute.
+            for worker in active_children():
+                worker.terminate()
+            raise
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C is for the program that started this worker, which ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _predict_some(rows: Sequence[Measurement], chip: Chip, fidelity: Fidelity) -> list[Prediction]:
