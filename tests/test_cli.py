@@ -104,7 +104,7 @@ def test_every_option_reaches_the_library(lepton: Lepton, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("sim.pipeline.simulate", simulate)
     options = (
-        "--batch 2 --dtype bf16 --inputs 3 --partition data --dataflow output_stationary --phase decode "
+        "--batch 2 --dtype bf16 --weights int4 --inputs 3 --partition data --dataflow output_stationary --phase decode "
         "--seq 5 --kv 6 --new-tokens 7 --dim a=8 --dim b=9 --set core.array.rows=16 --set clock=1GHz "
         "--engine reference --format json --density 0.4 --density x=1"
     )
@@ -112,7 +112,7 @@ def test_every_option_reaches_the_library(lepton: Lepton, monkeypatch: pytest.Mo
     progress = taken.pop("progress")
     assert callable(progress)
     assert taken == {
-        "model": "m", "chip": "c", "batch": 2, "dtype": "bf16", "inputs": 3, "partition": "data",
+        "model": "m", "chip": "c", "batch": 2, "dtype": "bf16", "weights": "int4", "inputs": 3, "partition": "data",
         "dataflow": "output_stationary", "phase": "decode", "seq": 5, "kv": 6, "new_tokens": 7,
         "dims": {"a": 8, "b": 9}, "overrides": ("core.array.rows=16", "clock=1GHz"), "fidelity": "event",
         "engine": "reference", "density": {"": 0.4, "x": 1.0},
