@@ -64,11 +64,10 @@ class FitOptions:
                 raise InputError(f"{option} {reason}")
 
 
-@grouped
-def validate(
-    chip: Annotated[
-        str | None, typer.Argument(metavar="[CHIP]", help="Default: every chip with measurements.")
-    ] = None,
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeasuredOptions:
+    """Which measurements."""
+
     data: Annotated[
         str | None,
         typer.Option(
@@ -76,29 +75,34 @@ def validate(
             envvar=DATA_VARIABLE,
             help="CSV files of measurements (chip, op, dtype, measured_us, shape). Default: those of the package.",
         ),
-    ] = None,
+    ] = None
     timing: Annotated[
         str | None, typer.Option(metavar="T", help="Only rows whose `regime` or `timing` begins with T.")
-    ] = None,
-    fidelity: Annotated[
-        Fidelity, typer.Option(help="Event simulation, or the closed form: a quick estimate, no lower bound.")
-    ] = Fidelity.event,
+    ] = None
     sample: Annotated[
         int | None,
         typer.Option(
             min=1, metavar="N", help="Only N rows of each kind of operator, evenly over the measured times."
         ),
-    ] = None,
+    ] = None
     most_macs: Annotated[
         float,
         typer.Option(
-            min=1,
-            metavar="X",
-            help="Leave out matrix products of more multiply-accumulates.",
-            show_default=False,
+            min=1, metavar="X", help="Leave out matrix products of more multiply-accumulates.", show_default=False
         ),
-    ] = math.inf,
-    fitting: FitOptions = FitOptions(),
+    ] = math.inf
+
+
+@grouped
+def validate(
+    measured: MeasuredOptions,
+    fitting: FitOptions,
+    chip: Annotated[
+        str | None, typer.Argument(metavar="[CHIP]", help="Default: every chip with measurements.")
+    ] = None,
+    fidelity: Annotated[
+        Fidelity, typer.Option(help="Event simulation, or the closed form: a quick estimate, no lower bound.")
+    ] = Fidelity.event,
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Worker processes.  [default: one per CPU]")
     ] = None,
@@ -112,38 +116,46 @@ def validate(
     output_format: FormatOption = Format.table,
 ) -> None:
     """Compare predictions with measurements: errors by kind of operator, beside those of a fitted roofline."""
-    from sim.validate.validation import measured_chips
-    from sim.validate.validation import validate as run_validation
-
     count = workers or os.cpu_count() or 1
     fitting.check({
-        "--sample": sample is not None, "--out": out is not None, "--fidelity": fidelity is not Fidelity.event
+        "--sample": measured.sample is not None, "--out": out is not None,
+        "--fidelity": fidelity is not Fidelity.event,
     })  # fmt: skip
     if fitting.fit is not None:
-        _fit(chip, data, timing, most_macs, fitting, count, output_format)
+        _fit(chip, measured, fitting, count, output_format)
         return
-    names = [chip] if chip is not None else measured_chips(data)
-    if not names:
-        raise InputError("no chip of the package has measurements here; --data FOLDER names some")
     with Progress() as progress:
-        found = [
-            run_validation(
-                name,
-                data,
-                fidelity=fidelity.value,
-                timing=timing,
-                most_macs=most_macs,
-                sample=sample,
-                workers=count,
-                progress=progress,
-            )
-            for name in names
-        ]
+        found = _validations(chip, measured, fidelity, count, progress)
         if out is not None:
             _save(found, out)
     if out is not None:
         typer.echo(f"validation folder: {out}", err=True)
     _print(found, output_format)
+
+
+def _validations(
+    chip: str | None, measured: MeasuredOptions, fidelity: Fidelity, workers: int, progress: Progress
+) -> list[Validation]:
+    """Of one chip, or of every chip that was measured. Raises InputError where there is none."""
+    from sim.validate.validation import measured_chips
+    from sim.validate.validation import validate as run_validation
+
+    names = [chip] if chip is not None else measured_chips(measured.data)
+    if not names:
+        raise InputError("no chip of the package has measurements here; --data FOLDER names some")
+    return [
+        run_validation(
+            name,
+            measured.data,
+            fidelity=fidelity.value,
+            timing=measured.timing,
+            most_macs=measured.most_macs,
+            sample=measured.sample,
+            workers=workers,
+            progress=progress,
+        )
+        for name in names
+    ]
 
 
 def _print(found: Sequence[Validation], output_format: Format) -> None:
@@ -231,13 +243,7 @@ def _fitted_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _fit(
-    chip: str | None,
-    data: str | None,
-    timing: str | None,
-    most_macs: float,
-    fitting: FitOptions,
-    workers: int,
-    output_format: Format,
+    chip: str | None, measured: MeasuredOptions, fitting: FitOptions, workers: int, output_format: Format
 ) -> None:
     from sim.config import dump
     from sim.hw.chip import load_chip
@@ -255,7 +261,7 @@ def _fit(
             raise InputError(f"--fit: unknown scalar '{name}'; {hint}")
     on = load_chip(chip)
     with Progress() as progress:
-        rows = measured_rows(on.name, data, timing, most_macs)
+        rows = measured_rows(on.name, measured.data, measured.timing, measured.most_macs)
         chosen = [known[name] for name in names]
         tries = fitting.evaluations or EVALUATIONS
         if fitting.by_plan:

@@ -44,6 +44,8 @@ _BODY = """<div id="warnings"></div>
 <div class="plots"><div id="roofline" class="plot"></div><div id="traffic" class="plot"></div></div>
 <div class="events">
 <h2>What went on when</h2>
+<p id="rows" hidden><label>queues <select id="cores"></select></label>
+<span class="quiet" id="together"></span></p>
 <div id="timeline" class="plot"></div>
 <div id="utilisation" class="plot"></div>
 <div id="bandwidth" class="plot"></div>

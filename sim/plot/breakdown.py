@@ -68,7 +68,10 @@ def plot_time_energy(report: Report, ax: Axes | None = None) -> Axes:
 
 
 def step_colour(what: str, cause: str) -> str:
-    """Colour of a part of the critical path: computing has that of its unit, moving that of its cause."""
+    """Colour of a part of the critical path: computing has that of its unit, moving that of its cause, launches have
+    their own."""
+    if cause == "launch":
+        return UNIT_COLOURS["dispatch"]
     return UNIT_COLOURS[what] if cause == "compute" and what in UNIT_COLOURS else CAUSE_COLOURS[cause]
 
 

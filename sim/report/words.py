@@ -91,10 +91,15 @@ LINK_WORDS = {
 MEMORY_WORDS = {"scratchpad": "fullest scratchpad", "dram": "DRAM"}
 
 
+_LAUNCH = ("kernel", "launch")
+"""What a path through the queue that hands out kernels is called: nothing is computed there."""
+
+
 def critical_steps(path: Mapping[str, Sequence[Any]]) -> list[tuple[str, str, int]]:
     """The critical path by what it was spent on: (kind of resource, cause, picoseconds), longest first."""
     total: dict[tuple[str, str], int] = {}
     for kind, cause, duration in zip(path["kind"], path["cause"], path["duration_ps"], strict=True):
         words = (LATENCY_WORDS if cause == "latency" else LINK_WORDS).get(kind, kind)
-        total[words, cause] = total.get((words, cause), 0) + duration
+        step = _LAUNCH if (kind, cause) == ("dispatch", "compute") else (words, cause)
+        total[step] = total.get(step, 0) + duration
     return sorted(((words, cause, t) for (words, cause), t in total.items()), key=lambda step: -step[2])

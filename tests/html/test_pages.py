@@ -163,6 +163,38 @@ def test_a_run_is_read_sorted_and_clicked(report: Report, page: Page, tmp_path: 
     assert len(set(heads)) == len(heads)
 
 
+@pytest.fixture(scope="module")
+def many_cores() -> Report:
+    return sim.simulate("gemm:2048x2048x512", "lepton_l", dtype="int8")
+
+
+@pytest.mark.browser
+def test_many_cores_stand_together_until_they_are_asked_for(many_cores: Report, page: Page, tmp_path: Path) -> None:
+    """32 cores with some 150 queues would be a picture of 2,500 pixels: each kind of queue is one strip, as high as
+    the share of its queues that is busy."""
+    opened(page, run_page(many_cores), tmp_path)
+    timeline = many_cores.timeline
+    assert timeline["resource"].nunique() > 100
+    height = "() => document.getElementById('timeline').offsetHeight"
+    assert page.evaluate(height) < 700
+    labels = "() => document.getElementById('timeline').layout.yaxis.ticktext"
+    assert "32 x array" in page.evaluate(labels)
+    shares = page.evaluate(
+        "() => document.getElementById('timeline').data.find(trace => trace.name === '32 x array').customdata"
+    )
+    arrays = timeline[timeline["unit"] == "array"]
+    busy = arrays["held_ps"].clip(upper=arrays["end_ps"] - arrays["start_ps"]).sum()
+    assert sum(shares) / len(shares) == pytest.approx(busy / timeline["end_ps"].max() / 32, rel=1e-6)
+    page.select_option("#cores", "2")
+    assert page.inner_text("#cores option:nth-child(3)") == "cores 8 to 15"
+    page.wait_for_function("() => document.getElementById('timeline').layout.yaxis.ticktext.length > 20")
+    assert {name.split(".")[0] for name in page.evaluate(labels)} == {f"core{core}" for core in range(8, 16)}
+    # A chosen operator is marked in what is shown.
+    page.click("#ops tbody tr:nth-child(1)")
+    marked = page.evaluate("() => document.getElementById('timeline').data.at(-1).x.filter(v => v !== null).length")
+    assert marked == 2 * timeline["core"].between(8, 15).sum()
+
+
 @pytest.mark.browser
 def test_a_closed_form_has_a_page_without_times(page: Page, tmp_path: Path) -> None:
     report = sim.simulate("lenet5", chip="tiny", dtype="int8", fidelity="bound")

@@ -30,9 +30,12 @@ from sim.graph.tensor import Tensor
 from sim.hw.area import chip_area
 from sim.hw.money import chip_cost, load_prices
 from sim.hw.technology import load_technology
+from sim.plot.breakdown import step_colour
+from sim.plot.style import UNIT_COLOURS
 from sim.program import Kind, Segment
 from sim.report.manifest import MANIFEST_TIME_KEYS, git_commit
 from sim.report.report import Report, build_report, throughput_per_s
+from sim.report.words import critical_steps
 
 KEYS = (
     "workload", "chip", "engine", "fidelity", "dtype", "partition", "inputs", "latency_s", "elapsed_s",
@@ -338,3 +341,9 @@ def test_few_inputs_never_seem_faster_than_the_bound() -> None:
     assert utilization == pytest.approx(alone * latency_s * rate)
     assert (two["inputs"], two["dtype"]) == (2, "int8")
     assert two.facts["steady"]
+
+
+def test_handing_out_kernels_is_no_computing() -> None:
+    path = {"kind": ["dispatch", "array", "dispatch"], "cause": ["compute"] * 3, "duration_ps": [2, 9, 3]}
+    assert critical_steps(path) == [("array", "compute", 9), ("kernel", "launch", 5)]
+    assert step_colour("kernel", "launch") == UNIT_COLOURS["dispatch"]

@@ -42,41 +42,101 @@ function drawRoofline(data) {
   return row => groups.forEach(([, rows], at) => Plotly.restyle(box, { selectedpoints: [rows.includes(row) ? [rows.indexOf(row)] : on.includes(row) ? [] : null] }, [at]));
 }
 
+const QUEUES = ["host", "port", "dispatch", "array", "vector", "load", "store", "send", "sync"];
+const MOST_ROWS = 64, PER_VIEW = 8, BINS = 400;
+
+// The queues of a run in the order of the page, and what a reader may look at: all of them where they are few, else each
+// kind together, with its busy share, or some cores with every queue of theirs.
+function queues(spans) {
+  const first = Object.fromEntries(spans.resource.map((name, i) => [name, i]));
+  const core = name => spans.core[first[name]], unit = name => spans.unit[first[name]];
+  const names = [...new Set(spans.resource)];
+  names.sort((a, b) => core(a) - core(b) || QUEUES.indexOf(unit(a)) - QUEUES.indexOf(unit(b)) || (a < b ? -1 : 1));
+  const kinds = QUEUES.map(kind => names.filter(name => unit(name) === kind)).filter(members => members.length);
+  if (names.length <= MOST_ROWS) return { views: [{ label: "all", rows: names.map(name => [name, [name]]) }], unit };
+  const together = kinds.flatMap(members => members.length > 4 ? [[`${members.length} x ${unit(members[0])}`, members]] : members.map(name => [name, [name]]));
+  const cores = [...new Set(names.map(core))].filter(number => number >= 0), views = [{ label: "all cores, by kind of queue", rows: together }];
+  for (let at = 0; at < cores.length; at += PER_VIEW) {
+    const some = new Set(cores.slice(at, at + PER_VIEW));
+    views.push({ label: `cores ${cores[at]} to ${cores[Math.min(at + PER_VIEW, cores.length) - 1]}`, rows: names.filter(name => some.has(core(name))).map(name => [name, [name]]) });
+  }
+  views.push({ label: `all ${names.length} queues`, rows: names.map(name => [name, [name]]) });
+  return { views, unit };
+}
+
+// Busy share of queues together in equal slices of the run, from 0 to 1; a queue of transfers is busy with one or more.
+function busyShares(spans, members, end) {
+  const found = new Float64Array(BINS), wanted = new Set(members), width = end / BINS;
+  spans.resource.forEach((name, i) => {
+    if (!wanted.has(name)) return;
+    const rate = Math.min(1, spans.held_ps[i] / (spans.end_ps[i] - spans.start_ps[i]));
+    const last = Math.min(BINS - 1, Math.ceil(spans.end_ps[i] / width) - 1);
+    for (let bin = Math.floor(spans.start_ps[i] / width); bin <= last; bin++) {
+      const overlap = Math.min(spans.end_ps[i], (bin + 1) * width) - Math.max(spans.start_ps[i], bin * width);
+      found[bin] += Math.max(0, overlap) * rate / (width * members.length);
+    }
+  });
+  return [...found];
+}
+
 function drawTimeline(data) {
   const spans = data.tables.timeline, box = document.getElementById("timeline");
-  const order = ["host", "port", "dispatch", "array", "vector", "load", "store", "send", "sync"];
-  const names = [...new Set(spans.resource)];
-  const first = Object.fromEntries(spans.resource.map((name, i) => [name, i]));
-  names.sort((a, b) => spans.core[first[a]] - spans.core[first[b]] || order.indexOf(spans.unit[first[a]]) - order.indexOf(spans.unit[first[b]]) || (a < b ? -1 : 1));
-  const row = Object.fromEntries(names.map((name, i) => [name, i]));
-  const type = spans.op.length > 6000 ? "scattergl" : "scatter";
-  const traces = order.filter(unit => spans.unit.includes(unit)).map(unit => {
-    const x = [], y = [], text = [];
-    spans.unit.forEach((one, i) => {
-      if (one !== unit) return;
-      x.push(spans.start_ps[i] / 1e12, spans.end_ps[i] / 1e12, null);
-      y.push(row[spans.resource[i]], row[spans.resource[i]], null);
-      const busy = spans.busy_ps[i] / (spans.end_ps[i] - spans.start_ps[i]);
-      const label = `${spans.op[i]}<br>${spans.resource[i]}, ${digits(100 * busy)} % of ${format("x_s", (spans.end_ps[i] - spans.start_ps[i]) / 1e12)}`;
-      text.push(label, label, "");
+  const { views, unit } = queues(spans), end = spans.end_ps.reduce((most, value) => Math.max(most, value), 1);
+  let row = {}, marked = 0, chosen;
+  const show = view => {
+    const labels = view.rows.map(([label]) => label), alone = view.rows.filter(([, members]) => members.length === 1);
+    row = Object.fromEntries(view.rows.flatMap(([, members], at) => members.map(name => [name, at])));
+    const on = new Set(alone.map(([name]) => name)), count = spans.resource.reduce((n, name) => n + on.has(name), 0);
+    const type = count > 6000 ? "scattergl" : "scatter";
+    const traces = QUEUES.filter(kind => alone.some(([name]) => unit(name) === kind)).map(kind => {
+      const x = [], y = [], text = [];
+      spans.unit.forEach((one, i) => {
+        if (one !== kind || !on.has(spans.resource[i])) return;
+        x.push(spans.start_ps[i] / 1e12, spans.end_ps[i] / 1e12, null);
+        y.push(row[spans.resource[i]], row[spans.resource[i]], null);
+        const busy = spans.busy_ps[i] / (spans.end_ps[i] - spans.start_ps[i]);
+        const label = `${spans.op[i]}<br>${spans.resource[i]}, ${digits(100 * busy)} % of ${format("x_s", (spans.end_ps[i] - spans.start_ps[i]) / 1e12)}`;
+        text.push(label, label, "");
+      });
+      return { type, mode: "lines", name: kind, x, y, text, hovertemplate: "%{text}<extra></extra>", line: { color: data.colours.units[kind], width: 9 } };
     });
-    return { type, mode: "lines", name: unit, x, y, text, hovertemplate: "%{text}<extra></extra>", line: { color: data.colours.units[unit], width: 9 } };
-  });
-  traces.push({ type, mode: "lines", name: "chosen operator", x: [], y: [], line: { color: "black", width: 3 }, hoverinfo: "skip" });
-  const height = Math.max(300, 120 + 15 * names.length);
-  Plotly.newPlot(box, traces, layout("Timeline: who had which queue (drag to zoom, double click to go back)", {
-    height, xaxis: axis("time_s"), dragmode: "zoom",
-    yaxis: { tickvals: names.map((_, i) => i), ticktext: names, range: [names.length - 0.4, -0.6], automargin: true, tickfont: { size: 10 }, fixedrange: true, showgrid: false },
-    legend: { orientation: "h", y: 1 + 8 / height, yanchor: "bottom", x: 1, xanchor: "right" }, margin: { l: 60, r: 16, t: 70, b: 46 } }), CONFIG);
-  return op => {
-    const x = [], y = [];
-    spans.op.forEach((name, i) => {
-      if (name !== op) return;
-      x.push(spans.start_ps[i] / 1e12, spans.end_ps[i] / 1e12, null);
-      y.push(row[spans.resource[i]], row[spans.resource[i]], null);
+    const edges = Array.from({ length: BINS }, (_, bin) => bin * end / BINS / 1e12);
+    view.rows.forEach(([label, members], at) => {
+      if (members.length === 1) return;
+      const shares = busyShares(spans, members, end), color = data.colours.units[unit(members[0])];
+      const mean = shares.reduce((sum, share) => sum + share, 0) / BINS;
+      const base = { type: "scatter", mode: "lines", x: edges, hoverinfo: "skip", showlegend: false, y: edges.map(() => at + 0.45), line: { width: 0 } };
+      traces.push(base, { type: "scatter", mode: "lines", x: edges, y: shares.map(share => at + 0.45 - 0.9 * share), fill: "tonexty", fillcolor: color, name: label,
+        line: { shape: "hv", width: 0.5, color }, customdata: shares, hovertemplate: `${label}: %{customdata:.1%} busy<extra>mean ${digits(100 * mean)} %</extra>` });
     });
-    Plotly.restyle(box, { x: [x], y: [y] }, [traces.length - 1]);
+    marked = traces.length;
+    traces.push({ type, mode: "lines", name: "chosen operator", x: [], y: [], line: { color: "black", width: 3 }, hoverinfo: "skip" });
+    const tall = alone.length < view.rows.length ? 46 : 15, height = Math.max(300, 120 + tall * labels.length);
+    Plotly.react(box, traces, layout("Timeline: who had which queue (drag to zoom, double click to go back)", {
+      height, xaxis: axis("time_s"), dragmode: "zoom",
+      yaxis: { tickvals: labels.map((_, i) => i), ticktext: labels, range: [labels.length - 0.4, -0.6], automargin: true, tickfont: { size: 10 }, fixedrange: true, showgrid: false, zeroline: false },
+      legend: { orientation: "h", y: 1 + 8 / height, yanchor: "bottom", x: 1, xanchor: "right" }, margin: { l: 60, r: 16, t: 70, b: 46 } }), CONFIG);
+    if (chosen !== undefined) mark(chosen);
   };
+  const mark = op => {
+    const x = [], y = [];
+    chosen = op;
+    spans.op.forEach((name, i) => {
+      if (name !== op || row[spans.resource[i]] === undefined) return;
+      x.push(spans.start_ps[i] / 1e12, spans.end_ps[i] / 1e12, null);
+      y.push(row[spans.resource[i]], row[spans.resource[i]], null);
+    });
+    Plotly.restyle(box, { x: [x], y: [y] }, [marked]);
+  };
+  if (views.length > 1) {
+    const select = document.getElementById("cores");
+    select.replaceChildren(...views.map(({ label }, at) => element("option", { value: at, textContent: label })));
+    select.addEventListener("change", () => show(views[Number(select.value)]));
+    document.getElementById("together").textContent = "A strip of several queues is as high as the share of them that is busy.";
+    document.getElementById("rows").hidden = false;
+  }
+  show(views[0]);
+  return mark;
 }
 
 function drawActivity(data) {
