@@ -64,7 +64,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A shared capacity. `kind` is dram, port, noc, dma, cache or host; `capacity` in units per tick."""
+    """A shared capacity. `kind` is dram, port, noc, dma, cache, host or chip_links; `capacity` in units per tick."""
 
     name: str
     kind: str

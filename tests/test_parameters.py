@@ -62,6 +62,11 @@ def conv(dtype: str) -> Graph:
     return b.build([b.relu(b.conv(b.input("x", (1, 16, 28, 28)), 48, 3, padding=1))])
 
 
+def summed(dtype: str) -> Graph:
+    b = GraphBuilder("summed", dtype)
+    return b.build([b.all_reduce(b.input("x", (512, 512)), 4)])
+
+
 def cached(dtype: str) -> Graph:
     """Queries over keys that are kept between runs, read twice."""
     b = GraphBuilder("cached", dtype)
@@ -202,7 +207,10 @@ CASES: Mapping[str, Case] = {
     "host.latency": Case(),
     "host.energy": Case(None, "energy_j"),
     "links.count": Case(4, "area_mm2", before=LINKS),
-    "links.bandwidth": Case("40 GB/s", "area_mm2", before=LINKS),
+    "links.bandwidth": Case("5 GB/s", graph=summed, before=LINKS),
+    "links.latency": Case("5 us", graph=summed, before=LINKS),
+    "links.efficiency": Case(0.5, graph=summed, before=LINKS),
+    "links.energy": Case("1 pJ/bit", "energy_j", graph=summed, before=LINKS),
     "clock_gating": Case(0.5, "energy_j"),
     "power_limit": Case("1 W", "power_limit_w"),
     "calibration.launch_overhead": Case("1 us"),

@@ -33,12 +33,12 @@ IDLE = ("leakage", "clock", "dram_refresh", "dram_standby")
 
 COMPONENTS = (
     *("mac", "registers", "accumulator", "vector", "control", "sram", "cache", "dma", "noc"),
-    *("dram_activate", "dram_read", "dram_write", "dram_io", "host"),
+    *("dram_activate", "dram_read", "dram_write", "dram_io", "host", "chip_links"),
     *IDLE,
 )
 """Where energy goes: multiply-accumulates; pipeline registers inside the arrays; partial sums; vector passes;
 instructions and descriptors; scratchpads; cache; DMA buffers; interconnect; the DRAM's rows opened, reads, writes and
-interface; host link; leakage; clocks; the DRAM's refresh and standby."""
+interface; host link; links to other chips; leakage; clocks; the DRAM's refresh and standby."""
 
 ON_DRAM = ("dram_activate", "dram_read", "dram_write", "dram_refresh", "dram_standby")
 """Components that heat the DRAM and not the chip."""
@@ -190,6 +190,7 @@ def operator_energy(
         "dram_write": traffic.dram_write_bytes * rate("dram_write_j_per_byte"),
         "dram_io": moved * rate("dram_io_j_per_byte"),
         "host": _host(traffic, chip),
+        "chip_links": _chip_links(traffic, chip),
         **{name: idle_w[name] * elapsed_s for name in IDLE},
         "clock": idle_w["clock"] * elapsed_s + busy_j,
     }
@@ -320,6 +321,15 @@ def _host(traffic: Traffic, chip: Chip) -> Float64:
     if traffic.host_bytes.any():
         raise InputError(f"bytes cross a host link that chip '{chip.name}' does not have")
     return np.zeros_like(traffic.host_bytes)
+
+
+def _chip_links(traffic: Traffic, chip: Chip) -> Float64:
+    """Each chip pays both ends for what it sends, and nothing for what it receives."""
+    if chip.links is not None:
+        return traffic.chip_links_bytes * chip.links.energy_j_per_byte
+    if traffic.chip_links_bytes.any():
+        raise InputError(f"bytes cross links to other chips that chip '{chip.name}' does not have")
+    return np.zeros_like(traffic.chip_links_bytes)
 
 
 def _kinds(program: Program, segment: Segment, chip: Chip) -> list[CoreKind]:

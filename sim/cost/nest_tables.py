@@ -163,4 +163,5 @@ def signature(nest: Nest) -> tuple[object, ...]:
         nest.taps,
         passes,
         nest.nested,
+        nest.chips,
     )

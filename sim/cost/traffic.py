@@ -20,7 +20,7 @@ class Traffic:
     that it passes: a multicast at every receiver, a SEND at both ends. Hits and misses of the cache are what
     transfers asked it for. `noc_bytes` is bytes x hops,
     `noc_injected_bytes` what enters the interconnect, each transfer once. `host_bytes` counts both
-    directions.
+    directions. `chip_links_bytes` is what goes to other chips; as much comes from them.
     """
 
     dram_read_bytes: Float64
@@ -37,6 +37,7 @@ class Traffic:
     noc_bytes: Float64
     noc_injected_bytes: Float64
     host_bytes: Float64
+    chip_links_bytes: Float64
 
 
 TRAFFIC_COLUMNS = tuple(field.name for field in fields(Traffic))
@@ -51,7 +52,8 @@ def operator_traffic(
     scratchpad and writes the DRAM; a SEND reads its source's scratchpad and writes its destinations'. A
     transfer between host and DRAM goes the other way at the DRAM: what is loaded from the host is written
     there. What hits leaves the DRAM alone; lines that come and go do so between cache and DRAM only. Bytes are
-    payload: the route weight of a bad DRAM pattern costs time, not bytes.
+    payload: the route weight of a bad DRAM pattern costs time, not bytes. What is exchanged with other chips comes over
+    the interconnect, through the DMA engine into the scratchpad and leaves by the same way.
     """
     moves = segment_moves(segment, probed)
     kind, route, op, nbytes = moves.kind, moves.route, moves.op, moves.nbytes
@@ -62,26 +64,28 @@ def operator_traffic(
     on_cache, inward = routes.crossings["cache"][route] > 0, load != on_host
     # What comes from DRAM is written to the cache on its way, what goes there was read from it.
     reads_cache = on_cache & (inward != on_dram)
+    exchanged = nbytes * routes.exchanged[route]
     receivers = np.where(load, dma, np.where(send, np.maximum(1, dma - 1), 0))
 
-    def total(bytes_moved: Int64) -> Float64:
+    def total(bytes_moved: Int64 | Float64) -> Float64:
         return np.bincount(op, weights=bytes_moved, minlength=len(segment.ops)).astype(np.float64)
 
     return Traffic(
         dram_read_bytes=total(nbytes * reads_dram),
         dram_write_bytes=total(nbytes * writes_dram),
-        sram_read_bytes=total(nbytes * (~load & (dma > 0))) + _counts(segment, "sram_read_bytes"),
-        sram_write_bytes=total(nbytes * receivers) + _counts(segment, "sram_write_bytes"),
+        sram_read_bytes=total(nbytes * (~load & (dma > 0)) + exchanged) + _counts(segment, "sram_read_bytes"),
+        sram_write_bytes=total(nbytes * receivers + exchanged) + _counts(segment, "sram_write_bytes"),
         accumulator_read_bytes=_counts(segment, "accumulator_read_bytes"),
         accumulator_write_bytes=_counts(segment, "accumulator_write_bytes"),
         cache_read_bytes=total(nbytes * reads_cache),
         cache_write_bytes=total(nbytes * (on_cache & ~reads_cache)),
         cache_hit_bytes=_found(segment, probed, "hit"),
         cache_miss_bytes=_found(segment, probed, "miss"),
-        dma_bytes=total(nbytes * dma),
-        noc_bytes=total(nbytes * hops),
-        noc_injected_bytes=total(nbytes * (hops > 0)),
+        dma_bytes=total(nbytes * dma + 2 * exchanged),
+        noc_bytes=total((nbytes + 2 * exchanged) * hops),
+        noc_injected_bytes=total((nbytes + 2 * exchanged) * (hops > 0)),
         host_bytes=total(nbytes * on_host),
+        chip_links_bytes=total(exchanged),
     )
 
 

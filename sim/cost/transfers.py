@@ -14,7 +14,7 @@ from sim.timeline import Probed
 Float64 = npt.NDArray[np.float64]
 Bool = npt.NDArray[np.bool_]
 
-LINK_KINDS = ("dram", "port", "noc", "dma", "cache", "host")
+LINK_KINDS = ("dram", "port", "noc", "dma", "cache", "host", "chip_links")
 TRANSFERS = (Kind.LOAD, Kind.STORE, Kind.SEND)
 
 
@@ -24,13 +24,14 @@ class Routes:
 
     `rate` in link units per tick is what one transfer gets with nobody else on its way, set by link
     `bottleneck`. `crossings[kind]` counts the links of each kind; `hops` is what bytes pay on the chip's
-    interconnect.
+    interconnect; `exchanged` the bytes that go to other chips, and as many come, per byte of payload.
     """
 
     rate: Int64
     bottleneck: Int64
     crossings: Mapping[str, Int64]
     hops: Int64
+    exchanged: Float64
 
 
 def program_routes(program: Program) -> Routes:
@@ -49,7 +50,15 @@ def program_routes(program: Program) -> Routes:
         bottleneck=links[first_slowest].astype(np.int64),
         crossings={kind: crossings[:, column] for column, kind in enumerate(LINK_KINDS)},
         hops=program.route_hops.astype(np.int64),
+        exchanged=_exchanged(program, owner, routes),
     )
+
+
+def _exchanged(program: Program, owner: Int64, routes: int) -> Float64:
+    """The weights of the links to other chips say how many bytes cross them per byte of payload."""
+    on_links = np.array([link.kind == "chip_links" for link in program.links], np.bool_)[program.route_link]
+    share = program.route_weight[on_links] / PAYLOAD_WEIGHT
+    return np.bincount(owner[on_links], weights=share, minlength=routes).astype(np.float64)
 
 
 def is_transfer(segment: Segment) -> Bool:

@@ -219,6 +219,13 @@ class GraphBuilder(GraphCore):
         """a times b, element by element, broadcast."""
         return self.elementwise("mul", a, b, name=name)
 
+    # Chips.
+
+    def all_reduce(self, x: str, chips: int, name: str | None = None) -> str:
+        """The sum of x over `chips` chips that run this program in step, on each of them. The shape of x. Raises
+        ValueError for fewer than two chips."""
+        return self.add_op("all_reduce", [x], {"chips": chips}, name)
+
     # Normalisation.
 
     def softmax(self, x: str, axis: int = -1, log: bool = False, name: str | None = None) -> str:

@@ -399,6 +399,12 @@ def _elementwise(op: Op, inputs: Sequence[Array]) -> Array:
         return np.asarray(FUNCTIONS[op["function"]](*inputs, *op["parameters"]))
 
 
+def _all_reduce(op: Op, inputs: Sequence[Array]) -> Array:
+    """The sum over the chips of what each has as x. All run the same program in step, and this one stands for all: with
+    the same numbers on every chip the sum is chips * x."""
+    return np.asarray(inputs[0] * op["chips"], inputs[0].dtype)
+
+
 _RULES: Mapping[str, Rule] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
@@ -425,4 +431,5 @@ _RULES: Mapping[str, Rule] = {
     "scan": _scan,
     "scatter": _scatter,
     "cache_update": _cache_update,
+    "all_reduce": _all_reduce,
 }

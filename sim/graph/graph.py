@@ -250,6 +250,9 @@ def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
         return {"mul": corners, "add": corners - 1.0}
     if op.kind == "reshape":
         return {}
+    if op.kind == "all_reduce":
+        # Every chip adds up one of as many pieces as there are chips, chips - 1 times.
+        return {"add": (op["chips"] - 1) / op["chips"]}
     if op.kind == "topk":
         return _selection_passes(tensors[op.inputs[0]].shape[op["axis"]], op["k"], op["indices"])
     if op.kind == "scatter":

@@ -181,7 +181,7 @@ class Nest:
     vector passes per element of the result, `own` for a vector operator's body, `drain` for what is applied on the
     way out (bias, fused operators, conversion from the accumulator). `unpack` are the passes by which an element of a
     packed right operand becomes a number, for each tile. `macs` of all nests of an operator sum to
-    the operator's.
+    the operator's. Where there are more than one `chips`, what is loaded is exchanged with the others.
     """
 
     name: str
@@ -195,6 +195,7 @@ class Nest:
     drain: Mapping[str, float]
     nested: tuple[tuple[int, int], ...] = ()
     unpack: Mapping[str, float] = field(default_factory=dict)
+    chips: int = 1
     _roles: Mapping[str, tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     @property
@@ -229,7 +230,7 @@ def channels_last(graph: Graph) -> frozenset[str]:
     """Tensors kept channels-last in memory: those of convolutions and pools, and what elementwise operators of
     the same rank derive from them or feed to them."""
     spatial = {"conv", "conv_transpose", "pool", "resize", "batch_norm", "group_norm", "lrn"}
-    carries = {"elementwise", "concat", "pad", "slice"}
+    carries = {"elementwise", "concat", "pad", "slice", "all_reduce"}
     marked: set[str] = set()
     for op in graph.ops:
         if op.kind in spatial:

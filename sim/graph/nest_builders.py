@@ -81,6 +81,7 @@ class _Context:
             drain,
             nested,
             unpack_passes(op, self.tensors),
+            op["chips"] if op.kind == "all_reduce" else 1,
         )
 
 
@@ -413,4 +414,5 @@ _BUILDERS: Mapping[str, Callable[[_Context], list[Nest]]] = {
     "scan": _scan,
     "scatter": _scatter,
     "cache_update": _cache_update,
+    "all_reduce": _elementwise,
 }

@@ -30,6 +30,7 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | scan | x | axis, function (sum, prod), exclusive, reverse: what has been summed up so far |
 | scatter | data [R, W], rows [U], updates [U, W] | reduction (none, add, mul, max, min) of old and new |
 | cache_update | cache, new | axis, position: `new` is written into the cache, which is the output |
+| all_reduce | x | chips: how many run this program in step; the sum of what each of them has as x |
 
 `pads` stands for two attributes, pad_begin and pad_end; both have one entry per spatial dimension.
 
@@ -88,6 +89,7 @@ KINDS: tuple[str, ...] = (
     "scan",
     "scatter",
     "cache_update",
+    "all_reduce",
 )
 
 CONTRACTIONS = frozenset({"conv", "conv_transpose", "matmul", "packed_matmul"})

@@ -22,6 +22,7 @@ BINARY_FUNCTIONS = frozenset(
     }
 )
 TERNARY_FUNCTIONS = frozenset({"where"})
+MAX_CHIPS = 4096
 
 _INPUT_COUNTS: Mapping[str, tuple[int, int]] = {
     "conv": (2, 3),
@@ -361,6 +362,13 @@ def _cache_update(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     return cache
 
 
+def _all_reduce(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
+    chips = attributes["chips"]
+    whole = isinstance(chips, int) and not isinstance(chips, bool)
+    _expect(whole and 2 <= chips <= MAX_CHIPS, f"all_reduce: expected 2 to {MAX_CHIPS} chips, found {chips!r}")
+    return shapes[0]
+
+
 def _same(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     return shapes[0]
 
@@ -391,4 +399,5 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any], list[Shape]], Shape]] = {
     "scan": _scan,
     "scatter": _scatter,
     "cache_update": _cache_update,
+    "all_reduce": _all_reduce,
 }

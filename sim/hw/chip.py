@@ -28,6 +28,7 @@ from sim.hw.calibration import UNCALIBRATED, Calibration
 from sim.hw.check import check_chip
 from sim.hw.core import CoreKind
 from sim.hw.dram import Dram, resolve_dram
+from sim.hw.links import Links
 from sim.hw.noc import Interconnect, Network, build_network
 from sim.hw.overrides import parse_overrides, with_overrides
 from sim.hw.parameters import commented_yaml, parameter_rows
@@ -66,16 +67,6 @@ class Host(Part):
     energy_j_per_byte: Annotated[
         float, Unit("energy_per_byte"), Field(alias="energy", gt=0, description="both ends of the link")
     ] = 40e-12  # PCIe at 5 pJ/bit: an assumption of public models, not a measurement
-
-
-@dataclass(frozen=True, slots=True)
-class Links(Part):
-    """Links to other chips. They take area and money; programs of several chips are not modelled."""
-
-    count: Annotated[int, Field(ge=1, le=1024, description="links to other chips")]
-    bandwidth_bytes_per_s: Annotated[
-        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="of one link, one direction")
-    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +154,7 @@ class Chip(Part):
         return sum(kind.count * kind.peak_macs_per_s(dtype) for kind in able)
 
     def network(self) -> Network:
-        """The interconnect as links, with the shared ends `dram`, `cache` and `host` as the last links."""
+        """The interconnect as links, with the shared ends `dram`, `cache`, `host` and `chip_links` as the last."""
         ends = [("dram", self.dram.bandwidth_bytes_per_s)]
         if self.cache is not None:
             # A bandwidth of its own: nothing else on a cache's route scales with what it achieves.
@@ -171,6 +162,8 @@ class Chip(Part):
             ends.append(("cache", max(1, int(achieved))))
         if self.host is not None:
             ends.append(("host", self.host.bandwidth_bytes_per_s))
+        if self.links is not None:
+            ends.append(("chip_links", self.links.total_bandwidth_bytes_per_s))
         return build_network(self.interconnect, tuple(ends))
 
     def replace(self, path: str, value: object) -> Chip:

@@ -207,7 +207,11 @@ class Emitter:
         leaders = fills.members[:, 0]
         start, stop = self.loops.boxes(operand, leaders, fills.first)
         channel = (np.arange(len(fills.first)) + index) % self.kind.dma.channels
+        way: str
+        ends: Sequence[object]
         way, ends = "load", self.loops.cores[leaders].tolist()
+        if self.step.nest.chips > 1:
+            way, ends = "exchange", [(core, self.step.nest.chips) for core in ends]
         if fills.members.shape[1] > 1:
             way, ends = "multicast", list(map(tuple, self.loops.cores[fills.members].tolist()))
         self._transfer(f"load{index}", index, fetch.tasks, operand, (start, stop), (way, ends, channel), fills)
@@ -247,9 +251,19 @@ class Emitter:
         through: Level = "cache" if number == RESULT else "fill"
         past = self.policies.get(number, Policy.BYPASS) == Policy.BYPASS
         path, latency = transfers.at("dram" if past else through)
-        self.set(name, 1, latency, nbytes, path)
+        waiting = self._other_chips_ps(number, latency.shape)
+        self.set(name, 1, latency + waiting, nbytes, path)
         if where is not None:
-            self._look_up(number, tasks, where, transfers)
+            self._look_up(number, tasks, where, transfers, waiting)
+
+    def _other_chips_ps(self, number: int, shape: tuple[int, ...]) -> Int64:
+        """What the first loads of an operand that is exchanged with other chips wait for them [ends, tasks]. The last
+        wave of a dealt nest goes on with what those before it began."""
+        waiting, deal, chips = np.zeros(shape, np.int64), self.step.tiling.deal, self.step.nest.chips
+        if chips > 1 and number != RESULT and (deal is None or not deal.first):
+            assert self.chip.links is not None
+            waiting[:, 0] = self.chip.links.ring_latency_ps(chips)
+        return waiting
 
     def _transfers(self, way: str, ends: Sequence[object], channel: Int64, weight: Int64) -> Transfers:
         """Transfers [ends, tasks] on these channels [tasks] with these DRAM weights [ends, tasks]."""
@@ -259,13 +273,16 @@ class Emitter:
         count = number_transfers(weight, channel, which, asked)
         return Transfers(self.ask, way, [(ends[row], *rest) for row, *rest in asked[:count].tolist()], which)
 
-    def _look_up(self, operand: int, tasks: Int64, where: Regions, transfers: Transfers) -> None:
+    def _look_up(
+        self, operand: int, tasks: Int64, where: Regions, transfers: Transfers, waiting: Int64
+    ) -> None:
         """Note that transfers look into the cache, and the ways of what is there and of lines that come and go."""
         hit_path, hit_dur = transfers.at("cache")
         rest = {heavy: self.ask("write_back", heavy)[0] for heavy in sorted(set(transfers.weights))}
         rest_path = np.array([rest[heavy] for heavy in transfers.weights], np.int64)[transfers.which]
+        policy = self.policies[operand]
         self.lookups.append(
-            Lookups(operand, self.policies[operand], tasks, where, hit_path, hit_dur, rest_path)
+            Lookups(operand, policy, tasks, where, hit_path, hit_dur + waiting, rest_path)
         )
 
     def _transferred(self, operand: Operand, extents: Int64, fills: Fills | None = None) -> Int64:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy as np
 from sim.cost.estimate import Site
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.hw.links import exchanged_share
 from sim.hw.noc import Network
 from sim.mapping.memo import Hashed
 from sim.program import PAYLOAD_WEIGHT, Int32, Link, Queue, link_capacity
 
-LINK_KINDS = ("dram", "host", "cache", "port")
+LINK_KINDS = ("dram", "host", "cache", "port", "chip_links")
 
 Level = Literal["dram", "cache", "fill"]
 """Where the bytes of a transfer lie: in DRAM, in the cache, or in DRAM and on their way through the cache."""
@@ -106,7 +108,7 @@ class Fabric:
         if found is None:
             ways: Mapping[str, Callable[..., Path]] = {
                 "load": self.load, "store": self.store, "multicast": self.multicast, "send": self.send,
-                "write_back": self.write_back,
+                "write_back": self.write_back, "exchange": self.exchange,
             }  # fmt: skip
             found = ways[asked[0]](*asked[1:])
         return found
@@ -129,6 +131,29 @@ class Fabric:
             route = self.network.memory_write_route(self.node(core))
             links = (*self._memory(level), self._dma_links[core, channel], *route.links)
             self._paths[key] = self._path(links, weight, route.hops, self._setup(core))
+        return self._paths[key]
+
+    def exchange(
+        self, end: tuple[int, int], channel: int, weight: int, level: Level = "dram"
+    ) -> Path:
+        """A load by a core that exchanges what it loads with other chips; `end` is the core and how many chips there
+        are. The links join where the memory does.
+
+        Per byte, f = 2 (n - 1)/n go to other chips and as many come from them. The links work in both directions at
+        once, and so does the interconnect, which brings the core its own byte too; the DMA channel has one bandwidth
+        for both. The latency is that of a load: the first of all waits for the others besides (sim.hw.links).
+        """
+        key = ("exchange", end, channel, weight, level)
+        if key not in self._paths:
+            core, chips = end
+            route = self.network.memory_read_route(self.node(core))
+            share = round(PAYLOAD_WEIGHT * exchanged_share(chips))
+            dma, exchange, (port, *inner) = self._dma_links[core, channel], self._end("chip_links"), route.links
+            heavier = {exchange: share, dma: PAYLOAD_WEIGHT + 2 * share}
+            heavier |= dict.fromkeys(inner, PAYLOAD_WEIGHT + share)
+            links = (*self._memory(level), port, *inner, dma, exchange)
+            latency = self._setup(core) + self._access_ps(level)
+            self._paths[key] = self._path(links, weight, route.hops, latency, heavier=heavier)
         return self._paths[key]
 
     def write_back(self, weight: int) -> Path:
@@ -221,10 +246,12 @@ class Fabric:
         hops: int,
         latency_ps: int,
         latency_hops: int | None = None,
+        *,
+        heavier: Mapping[int, int] = MappingProxyType({}),
     ) -> Path:
-        """The first link carries `dram_weight` if it is the DRAM's, all others plain payload."""
+        """The first link carries `dram_weight` if it is the DRAM's, all others plain payload or what `heavier` says."""
         first = dram_weight if self.links[links[0]].kind == "dram" else PAYLOAD_WEIGHT
-        key = (links, (first, *(PAYLOAD_WEIGHT,) * (len(links) - 1)))
+        key = (links, (first, *(heavier.get(link, PAYLOAD_WEIGHT) for link in links[1:])))
         if key not in self._rows:
             self._rows[key] = len(self._rows)
             self._hops.append(hops)

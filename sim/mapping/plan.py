@@ -25,6 +25,7 @@ from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_ten
 from sim.mapping.candidates import Local
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.deal_vector import deal_vector, deals_vector
+from sim.mapping.exchange import check_links, with_exchange
 from sim.mapping.fabric import Fabric, Level
 from sim.mapping.grid import granules
 from sim.mapping.layout import dram_layout, scratchpad_layouts
@@ -70,6 +71,7 @@ def make_plan(
     """
     segments = segments or one_segment(graph)
     check_dtypes(graph, chip)
+    check_links(graph, chip)
     banned: frozenset[str] = frozenset()
     for _ in range(PLACEMENT_ATTEMPTS):
         planner = _Planner(
@@ -199,7 +201,7 @@ class _Planner:
         if found_s is None:
             found_s = latency_s(step.nest, site.value, step.tiling, step.resident, stored=False)
             KEPT_SECONDS[key] = found_s
-        return replace(step.tiling, latency_s=found_s)
+        return with_exchange(step.nest, self.chip, replace(step.tiling, latency_s=found_s))
 
     def _plan(self, index: int, op: Op, nest: Nest) -> None:
         best: Step | None = None
@@ -251,6 +253,8 @@ class _Planner:
     def _candidates(self, index: int, nest: Nest, kind_index: int) -> list[Kept | None]:
         """Operands that may be read where their producer left them, as far as their share of the scratchpad
         goes."""
+        if nest.chips > 1:
+            return [None] * len(nest.operands)  # on its way to other chips all of it leaves the scratchpads
         room = self.chip.cores[kind_index].sram.size_bytes * KEPT_SHARE
         found: list[Kept | None] = []
         counted: set[str] = set()
@@ -311,7 +315,7 @@ class _Planner:
             local = self._local(nest, splits, site, units, dataflow, cores, candidates)
             tiling = search(nest, site, limits, dataflow, local)
             known = self.memo[key] = tiling, local[tiling.splits]
-        tiling, resident = known
+        tiling, resident = with_exchange(nest, self.chip, known[0]), known[1]
         used = cores[: tiling.cores]
         return Step(index, nest, tiling, kind_index, used, resident, len(cores), shape)
 

@@ -59,7 +59,7 @@ DRIFTING_BLOCKS = 8
 ROWS_BETWEEN = 2
 """Rows of a core that are taken to lie between two reads at a time, of however many blocks; an estimate."""
 
-ELEMENTWISE = frozenset({"elementwise", "batch_norm", "rope"})
+ELEMENTWISE = frozenset({"elementwise", "batch_norm", "rope", "all_reduce"})
 WARP = 32
 """Threads come in whole warps."""
 

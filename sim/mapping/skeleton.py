@@ -238,6 +238,9 @@ class Builder:
         )
         self.fetches.append(Fetch(index, positions, fills, tasks, False))
         consumers = self._consumers(operand)
+        if self.step.nest.chips > 1:
+            # The others have begun when the first piece is there: nothing before it can be.
+            self.batch.edge(tasks[:, 1:], tasks[:, :1])
         slots = self.slots[name]
         every = consumers[fills.members]  # [groups, sharers, iterations]
         self.batch.edge(every[..., fills.first], tasks[:, None])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SUFFIX = "_utilization"
-_ORDER = ("array", "vector", "dram", "cache", "port", "noc", "dma", "host")
+_ORDER = ("array", "vector", "dram", "cache", "port", "noc", "dma", "host", "chip_links")
 
 
 def plot_utilization(report: Report, ax: Axes | None = None) -> Axes:

@@ -26,7 +26,7 @@ GREY, LIGHT_GREY, PALE_SKY, PALE_PURPLE, DARK = "#777777", "#BBBBBB", "#B5DBF3",
 COMPONENT_GROUPS: Mapping[str, str] = {
     **{
         name: name
-        for name in ("mac", "registers", "accumulator", "vector", "control", "sram", "cache", "host")
+        for name in ("mac", "registers", "accumulator", "vector", "control", "sram", "cache", "host", "chip_links")
     },
     **dict.fromkeys(("dma", "noc"), "noc"),
     **{name: "dram" for name in COMPONENTS if name.startswith("dram_")},
@@ -44,6 +44,7 @@ COMPONENT_COLOURS: Mapping[str, str] = {
     "dram": ORANGE,
     "noc": PURPLE,
     "host": PALE_PURPLE,
+    "chip_links": VERMILION,
     "clock": LIGHT_GREY,
     "leakage": GREY,
 }
@@ -66,6 +67,7 @@ UNIT_COLOURS: Mapping[str, str] = {
     "port": YELLOW,
     "cache": "#F5C76B",
     "host": PALE_PURPLE,
+    "chip_links": VERMILION,
     "dispatch": DARK,
     "sync": LIGHT_GREY,
 }
@@ -82,6 +84,7 @@ UNIT_WORDS: Mapping[str, str] = {
     "dma": "DMA channels",
     "cache": "cache",
     "host": "host link",
+    "chip_links": "links to other chips",
     "dispatch": "kernel launches",
     "sync": "barriers",
 }

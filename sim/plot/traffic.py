@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 LEVELS = (
     ("host link", ("host_bytes",), ()),
+    ("other chips", ("chip_links_bytes",), ()),
     ("DRAM", ("dram_read_bytes",), ("dram_write_bytes",)),
     ("cache", ("cache_read_bytes",), ("cache_write_bytes",)),
     ("on-chip network\n(bytes × hops)", ("noc_bytes",), ()),

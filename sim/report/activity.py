@@ -26,7 +26,7 @@ SLICES = 400
 MOST_SPANS = 40_000
 """About as many rows has the longest timeline table: chips with many queues get fewer slices."""
 _UTILIZATION, _ARRIVED, _DUE = "_utilization", ">", "<"
-BANDWIDTHS = ("dram_read", "dram_write", "noc_injected", "host")
+BANDWIDTHS = ("dram_read", "dram_write", "noc_injected", "host", "chip_links")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +106,12 @@ def _flows(
     hops = routes.hops[route]
     on_dram, on_host = routes.crossings["dram"][route] > 0, routes.crossings["host"][route] > 0
     reads, writes = dram_directions(moves.kind, on_dram, on_host)
-    for name, counted in zip(BANDWIDTHS, (reads, writes, hops > 0, on_host), strict=True):
-        yield f"{name}_bytes_per_s", _Flow(begin[counted], end[counted], nbytes[counted].astype(np.float64))
+    exchanged = nbytes * routes.exchanged[route]
+    injected = (nbytes + 2 * exchanged) * (hops > 0)
+    flows = (nbytes * reads, nbytes * writes, injected, nbytes * on_host, exchanged)
+    for name, flow in zip(BANDWIDTHS, flows, strict=True):
+        some = flow > 0
+        yield f"{name}_bytes_per_s", _Flow(begin[some], end[some], flow[some].astype(np.float64))
 
 
 def _respect_capacity(done: dict[str, Float64], edges: Float64) -> None:

@@ -101,11 +101,14 @@ def _profiles(account: Account, s: SegmentAccount) -> Iterator[Profile]:
     dma, hops = (
         np.where(moves, count[segment.route], 0) * nbytes for count in (routes.crossings["dma"], routes.hops)
     )
+    share = np.where(moves, routes.exchanged[segment.route], 0.0)
+    exchanged = nbytes * share
     every = (segment.kind != Kind.BARRIER).astype(np.float64)
     weights = {
         **dict.fromkeys(("mac", "registers", "accumulator"), matmul),
         **{"vector": vector, "control": every, "clock": matmul + vector},
-        **{"cache": nbytes, "dma": dma, "noc": hops, "host": nbytes * on_host},
+        **{"cache": nbytes, "dma": dma + 2 * exchanged, "noc": hops * (1 + 2 * share), "host": nbytes * on_host},
+        "chip_links": exchanged,
         **dict.fromkeys(("dram_activate", "dram_io"), nbytes * on_dram),
         **{"dram_read": nbytes * reads, "dram_write": nbytes * writes},
     }

@@ -14,12 +14,13 @@ from sim.timeline import SegmentTimeline
 
 COMPUTE_UNITS = ("array", "vector")
 
-BUSY, DRAM, INTERCONNECT, HOST, TRANSFER_LATENCY, DEPENDENCY, RELEASE, FILL_DRAIN, NO_WORK = range(9)
+BUSY, DRAM, INTERCONNECT, HOST, CHIP_LINKS, TRANSFER_LATENCY, DEPENDENCY, RELEASE, FILL_DRAIN, NO_WORK = range(10)
 STALLS = (
     "busy",
     "dram",
     "interconnect",
     "host",
+    "chip_links",
     "transfer_latency",
     "dependency",
     "release",
@@ -27,8 +28,9 @@ STALLS = (
     "no_work",
 )
 """What a unit does or waits for: the payload of a transfer that memory, the interconnect (DMA and cache
-included) or the host limits; the head latency of a transfer; a result of another unit; a release; the run
-to begin or end (before the first and after the last compute task of any unit); work, its own being over."""
+included), the host or the links to other chips limit; the head latency of a transfer; a result of another unit; a
+release; the run to begin or end (before the first and after the last compute task of any unit); work, its own being
+over."""
 
 _OF_LINK_KIND = {
     "dram": DRAM,
@@ -37,6 +39,7 @@ _OF_LINK_KIND = {
     "dma": INTERCONNECT,
     "cache": INTERCONNECT,
     "host": HOST,
+    "chip_links": CHIP_LINKS,
 }
 
 

@@ -265,6 +265,8 @@ def _traffic_table(report: Report) -> RichTable:
     add("interconnect", injected, None, f"{hops / injected:.2f} hops on average" if injected else "")
     if sum(ops["host_bytes"]):
         add("host link", sum(ops["host_bytes"]), None, "both ways")
+    if sum(ops["chip_links_bytes"]):
+        add("other chips", sum(ops["chip_links_bytes"]), None, "sent by this chip; as much comes back")
     return table
 
 

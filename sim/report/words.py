@@ -14,6 +14,7 @@ RESOURCE_WORDS = {
     "dma": "a DMA channel",
     "cache": "the cache",
     "host": "the host link",
+    "chip_links": "the links to other chips",
     "dispatch": "kernel launches",
 }
 STALL_WORDS = {
@@ -21,6 +22,7 @@ STALL_WORDS = {
     "dram": "waits for DRAM data",
     "interconnect": "waits for DMA or on-chip links",
     "host": "waits for the host",
+    "chip_links": "waits for other chips",
     "transfer_latency": "waits for a transfer to begin",
     "dependency": "waits for another unit",
     "release": "waits for its release",
@@ -48,6 +50,7 @@ ENERGY_WORDS = {
     "dram_write": "DRAM writes",
     "dram_io": "DRAM interface",
     "host": "host link",
+    "chip_links": "links to other chips",
     "leakage": "leakage",
     "clock": "clocks",
     "dram_refresh": "DRAM refresh",
@@ -87,6 +90,7 @@ LINK_WORDS = {
     "dma": "DMA",
     "cache": "cache",
     "host": "host link",
+    "chip_links": "links to other chips",
 }
 MEMORY_WORDS = {"scratchpad": "fullest scratchpad", "dram": "DRAM"}
 

@@ -1,7 +1,7 @@
 """Measured times of single operators, read from CSV.
 
 Columns: chip, op, dtype, measured_us, and the shape: M, N, K and batch of a matrix product, or `shape` (32x128x512),
-or `elements`. `regime` or `timing` says how it was timed, `dataset` and `source` where it comes from. Other columns
+or `elements`, with `n_devices` that sum them up. `regime` or `timing` says how it was timed, `dataset` and `source` where it comes from. Other columns
 are passed over; a file without the first four holds no times of operators and is passed over whole.
 """
 
@@ -41,6 +41,8 @@ FAMILIES: Mapping[str, str] = {
     "mul": "binary",
     "silu_mul": "binary",
     "hbm_to_onchip_copy": "copy",
+    "allreduce": "all_reduce",
+    "all_reduce": "all_reduce",
 }
 """Measured operators by the family that errors are told for; other operators are not compared."""
 
@@ -49,8 +51,8 @@ _DTYPES = {"f16": "fp16", "f32": "fp32", "float16": "fp16", "float32": "fp32", "
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One operator, timed. `shape` is (M, N, K) or (batch, M, N, K) of a matrix product, else that of the tensor; of an
-    operator that is not compared it may be empty."""
+    """One operator, timed. `shape` is (M, N, K) or (batch, M, N, K) of a matrix product, (chips, elements) of a
+    sum over chips, else that of the tensor; of an operator that is not compared it may be empty."""
 
     chip: str
     op: str
@@ -145,6 +147,8 @@ def _measurement(row: Mapping[str, str | None], where: str) -> Measurement:
 
 
 def _shape(cells: Mapping[str, str], where: str) -> tuple[int, ...]:
+    if FAMILIES.get(cells.get("op", "")) == "all_reduce":
+        return _extent(cells, "n_devices", where), _extent(cells, "elements", where)
     matrix = [name for name in ("M", "N", "K") if cells.get(name)]
     batch = _extent(cells, "batch", where) if cells.get("batch") else 1
     if len(matrix) == 3:

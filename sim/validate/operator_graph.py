@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.tensor import DTYPE_BITS
+from sim.hw.links import exchanged_share
 from sim.validate.measurement import Measurement
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Operations and compulsory bytes of an operator: every operand read once, the result written once."""
+    """Operations and compulsory bytes of an operator: every operand read once, the result written once; of a sum over
+    chips, those that go to others."""
 
     flops: float
     nbytes: float
@@ -34,6 +36,9 @@ def work(row: Measurement) -> Work:
         *batch, m, n, k = row.shape
         count = math.prod(batch)
         return Work(2.0 * count * m * n * k, element * count * (m * k + k * n + m * n))
+    if row.family == "all_reduce":
+        chips, elements = row.shape
+        return Work(float(elements), element * elements * exchanged_share(chips))
     elements = math.prod(row.shape)
     tensors = {"binary": 3, "copy": 1}.get(row.family or "", 2)
     return Work(float(elements), element * tensors * elements)
@@ -74,6 +79,11 @@ def _copy(builder: GraphBuilder, row: Measurement) -> str:
     return builder.relu(builder.input("x", row.shape))
 
 
+def _all_reduce(builder: GraphBuilder, row: Measurement) -> str:
+    chips, elements = row.shape
+    return builder.all_reduce(builder.input("x", (elements,)), chips, name=row.op)
+
+
 def _softmax(builder: GraphBuilder, row: Measurement) -> str:
     return builder.softmax(builder.input("x", row.shape), name=row.op)
 
@@ -90,4 +100,5 @@ _BUILDERS: Mapping[str, Callable[[GraphBuilder, Measurement], str]] = {
     "softmax": _softmax,
     "norm": _norm,
     "copy": _copy,
+    "all_reduce": _all_reduce,
 }

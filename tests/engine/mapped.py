@@ -33,6 +33,7 @@ _CORE: Mapping[str, Any] = {
     "core.sram.size": "4 KiB",
     "dram.capacity": "1 GiB",
 }
+_LINKS: Mapping[str, Any] = {"links.count": 2, "links.bandwidth": "100 MB/s"}
 _CHIPS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "one core": ("tiny", {"core.sram.size": "4 KiB", "core.accumulator.size": "256 B"}),
     "ring of 2, ganged arrays": (
@@ -80,7 +81,7 @@ CHIPS = tuple(_CHIPS)
 def small_chip(name: str) -> Chip:
     """One of CHIPS."""
     base, changes = _CHIPS[name]
-    return load_chip(base, changes)
+    return load_chip(base, {**changes, **_LINKS})
 
 
 def mapped(graph: Graph, chip: str, **options: Any) -> Program:

@@ -22,7 +22,7 @@ from sim.pipeline import simulate
 from sim.program import Kind
 
 CHIP = "dealt to 6"
-KINDS = ("elementwise", "softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm", "rope")
+KINDS = ("elementwise", "softmax", "layer_norm", "rms_norm", "group_norm", "batch_norm", "rope", "all_reduce")
 
 
 @pytest.mark.parametrize("kind", KINDS)

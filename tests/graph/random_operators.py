@@ -278,6 +278,10 @@ def _cache_update(builder: GraphBuilder, rng: Rng) -> str:
     return builder.cache_update(builder.state("cache", shape), new, axis, position)
 
 
+def _all_reduce(builder: GraphBuilder, rng: Rng) -> str:
+    return builder.all_reduce(builder.input("x", _shape(rng)), int(rng.integers(2, 9)))
+
+
 BUILDERS: Mapping[str, Build] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
@@ -303,4 +307,5 @@ BUILDERS: Mapping[str, Build] = {
     "scan": _scan,
     "scatter": _scatter,
     "cache_update": _cache_update,
+    "all_reduce": _all_reduce,
 }

@@ -71,6 +71,7 @@ SHAPES: list[tuple[str, dict[str, Any], list[Shape], Shape]] = [
     ("scan", {"axis": 1, "function": "sum"}, [(2, 9)], (2, 9)),
     ("scatter", {"reduction": "none"}, [(7, 4), (2,), (2, 4)], (7, 4)),
     ("cache_update", {"axis": 2, "position": 3}, [(1, 2, 8, 4), (1, 2, 5, 4)], (1, 2, 8, 4)),
+    ("all_reduce", {"chips": 8}, [(2, 9)], (2, 9)),
 ]
 
 
@@ -87,6 +88,8 @@ ERRORS: list[tuple[str, dict[str, Any], list[Shape], str]] = [
     ("topk", {"axis": 1, "k": 10}, [(2, 9)], "k of 1 to 9, the extent of axis 1, found 10"),
     ("reduce", {"function": "argmin", "axes": (0, 1), "keepdims": True}, [(2, 9)], r"one axis, found \[0, 1\]"),
     ("scan", {"axis": 0, "function": "max"}, [(2, 9)], "expected function sum or prod, found 'max'"),
+    ("all_reduce", {"chips": 1}, [(2, 9)], "all_reduce: expected 2 to 4096 chips, found 1"),
+    ("all_reduce", {"chips": 2.0}, [(2, 9)], "all_reduce: expected 2 to 4096 chips, found 2.0"),
     ("scatter", {"reduction": "div"}, [(7, 4), (2,), (2, 4)], "found 'div'"),
     ("scatter", {"reduction": "add"}, [(7, 4), (2,), (2, 3)], r"updates \[U, W\], found \(7, 4\), \(2,\) and \(2, 3\)"),
     ("fold", {}, [(2,)], "unknown operator kind 'fold'"),

@@ -151,6 +151,7 @@ INTEGER_KINDS = sorted(
         "scan",
         "scatter",
         "cache_update",
+        "all_reduce",
     }
 )
 

@@ -1,8 +1,8 @@
 "use strict";
 // The page of one run: where time and energy went, roofline, timeline, operators.
-const UNITS = { array: "arrays", vector: "vector", dram: "DRAM", port: "ports", noc: "network", dma: "DMA", cache: "cache", host: "host" };
+const UNITS = { array: "arrays", vector: "vector", dram: "DRAM", port: "ports", noc: "network", dma: "DMA", cache: "cache", host: "host", chip_links: "other chips" };
 const LIMITS = { array: ["arrays", "circle"], dram: ["DRAM bandwidth", "square"], vector: ["vector units", "triangle-up"], dma: ["DMA", "diamond"],
-  noc: ["on-chip links", "cross"], port: ["memory ports", "x"], cache: ["cache", "star"], host: ["host link", "pentagon"], dispatch: ["kernel launches", "hexagon"] };
+  noc: ["on-chip links", "cross"], port: ["memory ports", "x"], cache: ["cache", "star"], host: ["host link", "pentagon"], chip_links: ["links to other chips", "pentagon"], dispatch: ["kernel launches", "hexagon"] };
 
 function stacked(title, parts, colours, metric) {
   const total = parts.reduce((sum, [, value]) => sum + value, 0);
