@@ -1,8 +1,9 @@
 """Measured times of single operators, read from CSV.
 
 Columns: chip, op, dtype, measured_us, and the shape: M, N, K and batch of a matrix product, or `shape` (32x128x512),
-or `elements`, with `n_devices` that sum them up. `regime` or `timing` says how it was timed, `dataset` and `source` where it comes from. Other columns
-are passed over; a file without the first four holds no times of operators and is passed over whole.
+or `elements`, with `n_devices` of a sum over chips. `regime` or `timing` says how it was timed, `dataset` and `source`
+where it comes from. Other columns are passed over; a file without the first four holds no times of operators and is
+passed over whole.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Sums over GPUs against NCCL (hw_configs/measured/gpu_all_reduce.csv): vidur (MIT) and LLMCompass (BSD-3-Clause).
 
 Nothing was fitted: latency and the share of the links that data gets are of NCCL's own tuning model. Where one law for
-all sizes can be right, it has to be: tensors that the links limit, and short ones. Where NCCL changes its protocol it is
-known to be off, and must not be off by more.
+all sizes can be right, it has to be: tensors that the links limit, and short ones. Where NCCL changes its protocol it
+is known to be off, and must not be off by more.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from rich.console import Console
 import sim
 from sim.errors import InputError
 from sim.graph.builder import GraphBuilder
+from sim.graph.evaluate import evaluate
 from sim.graph.graph import Graph
 from sim.hw.chip import Chip, load_chip
 from sim.mapping.mapper import map_graph
@@ -22,6 +23,7 @@ from sim.report.text import render_text
 
 LINKS: Mapping[str, Any] = {
     "links.count": 2, "links.bandwidth": "500 MB/s", "links.latency": "3 us", "links.energy": "2 pJ/bit",
+    "links.efficiency": 1,
 }  # fmt: skip
 PRESETS = ("tiny", "lepton_s", "lepton_m", "a100")
 
@@ -156,6 +158,11 @@ def test_the_report_names_the_links() -> None:
 def test_a_chip_without_links_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="operator sum adds up over 4 chips, but chip 'tiny' has no links"):
         sim.simulate(summed((8, 8), 4), "tiny")
+
+
+def test_the_sum_of_chips_that_hold_the_same() -> None:
+    graph, x = summed((2, 3), 4, "fp32"), np.arange(6.0).reshape(2, 3)
+    assert evaluate(graph, {"x": x})["sum"].tolist() == [[0, 4, 8], [12, 16, 20]]
 
 
 def test_the_bound_of_many_designs_refuses() -> None:
