@@ -41,7 +41,7 @@ def test_rows_are_read_with_their_shapes_and_units(tmp_path):
         "TPUv4,matmul,8.0,16,32,,128,f16,2.5,warm,a,b\n"
         "TPUv4,add,,,,4x8x16,512,f16,1,warm,a,b\n"
         "TPUv4,relu,,,,,100,float32,1,cold,a,b\n"
-        "TPUv4,allreduce,,,,,,fp16,1,warm,a,b\n",
+        "TPUv4,allgather,,,,,,fp16,1,warm,a,b\n",
     )
     (tmp_path / "other.csv").write_text("metric,value\nx,1\n")
     rows = load_measurements(tmp_path)
@@ -64,6 +64,7 @@ def test_rows_are_read_with_their_shapes_and_units(tmp_path):
         ("TPUv4,matmul,8,x,8,,1,f16,1,warm,a,b", r"rows.csv:2: N: found 'x'"),
         ("TPUv4,matmul,8,8.5,8,,1,f16,1,warm,a,b", r"N: found 8.5; expected a whole number"),
         ("TPUv4,relu,,,,,,f16,1,warm,a,b", r"elements: found ''"),
+        ("TPUv4,allreduce,,,,,64,f16,1,warm,a,b", r"n_devices: found ''; expected a positive number"),
     ],
 )
 def test_a_bad_row_is_told_with_its_line(tmp_path, line, message):
@@ -109,6 +110,7 @@ def test_work_is_counted_by_hand():
     assert work(batched).nbytes == 2 * 3 * (4 * 6 + 6 * 5 + 4 * 5)
     assert work(Measurement("c", "add", (10, 10), "fp16", 1e-6, "", "", "")).nbytes == 600
     assert work(Measurement("c", "relu", (10, 10), "fp16", 1e-6, "", "", "")).nbytes == 400
+    assert work(Measurement("c", "all_reduce", (4, 100), "fp16", 1e-6, "", "", "")).nbytes == 1.5 * 200
 
 
 @pytest.mark.parametrize(
