@@ -131,7 +131,7 @@ CASES: Mapping[str, Case] = {
     "core.array.row_stationary.zero_gating": _eyeriss(False, "energy_j"),
     "core.array.rows_per_adder": Case(4),
     "core.array.latency": _dealt(400),
-    "core.array.unpacks": Case(["int4"], graph=packed, dtype="bf16"),
+    "core.array.unpacks": Case(["int4"], "energy_j", graph=packed, dtype="bf16"),
     "core.array.converted": Case(["int8"], before={"core.vector.conversions": CONVERSIONS}),
     "core.array.unpacks": Case(
         ["int4"], chip="lepton_s", graph=packed, dtype="bf16", before={"core.array.rates": {"bf16": 8}}
