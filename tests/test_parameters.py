@@ -62,12 +62,6 @@ def conv(dtype: str) -> Graph:
     return b.build([b.relu(b.conv(b.input("x", (1, 16, 28, 28)), 48, 3, padding=1))])
 
 
-def packed(dtype: str) -> Graph:
-    b = GraphBuilder("packed", dtype)
-    weight, scale = b.weight((2048, 2048), "w", "int4"), b.weight((16, 2048), "scale")
-    return b.build([b.packed_matmul(b.input("x", (64, 2048)), weight, scale, None, 128, False)])
-
-
 def summed(dtype: str) -> Graph:
     b = GraphBuilder("summed", dtype)
     return b.build([b.all_reduce(b.input("x", (512, 512)), 4)])
@@ -131,7 +125,6 @@ CASES: Mapping[str, Case] = {
     "core.array.row_stationary.zero_gating": _eyeriss(False, "energy_j"),
     "core.array.rows_per_adder": Case(4),
     "core.array.latency": _dealt(400),
-    "core.array.unpacks": Case(["int4"], "energy_j", graph=packed, dtype="bf16"),
     "core.array.converted": Case(["int8"], before={"core.vector.conversions": CONVERSIONS}),
     "core.array.unpacks": Case(
         ["int4"], chip="lepton_s", graph=packed, dtype="bf16", before={"core.array.rates": {"bf16": 8}}
