@@ -6,12 +6,12 @@ Same arguments, same numbers, one compiled call for all candidates. Cores that t
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from sim.cost import kernel
-from sim.cost.estimate import Bool, Cuts, Estimate, Site, body_passes, drain_passes
+from sim.cost.estimate import Bool, Cuts, Estimate, Float64, Site, body_passes, drain_passes
 from sim.cost.hardware import site_columns
 from sim.cost.nest_tables import NestTables, nest_tables
 from sim.cost.tiling import tiling_costs
@@ -36,8 +36,8 @@ def compiled_estimate(
     tile = np.stack([np.broadcast_to(size, count) for size in cuts.tile], axis=1)
     found, of_operand = np.empty((count, kernel.COSTS)), np.empty((resident.shape[1] + 1, 3))
     tiling_costs(
-        tables_of(nest), columns_of(site, dataflow), np.array(unit_costs(nest, site.kind, unit)), cuts.splits,
-        cuts.steps, tile, cuts.columns_first, unit == "vector", masks, stored, of_operand, found,
+        tables_of(nest), columns_of(site, dataflow), unit_columns(nest, site, unit), cuts.splits, cuts.steps, tile,
+        cuts.columns_first, unit == "vector", masks, stored, of_operand, found,
     )  # fmt: skip
     return Estimate(
         found[:, kernel.LATENCY_S],
@@ -59,7 +59,42 @@ def unit_costs(nest: Nest, kind: CoreKind, unit: str) -> tuple[float, float, flo
     return over, under, body, drain, unpack_cost(nest, kind)
 
 
-columns_of = lru_cache(maxsize=256)(site_columns)
+class _Seen(NamedTuple):
+    """A site, kept alive for its id, with what compiled code reads of it: by dataflow, and by nest and unit."""
+
+    site: Site
+    columns: dict[str, Float64]
+    costs: dict[tuple[int, str], tuple[Nest, Float64]]
+
+
+_SITES: dict[int, _Seen] = {}
+_MOST_SITES = 64
+
+
+def _seen(site: Site) -> _Seen:
+    known = _SITES.get(id(site))
+    if known is None:
+        if len(_SITES) >= _MOST_SITES:
+            _SITES.clear()
+        known = _SITES[id(site)] = _Seen(site, {}, {})
+    return known
+
+
+def columns_of(site: Site, dataflow: str) -> Float64:
+    """The site as the kernel reads it, made once."""
+    columns = _seen(site).columns
+    if dataflow not in columns:
+        columns[dataflow] = site_columns(site, dataflow)
+    return columns[dataflow]
+
+
+def unit_columns(nest: Nest, site: Site, unit: str) -> Float64:
+    """`unit_costs` as the kernel reads them, made once."""
+    costs = _seen(site).costs
+    known = costs.get((id(nest), unit))
+    if known is None:
+        known = costs[id(nest), unit] = nest, np.array(unit_costs(nest, site.kind, unit))
+    return known[1]
 
 
 def tables_of(nest: Nest) -> NestTables:

@@ -41,7 +41,7 @@ from sim.cost.levels import (
 from sim.cost.nest_tables import AXES, BITS, DENOMINATOR, DIMS, HIGH, LOW, NESTED, OPERANDS, TERMS
 from sim.cost.tiles import groups, largest_part
 from sim.cost.tiling import tiling_cost
-from sim.jit import jit, jit_bare
+from sim.jit import jit, jit_bare, jit_inline
 
 STARTS = 3
 """Families whose best tiling is looked for by line search first: a good first guess spares most of the others."""
@@ -103,7 +103,7 @@ def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any
             levels[row, levels.shape[1] - len(quanta) + dim] = steps[row, dim]
 
 
-@jit_bare
+@jit_inline
 def _least_elements(t: Any, operand: int, role: int, tile: Any) -> float:
     """Elements of an operand along a role that all tiles of a part load at least, however it is cut into tiles: small
     ones skip what lies between the strides of a convolution, large ones load what windows share once."""
@@ -121,7 +121,7 @@ def _least_elements(t: Any, operand: int, role: int, tile: Any) -> float:
     return elements
 
 
-@jit_bare
+@jit_inline
 def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_first: int) -> float:
     """Seconds that no tiling can beat that cuts further what is a role as a whole here, evenly: its loads, its bytes at
     the DRAM's peak and its computing only grow with the number of tiles."""
@@ -166,7 +166,7 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
     return float(hw[HEAD_S] + max(compute_s, moved_s, issue_s, waiting_s))
 
 
-@jit_bare
+@jit_inline
 def least_sram(t: Any, levels: Any, at: Any, k: int, apart: Any) -> float:
     """Scratchpad bytes of one tile of everything, the sum at level `k`."""
     total = 0.0

@@ -43,7 +43,7 @@ from sim.cost.nest_tables import (
     TOUCHES,
 )
 from sim.cost.tiles import extent_of, largest_part, parts_of
-from sim.jit import jit, jit_bare
+from sim.jit import jit, jit_bare, jit_inline
 
 # Columns of a level: tiles per core, indices of a tile; then of every operand its elements and contiguous elements
 # within the role, is all of the role contiguous?, fills (0: the role does not move it), pitches; then the tiles per
@@ -107,7 +107,7 @@ def fill_level(t: Any, nest: int, role: int, steps: Any, tile: Any, level: Any) 
         level[column + FILLS] = fills if active else 0.0
 
 
-@jit_bare
+@jit_inline
 def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any, column: int) -> None:
     """What an operand's box has of a role: elements, those in one run, whether it has all; bytes between the runs that
     the role itself leaves, and between any two indices of it (0: one index)."""
@@ -134,7 +134,7 @@ def _fill_box(t: Any, nest: int, operand: int, role: int, tile: Any, level: Any,
     level[column + PITCH], level[column + FIRST_PITCH] = pitch, first_pitch
 
 
-@jit_bare
+@jit_inline
 def role_extent(t: Any, nest: int, operand: int, axis: int, role: int, tile: Any) -> tuple[bool, float, bool]:
     """(has the role to do with a tensor axis?, elements that it contributes, all there are?)"""
     size = t.axes[nest, operand, axis, SIZE]

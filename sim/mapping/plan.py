@@ -170,9 +170,10 @@ class _Planner:
 
     def _least_s(self) -> float:
         """Closed form of the steps so far if every result of theirs stayed."""
-        new = self.steps[len(self.kept_s) :]
-        kept = [replace(step, tiling=self._kept_tiling(step)) for step in new]
-        self.kept_s += step_seconds(kept, self.segments)
+        self.kept_s += [
+            self._kept_s(step) * self.segments.repeats[self.segments.of_op[step.op]]
+            for step in self.steps[len(self.kept_s) :]
+        ]
         return math.fsum(self.kept_s)
 
     def decided(self) -> tuple[Step, ...]:
@@ -190,18 +191,24 @@ class _Planner:
         return tuple(found)
 
     def _kept_tiling(self, step: Step) -> Tiling:
-        """The tiling with the estimate of a result that stays; dealt tiles and rows have estimates of their own."""
-        if step.tiling.deal is not None or step.tiling.rows is not None:
-            return step.tiling
-        if step.tiling.kept_s is not None and len(step.cores) == step.available:
-            return replace(step.tiling, latency_s=step.tiling.kept_s)
+        """The tiling with the estimate of a result that stays."""
+        kept_s = self._kept_s(step)
+        return step.tiling if kept_s == step.tiling.latency_s else replace(step.tiling, latency_s=kept_s)
+
+    def _kept_s(self, step: Step) -> float:
+        """Closed form of a step whose result stays; dealt tiles and rows have estimates of their own."""
+        tiling = step.tiling
+        if tiling.deal is not None or tiling.rows is not None:
+            return tiling.latency_s
+        if tiling.kept_s is not None and len(step.cores) == step.available:
+            return tiling.kept_s
         site = site_of(self.chip, self.fabric, step.kind, step.cores)
-        key = (step.signature, site, step.tiling, step.resident)
+        key = (step.signature, site, tiling, step.resident)
         found_s = KEPT_SECONDS.get(key)
         if found_s is None:
-            found_s = latency_s(step.nest, site.value, step.tiling, step.resident, stored=False)
+            found_s = latency_s(step.nest, site.value, tiling, step.resident, stored=False)
             KEPT_SECONDS[key] = found_s
-        return with_exchange(step.nest, self.chip, replace(step.tiling, latency_s=found_s))
+        return with_exchange(step.nest, self.chip, replace(tiling, latency_s=found_s)).latency_s
 
     def _plan(self, index: int, op: Op, nest: Nest) -> None:
         best: Step | None = None

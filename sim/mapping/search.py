@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +19,7 @@ from sim.hw.row_stationary import RowMapping
 from sim.mapping.candidates import ROLES, SLACK, Candidates, Local, candidates
 from sim.mapping.cut_levels import best_cut
 from sim.mapping.grid import bounds, largest_size
+from sim.mapping.memo import by_identity
 
 Int64 = npt.NDArray[np.int64]
 
@@ -165,9 +166,9 @@ def search(
                 winner = walk(nest, site, local, quanta, unit, dataflow, limit, coarse)
                 if winner is None:
                     continue
-                tiling = _tiling(nest, *winner, quanta=quanta, unit=unit, dataflow=dataflow)
-                if best is None or tiling.latency_s < best.latency_s:
-                    best = replace(tiling, slots=site.kind.sram.tile_slots)
+                if best is None or winner[1].latency_s[winner[2]] < best.latency_s:
+                    slots = site.kind.sram.tile_slots
+                    best = _tiling(nest, *winner, quanta=quanta, unit=unit, dataflow=dataflow, slots=slots)
             if best is not None:
                 return best
     raise _does_not_fit(nest, site, limits, _least_need(nest, site, limits, units, dataflow, local))
@@ -266,11 +267,16 @@ def cut_quanta(nest: Nest, site: Site, unit: str, dataflow: str) -> tuple[int, .
     columns = {"weight_stationary": "n", "output_stationary": "n", "input_stationary": "m"}[dataflow]
     rows = {"weight_stationary": "k", "output_stationary": "m", "input_stationary": "k"}[dataflow]
     side = {columns: array.cols * (array.count if columns == "n" else 1), rows: array.rows}
-    found = []
-    for dim in nest.dims:
-        alone = len(nest.role(dim.role)) == 1 and not (dim.role == "k" and nest.taps > 1)
-        found.append(side.get(dim.role, 1) if alone else 1)
-    return tuple(found)
+    return tuple(side.get(role, 1) for role in _single_loops(nest))
+
+
+@by_identity(1 << 14)
+def _single_loops(nest: Nest) -> tuple[str, ...]:
+    """Of every dimension its role where it is one loop and no kernel window, else ""."""
+    return tuple(
+        dim.role if len(nest.role(dim.role)) == 1 and not (dim.role == "k" and nest.taps > 1) else ""
+        for dim in nest.dims
+    )
 
 
 def _best(space: Candidates, site: Site, dataflow: str, unit: str, limit: int) -> _Found:
@@ -335,6 +341,7 @@ def _tiling(
     quanta: tuple[int, ...],
     unit: str,
     dataflow: str,
+    slots: int,
 ) -> Tiling:
     return Tiling(
         tuple(int(s) for s in cuts.splits[index]),
@@ -347,6 +354,7 @@ def _tiling(
         float(cost.dram_bytes[index]),
         int(cost.sram_bytes[index]),
         int(cost.accumulator_bytes[index]),
+        slots=slots,
         kept_s=kept_s,
     )
 

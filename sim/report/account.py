@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from sim.program import Int64, Program, Segment
 from sim.report.causes import Starts
 from sim.report.closed_form import input_ends, operator_ticks
 from sim.report.contention import limiting_links
-from sim.report.critical_path import Pieces, critical_path
+from sim.report.critical_path import Pieces, critical_path, path_ticks
 from sim.report.invariants import check, check_energy, check_macs
 from sim.report.roofline import Bound, Floors, network_bound, segment_floors
 from sim.report.stalls import OperatorTime, Overlap, operator_time, queue_stalls, segment_overlap
@@ -32,15 +33,41 @@ from sim.timeline import Probed, SegmentTimeline, Timeline
 from sim.units import PS_PER_S
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Observed:
-    """What only a timeline shows of one run of a segment."""
+    """What only a timeline shows of one run of a segment, worked out when it is asked for. `starts` says why each task
+    started when it did."""
 
+    program: Program
+    segment: Segment
     times: SegmentTimeline
-    pieces: Pieces
-    stalls: Int64
-    overlap: Overlap
-    time: OperatorTime
+    starts: Starts
+    routes: Routes
+
+    @cached_property
+    def limiting(self) -> Int64:
+        """The link that limited each task."""
+        return limiting_links(self.program, self.segment, self.times)
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The critical path."""
+        return critical_path(self.program, self.segment, self.times, self.starts, self.routes, self.limiting)
+
+    @cached_property
+    def stalls(self) -> Int64:
+        """Ticks of each compute queue by cause."""
+        return queue_stalls(self.program, self.segment, self.times, self.starts, self.limiting)
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        """How much of the traffic hides behind compute."""
+        return segment_overlap(self.segment, self.times)
+
+    @cached_property
+    def time(self) -> OperatorTime:
+        """Active time of every operator."""
+        return operator_time(self.segment, self.times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +150,7 @@ def account(
     observed: list[Observed | None] = [None] * len(program.segments)
     if timeline is not None:
         seen = _observe(program, timeline, routes, check(program, timeline, chip, graph))
-        ticks = [_critical_ticks(s, o) for s, o in zip(program.segments, seen, strict=True)]
+        ticks = [path_ticks(o.segment, o.times, o.starts) for o in seen]
         ends, observed = tuple(_observed_ends(program, timeline)), [*seen]
     elif graph is not None:
         check_macs(program, graph)
@@ -189,26 +216,10 @@ def _observe(
     program: Program, timeline: Timeline, routes: Routes, starts: Sequence[Starts]
 ) -> list[Observed]:
     """Why the run took its time, by segment; `starts` says why each task started when it did."""
-    found = []
-    for segment, times, why in zip(program.segments, timeline.segments, starts, strict=True):
-        segment = by_slower_way(segment, times.probed, routes)
-        limiting = limiting_links(program, segment, times)
-        found.append(
-            Observed(
-                times=times,
-                pieces=critical_path(program, segment, times, why, routes, limiting),
-                stalls=queue_stalls(program, segment, times, why, limiting),
-                overlap=segment_overlap(segment, times),
-                time=operator_time(segment, times),
-            )
-        )
-    return found
-
-
-def _critical_ticks(segment: Segment, observed: Observed) -> Int64:
-    """Every operator's part of the critical path."""
-    pieces = observed.pieces
-    return np.bincount(pieces.op, weights=pieces.duration, minlength=len(segment.ops)).astype(np.int64)
+    return [
+        Observed(program, by_slower_way(segment, times.probed, routes), times, why, routes)
+        for segment, times, why in zip(program.segments, timeline.segments, starts, strict=True)
+    ]
 
 
 def _observed_ends(program: Program, timeline: Timeline) -> Iterator[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,24 @@ MANIFEST_TIME_KEYS = ("wall_s", "created")
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What may change after a run: the commit, the hash of the model's file ("" without one), the time."""
+
+    commit: str | None
+    model_sha256: str
+    created: str
+
+
+def taken(graph: Graph | Passes) -> Taken:
+    """What a manifest has to note at once."""
+    file = Path(graph.source) if graph.source else None
+    digest = _sha256(file.read_bytes()) if file is not None and file.is_file() else ""
+    return Taken(git_commit(), digest, _now())
+
+
 def build_manifest(
-    graph: Graph | Passes, chip: Chip, options: Mapping[str, Any], wall_s: float
+    graph: Graph | Passes, chip: Chip, options: Mapping[str, Any], wall_s: float, at: Taken
 ) -> dict[str, Any]:
     """Version, git commit (None outside a checkout), options, expanded chip, hashes of the inputs, seed,
     times.
@@ -29,17 +46,17 @@ def build_manifest(
     """
     configuration = chip.expanded()
     hashes = {"chip": _sha256(_canonical(configuration)), "graph": _sha256(_graph_text(graph))}
-    if graph.source and Path(graph.source).is_file():
-        hashes["model_file"] = _sha256(Path(graph.source).read_bytes())
+    if at.model_sha256:
+        hashes["model_file"] = at.model_sha256
     return {
         "version": __version__,
-        "commit": git_commit(),
+        "commit": at.commit,
         "options": json.loads(_canonical(dict(options))),
         "configuration": configuration,
         "input_hashes": hashes,
         "seed": int(options.get("seed", 0)),
         "wall_s": wall_s,
-        "created": _now(),
+        "created": at.created,
     }
 
 

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from sim.report.account import Account, account
 from sim.report.activity import activity, timeline
 from sim.report.error_bars import dram_error, error_bar_of_all
 from sim.report.folder import table_text, write_folder
-from sim.report.manifest import FOLDER_FORMAT, build_manifest
+from sim.report.later import Later
+from sim.report.manifest import FOLDER_FORMAT, build_manifest, taken
 from sim.report.power import power
 from sim.report.roofline import peak_macs_per_s
 from sim.report.tables import Table
@@ -216,19 +217,8 @@ def build_report(
     ops = tables.operators(run)
     return Report(
         values=_summary(run, graph, timeline, options, wall_s, peak_power_w) | error_bar_of_all(ops) | dram_error(chip),
-        tables={
-            "ops": ops,
-            "resources": tables.resources(run),
-            "energy": tables.energy(run),
-            "cache": tables.cache(run),
-            "power": watts,
-            "area": tables.shares("area_mm2", run.area_mm2),
-            "cost": tables.shares("cost_usd", run.cost_usd or {}),
-            "stalls": tables.stalls(run),
-            "critical_path": tables.critical_path_table(run),
-            "parts": tables.parts(program.facts),
-        },
-        overlap_ps=tables.overlap_ps(run),
+        tables=Later(partial(_tables, run, ops, watts)),
+        overlap_ps=Later(partial(tables.overlap_ps, run)),
         elapsed_s=run.latency_ps / PS_PER_S,
         facts={
             **program.facts,
@@ -236,9 +226,25 @@ def build_report(
             "steady": _is_steady(run, graph.items),
             "packed": _packed(graph),
         },
-        manifest=build_manifest(graph, chip, options, wall_s),
+        manifest=Later(partial(build_manifest, graph, chip, options, wall_s, taken(graph))),
         run=run,
     )
+
+
+def _tables(run: Account, ops: Table, watts: Table) -> dict[str, Table]:
+    """All tables, of which two are there already."""
+    return {
+        "ops": ops,
+        "resources": tables.resources(run),
+        "energy": tables.energy(run),
+        "cache": tables.cache(run),
+        "power": watts,
+        "area": tables.shares("area_mm2", run.area_mm2),
+        "cost": tables.shares("cost_usd", run.cost_usd or {}),
+        "stalls": tables.stalls(run),
+        "critical_path": tables.critical_path_table(run),
+        "parts": tables.parts(run.program.facts),
+    }
 
 
 def _summary(
