@@ -9,6 +9,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
 from sim.errors import Diagnostic, InputError, did_you_mean
+from sim.garbage import no_collections
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip, load_chip
 from sim.hw.core import Dataflow
@@ -108,22 +109,23 @@ def simulate(
     _check_engine(fidelity, engine)
     began = time.perf_counter()
     say = progress or _silent
-    graph, on, program = plan(model, chip, overrides=overrides, progress=progress, **options)
-    timeline = None if fidelity == "bound" else _run(program, engine or "compiled", say)
-    say("accounting for time and energy")
-    asked = _complete(options)
-    density = asked["density"]
-    told = {
-        "model": model if isinstance(model, str) else model.name,
-        **asked,
-        "dims": dict(asked["dims"] or {}),
-        "density": dict(density) if isinstance(density, Mapping) else density,
-        "fidelity": fidelity,
-        "engine": None if timeline is None else timeline.engine,
-    }
-    technology = load_technology(on.technology)
-    wall_s = time.perf_counter() - began
-    return build_report(graph, on, technology, program, timeline, options=told, wall_s=wall_s)
+    with no_collections():
+        graph, on, program = plan(model, chip, overrides=overrides, progress=progress, **options)
+        timeline = None if fidelity == "bound" else _run(program, engine or "compiled", say)
+        say("accounting for time and energy")
+        asked = _complete(options)
+        density = asked["density"]
+        told = {
+            "model": model if isinstance(model, str) else model.name,
+            **asked,
+            "dims": dict(asked["dims"] or {}),
+            "density": dict(density) if isinstance(density, Mapping) else density,
+            "fidelity": fidelity,
+            "engine": None if timeline is None else timeline.engine,
+        }
+        technology = load_technology(on.technology)
+        wall_s = time.perf_counter() - began
+        return build_report(graph, on, technology, program, timeline, options=told, wall_s=wall_s)
 
 
 @_with_options

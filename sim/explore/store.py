@@ -7,7 +7,6 @@ what is there. WAL with synchronous=FULL: what `add` returned from is on disk, w
 
 from __future__ import annotations
 
-import gc
 import json
 import sqlite3
 import time
@@ -24,6 +23,7 @@ from sim.explore.keys import KEY_BYTES
 from sim.explore.locks import give_up_lock, take_lock
 from sim.explore.results import Result, Results, RowMetrics, packed
 from sim.explore.space import Point, Space
+from sim.garbage import no_collections
 
 if TYPE_CHECKING:
     from sim.explore.study import Study
@@ -255,20 +255,6 @@ def open_studies(path: str | Path, name: str | None = None) -> list[Study]:
         if not newest:
             raise InputError(Diagnostic("no study in it", str(path)))
         return [read_study(store, number, plan) for number, plan in newest.values()]
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """Rows by the hundred thousand hold nothing that refers back: looking through them again and again as they are
-    made takes half of the time of reading a study."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def read_study(store: Store, number: int, plan: Mapping[str, Any]) -> Study:

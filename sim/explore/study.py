@@ -14,8 +14,9 @@ from sim.explore.metrics import Constraint, Objective
 from sim.explore.pareto import Bools, Float64, ideal_and_nadir, non_dominated, normalised_hypervolume
 from sim.explore.results import Result, Results
 from sim.explore.space import Point, Space
-from sim.explore.store import StudyPoint, no_collections
+from sim.explore.store import StudyPoint
 from sim.explore.values import plain
+from sim.garbage import no_collections
 
 if TYPE_CHECKING:
     from pathlib import Path

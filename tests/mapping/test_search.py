@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, channels_last, nests
 from sim.hw.chip import Chip, load_chip
+from sim.mapping import cut_levels
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
+from sim.mapping.memo import Recent
 from sim.mapping.partition import Assignment
 from sim.mapping.plan import make_plan, make_site, usable_units
 from sim.mapping.search import ALL_ROLES, SLACK, Limits, Tiling, cut_quanta, search, split_candidates
@@ -216,3 +219,30 @@ def test_tiles_of_whole_array_sides_are_among_the_candidates() -> None:
     columns = int(tile.split("column=")[1].split()[0])
     assert columns % 64 == 0
     assert report["latency_s"] <= 1.35 * report["bound_latency_s"]
+
+
+def test_levels_kept_under_forgotten_numbers_are_not_taken_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares are numbered in the order in which partitions ask for them, and levels are kept by number: where the
+    numbers are forgotten and given anew, in another order, so are the levels."""
+    nest, site = gemm_nest(512, 768, 640), site_of(chip("lepton_m"))
+    splits = split_candidates(nest, site.cores, ALL_ROLES)
+    few = splits[len(splits) // 2 :]
+
+    def found(among: Sequence[tuple[int, ...]]) -> Tiling:
+        local = {split: (False, False) for split in among}
+        return search(nest, site, limits(nest, site), "weight_stationary", local)
+
+    fresh = []
+    for among in (few, splits):
+        for memory in ("_LEVELS", "_NUMBERED", "_SHARES"):
+            monkeypatch.setattr(cut_levels, memory, Recent[object, Any](1 << 10))
+        fresh.append(found(among))
+    assert fresh[0].splits != fresh[1].splits
+    monkeypatch.setattr(cut_levels, "_LEVELS", Recent[object, Any](1 << 10))
+    again = []
+    for among in (few, splits, few[::-1], few):
+        monkeypatch.setattr(cut_levels, "_NUMBERED", Recent[object, Any](1 << 10))
+        monkeypatch.setattr(cut_levels, "_SHARES", Recent[object, Any](1 << 10))
+        again.append(found(among))
+    assert [again[0], again[1], again[3]] == [fresh[0], fresh[1], fresh[0]]
+    assert again[2].latency_s == fresh[0].latency_s
