@@ -226,23 +226,22 @@ def test_levels_kept_under_forgotten_numbers_are_not_taken_for_others(monkeypatc
     numbers are forgotten and given anew, in another order, so are the levels."""
     nest, site = gemm_nest(512, 768, 640), site_of(chip("lepton_m"))
     splits = split_candidates(nest, site.cores, ALL_ROLES)
-    few = splits[len(splits) // 2 :]
 
     def found(among: Sequence[tuple[int, ...]]) -> Tiling:
-        local = {split: (False, False) for split in among}
+        local = dict.fromkeys(among, (False, False))
         return search(nest, site, limits(nest, site), "weight_stationary", local)
 
-    fresh = []
-    for among in (few, splits):
-        for memory in ("_LEVELS", "_NUMBERED", "_SHARES"):
-            monkeypatch.setattr(cut_levels, memory, Recent[object, Any](1 << 10))
-        fresh.append(found(among))
-    assert fresh[0].splits != fresh[1].splits
-    monkeypatch.setattr(cut_levels, "_LEVELS", Recent[object, Any](1 << 10))
-    again = []
-    for among in (few, splits, few[::-1], few):
-        monkeypatch.setattr(cut_levels, "_NUMBERED", Recent[object, Any](1 << 10))
-        monkeypatch.setattr(cut_levels, "_SHARES", Recent[object, Any](1 << 10))
-        again.append(found(among))
-    assert [again[0], again[1], again[3]] == [fresh[0], fresh[1], fresh[0]]
-    assert again[2].latency_s == fresh[0].latency_s
+    def forget(*memories: str) -> None:
+        for memory in memories:
+            monkeypatch.setattr(cut_levels, memory, Recent[object, Any](1 << 20))
+
+    forget("_LEVELS", "_NUMBERED", "_SHARES")
+    best = found(splits)
+    few = [split for split in reversed(splits) if split != best.splits]
+    forget("_LEVELS", "_NUMBERED", "_SHARES")
+    second = found(few)
+    assert second.splits != best.splits
+    forget("_LEVELS")
+    for among, expected in ((few, second), (splits, best), (few, second)):
+        forget("_NUMBERED", "_SHARES")
+        assert found(among) == expected
