@@ -73,7 +73,7 @@ class Emitter:
     kind: CoreKind
     loops: Loops
     policies: Mapping[int, Policy] = field(default_factory=dict)
-    paths: dict[tuple[object, ...], int] = field(default_factory=dict)
+    paths: dict[tuple[object, ...], tuple[int, int]] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
     lookups: list[Lookups] = field(default_factory=list)
     hold_cycles: Int64 | None = None
@@ -141,7 +141,10 @@ class Emitter:
 
     def ask(self, *asked: object) -> tuple[int, int]:
         """(row among the step's paths, latency in ticks) of a path of the fabric."""
-        return self.paths.setdefault(asked, len(self.paths)), self.fabric.path(asked).latency_ps
+        found = self.paths.get(asked)
+        if found is None:
+            found = self.paths[asked] = len(self.paths), self.fabric.path(asked).latency_ps
+        return found
 
     def set(self, name: str, hold: Int64 | int, dur: Int64, nbytes: Int64 | int = 0, path: Int64 | int = -1) -> None:
         """The columns of the tasks that the skeleton added under a name; each broadcasts to their shape."""
@@ -169,7 +172,7 @@ class Emitter:
     def _vector_passes(self) -> None:
         nest, loops = self.step.nest, self.loops
         start, stop = loops.boxes(nest.out, slice(None), np.arange(loops.iterations))
-        elements = lane_elements(nest.out, list(np.moveaxis(stop - start, -1, 0)), self.kind)
+        elements = self._lane_elements(stop - start)
         moved = nest.out.tile_bytes(loops.tile) + weighted_read_bytes(nest, self.kind, loops.tile)
         dealt = self.step.tiling.deal.vector if self.step.tiling.deal is not None else None
         kernel = dealt if dealt is not None else VectorKernel(0.0)
@@ -188,10 +191,11 @@ class Emitter:
         """What empties the accumulators: the parts of split sums, then bias and fused operators on the owner."""
         nest, owners = self.step.nest, self.owners
         start, stop = self.loops.results
-        elements = (stop - start).prod(axis=-1)
+        extents = stop - start
+        elements = extents.prod(axis=-1)
         sums = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
         out_bytes = elements * DTYPE_BITS[nest.out.tensor.dtype] // 8
-        lanes = lane_elements(nest.out, list(np.moveaxis(stop - start, -1, 0)), self.kind)
+        lanes = self._lane_elements(extents) if self.kind.vector.register_shape else elements
         passes = drain_passes(nest, self.kind)
         more = epilogue_instructions(self.kind) if self.step.tiling.deal is not None else 0.0
         cycles = vector_tile_cycles(
@@ -199,6 +203,11 @@ class Emitter:
         )
         self.vector("drain", cycles)
         emit_rounds(self, elements, sums)
+
+    def _lane_elements(self, extents: Int64) -> Int64:
+        """Elements that the lanes handle for boxes of the result with these extents [..., rank]."""
+        axes = [extents[..., axis] for axis in range(extents.shape[-1])]
+        return lane_elements(self.step.nest.out, axes, self.kind)
 
     # ---- operands and results -------------------------------------------------------------------------------
 

@@ -29,9 +29,10 @@ from sim.mapping.exchange import check_links, with_exchange
 from sim.mapping.fabric import Fabric, Level
 from sim.mapping.grid import granules
 from sim.mapping.layout import dram_layout, scratchpad_layouts
+from sim.mapping.least_time import least_from
 from sim.mapping.memo import Hashed, Recent, by_identity
 from sim.mapping.partition import Assignment
-from sim.mapping.residency import KEPT_SHARE, Kept, Residency, core_boxes, found_in_place
+from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, core_boxes, found_in_place
 from sim.mapping.row_tiles import row_search, undefined
 from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
 from sim.mapping.segments import Segments, one_segment
@@ -144,6 +145,8 @@ class _Planner:
         # Row-stationary PEs read rows of one channel: planes in memory.
         planar = any(kind.array is not None and kind.array.row_stationary for kind in self.chip.cores)
         every = self.graph.planar_nests if planar else self.graph.nests
+        repeats = [self.segments.repeats[part] if part >= 0 else 0 for part in self.segments.of_op]
+        left_s = least_from(every, self.chip, repeats) if self.limit_s < math.inf else [0.0] * (1 + len(every))
         for index, op in enumerate(self.graph.ops):
             if op.kind in ("reshape", "cache_update"):
                 self.roots[op.output] = self.root(op.inputs[0])
@@ -156,17 +159,18 @@ class _Planner:
             if len(found) > 1 or op.kind == "cache_update":
                 # Several loop nests wrote it, or part of it is older: no core holds a single box.
                 self.residency.results.pop(self.root(op.result), None)
-            self._give_up_if_slower()
+            self._give_up_if_slower(left_s[index + 1])
 
-    def _give_up_if_slower(self) -> None:
-        """Raises Slower once the steps so far are above the limit, however many of their results may stay."""
+    def _give_up_if_slower(self, left_s: float) -> None:
+        """Raises Slower once the steps so far, however many of their results may stay, and what those to come take at
+        least (`left_s`) are above the limit."""
         new = self.steps[len(self.spent_s) :]
         self.spent_s += step_seconds(new, self.segments)
-        spent_s = math.fsum(self.spent_s)
+        spent_s = math.fsum(self.spent_s) + left_s
         if spent_s > self.look_again_s:
-            if self._least_s() > self.limit_s:
+            if self._least_s() + left_s > self.limit_s:
                 raise Slower
-            self.look_again_s = 1.1 * spent_s
+            self.look_again_s = 1.02 * spent_s
 
     def _least_s(self) -> float:
         """Closed form of the steps so far if every result of theirs stayed."""
@@ -242,7 +246,7 @@ class _Planner:
             tiling, splits = best.tiling, best.tiling.splits
             parts = [cores * steps for cores, steps in zip(splits, tiling.steps, strict=True)]
             fine = granules(nest.extents, parts, tiling.quanta)
-            boxes = core_boxes(len(nest.operands), nest, splits, fine, best.cores, self.chip.core_count)
+            boxes = result_boxes(best, fine, self.chip.core_count)
             result = self.root(nest.out.tensor.name)
             self.residency.made(result, boxes, nest.out.tensor.dtype, best.kind, self.segments.of_op[index])
 
@@ -344,6 +348,19 @@ class _Planner:
             for index, kept in enumerate(candidates)
         ]
         return dict(zip(splits, zip(*columns, strict=True), strict=True))
+
+
+_RESULTS: Recent[object, Boxes] = Recent(1 << 13)
+
+
+def result_boxes(step: Step, quanta: tuple[int, ...], total: int) -> Boxes:
+    """The boxes of a step's result on the cores of a chip (`total` of them), cut over cores at these granules."""
+    nest, splits = step.nest, step.tiling.splits
+    key = step.signature, nest.out.tensor.shape, splits, quanta, step.cores, total
+    found = _RESULTS.get(key)
+    if found is None:
+        found = _RESULTS[key] = core_boxes(len(nest.operands), nest, splits, quanta, step.cores, total)
+    return found
 
 
 def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:

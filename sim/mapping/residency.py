@@ -40,6 +40,11 @@ class Boxes:
         first, stop = linear_hull(self.start, self.stop, self.shape)
         return first, stop, stop - first == (self.stop - self.start).prod(axis=-1)
 
+    @cached_property
+    def most_elements(self) -> int:
+        """Elements of the largest box."""
+        return int((self.stop - self.start).prod(axis=1)[self.held].max())
+
 
 _NOWHERE = np.zeros(0, np.int64)
 _NO_INTERVALS: tuple[Int64, Int64, npt.NDArray[np.bool_]] = _NOWHERE, _NOWHERE, np.zeros(0, np.bool_)
@@ -131,8 +136,7 @@ class Residency:
         """The step planned last wrote `root`, box by box."""
         if root in self.banned:
             return
-        elements = int((boxes.stop - boxes.start).prod(axis=1)[boxes.held].max())
-        size = aligned(-(-elements * DTYPE_BITS[dtype] // 8))
+        size = aligned(-(-boxes.most_elements * DTYPE_BITS[dtype] // 8))
         self.results[root] = Kept(boxes, kind, segment, len(self.streaming) - 1, size)
 
     def held_bytes(self, step: int, kind: int, without: frozenset[str] = frozenset()) -> int:

@@ -35,7 +35,7 @@ def dram_costs(
         tables_of(nest), number, _dram_columns(dram), float(dram.row_bytes), efficiency, operand.gathered, store, boxes,
         nbytes.reshape(-1), weight.reshape(-1), opened.reshape(-1),
     )  # fmt: skip
-    return weight, float(opened.sum())
+    return weight, float(np.add.reduce(opened, axis=None))
 
 
 @by_identity(1 << 8)
