@@ -85,22 +85,26 @@ def line_search(
 
 
 @jit_bare
-def fill_cuts(t: Any, role: Any, splits: Any, steps: Any, even: Any, quanta: Any, tile: Any, levels: Any) -> None:
-    """Levels [rows] of the first nest: row i cuts the loops of `role[i]` into `splits[i]` parts over cores and
-    `steps[i]` [dims] tiles each, at multiples of `quanta` [dims] or, where `even[i]`, wherever they are even. `tile`
-    [dims] is scratch, of ones."""
-    for row in range(len(role)):
-        for dim in range(t.nests[0, DIMS]):
-            if t.role[0, dim] == role[row]:
-                quantum = 1 if even[row] else quanta[dim]
-                tile[dim] = largest_part(t.extent[0, dim], splits[row, dim] * steps[row, dim], quantum)
-        fill_level(t, 0, role[row], steps[row], tile, levels[row])
-        if even[row]:
-            for operand in range(t.nests[0, OPERANDS] + 1):
-                column = FIRST + PER_OPERAND * operand + ELEMENTS
-                levels[row, column] = _least_elements(t, operand, role[row], tile)
-        for dim in range(len(quanta)):
-            levels[row, levels.shape[1] - len(quanta) + dim] = steps[row, dim]
+def fill_cuts(t: Any, role: Any, splits: Any, stop: Any, steps: Any, quanta: Any, tile: Any, levels: Any) -> None:
+    """Levels [rows] of the first nest: up to row `stop[i]` those that cut the loops of `role[i]` into `splits[i]` parts
+    over cores and `steps[row]` [dims] tiles each, at multiples of `quanta` [dims] or, in the last of these rows,
+    wherever they are even. `tile` [dims] is scratch, of ones."""
+    row = 0
+    for share in range(len(role)):
+        while row < stop[share]:
+            even = row == stop[share] - 1
+            for dim in range(t.nests[0, DIMS]):
+                if t.role[0, dim] == role[share]:
+                    quantum = 1 if even else quanta[dim]
+                    tile[dim] = largest_part(t.extent[0, dim], splits[share, dim] * steps[row, dim], quantum)
+            fill_level(t, 0, role[share], steps[row], tile, levels[row])
+            if even:
+                for operand in range(t.nests[0, OPERANDS] + 1):
+                    column = FIRST + PER_OPERAND * operand + ELEMENTS
+                    levels[row, column] = _least_elements(t, operand, role[share], tile)
+            for dim in range(len(quanta)):
+                levels[row, levels.shape[1] - len(quanta) + dim] = steps[row, dim]
+            row += 1
 
 
 @jit_inline

@@ -11,6 +11,7 @@ import numpy as np
 from sim.errors import DoesNotFit, InputError
 from sim.explore.results import Result, Results, Status
 from sim.explore.space import Point, Space
+from sim.garbage import no_collections
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,8 @@ def evaluate(space: Space, workload: int, fidelity: Fidelity, points: Sequence[P
     """Workload number `workload` of the space on the chips of `points`, in their order. Bounds are computed together,
     events one after another."""
     if fidelity == "event":
-        return Results.of(_simulated(space, workload, fidelity, point) for point in points)
+        with no_collections():
+            return Results.of(_simulated(space, workload, fidelity, point) for point in points)
     of_workload = [at for at, axis in enumerate(space.axes) if axis.of_workload]
     groups: dict[tuple[int, ...], list[int]] = {}
     for at, point in enumerate(points):

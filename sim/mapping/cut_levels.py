@@ -109,27 +109,30 @@ def _with_levels(known: _Levels | None, shares: _Shares, quanta: tuple[int, ...]
     if known is not None:
         ends[:, : known.ends.shape[1]] = known.ends
     new = [share for share in shares.shares if ends[0, share.number] < 0]
-    cuts = [
-        None if share.whole else cut_table(share.chunks, tuple(quanta[dim] for dim in share.dims), coarse)
-        for share in new
-    ]
-    counts = np.array([2 if cut is None else 1 + len(cut) for cut in cuts], np.int64)
-    stops = np.cumsum(counts)
-    count, rank, tables = int(stops[-1]), len(nest.dims), tables_of(nest)
-    steps, even = np.ones((count, rank), np.int64), np.zeros(count, np.bool_)
-    even[stops - 1] = True
-    for share, cut, stop in zip(new, cuts, stops.tolist(), strict=True):
-        if cut is not None:
-            for column, dim in enumerate(share.dims):
-                steps[stop - 1 - len(cut) : stop - 1, dim] = cut[:, column]
-    roles = np.repeat(np.array([share.role for share in new], np.int64), counts)
-    over_cores = np.repeat(np.array([share.split for share in new], np.int64), counts, axis=0)
-    levels = np.empty((count, FIRST + PER_OPERAND * (1 + tables.nests[0, OPERANDS]) + rank))
+    cuts = [_steps(share, tuple([quanta[dim] for dim in share.dims]), coarse) for share in new]
+    steps, tables = np.concatenate(cuts), tables_of(nest)
+    counts = np.array([len(cut) for cut in cuts], np.int64)
+    stops = counts.cumsum()
+    roles = np.array([share.role for share in new], np.int64)
+    over_cores = np.array([share.split for share in new], np.int64)
+    levels = np.empty((len(steps), FIRST + PER_OPERAND * (1 + tables.nests[0, OPERANDS]) + len(nest.dims)))
     granules = np.array(quanta, np.int64)
-    fill_cuts(tables, roles, over_cores, steps, even, granules, np.ones_like(granules), levels)
+    fill_cuts(tables, roles, over_cores, stops, steps, granules, np.ones_like(granules), levels)
     numbers = [share.number for share in new]
     ends[0, numbers], ends[1, numbers] = begin + stops - counts, begin + stops - 1
     return _Levels(shares.numbered, ends, levels if known is None else np.concatenate([known.levels, levels]))
+
+
+@lru_cache(maxsize=1 << 14)
+def _steps(share: _Share, quanta: tuple[int, ...], coarse: bool) -> Int64:
+    """The ways to cut a share into tiles, [ways + 1, loops of the nest], at these granules of its own loops, and last
+    the share as a whole (read-only)."""
+    cut = None if share.whole else cut_table(share.chunks, quanta, coarse)
+    found = np.ones((2 if cut is None else 1 + len(cut), len(share.split)), np.int64)
+    if cut is not None:
+        found[:-1, share.dims] = cut
+    found.flags.writeable = False
+    return found
 
 
 @dataclass(frozen=True, slots=True)

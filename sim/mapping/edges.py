@@ -83,9 +83,10 @@ class Edges:
         layout = self.plan.scratchpads[step.kind]
         users = self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
         waiting, before = np.empty((2, len(claim.tasks) * users.shape[1]), np.int64)
-        count = take_over(users, cores, claim.tasks, claim.of, claim.positions, waiting, before)
+        left = np.empty(users.shape, np.int64)
+        count, columns = take_over(users, cores, claim.tasks, claim.of, claim.positions, waiting, before, left)
         self.waiting.append((waiting[:count], before[:count]))
-        self.inherited[key] = users[:, (users >= 0).any(axis=0)]
+        self.inherited[key] = left[:, :columns]
 
     def _after_sums(self, template: Template) -> None:
         """First products wait until the steps before have emptied the accumulators."""

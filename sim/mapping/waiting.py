@@ -38,10 +38,12 @@ def fill_distinct(users: Any, found: Any) -> int:
 
 
 @jit_bare
-def take_over(users: Any, cores: Any, tasks: Any, of: Any, positions: Any, waiting: Any, before: Any) -> int:
-    """The number of pairs: task i waits for the users [cores of the chip, any] of core `cores[of[i]]`; those of the
-    cores at `positions` are none then."""
-    count = 0
+def take_over(
+    users: Any, cores: Any, tasks: Any, of: Any, positions: Any, waiting: Any, before: Any, left: Any
+) -> tuple[int, int]:
+    """(number of pairs, columns of `left`): task i waits for the users [cores of the chip, any] of core `cores[of[i]]`;
+    those of the cores at `positions` are none then, and in `left` stand the columns in which there still are any."""
+    count, columns = 0, 0
     for task in range(len(tasks)):
         core = cores[of[task]]
         for column in range(users.shape[1]):
@@ -51,7 +53,13 @@ def take_over(users: Any, cores: Any, tasks: Any, of: Any, positions: Any, waiti
     for position in range(len(positions)):
         for column in range(users.shape[1]):
             users[cores[positions[position]], column] = -1
-    return count
+    for column in range(users.shape[1]):
+        some = False
+        for core in range(len(users)):
+            left[core, columns] = users[core, column]
+            some = some or users[core, column] >= 0
+        columns += some
+    return count, columns
 
 
 @jit_bare

@@ -38,13 +38,14 @@ def test_users_of_every_core_once_latest_first(seed: int) -> None:
 
 
 def test_memory_is_taken_over_from_the_users_of_the_cores_that_use_it() -> None:
-    users = np.array([[7, -1], [9, 8], [5, 4]])
-    waiting, before = np.empty((2, 6), np.int64)
+    users = np.array([[7, -1, 6], [9, -1, 8], [5, 4, -1]])
+    left, (waiting, before) = np.empty((3, 3), np.int64), np.empty((2, 9), np.int64)
     # Positions 0 and 1 of the step are cores 2 and 0; two tasks fill the buffer of the first, one that of the second.
     cores, tasks, of, positions = np.array([2, 0]), np.array([10, 11, 12]), np.array([0, 0, 1]), np.array([0, 1])
-    count = take_over(users, cores, tasks, of, positions, waiting, before)
-    assert pairs(count, waiting, before) == [(10, 5), (10, 4), (11, 5), (11, 4), (12, 7)]
-    assert users.tolist() == [[-1, -1], [9, 8], [-1, -1]]
+    count, columns = take_over(users, cores, tasks, of, positions, waiting, before, left)
+    assert pairs(count, waiting, before) == [(10, 5), (10, 4), (11, 5), (11, 4), (12, 7), (12, 6)]
+    assert users.tolist() == [[-1, -1, -1], [9, -1, 8], [-1, -1, -1]]
+    assert left[:, :columns].tolist() == [[-1, -1], [9, 8], [-1, -1]], "columns without users are dropped"
 
 
 @pytest.mark.parametrize("seed", range(20))
