@@ -51,6 +51,10 @@ HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 LATENCY_S, DRAM_BYTES, TRANSFERS, SRAM_NEED, ACCUMULATOR_NEED, FLOOR_S, DRAM_S, VECTOR_S, ARRAY_S = range(9)
 COSTS = 9
 
+TRAFFIC_SHARE = 0.01
+"""Of the DRAM's time, added to the latency where tilings are compared: of those that are about as fast, one with little
+traffic is chosen, and none is more than so much slower than the fastest."""
+
 SLOTS = 2.0
 """Slots of a buffer that is filled more than once (estimate.BUFFER_SLOTS)."""
 

@@ -28,6 +28,7 @@ from sim.cost.kernel import (
     SLOTS,
     SUM_CYCLES,
     TILE_CYCLES,
+    TRAFFIC_SHARE,
     VECTOR_SHARE,
     WIRE_S,
     Tiles,
@@ -205,8 +206,8 @@ def scan_list(hw: Any, w: Work, limit: float, columns: Any, start: int, stop: in
         compute_s = (both if elements * sum_slots <= accumulator else turns) * cycle_s
         tail_s, drain_s, part = tail * cycle_s, drained * cycle_s, elements * one_sum
         reduce_s = columns[at + _SUM_STEPS] * (stores * part * hop_s + send_s + part * part_s + drain_s)
-        moved_s = max(columns[at + _WIRED] * wire_s, columns[at + _MOVED] * port_s)
-        moved_s = max(columns[at + _CORE] * core_s, moved_s)
+        dram_s = columns[at + _WIRED] * wire_s
+        moved_s = max(columns[at + _CORE] * core_s, max(dram_s, columns[at + _MOVED] * port_s))
         shared_s = max(columns[at + _SHARED_WIRED] * wire_s, columns[at + _SHARED] * port_s)
         first_s = max(columns[at + _LARGEST] * channel_s, max(columns[at + _FRESH] * core_s, shared_s))
         out, most = columns[at + _OUT], columns[at + _MOST]
@@ -218,7 +219,7 @@ def scan_list(hw: Any, w: Work, limit: float, columns: Any, start: int, stop: in
         waiting_s = max(loading_s if most > 1.0 else 0.0, storing_s if stores > 1.0 else 0.0)
         least_s = first_s + max(compute_s, waiting_s) + out_s
         least_s = max(least_s, moved_s + compute_s / tiles) + drain_s + send_s
-        least_s = head_s + max(least_s, columns[at + _ISSUED] * issue_s) + tail_s + reduce_s
+        least_s = head_s + max(least_s, columns[at + _ISSUED] * issue_s) + tail_s + reduce_s + TRAFFIC_SHARE * dram_s
         seconds[at] = least_s if columns[at] <= limit else np.inf
 
 
