@@ -46,15 +46,16 @@ class Options(TypedDict, total=False):
     new_tokens: int | None
     dims: Mapping[str, int] | None
     weights: str | None
+    chips: int | None
     density: float | Mapping[str, float] | None
 
 
 _LEFT_OUT: Options = {
     "batch": None, "dtype": None, "inputs": 1, "partition": "auto", "dataflow": None, "phase": None, "seq": None,
-    "kv": None, "new_tokens": None, "dims": None, "weights": None, "density": None,
+    "kv": None, "new_tokens": None, "dims": None, "weights": None, "chips": None, "density": None,
 }  # fmt: skip
 
-_WHOLE = {"batch", "inputs", "seq", "kv", "new_tokens"}
+_WHOLE = {"batch", "inputs", "seq", "kv", "new_tokens", "chips"}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -97,10 +98,11 @@ def simulate(
     """Simulate a model on a chip.
 
     `model` and `chip` are names, paths or objects; `overrides` are chip parameters ("core.array.rows=256"). The options
-    (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims, weights and density, as
-    on the command line: back-to-back `inputs` overlap; `density` is the share of activations that are not zero, of all
-    of them or by the name of a tensor ("" for those not named), for chips that make use of zeros. Fidelity `bound` is
-    the closed form: an estimate, not a lower bound, and no engine runs. `engine` is compiled unless said. Raises
+    (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims, weights, chips and
+    density, as on the command line: back-to-back `inputs` overlap; of a transformer that `chips` share, one is
+    simulated; `density` is the share of activations that are not zero, of all of them or by the name of a tensor (""
+    for those not named), for chips that make use of zeros. Fidelity `bound` is the closed form: an estimate, no lower
+    bound, and no engine runs. `engine` is compiled unless said. Raises
     InputError (bad input) and DoesNotFit.
     """
     from sim.hw.technology import load_technology
@@ -287,7 +289,7 @@ def _variant(asked: Options) -> dict[str, Any]:
     """Of all options those that choose a variant of a model."""
     return {
         "batch": asked["batch"], "phase": asked["phase"], "seq": asked["seq"], "kv": asked["kv"],
-        "new_tokens": asked["new_tokens"], "dims": asked["dims"], "weights": asked["weights"],
+        "new_tokens": asked["new_tokens"], "dims": asked["dims"], "weights": asked["weights"], "chips": asked["chips"],
     }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def test_dimensional_columns_of_frames_name_their_units(report: sim.Report) -> N
     """Every number that is no count, share or name has its unit at the end."""
     ends = ("_s", "_j", "_w", "_ps", "_bytes", "_per_s", "_mm2", "_usd", "_per_w", "_per_dram_byte")
     plain = {
-        "inputs", "macs", "tasks", "core", "cores", "repeats", "segment", "part", "ops", "number", "input",
+        "inputs", "chips", "macs", "tasks", "core", "cores", "repeats", "segment", "part", "ops", "number", "input",
         "bytes",  # of resources
         "array_utilization", "utilization", "share", "bound_ratio", "validated_share", "time_error_low",
         "time_error_high", "dram_error_low", "dram_error_high", "cache_hit_rate", "hit_rate",

@@ -118,6 +118,9 @@ class ModelOptions:
         int | None, typer.Option(min=0, metavar="N", help="Tokens already in the key-value cache.")
     ] = None
     new_tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Tokens to generate.")] = None
+    chips: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Chips that share a transformer's layers; one is simulated.")
+    ] = None
     dim: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=N", help="Value of a symbolic dimension of an ONNX file (repeatable)."),
@@ -134,6 +137,7 @@ class ModelOptions:
             "seq": self.seq,
             "kv": self.kv,
             "new_tokens": self.new_tokens,
+            "chips": self.chips,
             "dims": _dims(self.dim),
         }
 

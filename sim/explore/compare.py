@@ -60,7 +60,7 @@ class Comparison:
 
 
 def compare(
-    model: str | None, chips: Sequence[str | Chip], *, baseline: str | Path | None = None, **options: Any
+    model: str | None, chips: Sequence[str | Chip], /, *, baseline: str | Path | None = None, **options: Any
 ) -> Comparison:
     """Simulate a model on several chips, or on one beside the run folder `baseline`, and compare.
 

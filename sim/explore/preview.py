@@ -14,7 +14,7 @@ from sim.hw.chip import Chip
 StudyFidelity = Literal["bound", "event", "screen"]
 FIDELITIES = ("bound", "event", "screen")
 
-VARIANT = ("batch", "dtype", "phase", "seq", "kv", "new_tokens", "dims", "weights")
+VARIANT = ("batch", "dtype", "phase", "seq", "kv", "new_tokens", "dims", "weights", "chips")
 """Options that a model is read with; the others are of mapping and running it."""
 
 CHECKED_POINTS = 96

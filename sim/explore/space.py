@@ -20,7 +20,8 @@ from sim.hw.overrides import with_overrides
 Point = tuple[int, ...]
 
 OPTIONS = (
-    "batch", "dtype", "weights", "phase", "seq", "kv", "new_tokens", "inputs", "partition", "dataflow", "density",
+    "batch", "dtype", "weights", "phase", "seq", "kv", "new_tokens", "chips", "inputs", "partition", "dataflow",
+    "density",
 )  # fmt: skip
 """Of a workload, as sim.simulate takes them; `workload.batch` is the path of a parameter."""
 

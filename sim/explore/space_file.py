@@ -58,6 +58,7 @@ class WorkloadBlock(Part):
     seq: Annotated[int | None, Field(ge=1, description="tokens of the input")] = None
     kv: Annotated[int | None, Field(ge=0, description="tokens already in the cache")] = None
     new_tokens: Annotated[int | None, Field(ge=1, description="tokens to generate")] = None
+    chips: Annotated[int | None, Field(ge=1, description="chips that share a transformer's layers")] = None
     inputs: Annotated[int | None, Field(ge=1, description="back-to-back inputs")] = None
     partition: Annotated[str | None, Field(description="how it is divided over the cores")] = None
     dataflow: Annotated[str | None, Field(description="instead of the chip's own")] = None

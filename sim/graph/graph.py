@@ -56,6 +56,11 @@ class Graph:
                 raise ValueError(f"graph output {name!r} is computed by no operator")
 
     @cached_property
+    def chips(self) -> int:
+        """How many chips run this graph in step, each its own share of the same items: 1 where nothing is exchanged."""
+        return max((int(op["chips"]) for op in self.ops if op.kind == "all_reduce"), default=1)
+
+    @cached_property
     def nests(self) -> tuple[tuple[Nest, ...], ...]:
         """Loop nests of every operator, tensors of convolutions channels-last."""
         from sim.graph.nest import channels_last, nests
@@ -168,6 +173,11 @@ class Passes:
     def source(self) -> str:
         """The file the model came from, if any."""
         return self.parts[0][0].source
+
+    @property
+    def chips(self) -> int:
+        """How many chips run the passes in step; see Graph."""
+        return max(graph.chips for graph, _ in self.parts)
 
     @property
     def macs(self) -> int:

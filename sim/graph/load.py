@@ -14,6 +14,7 @@ from sim.graph.families import FAMILIES, Family
 from sim.graph.graph import Graph
 from sim.graph.packing import pack_weights, parse_packing
 from sim.graph.scalesim_csv import load_scalesim_csv
+from sim.graph.shapes import MAX_CHIPS
 from sim.graph.tensor import DTYPE_BITS, MAX_ELEMENTS, MAX_EXTENT
 from sim.graph.transformer import PHASES, check_lengths, generate_plan, required_lengths, transformer_graph
 from sim.graph.transformer_config import TransformerConfig, known_keys, load_hf_config
@@ -91,6 +92,7 @@ class _Options:
     new_tokens: int | None = None
     dims: Mapping[str, int] | None = None
     weights: str | None = None
+    chips: int | None = None
 
     def refuse_all_but(self, accepted: frozenset[str], what: str) -> None:
         """Raise InputError that names every option given that means nothing to this kind of model."""
@@ -110,7 +112,7 @@ _ELSEWHERE = dict.fromkeys(
 """Formats of other tools, and what to do with them."""
 
 _PLAIN = frozenset({"batch", "dtype", "weights"})
-_SEQUENCE = _PLAIN | {"phase", "seq", "kv", "new_tokens"}
+_SEQUENCE = _PLAIN | {"phase", "seq", "kv", "new_tokens", "chips"}
 
 
 def load_model(
@@ -124,6 +126,7 @@ def load_model(
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
     weights: str | None = None,
+    chips: int | None = None,
 ) -> Graph:
     """One pass of a model.
 
@@ -131,13 +134,15 @@ def load_model(
     topology .csv) or `gemm:MxNxK`, `gemm:BxMxNxK` for B independent ones. The batch of an ONNX model is
     one of its `dims`. Graph.items counts inferences (the batch) or tokens (batch * seq of a prefill, batch of
     a decode step). `weights` (int4, int8, fp8, or int4:64 for groups of 64) keeps the matrices of the layers packed
-    (sim/graph/packing.py); a config.json with a `quantization_config` says so itself.
+    (sim/graph/packing.py); a config.json with a `quantization_config` says so itself. A transformer that `chips` chips
+    share is what one of them does (tensor parallelism).
 
     Raises InputError for an unknown model, a bad file, and any option that does not apply to the model.
     """
     plan = load_plan(
-        spec, batch=batch, dtype=dtype, phase=phase, seq=seq, kv=kv, new_tokens=new_tokens, dims=dims, weights=weights
-    )
+        spec, batch=batch, dtype=dtype, phase=phase, seq=seq, kv=kv, new_tokens=new_tokens, dims=dims, weights=weights,
+        chips=chips,
+    )  # fmt: skip
     if len(plan) > 1:
         raise InputError(f"{spec}: phase 'generate' is several passes, not one; load_plan gives them")
     return plan[0][0]
@@ -154,9 +159,10 @@ def load_plan(
     new_tokens: int | None = None,
     dims: Mapping[str, int] | None = None,
     weights: str | None = None,
+    chips: int | None = None,
 ) -> Plan:
     """As load_model, as (graph, repetitions), and for phase `generate` too: a prefill and decode steps."""
-    options = _Options(batch, dtype, phase, seq, kv, new_tokens, dims, weights)
+    options = _Options(batch, dtype, phase, seq, kv, new_tokens, dims, weights, chips)
     packing = None if weights is None else parse_packing(weights)
     _check(options)
     plan = _plan(spec, options)
@@ -240,10 +246,12 @@ def _check(options: _Options) -> None:
     complaints = []
     if options.batch is not None and options.batch < 1:
         complaints.append(f"batch must be positive, found {options.batch}")
+    if options.chips is not None and options.chips < 1:
+        complaints.append(f"chips must be positive, found {options.chips}")
     if options.dtype is not None and options.dtype not in DTYPE_BITS:
         hint = did_you_mean(options.dtype, DTYPE_BITS)
         complaints.append(f"unknown dtype '{options.dtype}'; {hint or 'one of ' + ', '.join(DTYPE_BITS)}")
-    limits = {"batch": MAX_EXTENT, "seq": MAX_TOKENS, "kv": MAX_TOKENS, "new_tokens": MAX_TOKENS}
+    limits = {"batch": MAX_EXTENT, "seq": MAX_TOKENS, "kv": MAX_TOKENS, "new_tokens": MAX_TOKENS, "chips": MAX_CHIPS}
     for name, limit in limits.items():
         value = getattr(options, name)
         if value is not None and value > limit:
@@ -380,6 +388,7 @@ def _transformer(config: TransformerConfig, options: _Options, workload: Workloa
         given, usual = getattr(options, key), getattr(workload, key, None)
         lengths[key] = usual if given is None and key in needed else given
     check_lengths(config, phase, lengths)
+    config = config.shared_by(options.chips or 1)
     seq, kv, new_tokens = lengths["seq"], lengths["kv"], lengths["new_tokens"]
     if phase == "generate":
         plan = generate_plan(config, seq=seq or 0, new_tokens=new_tokens or 0, batch=batch, dtype=dtype)

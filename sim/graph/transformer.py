@@ -51,6 +51,10 @@ def transformer_graph(
     head_dim], of which a decode step of a layer with an attention window has the window alone. The causal mask
     [seq, kv + seq] is an input, and so is that of layers whose window is shorter. Raises InputError for a phase or
     length that does not apply to the model, and for `generate`, which is several passes (see generate_plan).
+
+    Of a model that several chips share (`TransformerConfig.shared_by`) this is what one of them does: its heads, its
+    part of the FFN and of the vocabulary, with an all-reduce after the embedding, attention and FFN. Logits stay where
+    they are made: to choose a token takes the largest of each chip, which is nothing.
     """
     phase = phase or PHASES[config.architecture][0]
     check_lengths(config, phase, {"seq": seq, "kv": kv})
@@ -225,6 +229,9 @@ def _embed(step: Step) -> tuple[str, str]:
         builder.weight((config.vocabulary, config.hidden), table)
     ids = builder.input(f"{step.prefix}tokens", (step.batch, step.tokens), "int32")
     x = builder.gather(table, ids, 0, f"{step.prefix}embedding")
+    if config.chips > 1:
+        # Each chip has some rows of the table, and zeros for tokens whose rows are elsewhere.
+        x = builder.all_reduce(x, config.chips, f"{step.prefix}embedding.sum")
     if config.scaled_embedding:
         x = builder.mul(x, scalar(builder, config.hidden**0.5), f"{step.prefix}embedding.scaled")
     name = f"{step.prefix}positions"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +115,7 @@ class TransformerConfig:
     classes: int = 0
     dtype: str | None = None
     packing: Packing | None = None  # how the weights of the layers are kept
+    chips: int = 1  # that share the model: heads, ffn and vocabulary are those of one of them
 
     def __post_init__(self) -> None:
         defaults = {
@@ -161,6 +162,29 @@ class TransformerConfig:
     def rotary_dim(self) -> int:
         """Dimensions of a head that are rotated; the rest pass unchanged."""
         return int(self.head_dim * self.rotary_fraction)
+
+    def shared_by(self, chips: int) -> TransformerConfig:
+        """What one of so many chips has of the model: its part of the heads, of the columns and rows of the FFN and of
+        the rows of the vocabulary, rounded up (Shoeybi et al., Megatron-LM, 2019). Norms, position tables and poolers
+        are whole on every chip. Raises InputError where that does not come out even, or for other models."""
+        if chips == 1:
+            return self
+        shares = {"query heads": self.heads, "key-value heads": self.kv_heads, "columns of the FFN": self.ffn}
+        complaints = [
+            f"chips: {count:,} {what} do not divide among {chips}" for what, count in shares.items() if count % chips
+        ]
+        others = {
+            self.architecture.replace("_", "-"): self.architecture not in ("decoder", "encoder"),
+            "a mixture of experts": bool(self.experts),
+            "of latent attention": self.latent is not None,
+            "one that norms all heads together": self.wide_qk_norm,
+        }
+        if what := next((name for name, is_so in others.items() if is_so), ""):
+            complaints = [f"chips: {self.model_type} is {what}; only other decoders and encoders are shared"]
+        if complaints:
+            raise InputError([Diagnostic(text, path=self.name) for text in complaints])
+        parts = {name: getattr(self, name) // chips for name in ("heads", "kv_heads", "ffn")}
+        return replace(self, **parts, vocabulary=-(-self.vocabulary // chips), chips=chips)
 
     @classmethod
     def from_hf(cls, data: Mapping[str, Any], name: str = "", file: Path | None = None) -> TransformerConfig:

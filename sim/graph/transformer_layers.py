@@ -58,8 +58,7 @@ def layer(
 def _attention(step: Step, x: str, index: int, bias: str | None, cached: bool) -> str:
     """Self-attention over the new tokens and, where `cached`, all that the cache holds: of a decode step in a layer
     with a window, the tokens in the window, the newest in the place of the oldest."""
-    builder, config = step.builder, step.config
-    name = f"{step.prefix}{index}.attention"
+    config, name = step.config, f"{step.prefix}{index}.attention"
     if config.latent is not None:
         return latent_attention(step, x, config.latent, bias, name)
     q = _rotate(step, _heads(step, x, step.heads, f"{name}.q"), f"{name}.q")
@@ -72,8 +71,7 @@ def _attention(step: Step, x: str, index: int, bias: str | None, cached: bool) -
             length, position = window, step.kv % window
         k = step.store(k, length, position, f"{name}.k")
         v = step.store(v, length, position, f"{name}.v")
-    context = _attend(step, q, k, v, bias, name)
-    return builder.linear(context, config.hidden, config.output_bias, f"{name}.output")
+    return _to_hidden(step, _attend(step, q, k, v, bias, name), config.output_bias, f"{name}.output")
 
 
 def _cross_attention(step: Step, x: str, source: Source, name: str) -> str:
@@ -179,7 +177,19 @@ def _network(step: Step, x: str, name: str, width: int) -> str:
         up = builder.mul(up, gate, f"{name}.gated")
     else:
         up = builder.elementwise(config.activation, up, name=f"{name}.{config.activation}")
-    return builder.linear(up, config.hidden, config.ffn_bias, f"{name}.down")
+    return _to_hidden(step, up, config.ffn_bias, f"{name}.down")
+
+
+def _to_hidden(step: Step, x: str, bias: bool, name: str) -> str:
+    """A projection to the hidden size. Of chips that share the layer each has some of the columns of x, and the rows of
+    the weight for them: they add up what comes of it, and the bias comes after."""
+    builder, config = step.builder, step.config
+    if config.chips == 1:
+        return builder.linear(x, config.hidden, bias, name)
+    x = builder.all_reduce(builder.linear(x, config.hidden, False, name), config.chips, f"{name}.sum")
+    if not bias:
+        return x
+    return builder.add(x, builder.weight((config.hidden,), f"{name}.bias"), f"{name}.biased")
 
 
 def norm(step: Step, x: str, name: str) -> str:

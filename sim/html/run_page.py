@@ -91,7 +91,9 @@ def run_page(report: Report) -> str:
     about = (report["fidelity"], report["engine"] and f"{report['engine']} engine", report["dtype"])
     partition = report["partition"] and f"{report['partition']} partition"
     inputs = f"{report['inputs']} inputs" if report["inputs"] != 1 else None
-    subtitle = ", ".join(str(part) for part in (*about, partition, inputs) if part)
+    several = int(report.values.get("chips") or 1)
+    chips = f"{several} chips in step: what counts items is of all, the rest of one" if several > 1 else None
+    subtitle = ", ".join(str(part) for part in (*about, partition, inputs, chips) if part)
     return page(title, f"lepton {report.manifest['version']}: {subtitle}", _BODY, plain(data), "run.js")
 
 

@@ -44,8 +44,9 @@ class Report:
     `bottleneck` are of one input; `array_utilization` and the throughput of the steady state; bytes, `energy_j`,
     `elapsed_s` and `tasks` of the whole run of all `inputs`; `energy_per_input_j` is per `throughput_unit` item
     (inference, token, step). `power_w` is the average of chip and DRAM, `chip_power_w` without the DRAM,
-    `peak_power_w` the highest of a slice of `power`; `cost_per_million_usd` is per million items. None: not modelled,
-    or not stated.
+    `peak_power_w` the highest of a slice of `power`; `cost_per_million_usd` is per million items. Where several `chips`
+    run in step, what counts items (throughput, energy and cost per item) is of all of them, the rest of one. None: not
+    modelled, or not stated.
 
     Of fidelity `bound`, the closed form (sim/report/closed_form.py), there is no engine, no `stalls`, no
     `critical_path`, no `overlap_ps`, no `activity` and no `timeline`.
@@ -269,6 +270,7 @@ def _summary(
         "fidelity": "bound" if timeline is None else "event",
         "dtype": _main_dtype(run),
         "partition": run.program.facts.get("partition", {}).get("mode"),
+        "chips": graph.chips,
         "inputs": inputs,
         "latency_s": latency_s,
         "elapsed_s": elapsed_s,
@@ -280,14 +282,14 @@ def _summary(
         "bound_latency_s": run.bound.seconds,
         "bottleneck": run.bound.kind,
         "energy_j": energy_j,
-        "energy_per_input_j": energy_j / (inputs * graph.items),
+        "energy_per_input_j": graph.chips * energy_j / (inputs * graph.items),
         "tops_per_w": 2e-12 * graph.macs * inputs / energy_j if energy_j else None,
         "power_w": energy_j / elapsed_s,
         "peak_power_w": peak_power_w,
         "chip_power_w": chip_power_w({name: run.energy_j(name) / elapsed_s for name in COMPONENTS}),
         "power_limit_w": run.chip.power_limit_w,
         "area_mm2": sum(run.area_mm2.values()),
-        **_money(run, rate, energy_j / elapsed_s),
+        **_money(run, rate, energy_j / elapsed_s, graph.chips),
         "dram_read_bytes": round(run.total("dram_read_bytes")),
         "dram_write_bytes": round(run.total("dram_write_bytes")),
         "sram_read_bytes": round(run.total("sram_read_bytes")),
@@ -303,12 +305,13 @@ def _summary(
     }
 
 
-def _money(run: Account, rate: float, power_w: float) -> dict[str, Value]:
-    """Cost of a good chip with its DRAM, and per million items at the throughput and power of the run."""
+def _money(run: Account, rate: float, power_w: float, chips: int) -> dict[str, Value]:
+    """Cost of a good chip with its DRAM, and of all chips per million items at the throughput and power of the run."""
     if run.cost_usd is None:
         return {"cost_usd": None, "cost_per_million_usd": None}
     cost_usd = sum(run.cost_usd.values())
-    per_million = float(cost_per_million(cost_usd, power_w, rate, load_prices(run.chip.prices)))
+    prices = load_prices(run.chip.prices)
+    per_million = float(cost_per_million(chips * cost_usd, chips * power_w, rate, prices))
     return {"cost_usd": cost_usd, "cost_per_million_usd": per_million}
 
 

@@ -75,6 +75,8 @@ def render_text(report: Report, console: Console) -> None:
     title(*_title(report))
     show("")
     show(_headline(report, width))
+    if _chips(report) > 1:
+        show(_several_chips(report))
     for line in error_bar(report):
         show(line)
     if report.overlap_ps:
@@ -120,12 +122,26 @@ def _inputs(report: Report) -> int:
     return 1 + int(max(report.tables["ops"]["input"]))
 
 
+def _chips(report: Report) -> int:
+    return int(report.values.get("chips") or 1)
+
+
+def _several_chips(report: Report) -> str:
+    chips, unit = _chips(report), _singular(str(report.values["throughput_unit"]))
+    return (
+        f"{chips} chips run this in step. Throughput, energy per {unit} and cost per million are of all {chips};\n"
+        "everything else is of one chip, which stands for the others."
+    )
+
+
 def _title(report: Report) -> tuple[str, str]:
     v, inputs = report.values, _inputs(report)
     several = "" if inputs == 1 else f", {inputs} back-to-back inputs"
     how = f"{v['fidelity']}, {v['engine']} engine" if v["engine"] else "closed form"
     packed = ", ".join(report.facts.get("packed", ()))
     words = v["dtype"], packed and f"{packed} weights", v["partition"] and f"{v['partition']} partition"
+    chips = _chips(report)
+    how += f", one of {chips} chips" if chips > 1 else ""
     how += "".join(f", {word}" for word in words if word)
     return f"{v['workload']} on {v['chip']}", f"  ({how}{several})"
 
@@ -153,8 +169,10 @@ def _headline_rows(report: Report) -> list[tuple[str, str, str, str]]:
     limit = RESOURCE_WORDS.get(v["bottleneck"], "no resource")
     power = format_quantity(v["power_w"], "power")
     several = " of one" if _inputs(report) > 1 else ""
+    chips = _chips(report)
+    of_all, each = (f" of {chips} chips", " a chip") if chips > 1 else ("", "")
     latency = ("latency" if v["engine"] else "estimate") + several
-    rate = f"{count_text(v['throughput_per_s'])} {unit}/s"
+    rate = f"{count_text(v['throughput_per_s'])} {unit}/s{of_all}"
     rows = [(latency, time_text(v["latency_s"]), "throughput", rate)]
     if "time_to_first_token_s" in v:
         further_s = v["time_per_output_token_s"]
@@ -168,11 +186,12 @@ def _headline_rows(report: Report) -> list[tuple[str, str, str, str]]:
     work = f"{count_text(v['macs'])} MAC, {count_text(v['tasks'])} tasks"
     rows.append(("array utilisation", percent_text(v["array_utilization"]), "work", work))
     energy = format_quantity(v["energy_per_input_j"], "energy")
-    rows.append((f"energy per {_singular(unit)}", energy, "power", f"{power}, {plain_text(v['tops_per_w'])} TOPS/W"))
+    power = f"{power}{each}, {plain_text(v['tops_per_w'])} TOPS/W"
+    rows.append((f"energy per {_singular(unit)}", energy + of_all, "power", power))
     peak, alone = (format_quantity(v[name], "power") for name in ("peak_power_w", "chip_power_w"))
-    cost = "no die fits on a wafer" if cost_usd is None else dollars_text(cost_usd)
+    cost = "no die fits on a wafer" if cost_usd is None else dollars_text(cost_usd) + each
     rows.append(("die area", f"{v['area_mm2']:.1f} mm2", "cost", cost))
-    per_million = "" if cost_usd is None else dollars_text(v["cost_per_million_usd"])
+    per_million = "" if cost_usd is None else dollars_text(v["cost_per_million_usd"]) + of_all
     rows.append(("peak power", f"{peak}, chip alone {alone}", per_million and "per million", per_million))
     return rows
 

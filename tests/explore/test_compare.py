@@ -120,3 +120,12 @@ def test_a_comparison_is_written_whole(tmp_path: Path, capsys: pytest.CaptureFix
     assert run([*arguments, "--out", str(tmp_path / "both.txt")]) == 2
     assert "'.txt' is not a format of comparisons" in capsys.readouterr().err
     assert not (tmp_path / "both.txt").exists()
+
+
+def test_a_model_shared_over_chips_beside_the_whole() -> None:
+    """`chips` of the comparison are those compared, `chips` of the options how many share the model."""
+    links = {"links.count": 2, "links.bandwidth": "25 GB/s"}
+    on = [sim.load_chip("tiny", links), sim.load_chip("tiny", links).replace("links.latency", "9 us")]
+    found = compare("gpt2", on, dtype="int8", phase="decode", kv=4, chips=2)
+    one, other = (float(side.values["latency_s"]) for side in found.sides)
+    assert other - one > 25 * 2 * 7e-6  # two sums in each of 12 layers and one, of two steps each

@@ -38,7 +38,7 @@ from sim.report.report import Report, build_report, throughput_per_s
 from sim.report.words import critical_steps
 
 KEYS = (
-    "workload", "chip", "engine", "fidelity", "dtype", "partition", "inputs", "latency_s", "elapsed_s",
+    "workload", "chip", "engine", "fidelity", "dtype", "partition", "chips", "inputs", "latency_s", "elapsed_s",
     "drained_s", "throughput_per_s", "throughput_unit",
     "macs", "array_utilization", "bound_latency_s", "bottleneck", "energy_j", "energy_per_input_j",
     "tops_per_w", "power_w", "peak_power_w", "chip_power_w", "power_limit_w",
