@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -82,12 +82,12 @@ def known_metrics() -> tuple[str, ...]:
     return (*(name for name in values if name not in words), *_OF_PASSES)
 
 
-@cache
-def bound_metrics() -> tuple[str, ...]:
-    """The columns that the bound of many designs has."""
+def bound_metrics(say: Callable[[str], None] | None = None) -> tuple[str, ...]:
+    """The columns that the bound of many designs has. Its machine code is on disk afterwards, where several workers
+    would make it at once, each for a minute; `say` is told if it has to be made."""
     from sim.pipeline import bound
 
-    return tuple(bound("gemm:8x8x8", "tiny", dtype="int8").columns)
+    return tuple(bound("gemm:8x8x8", "tiny", dtype="int8", progress=say).columns)
 
 
 def best_direction(metric: str) -> Direction:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,11 +62,12 @@ def _asks_density(space: Space) -> bool:
     return DENSITY in space.paths or any(one.options.get("density") for one in space.workloads)
 
 
-def check_bound(space: Space) -> None:
-    """Raise InputError for an objective or constraint that the closed form of many designs does not have."""
+def check_bound(space: Space, say: Callable[[str], None] | None = None) -> None:
+    """Raise InputError for an objective or constraint that the closed form of many designs does not have; `say` as
+    `bound_metrics`."""
     asked = [*(o.metric for o in space.objectives), *(c.metric for c in space.constraints)]
     names = [workload.name for workload in space.workloads]
-    known = bound_metrics()
+    known = bound_metrics(say)
     for metric in asked:
         prefix, _, last = metric.rpartition(".")
         if (last if prefix in names else metric) not in known:

@@ -21,7 +21,7 @@ from sim.explore.space import Point, Space
 from sim.explore.space_file import load_space, space_from_dict
 from sim.explore.store import MEMORY, Evaluations, Store, StudyPoint, open_store, read_study
 from sim.explore.study import BASELINE, CONFIRM, Row, Study, mix
-from sim.explore.workers import Batch, Outcome, Workers, compile_bound, local_workers
+from sim.explore.workers import Batch, Outcome, Workers, local_workers
 
 BATCH_S = {"event": 0.25, "bound": 2.0}
 """What a batch should take: long beside the cost of sending it, short beside what a killed driver may lose. The bound
@@ -76,7 +76,7 @@ def sweep(
     make_sampler(sampler, space, budget, seed)  # a wrong choice is told before anything is started
     preview(space)
     if fidelity != "event":
-        check_bound(space)
+        check_bound(space, say)
     plan = {
         "space": space.to_data(),
         "sampler": sampler,
@@ -89,8 +89,7 @@ def sweep(
     with open_store(out or MEMORY, write=True) as store:
         study = store.study(space.name, plan)
         opener = _opener(space, workers, scheduler, timeout_s)
-        prepare = (lambda: compile_bound(say)) if scheduler is None else None
-        driver = Driver(space, store, study, opener, retry_failed, progress, stop, timeout_s, prepare)
+        driver = Driver(space, store, study, opener, retry_failed, progress, stop, timeout_s)
         try:
             first: Fidelity = "bound" if fidelity == "screen" else fidelity
             driver.run(make_sampler(sampler, space, budget, seed), sampler, first)
@@ -139,11 +138,8 @@ class Driver:
         progress: OnProgress | None = None,
         stop: Event | None = None,
         timeout_s: float | None = None,
-        prepare: Callable[[], None] | None = None,
     ) -> None:
-        """`prepare` is called before the first bounds are given out, while workers start."""
         self._space, self._store, self._study = space, store, study
-        self._prepare = prepare
         self._open = opener
         self._workers: Workers | None = None
         self._known = store.known(retry_failed)
@@ -243,9 +239,6 @@ class Driver:
                 if len(points) < size and not everything:
                     break
                 workers = self._started()
-                if fidelity == "bound" and self._prepare is not None:
-                    self._prepare()
-                    self._prepare = None
                 while workers.room() < 1:
                     self._collect(tally)
                 batch, points[:size] = tuple(points[:size]), []

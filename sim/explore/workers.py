@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -312,14 +312,6 @@ def load_everything() -> None:
     from sim.pipeline import simulate
 
     simulate("gemm:64x64x64", "tiny", dtype="int8")
-
-
-def compile_bound(say: Callable[[str], None] | None = None) -> None:
-    """Have the machine code of bounds on disk before several workers would make it at once, each for a minute; `say` is
-    told if it has to be made."""
-    from sim.pipeline import bound
-
-    bound("gemm:64x64x64", "tiny", dtype="int8", progress=say)
 
 
 def _context() -> BaseContext:

@@ -11,6 +11,7 @@ import pytest
 from spaces import MIX, SMALL, numbers, space
 
 import sim
+from sim import pipeline
 from sim.errors import InputError
 from sim.explore import evaluate as evaluate_module
 from sim.explore import workers as workers_module
@@ -195,7 +196,7 @@ def test_progress_counts_what_came_and_its_front() -> None:
 def test_the_bound_is_compiled_before_its_first_batch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the driver, once: workers would compile all at once, in silence."""
     order: list[str] = []
-    told, real_bound, real_evaluate = [].append, sim.pipeline.bound, evaluate_module.evaluate
+    told, real_bound, real_evaluate = [].append, pipeline.bound, evaluate_module.evaluate
 
     def bound(model: str, chip: Any, columns: Any = None, *, progress: Any = None, **options: Any) -> Any:
         if columns is None:
