@@ -105,7 +105,7 @@ def test_every_option_reaches_the_library(lepton: Lepton, monkeypatch: pytest.Mo
     monkeypatch.setattr("sim.pipeline.simulate", simulate)
     options = (
         "--batch 2 --dtype bf16 --weights int4 --inputs 3 --partition data --dataflow output_stationary --phase decode "
-        "--seq 5 --kv 6 --new-tokens 7 --dim a=8 --dim b=9 --set core.array.rows=16 --set clock=1GHz "
+        "--seq 5 --kv 6 --new-tokens 7 --chips 2 --dim a=8 --dim b=9 --set core.array.rows=16 --set clock=1GHz "
         "--engine reference --format json --density 0.4 --density x=1"
     )
     assert lepton("simulate", "m", "--chip", "c", *options.split()).code == 0
@@ -113,7 +113,7 @@ def test_every_option_reaches_the_library(lepton: Lepton, monkeypatch: pytest.Mo
     assert callable(progress)
     assert taken == {
         "model": "m", "chip": "c", "batch": 2, "dtype": "bf16", "weights": "int4", "inputs": 3, "partition": "data",
-        "dataflow": "output_stationary", "phase": "decode", "seq": 5, "kv": 6, "new_tokens": 7,
+        "dataflow": "output_stationary", "phase": "decode", "seq": 5, "kv": 6, "new_tokens": 7, "chips": 2,
         "dims": {"a": 8, "b": 9}, "overrides": ("core.array.rows=16", "clock=1GHz"), "fidelity": "event",
         "engine": "reference", "density": {"": 0.4, "x": 1.0},
     }  # fmt: skip

@@ -14,7 +14,7 @@ import numpy as np
 
 from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_open, hold_others, hold_unit
 from sim.cost.floors import ALL, LANE_COLUMNS, LEVEL_ROWS, SCALARS, SEEN, WIDTH, floors_of
-from sim.cost.kernel import ARRAYS, COLS, DATAFLOW, ROWS, Work
+from sim.cost.kernel import ARRAYS, COLS, DATAFLOW, ROWS, TRAFFIC_SHARE, Work
 from sim.cost.levels import TILES, CoreCuts, Lines, crossed, fill_levels, hold_roles, scan_role
 from sim.cost.listed import FILLED, LIST_COLUMNS, LIST_ROWS, ROOM, Lists, list_tiling
 from sim.cost.nest_tables import DIMS, NESTED, OPERANDS
@@ -150,7 +150,7 @@ def try_level(
     search."""
     cost, found, _ = scan_role(
         t, nest, hw, w, s.levels, s.cuts, cut, s.at, role, row, row + 1, columns_first, limit, best * (1.0 + EQUAL),
-        s.lines,
+        s.lines, TRAFFIC_SHARE,
     )  # fmt: skip
     if found < 0:
         return best

@@ -67,7 +67,7 @@ def line_search(
             for columns_first in range(2 if other > 1 else 1):
                 cost, row, _ = scan_role(
                     t, nest, hw, w, s.levels, cuts, cut, at, role, cuts.first[cut, role], cuts.stop[cut, role],
-                    columns_first, limit, better, s.lines,
+                    columns_first, limit, better, s.lines, 0.0,
                 )  # fmt: skip
                 if row >= 0:
                     better, better_role, better_row, better_order = cost, role, row, columns_first
@@ -272,7 +272,7 @@ def _walk(
                 if floor_s(t, hw, w, s, family, at, order) > cutoff:
                     continue
                 cost, row, _ = scan_role(
-                    t, 0, hw, w, levels, cuts, family, at, 3, k, k + 1, order, limit, cutoff, s.lines
+                    t, 0, hw, w, levels, cuts, family, at, 3, k, k + 1, order, limit, cutoff, s.lines, 0.0
                 )
                 if row < 0 or cost > best * slack or cost >= MISFIT_S:
                     continue

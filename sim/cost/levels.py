@@ -22,7 +22,6 @@ from sim.cost.kernel import (
     PORT_S,
     SEND_S,
     SLOTS,
-    TRAFFIC_SHARE,
     WIRE_S,
     Tiles,
     Work,
@@ -341,12 +340,12 @@ def by_patterns(
 @jit_bare
 def scan_role(
     t: Any, nest: int, hw: Any, w: Work, levels: Any, cuts: CoreCuts, cut: int, at: Any, role: int, start: int,
-    stop: int, columns_first: int, limit: float, best: float, lines: Lines,
+    stop: int, columns_first: int, limit: float, best: float, lines: Lines, share: float,
 ) -> tuple[float, int, float]:  # fmt: skip
-    """The cheapest of the levels `start` to `stop` of one role, the others' being `at`: (latency with a little of the
-    DRAM's time, kernel.TRAFFIC_SHARE; level; floor), the level -1 where none is below `best`. What does not fit `limit`
-    bytes of scratchpad or the accumulator costs more than MISFIT_S, and the more the more it lacks; the floor, of the
-    last level, is below every tiling of the cut.
+    """The cheapest of the levels `start` to `stop` of one role, the others' being `at`: (latency and the `share` of
+    the DRAM's time; level; floor), the level -1 where none is below `best`. What does not fit `limit` bytes of
+    scratchpad or the accumulator costs more than MISFIT_S, and the more the more it lacks; the floor, of the last
+    level, is below every tiling of the cut.
     """
     operands, found, floor_s, trial = t.nests[nest, OPERANDS], -1, 0.0, lines.trial
     hold_roles(t, nest, levels, at, columns_first, role, lines.fixed)
@@ -387,7 +386,7 @@ def scan_role(
         moved_s, first_s, out_s = max(moved_s, dram_s), max(first_s, shared_s), max(out_s, last_s)
         floor_s = max(h.compute_s, moved_s) + hw[HEAD_S] + hw[SEND_S]
         cost = chains_s(hw, x, h, moved_s, m.transfers * issue_s, first_s, out_s, m.most_loads, m.channel)
-        cost += TRAFFIC_SHARE * dram_s
+        cost += share * dram_s
         if lacking > 0.0:
             cost = MISFIT_S * (1.0 + lacking)
         if cost < best:

@@ -27,7 +27,7 @@ from sim.cost.branch import (
     takes_place,
 )
 from sim.cost.floors import WIDTH
-from sim.cost.kernel import PORT_S, WIRE_S, Work
+from sim.cost.kernel import PORT_S, TRAFFIC_SHARE, WIRE_S, Work
 from sim.cost.levels import scan_role
 from sim.cost.listed import CUT as OF_CUT
 from sim.cost.listed import LEVELS, LIST_ROWS, copy_below, scan_list
@@ -54,7 +54,8 @@ def evaluate_listed(
         s.at[role] = s.lists.tilings[row, LEVELS + role]
     k = s.at[3]
     cost, found, _ = scan_role(
-        t, nest, hw, w, s.levels, s.cuts, cut, s.at, 3, k, k + 1, order, limit, best * (1.0 + EQUAL), s.lines
+        t, nest, hw, w, s.levels, s.cuts, cut, s.at, 3, k, k + 1, order, limit, best * (1.0 + EQUAL), s.lines,
+        TRAFFIC_SHARE,
     )
     if found >= 0 and takes_place(s, cut, s.at, order, cost, best):
         return min(best, cost)
@@ -144,7 +145,8 @@ def _warm_limit_s(
             s.at[role] = s.cuts.first[cut, role] + min(warm[row, LEVELS + role], last)
         k = s.at[3]
         cost, found, _ = scan_role(
-            t, nest, hw, w, s.levels, s.cuts, cut, s.at, 3, k, k + 1, warm[row, OF_ORDER], limit, best, s.lines
+            t, nest, hw, w, s.levels, s.cuts, cut, s.at, 3, k, k + 1, warm[row, OF_ORDER], limit, best, s.lines,
+            TRAFFIC_SHARE,
         )
         if found >= 0:
             best = cost

@@ -169,7 +169,8 @@ def test_a_list_has_every_tiling_below_its_limit(name: str, link: str) -> None:
         for *at, order in itertools.product(*rows, range(2)):
             s.at[:] = at
             cost, found, _ = scan_role(
-                t, 0, hw, w, s.levels, s.cuts, cut, s.at, 3, at[3], at[3] + 1, order, limit, np.inf, s.lines
+                t, 0, hw, w, s.levels, s.cuts, cut, s.at, 3, at[3], at[3] + 1, order, limit, np.inf, s.lines,
+                kernel.TRAFFIC_SHARE,
             )
             twice = s.levels[at[1], 0] > 1 and s.levels[at[2], 0] > 1
             if found < 0 or cost > most_s or (order == 1 and not twice):

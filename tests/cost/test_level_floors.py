@@ -68,7 +68,7 @@ def test_no_tiling_is_below_any_floor_of_it(name: str) -> None:
                 order, role = int(rng.integers(2)), int(rng.integers(4))
                 row, span = int(s.at[role]), (int(first[0, role]), int(stop[0, role]))
                 cost, legal, _ = scan_role(
-                    t, 0, hw, work, s.levels, s.cuts, 0, s.at, role, row, row + 1, order, limit, np.inf, s.lines
+                    t, 0, hw, work, s.levels, s.cuts, 0, s.at, role, row, row + 1, order, limit, np.inf, s.lines, 0.0
                 )
                 if legal < 0 or cost >= MISFIT_S:
                     continue
@@ -97,7 +97,8 @@ def best_of_levels(nest: Nest, chip: Chip) -> float:
                 for *at, order in itertools.product(*rows, range(2)):
                     s.at[:3] = at
                     cost, _, _ = scan_role(
-                        t, 0, hw, work, s.levels, s.cuts, 0, s.at, 3, *span, order, limit, np.inf, s.lines
+                        t, 0, hw, work, s.levels, s.cuts, 0, s.at, 3, *span, order, limit, np.inf, s.lines,
+                        kernel.TRAFFIC_SHARE,
                     )
                     best = min(best, cost)
         if best < MISFIT_S:

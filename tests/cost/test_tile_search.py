@@ -79,7 +79,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
                 scanned = int(rng.integers(4))
                 cost, row, floor_s = scan_role(
                     t, 0, hw, work, levels, cuts, 0, at, scanned, at[scanned], at[scanned] + 1, order, limit, np.inf,
-                    lines,
+                    lines, 0.25,
                 )  # fmt: skip
                 outer_cut = all(
                     steps[inner] == 1 or steps[outer] * splits[outer] == nest.dims[outer].extent
@@ -97,7 +97,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
                 tiling_cost(t, 0, hw, work, splits, steps, tile, order, 0, True, parts, found)
                 lacking = max(0.0, found[kernel.SRAM_NEED] / limit - 1)
                 lacking += max(0.0, found[kernel.ACCUMULATOR_NEED] / hw[kernel.ACCUMULATOR_BYTES] - 1)
-                compared = found[kernel.LATENCY_S] + kernel.TRAFFIC_SHARE * found[kernel.DRAM_S]
+                compared = found[kernel.LATENCY_S] + 0.25 * found[kernel.DRAM_S]
                 expected = MISFIT_S * (1 + lacking) if lacking else compared
                 assert cost == pytest.approx(expected, rel=1e-9), (chip.name, vector, splits, steps)
                 assert floor_s <= found[kernel.LATENCY_S] * (1 + 1e-9)
@@ -122,8 +122,8 @@ def test_a_scan_finds_the_cheapest_level_of_a_role(name: str) -> None:
             limit = float(rng.choice([2e4, 1e6]))
             ask = partial(scan_role, t, 0, hw, work, levels, cuts, 0, at, role)
             span = int(cuts.first[0, role]), int(cuts.stop[0, role])
-            alone = [ask(row, row + 1, order, limit, np.inf, lines)[0] for row in range(*span)]
-            best, row, _ = ask(*span, order, limit, np.inf, lines)
+            alone = [ask(row, row + 1, order, limit, np.inf, lines, 0.25)[0] for row in range(*span)]
+            best, row, _ = ask(*span, order, limit, np.inf, lines, 0.25)
             assert best == min(alone)
             assert alone[row - span[0]] == best
 
