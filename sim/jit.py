@@ -89,23 +89,30 @@ def _take_constants_as_numbers(compiled: Any) -> None:
 def callee_files(function: Any) -> tuple[str, ...]:
     """Files, sorted, of the compiled functions of other files that a function may call, directly or not: of all that
     its file has imported."""
-    seen: dict[str, Any] = {function.__code__.co_filename: function}
+    return tuple(sorted(set(_modules(function)) - {function.__code__.co_filename}))
+
+
+def _modules(function: Any) -> dict[str, str]:
+    """Modules of the compiled functions that a function may call, and its own, by their files."""
+    seen: dict[str, str] = {function.__code__.co_filename: function.__module__}
     waiting = [function]
     while waiting:
         for value in waiting.pop().__globals__.values():
             callee = getattr(value, "py_func", None)
             if callee is not None and callee.__code__.co_filename not in seen:
-                seen[callee.__code__.co_filename] = callee
+                seen[callee.__code__.co_filename] = callee.__module__
                 waiting.append(callee)
-    return tuple(sorted(set(seen) - {function.__code__.co_filename}))
+    return seen
 
 
 def _watch_callees(compiled: Any) -> None:
-    """Make the machine code on disk out of date when the file of a callee changes.
+    """Make the machine code on disk out of date when the file of a callee changes, or a number that one of these files
+    has from elsewhere.
 
-    Numba looks at the file of the function only, although what it calls is compiled into it.
+    Numba looks at the file of the function only, although what it calls is compiled into it, and so are the numbers
+    that stand at the top of modules.
     """
-    files, index = callee_files(compiled.py_func), compiled._cache._cache_file
+    modules, index = _modules(compiled.py_func), compiled._cache._cache_file
     load = index._load_index
 
     def load_index() -> Any:
@@ -116,8 +123,28 @@ def _watch_callees(compiled: Any) -> None:
             return {}
 
     index._load_index = load_index
-    if files:
-        index._source_stamp = (index._source_stamp, *map(_stamp, files))
+    others = sorted(set(modules) - {compiled.py_func.__code__.co_filename})
+    numbers = [_numbers(module) for _, module in sorted(modules.items())]
+    index._source_stamp = (index._source_stamp, *numbers, *map(_stamp, others))
+
+
+@cache
+def _numbers(module: str) -> int:
+    """A checksum of the numbers that a module has, its own and imported ones, where this is first asked: at its first
+    compiled function."""
+    import zlib
+
+    import numpy as np
+
+    found = []
+    for name, value in sorted(vars(sys.modules[module]).items()):
+        if isinstance(value, int | float | str | tuple) and not name.startswith("__"):
+            found.append(f"{name} {value!r}")
+        elif isinstance(value, type) and issubclass(value, tuple):
+            found.append(f"{name} {getattr(value, '_fields', ())}")
+        elif isinstance(value, np.ndarray | np.generic):
+            found.append(f"{name} {value.tobytes()!r}")
+    return zlib.crc32("\n".join(found).encode())
 
 
 @cache

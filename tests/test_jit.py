@@ -50,6 +50,29 @@ def test_code_for_a_named_tuple_that_has_another_name_now_is_compiled_anew(tmp_p
     assert told == ["3 0", "3 1", "3 0"]
 
 
+USER = """
+from sim.jit import jit_bare
+from numbers_of_others import BY
+
+@jit_bare
+def shifted(number):
+    return number + BY
+
+print(shifted(1), sum(shifted.stats.cache_hits.values()))
+"""
+
+
+def test_code_with_a_number_of_another_module_is_compiled_anew_when_it_changes(tmp_path: Path) -> None:
+    """Numba knows of neither file: the one that has changed has no compiled function."""
+    user, others = tmp_path / "user_of_numbers.py", tmp_path / "numbers_of_others.py"
+    user.write_text(USER)
+    told = []
+    for number in (2, 2, 3):
+        others.write_text(f"BY = {number}\n")
+        told.append(printed(user))
+    assert told == ["3 0", "3 1", "4 0"]
+
+
 CONSTANTS = """
 from sim.jit import jit, jit_bare
 
