@@ -213,4 +213,4 @@ def test_machine_code_is_renewed_when_that_of_the_tags_changes() -> None:
     files = [file.rsplit("/", 1)[-1] for file in callee_files(compiled._simulate.py_func)]  # type: ignore[attr-defined]
     assert files == ["heaps.py", "issuing.py", "sharing.py", "tags.py"]
     stamp = compiled._simulate._cache._cache_file._source_stamp  # type: ignore[attr-defined]
-    assert len(stamp) == 1 + len(files)
+    assert len(stamp) == 1 + (1 + len(files)) + len(files)  # its own, the numbers of all modules, the other files
