@@ -47,7 +47,9 @@ def write_out(model: onnx.ModelProto, understood: Callable[[str, str], bool]) ->
     for _ in range(_MOST_LAYERS):
         opsets = {item.domain: item.version for item in model.opset_import}
         kinds = {(node.domain, node.op_type) for node in model.graph.node}
-        strange = sorted(each for each in kinds if not understood(*each))
+        # Of a damaged file names may be bytes that are no text.
+        named = sorted(each for each in kinds if all(isinstance(name, str) for name in each))
+        strange = [each for each in named if not understood(*each)]
         defined = [each for each in strange if _defined(*each, opsets.get(each[0], 1))]
         if not defined:
             break

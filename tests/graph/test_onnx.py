@@ -345,6 +345,15 @@ EDITS = st.lists(
 )
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    """A byte above 127 in any place: of an operator's type it makes bytes instead of text."""
+    content, path = rich_model(), tmp_path / "model.onnx"
+    for place in range(content.index(b"Conv"), content.index(b"Conv") + 4):
+        path.write_bytes(content[:place] + b"\x80" + content[place + 1 :])
+        with pytest.raises(InputError):
+            load_onnx(path)
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS)
 def test_damaged_files_raise_input_errors_only(edits: list[tuple[float, str, int]], tmp_path: Path) -> None:
