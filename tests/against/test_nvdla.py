@@ -1,4 +1,4 @@
-"""NVDLA, an architecture that nothing here was fitted to, against its designers' own estimates of whole networks.
+"""NVDLA, whose shape is published, against its designers' own estimates of whole networks.
 
 Published: github:nvdla/doc doc/primer.rst (ResNet-50 on four sizes) and github:nvdla/hw
 perf/NVDLA_OpenSource_Performance.xlsx (10 GB/s; fully connected layers in batches of 16). They are estimates of its
