@@ -140,6 +140,15 @@ def test_internal_error(lepton: Lepton, monkeypatch: pytest.MonkeyPatch) -> None
     assert "Traceback" in lepton("check", "tiny").err
 
 
+def interrupted(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """What a program exits with and says when Ctrl-C reaches it after it has printed `ready`."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    return process.returncode, err
+
+
 def test_ctrl_c() -> None:
     code = (
         "import sys, time, sim.cli, sim.hw.chip\n"
@@ -147,12 +156,7 @@ def test_ctrl_c() -> None:
         "sys.argv = ['lepton', 'check', 'tiny']\n"
         "sim.cli.main()"
     )
-    process = python(code)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (130, "interrupted\n")
+    assert interrupted(python(code)) == (130, "interrupted\n")
 
 
 def test_ctrl_c_while_the_command_is_still_being_imported() -> None:
@@ -168,12 +172,7 @@ def test_ctrl_c_while_the_command_is_still_being_imported() -> None:
         "sys.argv = ['lepton', '--version']\n"
         "sim.cli.main()"
     )
-    process = python(code)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
-    assert (process.returncode, err) == (130, "interrupted\n")
+    assert interrupted(python(code)) == (130, "interrupted\n")
 
 
 def test_ctrl_c_in_a_callback_of_compiled_code() -> None:

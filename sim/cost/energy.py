@@ -19,9 +19,10 @@ from sim.cost.transfers import Float64
 from sim.errors import InputError
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.area import chip_area, core_area, hop_length_mm, logic_area_mm2, memory_bytes, memory_reach_mm
-from sim.hw.chip import Chip
+from sim.hw.chip import Chip, Host
 from sim.hw.core import CoreKind
 from sim.hw.dram import refresh_power_w
+from sim.hw.links import Links
 from sim.hw.row_stationary import WORD_BYTES
 from sim.hw.technology import REFERENCE_BITS, Technology
 from sim.hw.vector import FUNCTIONS
@@ -189,8 +190,11 @@ def operator_energy(
         "dram_read": traffic.dram_read_bytes * rate("dram_read_j_per_byte"),
         "dram_write": traffic.dram_write_bytes * rate("dram_write_j_per_byte"),
         "dram_io": moved * rate("dram_io_j_per_byte"),
-        "host": _host(traffic, chip),
-        "chip_links": _chip_links(traffic, chip),
+        "host": _linked(traffic.host_bytes, chip.host, f"a host link that chip '{chip.name}' does not have"),
+        # Each chip pays both ends for what it sends, and nothing for what it receives.
+        "chip_links": _linked(
+            traffic.chip_links_bytes, chip.links, f"links to other chips that chip '{chip.name}' does not have"
+        ),
         **{name: idle_w[name] * elapsed_s for name in IDLE},
         "clock": idle_w["clock"] * elapsed_s + busy_j,
     }
@@ -315,21 +319,13 @@ def _accumulator_bank_bytes(kind: CoreKind) -> int:
     return cast(int, np.maximum(1, kind.accumulator.size_bytes // banks))
 
 
-def _host(traffic: Traffic, chip: Chip) -> Float64:
-    if chip.host is not None:
-        return traffic.host_bytes * chip.host.energy_j_per_byte
-    if traffic.host_bytes.any():
-        raise InputError(f"bytes cross a host link that chip '{chip.name}' does not have")
-    return np.zeros_like(traffic.host_bytes)
-
-
-def _chip_links(traffic: Traffic, chip: Chip) -> Float64:
-    """Each chip pays both ends for what it sends, and nothing for what it receives."""
-    if chip.links is not None:
-        return traffic.chip_links_bytes * chip.links.energy_j_per_byte
-    if traffic.chip_links_bytes.any():
-        raise InputError(f"bytes cross links to other chips that chip '{chip.name}' does not have")
-    return np.zeros_like(traffic.chip_links_bytes)
+def _linked(sent_bytes: Float64, link: Host | Links | None, missing: str) -> Float64:
+    """Joules of what crosses a link off the chip; raises InputError, which names it as `missing`, without one."""
+    if link is not None:
+        return sent_bytes * link.energy_j_per_byte
+    if sent_bytes.any():
+        raise InputError(f"bytes cross {missing}")
+    return np.zeros_like(sent_bytes)
 
 
 def _kinds(program: Program, segment: Segment, chip: Chip) -> list[CoreKind]:
