@@ -50,7 +50,7 @@ def nest_joules(bounds: Bounds) -> dict[str, Float64]:
     noc_j, activation_j = (actions[name][:, :1] for name in ("noc_j_per_byte_hop", "dram_activation_j"))
     return {
         "mac": np.where(on_vector, 0.0, fixed[..., nest_work.MAC_J]),
-        "registers": joules(registers, "register_j_per_byte"),
+        "registers": joules(registers, "pipeline_j_per_byte"),
         "accumulator": joules(moved(tile_traffic.ACCUMULATOR_READ), "accumulator_read_j_per_byte")
         + joules(moved(tile_traffic.ACCUMULATOR_WRITE), "accumulator_write_j_per_byte"),
         "vector": arithmetic,

@@ -62,7 +62,7 @@ class ActionEnergies:
 
     Memories include the wires between their banks and their users. `array_clock_w` and `vector_clock_w` flow in
     one core's arrays and vector unit while they are held, on top of `idle_power_w`. `pe_*` are the scratchpads of
-    row-stationary PEs.
+    row-stationary PEs. `pipeline_*` is a register of an array, whose clock is in `array_clock_w` or idle power.
     """
 
     sram_read_j_per_byte: float
@@ -72,6 +72,7 @@ class ActionEnergies:
     cache_read_j_per_byte: float
     cache_write_j_per_byte: float
     register_j_per_byte: float
+    pipeline_j_per_byte: float
     instruction_j: float
     noc_j_per_byte_hop: float
     dram_activation_j: float
@@ -116,6 +117,7 @@ def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> Actio
         cache_read_j_per_byte=read(CACHE_BANK_BYTES, line_bits) + cache_wire,
         cache_write_j_per_byte=write(CACHE_BANK_BYTES, line_bits) + cache_wire,
         register_j_per_byte=technology.register_energy_j_per_byte(),
+        pipeline_j_per_byte=technology.pipeline_energy_j_per_byte(),
         instruction_j=technology.instruction.value,
         noc_j_per_byte_hop=technology.noc_energy_j_per_byte_hop(hop_length_mm(chip, technology)),
         dram_activation_j=chip.dram.activation_energy_j,
@@ -276,7 +278,7 @@ def _pe_energies(kind: CoreKind, technology: Technology) -> dict[str, float]:
 def _registers_j(op: OpRow, energies: ActionEnergies) -> float:
     """Pipeline registers of a systolic array; scratchpads and links of row-stationary PEs."""
     if "pe_sum_bytes" not in op.counts:
-        return _register_bytes(op) * energies.register_j_per_byte
+        return _register_bytes(op) * energies.pipeline_j_per_byte
     return (
         op.counts["pe_input_bytes"] * energies.pe_input_j_per_byte
         + op.counts["pe_filter_bytes"] * energies.pe_filter_j_per_byte
@@ -288,9 +290,9 @@ def _registers_j(op: OpRow, energies: ActionEnergies) -> float:
 def _register_bytes(op: OpRow) -> float:
     """Bytes into PE registers: each MAC passes on one operand and one partial sum.
 
-    The energy of a register is that of a cycle in which it takes a new value; what it drives belongs to the
-    arithmetic. The stationary operand is not charged: it is written once per fold. Systolic arrays as in Kung, "Why
-    systolic architectures?", IEEE Computer 1982.
+    The energy is that of the new value; the register's clock belongs to the array's clock, which runs while the array
+    is held, and what it drives to the arithmetic. The stationary operand is not charged: it is written once per fold.
+    Systolic arrays as in Kung, "Why systolic architectures?", IEEE Computer 1982.
     """
     moved_bits = DTYPE_BITS[op.dtype] + DTYPE_BITS[op.accumulator_dtype] if _array_macs(op) else 0
     return _array_macs(op) * moved_bits / 8

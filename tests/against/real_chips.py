@@ -102,6 +102,6 @@ def real_chips() -> dict[str, tuple[Chip, float]]:
     }
     return {
         "tpu_v1": (load_chip("tpu_v1"), 331),
-        "tpu_v4": (load_chip("tpu_v4", {"links": {"count": 6, "bandwidth": "45 GB/s"}}), 600),
+        "tpu_v4": (load_chip("tpu_v4"), 600),
         **found,
     }

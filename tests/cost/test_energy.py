@@ -58,7 +58,7 @@ def test_an_array_operator() -> None:
     # Jouppi 2021, 7 nm: int8 multiply 0.07 pJ, int32 add 0.03 pJ.
     assert found["mac"] == approx([1000 * 0.10 * PJ])
     # One operand byte and one 4-byte sum, each passed on by a register.
-    assert found["registers"] == approx([1000 * 5 * 0.0168 * PJ])
+    assert found["registers"] == approx([1000 * 5 * 0.0168 * 0.333 * PJ])
     # An exp is 4 multiply-adds, in the int32 of the sums: 1.48 + 0.03 pJ each.
     assert found["vector"] == approx([10 * 4 * 1.51 * PJ])
     # 16 KiB over two columns are banks of 8 KiB: 7.5 pJ per 64 bit read, writes 1.18 times that.
