@@ -95,8 +95,9 @@ def _turns(nest: Nest, tiling: Tiling, deal: Deal) -> int:
 
 
 def _row_buffers(nest: Nest, tiling: Tiling, rows: RowTiling) -> tuple[Buffer, ...]:
-    """Of a row-stationary array: inputs as the mapping has it, filters on their way to the PEs, one result, in which
-    the sums grow, and one tile of whatever is added to it."""
+    """Of a row-stationary array: inputs, filters on their way to the PEs, one result, in which the sums grow, and one
+    tile of whatever is added to it. A second set of banks for inputs takes its room, but is not filled while the array
+    works (see `sim/mapping/row_tiles.py`)."""
     tile = tile_sizes(nest, tiling)
     found = []
     for index, operand in enumerate(nest.operands):
@@ -104,9 +105,8 @@ def _row_buffers(nest: Nest, tiling: Tiling, rows: RowTiling) -> tuple[Buffer, .
         if operand.part == "right":
             found.append(Buffer(f"in{index}", BUFFER_SLOTS, min(size, rows.staging_bytes)))
         else:
-            found.append(
-                Buffer(f"in{index}", rows.mapping.input_slots if operand.part == "left" else 1, size)
-            )
+            sets = rows.mapping.input_slots if operand.part == "left" else 1
+            found.append(Buffer(f"in{index}", 1, sets * size))
     return (*found, Buffer("out", 1, int(aligned(nest.out.tile_bytes(tile))[0])))
 
 

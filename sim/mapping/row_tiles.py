@@ -2,6 +2,10 @@
 
 One iteration of the loops is all passes that share an input tile: q r channels, m filters, e rows of n images. A matrix
 product is the layer in which every row is an image of one element. Batches of it, and groups, follow one another.
+
+The array stands still while inputs and results cross the link to the DRAM; filters of the next pass arrive beside its
+work. Seen on Eyeriss, whose measured total and processing latencies differ by that much (within a tenth of the total;
+tests/against/test_eyeriss_silicon.py), also where the mapping has two sets of banks for inputs.
 """
 
 from __future__ import annotations
@@ -173,8 +177,8 @@ def _estimate(
     steps: tuple[int, ...],
     tile: Sequence[Int64],
 ) -> tuple[float, float]:
-    """(seconds, DRAM bytes): the array, or the DRAM where it is slower; results leave before the next ones begin,
-    and inputs with one buffer arrive while nothing is computed."""
+    """(seconds, DRAM bytes): the array, or the filters' way from the DRAM where that is slower; inputs arrive and
+    results leave while nothing is computed."""
     kind, dims = site.kind, row_dims(nest)
     lawful = {dims.images, dims.rows, dims.columns, dims.filters, dims.channels}
     repeats = math.prod(size for dim, size in enumerate(steps) if dim not in lawful)
@@ -189,10 +193,11 @@ def _estimate(
     rate = min(site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency / cores, _lane(kind))
     inputs, filters = (iterations * _moved_bytes(o, tile, kind) for o in nest.operands[:2])
     results = tiles * sum(_moved_bytes(o, tile, kind) for o in (nest.out, *nest.epilogue))
-    waiting_s = (results + (inputs if mapping.input_slots == 1 else 0)) / rate
-    hidden_s = (filters + (inputs if mapping.input_slots > 1 else 0)) / rate
     return (
-        max(compute_s, hidden_s) + waiting_s + drain_s + (2 + tiles) * site.head_latency_s,
+        max(compute_s, filters / rate)
+        + (inputs + results) / rate
+        + drain_s
+        + (1 + iterations + tiles) * site.head_latency_s,
         float(cores * (inputs + filters + results)),
     )
 

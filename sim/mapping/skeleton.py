@@ -138,7 +138,11 @@ class Builder:
             self.drain = self._drains()
         else:
             self.main = self.drain = self.vector("main", DRAIN, np.arange(self.loops.iterations), everyone)
-        for index, operand in enumerate(self.step.nest.operands):
+        operands = list(enumerate(self.step.nest.operands))
+        if self.step.tiling.rows is not None:
+            # Filters have two slots and need not wait behind inputs, which have one.
+            operands.sort(key=lambda pair: pair[1].part != "right")
+        for index, operand in operands:
             late = operand.part == "epilogue"
             positions = self.owners if late else everyone
             fills = self.loops.fills(operand, positions)

@@ -1,7 +1,7 @@
 """Eyeriss against eleven of its measured layers (data/eyeriss_silicon.csv): first the law, then whole runs.
 
-The rule that picks the mapping and the cycles of a pass have no constant of a layer, and no energy was set on these
-rows. docs/validation.md has the same numbers in a table.
+The rule that picks the mapping and the cycles of a pass have no constant of a layer; of the energies, that of the clock
+at 65 nm was set with the mean power of these rows. docs/validation.md has the same numbers in a table.
 """
 
 from __future__ import annotations
@@ -83,6 +83,16 @@ def test_buffer_traffic(layer: Layer) -> None:
     assert found_mib == pytest.approx(layer["buffer_mib"], rel=tolerance)
 
 
+def test_mean_errors() -> None:
+    reports = [_run(layer) for layer in LAYERS]
+    power = [1e3 * float(str(r["chip_power_w"])) / v["power_mw"] - 1 for r, v in zip(reports, LAYERS, strict=True)]
+    total = [
+        1e3 * float(str(r["latency_s"])) / v["total_latency_ms"] - 1 for r, v in zip(reports, LAYERS, strict=True)
+    ]
+    assert sum(power) / len(power) == pytest.approx(0, abs=0.01)
+    assert sum(map(abs, total)) / len(total) < 0.05
+
+
 def test_layers_bound_by_the_buffer_and_by_the_pes_are_told_apart() -> None:
     # CONV1-2 keeps 156 PEs and uses a fifth of them: 16 B a cycle are the bound. CONV5 is bound by its PEs.
     used = {
@@ -121,6 +131,6 @@ def test_whole_run(layer: Layer) -> None:
     moved = float(str(report["dram_read_bytes"])) + float(str(report["dram_write_bytes"]))
     assert moved / 2**20 == pytest.approx(layer["dram_mib"], rel=0.10)
     assert 1e3 * float(str(report["chip_power_w"])) == pytest.approx(layer["power_mw"], rel=0.15)
-    # The last of three: with one set of banks for inputs, ours wait where the chip refills image by image.
-    slack = 0.30 if layer.mapping.input_slots == 1 else 0.16
+    # With four images in one set of banks ours wait for all of them, where the chip refills image by image.
+    slack = 0.13 if layer.mapping.input_slots == 1 else 0.09
     assert 1e3 * float(str(report["latency_s"])) == pytest.approx(layer["total_latency_ms"], rel=slack)
