@@ -172,11 +172,11 @@ def cost_title(chip: Chip) -> str:
 def data_file_rows(folder: str, name: str, what: str) -> list[Row]:
     """One row per number of a data file. Status and source are its own, or those of the block around it.
 
-    Raises InputError on an unknown name.
+    `name` may be the path of a file. Raises InputError on an unknown name.
     """
-    from sim.config import find_resource, load_yaml
+    from sim.config import data_dir, data_file, load_yaml
 
-    return list(_leaves(load_yaml(find_resource(folder, name, what=what)).data, "", {}))
+    return list(_leaves(load_yaml(data_file(folder, name, what=what), search=data_dir(folder)).data, "", {}))
 
 
 def dram_rows(name: str) -> list[Row]:

@@ -13,7 +13,7 @@ from sim.config.model import (
     known_keys,
     validate,
 )
-from sim.config.resources import data_dir, find_resource, list_resources
+from sim.config.resources import changed_ns, data_dir, data_file, find_resource, is_path, list_resources
 
 __all__ = [
     "Document",
@@ -22,12 +22,15 @@ __all__ = [
     "Part",
     "Position",
     "Unit",
+    "changed_ns",
     "data_dir",
+    "data_file",
     "document_from_data",
     "dump",
     "field_adapter",
     "field_specs",
     "find_resource",
+    "is_path",
     "json_schema",
     "known_keys",
     "list_resources",

@@ -63,6 +63,12 @@ class Document:
         """The folder that paths in this document are relative to; None for data without a file."""
         return self.name.parent if isinstance(self.name, Path) else None
 
+    def absolute(self, path: KeyPath, name: str) -> str:
+        """The file `name` that is written at `path`: relative to the file that says so or, of an option of a command,
+        to where that was given."""
+        file = self.position(path).file
+        return str(((file.parent if isinstance(file, Path) else Path()) / name).absolute())
+
     def with_data(self, data: dict[str, Any], given: Mapping[KeyPath, str] | None = None) -> Document:
         """The same document around changed data; positions of untouched paths stay. `given` says of paths from which
         option of a command they are."""

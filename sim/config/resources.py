@@ -26,6 +26,26 @@ def list_resources(folder: str, suffix: str = ".yaml") -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in data_dir(folder).glob(f"*{suffix}")))
 
 
+def is_path(name: str) -> bool:
+    """Is this the path of a file, and not the name of one that comes with the package?"""
+    return "/" in name or name.endswith((".yaml", ".yml"))
+
+
+def changed_ns(name: str) -> int:
+    """When a file that is told by its path was last changed: what is remembered of it is forgotten then. 0 for a name,
+    and where there is no such file."""
+    return Path(name).stat().st_mtime_ns if is_path(name) and Path(name).is_file() else 0
+
+
+def data_file(folder: str, name: str, *, what: str) -> Path:
+    """The file at the path `name`, or else of that name in a data folder. Raises InputError where there is none."""
+    if not is_path(name):
+        return find_resource(folder, name, what=what)
+    if not Path(name).is_file():
+        raise InputError(Diagnostic(f"no such file: {name}"))
+    return Path(name)
+
+
 def find_resource(folder: str, name: str, *, what: str = "file", suffix: str = ".yaml") -> Path:
     """The file `name` of a data folder. Raises InputError that lists the available names."""
     available = list_resources(folder, suffix)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sim.config import changed_ns
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPUTED_AS
 from sim.cost.estimate import body_passes, drain_passes
@@ -45,7 +46,8 @@ def work_tables(nests: tuple[Nest, ...], designs: Designs) -> tuple[Float64, Int
     for row, chip in enumerate(designs.chips):
         for column, kind in enumerate(chip.cores):
             unpacks = () if kind.array is None else kind.array.unpacks
-            key = (chip.technology, unpacks, *kind.vector.passes.items(), *kind.vector.conversions.items())
+            node = chip.technology, changed_ns(chip.technology)
+            key = (*node, unpacks, *kind.vector.passes.items(), *kind.vector.conversions.items())
             if key not in numbers:
                 numbers[key] = len(tables)
                 tables.append(_table(nests, kind, chip.technology, key))

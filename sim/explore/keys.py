@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sim import __version__
-from sim.config import data_dir
+from sim.config import data_dir, is_path, load_yaml
 from sim.explore.space import WORKLOAD, Point, Space, Workload
 from sim.explore.values import Value, canonical
+from sim.hw.chip import NAMED_FILES, with_own_files
 
 KEY_BYTES = 16
 _UNSAID: Mapping[str, object] = {"inputs": 1, "partition": "auto", "dims": {}}
@@ -33,7 +34,7 @@ class KeyMaker:
         chip = {
             key: value for key, value in space.chip_data.items() if key not in ("name", "notes", "source")
         }
-        head = [simulator_digest(), fidelity, model_digest(workload.model), chip]
+        head = [simulator_digest(), fidelity, model_digest(workload.model), with_own_files(chip, _content)]
         varied = set(space.paths)
         self._fixed = _number(json.dumps(head, sort_keys=True)) + sum(
             _number(text)
@@ -83,9 +84,19 @@ def _fragments(path: str, value: Any, chip_data: Mapping[str, Any]) -> list[str]
         return [f"{path}={json.dumps(value)}"]
     value = canonical(value)
     path, written = _written(path, chip_data)
+    if path in NAMED_FILES and isinstance(value, str) and is_path(value):
+        value = _content(path, value)
     if written is not None and type(written) is type(value) and written == value:
         return []
     return [f"{path}={json.dumps(value)}"]
+
+
+def _content(parameter: str, file: str) -> str:
+    """A digest of what a data file says, its parents included; its path where there is none."""
+    if not Path(file).is_file():
+        return file
+    data = load_yaml(Path(file), search=data_dir(NAMED_FILES[parameter])).data
+    return f"#{hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()}"
 
 
 def _written(path: str, chip_data: Mapping[str, Any]) -> tuple[str, Value]:
@@ -115,7 +126,7 @@ def simulator_digest() -> str:
         found = [package / name] if name.endswith(".py") else sorted((package / name).rglob("*.py"))
         for file in found:
             digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
-    for folder in ("hw_configs/technology", "hw_configs/dram"):
+    for folder in NAMED_FILES.values():
         for file in sorted(data_dir(folder).glob("*.yaml")):
             digest.update(f"{file.name}\n".encode() + file.read_bytes())
     return digest.hexdigest()

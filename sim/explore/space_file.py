@@ -21,7 +21,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from sim.config import Document, Field, Part, data_dir, document_from_data, find_resource, load_yaml, validate
+from sim.config import (
+    Document,
+    Field,
+    Part,
+    data_dir,
+    document_from_data,
+    find_resource,
+    is_path,
+    load_yaml,
+    validate,
+)
 from sim.errors import Diagnostic, InputError, did_you_mean
 from sim.explore.metrics import (
     Constraint,
@@ -33,7 +43,7 @@ from sim.explore.metrics import (
 )
 from sim.explore.space import DIMS, OPTIONS, WORKLOAD, Axis, Space, Workload
 from sim.explore.values import Value, expand, follow
-from sim.hw.chip import Chip, load_chip
+from sim.hw.chip import NAMED_FILES, Chip, load_chip
 
 FOLDER = "hw_configs/spaces"
 DEFAULT_OBJECTIVES = {"latency_s": "min", "energy_j": "min", "area_mm2": "min"}
@@ -179,6 +189,11 @@ def _relative(name: str, document: Document) -> str:
     return str(document.folder / path)
 
 
+def _whole_path(value: Value, document: Document) -> Value:
+    """The absolute path of a file, if it is one: points are evaluated elsewhere."""
+    return str(Path(_relative(value, document)).absolute()) if isinstance(value, str) and is_path(value) else value
+
+
 def _workloads(
     blocks: SpaceFile, document: Document, given: bool, options: Mapping[str, Any]
 ) -> tuple[Workload, ...]:
@@ -236,6 +251,9 @@ def _axes(given: Mapping[str, Any], document: Document) -> tuple[tuple[Axis, ...
             columns[path] = follow(columns[lead], {k: v for k, v in given[path].items() if k != "follows"})
         except ValueError as error:
             complaints.append(document.complaint(("parameters", path), str(error)))
+    for path in NAMED_FILES:
+        if path in columns:
+            columns[path] = [_whole_path(value, document) for value in columns[path]]
     axes, duplicates = [], 0
     for path in (p for p in given if p in columns and p not in leader):
         paths = (path, *(p for p, lead in leader.items() if lead == path and p in columns))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from sim.config import (
     dump,
     field_specs,
     find_resource,
+    is_path,
     known_keys,
     list_resources,
     load_yaml,
@@ -50,6 +51,9 @@ __all__ = [
 
 CHIP_FOLDER = "hw_configs"
 
+NAMED_FILES = {"technology": "hw_configs/technology", "prices": "hw_configs/prices", "dram.device": "hw_configs/dram"}
+"""Parameters that name a data file of a folder, or are the path of another."""
+
 _MODEL_SUFFIXES = (".onnx", ".json", ".csv")
 
 # A chip of one core without `interconnect:` sits on its memory: the one port is no limit beside DRAM and DMA.
@@ -74,7 +78,7 @@ class Chip(Part):
     """An accelerator chip. Cores are numbered kind by kind; core i sits at node i of the interconnect."""
 
     name: Annotated[str, Field(min_length=1, description="name of the chip")]
-    technology: Annotated[str, Field(min_length=1, description="a name of hw_configs/technology/")]
+    technology: Annotated[str, Field(min_length=1, description="a name of hw_configs/technology/, or a file")]
     clock_hz: Annotated[
         int, Unit("frequency"), Field(alias="clock", gt=0, le=10**12, description="of the chip")
     ]
@@ -93,7 +97,7 @@ class Chip(Part):
     calibration: Annotated[
         Calibration, Field(description="fitted on measurements; without it, the data sheet")
     ] = UNCALIBRATED
-    prices: Annotated[str, Field(min_length=1, description="a name of hw_configs/prices/")] = "default"
+    prices: Annotated[str, Field(min_length=1, description="a name of hw_configs/prices/, or a file")] = "default"
     document: Document | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -210,7 +214,7 @@ class Chip(Part):
             ("DRAM", f"{self.dram.device}, {format_quantity(self.dram.capacity_bytes, 'size')}, "
                      f"{format_quantity(self.dram.bandwidth_bytes_per_s, 'bandwidth')}"),
         ]  # fmt: skip
-        head = f"{self.name}: {self.technology}, {format_quantity(self.clock_hz, 'frequency')}"
+        head = f"{self.name}: {Path(self.technology).stem}, {format_quantity(self.clock_hz, 'frequency')}"
         return "\n".join([head, *(f"  {name:<6} {text}" for name, text in rows)])
 
     def _peaks(self) -> Iterator[str]:
@@ -248,6 +252,8 @@ def chip_from_document(document: Document) -> Chip:
 
     Raises InputError with all complaints.
     """
+    whole = with_own_files(document.data, lambda key, name: document.absolute(tuple(key.split(".")), name))
+    document = document.with_data(whole)
     data = dict(document.data)
     complaints: list[Diagnostic] = []
     try:
@@ -256,10 +262,7 @@ def chip_from_document(document: Document) -> Chip:
     except InputError as error:
         complaints += error.diagnostics
         data["dram"] = {key: value for key, value in data["dram"].items() if key != "stacks"}
-    if isinstance(data.get("technology"), str):
-        complaints += _name_complaints(document, "technology", "hw_configs/technology", "technology")
-    if isinstance(data.get("prices"), str):
-        complaints += _name_complaints(document, "prices", "hw_configs/prices", "price list")
+    complaints += _named_files(document)
     complaints += _misnamed_cores(document)
     cores = data.get("cores")
     if "interconnect" not in data and isinstance(cores, list) and [_count(core) for core in cores] == [1]:
@@ -300,13 +303,37 @@ def _chip_path(name_or_path: str | Path) -> Path:
     return find_resource(CHIP_FOLDER, str(name_or_path), what="chip")
 
 
-def _name_complaints(document: Document, key: str, folder: str, what: str) -> list[Diagnostic]:
-    """The file that `key` names is not there."""
-    try:
-        find_resource(folder, document.data[key], what=what)
-    except InputError as error:
-        return [document.complaint((key,), d.message, d.hint) for d in error.diagnostics]
-    return []
+def with_own_files(data: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+    """A chip's data with every file that is told by its path changed to `change(parameter, path of the file)`."""
+    changed = dict(data)
+    for parameter in NAMED_FILES:
+        *blocks, key = parameter.split(".")
+        block = changed.get(blocks[0]) if blocks else changed
+        name = block.get(key) if isinstance(block, Mapping) else None
+        if isinstance(name, str) and is_path(name):
+            other = {key: change(parameter, name)}
+            changed |= {blocks[0]: {**block, **other}} if isinstance(block, Mapping) and blocks else other
+    return changed
+
+
+def _named_files(document: Document) -> list[Diagnostic]:
+    """What is wrong with the technology and the price list that the chip names."""
+    from sim.hw.money import load_prices
+    from sim.hw.technology import load_technology
+
+    complaints: list[Diagnostic] = []
+    named: dict[str, Callable[[str], object]] = {"technology": load_technology, "prices": load_prices}
+    for key, load in named.items():
+        name = document.data.get(key)
+        try:
+            if isinstance(name, str):
+                load(name)
+        except InputError as error:
+            complaints += [
+                one if one.line is not None else document.complaint((key,), one.message, one.hint)
+                for one in error.diagnostics
+            ]
+    return complaints
 
 
 def _misnamed_cores(document: Document) -> list[Diagnostic]:

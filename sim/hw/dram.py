@@ -7,25 +7,27 @@ device can be overridden in the chip's `dram:` block.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.config import Document, Field, Part, Unit, find_resource, load_yaml
+from sim.config import Document, Field, Part, Unit, changed_ns, data_dir, data_file, load_yaml
 from sim.errors import FieldError, InputError
 from sim.hw.dram_efficiency import ENDLESS, ChannelSetup, cost_table, interpolate
 from sim.hw.dram_timing import DramTiming, Mapper, Scheduler
 from sim.units import PS_PER_S
+
+DEVICE_FOLDER = "hw_configs/dram"
 
 
 @dataclass(frozen=True, slots=True)
 class Dram(Part):
     """The DRAM of a chip. `bandwidth_bytes_per_s` is the peak of all channels together."""
 
-    device: Annotated[str, Field(min_length=1, description="a name of hw_configs/dram/")]
+    device: Annotated[str, Field(min_length=1, description="a name of hw_configs/dram/, or a file")]
     channels: Annotated[int, Field(ge=1, le=4096, description="independent channels (or write stacks: N)")]
     channel_bandwidth_bytes_per_s: Annotated[
         int, Unit("bandwidth"), Field(alias="channel_bandwidth", gt=0, description="peak of one channel")
@@ -212,11 +214,11 @@ def resolve_dram(document: Document) -> dict[str, Any]:
     if not isinstance(device, str):
         return block
     try:
-        path = find_resource("hw_configs/dram", device, what="DRAM device")
+        path = data_file(DEVICE_FOLDER, device, what="DRAM device")
     except InputError as error:
         problem = error.diagnostics[0]
         raise InputError(document.complaint(("dram", "device"), problem.message, problem.hint)) from error
-    base = dict(_device_data(path))
+    base = dict(_device_data(path, changed_ns(device)))
     per_stack = base.get("channels_per_stack")
     if "stacks" in block:
         block["channels"] = _channels(document, block, per_stack)
@@ -226,10 +228,10 @@ def resolve_dram(document: Document) -> dict[str, Any]:
     return base | block
 
 
-@cache
-def _device_data(path: Path) -> dict[str, Any]:
-    """What a device file of the package says; read once, as sweeps build thousands of chips."""
-    return load_yaml(path).data
+@lru_cache(maxsize=32)
+def _device_data(path: Path, changed_ns: int) -> dict[str, Any]:
+    """What a device file says; read once, as sweeps build thousands of chips."""
+    return load_yaml(path, search=data_dir(DEVICE_FOLDER)).data
 
 
 def _channels(document: Document, block: dict[str, Any], per_stack: int | None) -> int:

@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 
-from sim.config import Field, Part, Unit, data_dir, find_resource, load_yaml, validate
+from sim.config import Field, Part, Unit, changed_ns, data_dir, data_file, load_yaml, validate
 from sim.hw.area import ROUTER_TRANSISTORS, chip_area, core_area
 from sim.hw.chip import Chip
 from sim.hw.technology import Cost, Money, Technology
@@ -104,10 +104,14 @@ class Cores:
     spare: int
 
 
-@lru_cache(maxsize=16)
 def load_prices(name: str) -> Prices:
-    """A price list by name. Raises InputError on an unknown name or an incomplete file."""
-    path = find_resource(PRICE_FOLDER, name, what="price list")
+    """A price list by name, or by the path of a file. Raises InputError on an unknown name or an incomplete file."""
+    return _load(name, changed_ns(name))
+
+
+@lru_cache(maxsize=16)
+def _load(name: str, changed_ns: int) -> Prices:
+    path = data_file(PRICE_FOLDER, name, what="price list")
     return validate(load_yaml(path, search=data_dir(PRICE_FOLDER)), Prices)
 
 

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ConfigDict
 
-from sim.config import Field, Part, Unit, data_dir, find_resource, list_resources, load_yaml, validate
+from sim.config import Field, Part, Unit, changed_ns, data_dir, data_file, list_resources, load_yaml, validate
 from sim.errors import FieldError, InputError, KeyPath, did_you_mean
 from sim.hw.core import DTYPE_BITS, Dtype
 from sim.hw.vector import FunctionClass
+
+TECHNOLOGY_FOLDER = "hw_configs/technology"
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
@@ -254,14 +256,17 @@ def accumulator_dtype(dtype: str) -> str:
     return "int32" if dtype.startswith("int") else "fp64" if dtype == "fp64" else "fp32"
 
 
-@lru_cache(maxsize=32)
 def load_technology(name: str) -> Technology:
-    """A node by name. Raises InputError on an unknown name or an incomplete file."""
-    folder = "hw_configs/technology"
-    path = find_resource(folder, name, what="technology")
-    return validate(load_yaml(path, search=data_dir(folder)), Technology)
+    """A node by name, or by the path of a file. Raises InputError on an unknown name or an incomplete file."""
+    return _load(name, changed_ns(name))
+
+
+@lru_cache(maxsize=32)
+def _load(name: str, changed_ns: int) -> Technology:
+    path = data_file(TECHNOLOGY_FOLDER, name, what="technology")
+    return validate(load_yaml(path, search=data_dir(TECHNOLOGY_FOLDER)), Technology)
 
 
 def list_technologies() -> tuple[str, ...]:
     """Names of the nodes that come with the package."""
-    return list_resources("hw_configs/technology")
+    return list_resources(TECHNOLOGY_FOLDER)

@@ -13,7 +13,7 @@ from sim.errors import InputError
 from sim.hw.core import DTYPE_BITS
 from sim.hw.technology import Technology, list_technologies, load_technology
 
-NODES = ("n16", "n28", "n45", "n5", "n65", "n7")
+NODES = ("n12", "n16", "n28", "n3", "n45", "n5", "n65", "n7")
 
 
 def test_the_nodes_are_these() -> None:
@@ -70,7 +70,7 @@ def test_sram_grows_by_a_power_law(node: str) -> None:
     assert beyond == pytest.approx(before)
 
 
-@pytest.mark.parametrize("node", ["n5", "n16", "n28"])
+@pytest.mark.parametrize("node", ["n3", "n5", "n12", "n16", "n28"])
 @pytest.mark.parametrize("dtype", list(DTYPE_BITS))
 def test_other_nodes_are_straight_lines_in_log_log(node: str, dtype: str) -> None:
     share = math.log(45 / load_technology(node).node_nm) / math.log(45 / 7)
