@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cache
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -293,14 +295,24 @@ def ticks(cycles: npt.ArrayLike, clock_hz: int) -> Int64:
 
     940 MHz: p/q = 50000/47, so 47 cycles are 50,000 ticks and one cycle is 1,064.
     """
-    from math import gcd
-
-    common = gcd(10**12, clock_hz)
-    p, q = 10**12 // common, clock_hz // common
+    p, q = tick_fraction(clock_hz)
     counts = np.asarray(cycles, np.int64)
-    if counts.size and int(counts.max()) > (2**63 - 1) // p:
-        raise InvariantViolation(f"{int(counts.max())} cycles at {clock_hz} Hz exceed the range of a tick")
+    if counts.size:
+        check_ticks(int(counts.max()), clock_hz)
     return np.maximum(1, -(-counts * p // q))
+
+
+@cache
+def tick_fraction(clock_hz: int) -> tuple[int, int]:
+    """Ticks of a cycle as a reduced fraction."""
+    common = gcd(10**12, clock_hz)
+    return 10**12 // common, clock_hz // common
+
+
+def check_ticks(cycles: int, clock_hz: int) -> None:
+    """Refuse what no tick can hold. Raises InvariantViolation."""
+    if cycles > (2**63 - 1) // tick_fraction(clock_hz)[0]:
+        raise InvariantViolation(f"{cycles} cycles at {clock_hz} Hz exceed the range of a tick")
 
 
 def link_capacity(bandwidth_bytes_per_s: float) -> int:

@@ -10,16 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import body_passes, drain_passes, operand_bits
+from sim.cost.estimate import body_passes, operand_bits
+from sim.cost.products import known_drain
 from sim.cost.row_stationary import RowTiles, row_actions
-from sim.cost.work import (
-    GemmShape,
-    accumulator_accesses,
-    accumulator_bytes,
-    array_reads,
-    unpack_cost,
-    unpacked_elements,
-)
+from sim.cost.work import accumulator_bytes, unpack_cost
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
@@ -30,17 +24,10 @@ Float64 = npt.NDArray[np.float64]
 
 
 def array_actions(
-    nest: Nest,
-    macs: int,
-    gemm: GemmShape,
-    hold: Int64,
-    results: int,
-    kind: CoreKind,
-    dataflow: str,
-    parts: int,
+    nest: Nest, macs: int, sums: Int64, results: int, kind: CoreKind, parts: int
 ) -> dict[str, float]:
-    """Counts of a contraction on arrays. `gemm` holds every tile and `hold` the cycles for which it holds an array;
-    `results` elements leave the accumulators, each the sum of `parts` parts of as many cores.
+    """Counts of a contraction on arrays. `sums` are what all of its tiles amount to (sim.cost.products); `results`
+    elements leave the accumulators, each the sum of `parts` parts of as many cores.
 
     `macs` are the useful ones (those of the tiles, without padding of the array), `array_peak_macs` what the
     arrays could have done in the cycles they were held.
@@ -49,20 +36,19 @@ def array_actions(
     assert array is not None
     dtype = nest.operands[0].tensor.dtype
     bits = operand_bits(nest)
-    left, right = array_reads(gemm, array, dataflow)
-    reads, writes = accumulator_accesses(gemm, array, dataflow)
+    held, left, right, reads, writes, elements, weights = sums.tolist()
     one = accumulator_bytes(dtype)
     out_bytes = results * DTYPE_BITS[nest.out.tensor.dtype] / 8
     extra_bytes = _epilogue_bytes(nest, results)
-    cycles = float(hold.sum())
+    cycles = float(held)
     found = {
         "macs": float(macs),
         "array_cycles": cycles,
         "array_peak_macs": cycles * array.pe_count * float(array.rate(dtype)),
-        "sram_read_bytes": float((left * bits[0] + right * bits[1]).sum()) / 8 + extra_bytes,
+        "sram_read_bytes": float(left * bits[0] + right * bits[1]) / 8 + extra_bytes,
         "sram_write_bytes": out_bytes,
-        "accumulator_read_bytes": float(reads.sum() + results * parts) * one,
-        "accumulator_write_bytes": float(writes.sum()) * one,
+        "accumulator_read_bytes": float(reads + results * parts) * one,
+        "accumulator_write_bytes": float(writes) * one,
     }
     if parts > 1:
         # A core that only sends copies its sums to its scratchpad; every addition reads a message and writes a part,
@@ -73,14 +59,12 @@ def array_actions(
         found["sram_read_bytes"] += moved
         found["vector_add"] = float(results * adds)
         found["vector_copy"] = float(results * copies)
-    unpacked = float(unpacked_elements(gemm, kind, dtype).sum()) * kind.vector.conversion(dtype).unpack
-    if unpacked:
+    if dtype in array.converted and (unpacked := float(elements) * kind.vector.conversion(dtype).unpack):
         found["vector_convert"] = unpacked
     if nest.unpack:
-        weights = int((gemm.count * gemm.k * gemm.n).sum())
         found["sram_read_bytes"] += weights * unpack_bytes(nest)
         found = _with_passes(found, nest.unpack, weights if unpack_cost(nest, kind) else 0)
-    return _with_passes(found, drain_passes(nest, kind), results)
+    return _with_passes(found, known_drain(nest, kind)[0], results)
 
 
 def unpack_bytes(nest: Nest) -> float:
@@ -97,7 +81,7 @@ def row_stationary_actions(
     """Counts of a contraction on row-stationary arrays, whose results leave through the vector unit."""
     density = nest.operands[0].tensor.density
     found = row_actions(mapping, tiles, macs, _epilogue_bytes(nest, results), kind, density)
-    return _with_passes(found, drain_passes(nest, kind), results)
+    return _with_passes(found, known_drain(nest, kind)[0], results)
 
 
 def vector_actions(

@@ -159,14 +159,36 @@ def fill_tile_ranges(
 
 
 @jit
+def fill_tile_box(
+    t: Any, operand: int, low: Any, high: Any, core: int, iteration: int, start: Any, stop: Any, place: int
+) -> int:
+    """Elements of the box of an operand under the loop ranges `low` to `high` [dims, cores, iterations] of one tile; as
+    `axis_box`, axis by axis from `place` on in `start` and `stop`."""
+    elements = 1
+    for axis in range(t.operands[0, operand, AXES]):
+        size, terms = t.axes[0, operand, axis, SIZE], t.axes[0, operand, axis, TERMS]
+        begin, end = 0, size
+        if terms > 0:
+            first, last = t.axes[0, operand, axis, LOW], t.axes[0, operand, axis, HIGH]
+            for term in range(terms):
+                dim, factor = t.terms[0, operand, axis, term, 0], t.terms[0, operand, axis, term, 1]
+                first += low[dim, core, iteration] * factor
+                last += (high[dim, core, iteration] - 1) * factor
+            below = t.axes[0, operand, axis, DENOMINATOR]
+            begin = min(max(first // below, 0), size - 1)
+            end = min(max(last // below + 1, begin + 1), size)
+        start[place + axis], stop[place + axis] = begin, end
+        elements *= end - begin
+    return elements
+
+
+@jit
 def fill_tile_boxes(
     t: Any, operand: int, low: Any, high: Any, positions: Any, iterations: Any, start: Any, stop: Any
 ) -> None:
-    """Boxes [positions, iterations, rank] of an operand, of loop ranges [dims, cores, iterations]."""
+    """Boxes [positions, iterations, rank], flat, of an operand, of loop ranges [dims, cores, iterations]."""
+    rank, place = t.operands[0, operand, AXES], 0
     for row in range(len(positions)):
         for column in range(len(iterations)):
-            mine_low = low[:, positions[row], iterations[column]]
-            mine_high = high[:, positions[row], iterations[column]]
-            for axis in range(t.operands[0, operand, AXES]):
-                at = axis_box(t, operand, axis, mine_low, mine_high)
-                start[row, column, axis], stop[row, column, axis] = at
+            fill_tile_box(t, operand, low, high, positions[row], iterations[column], start, stop, place)
+            place += rank

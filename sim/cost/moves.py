@@ -9,79 +9,185 @@ from typing import Any
 
 import numpy as np
 
+from sim.cost.boxes import fill_tile_box
 from sim.cost.kernel import BURST_BYTES, pattern_cost
 from sim.cost.nest_tables import AXES, BITS, PACKED, RUN_AXES, SIZE
 from sim.jit import jit
 from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT
 
+# Columns of a group of boxes that move together, [groups, 17]: operand of the nest (the result is the last); do they
+# move, as stores?, is the operand gathered, are their regions asked for?; first task among those of the template;
+# boxes as `ends` x `tasks`; where the cores of the ends and the iterations of the tasks begin; what is added to the
+# number of a task for its channel; where its boxes, its tasks, its levels of regions begin, and how many levels; where
+# its ways and, of what looks into the cache, those of hits begin; what the first task of every end waits for besides.
+(
+    OPERAND, MOVES, STORE, GATHERED, REGION, TASK, ENDS, TASKS, FIRST_END, FIRST_TASK, SHIFT, BOX, PLACE, LEVEL, LEVELS,
+    WAY, HIT_WAY, WAIT_PS,
+) = range(18)  # fmt: skip
+GROUP = 18
+
+# Columns of the tasks of a template under construction.
+HOLD, DUR, NBYTES, PATH = range(4)
+
 
 @jit
-def fill_regions(
-    order: Any, sizes: Any, bits: int, packed: bool, start: Any, stop: Any, offset: Any, run: Any, count: Any,
-    pitch: Any,
-) -> None:  # fmt: skip
-    """Regions of boxes [boxes, rank] of a tensor whose axes have these `sizes` and lie in memory in this `order`, from
-    slowest to fastest; see sim.mapping.regions.regions. `count` and `pitch` [boxes, levels]."""
-    rank, levels = len(order), count.shape[1]
-    for at in range(len(offset)):
-        first, one, stride, together = 0, 1, 1, True
-        for back in range(rank):
-            place = rank - 1 - back
-            axis = order[place]
-            extent = stop[at, axis] - start[at, axis]
-            if packed:
-                # In front of a tile lie the slabs before its own, each as long as the tile is along the slower axes.
-                slab = stride
-                for slower in range(place):
-                    slab *= stop[at, order[slower]] - start[at, order[slower]]
-                first += start[at, axis] * slab
-                one *= extent
-            else:
-                first += start[at, axis] * stride
-                if place < levels:
-                    count[at, place] = 1 if together else extent
-                    pitch[at, place] = stride * bits // 8
-                if together:
-                    one *= extent
-                together = together and extent == sizes[axis]
-            stride *= sizes[axis]
+def fill_region(
+    order: Any, sizes: Any, rank: int, bits: int, packed: bool, start: Any, stop: Any, box: int, count: Any, pitch: Any,
+    level: int, levels: int,
+) -> tuple[int, int]:  # fmt: skip
+    """(offset, bytes of a run) of the region of a box of a tensor of this `rank`, whose axes have these `sizes` and lie
+    in memory in this `order`, from fastest to slowest; see sim.mapping.regions. The box stands in `start` and `stop`
+    from `box` on, its levels go to `count` and `pitch` from `level` on."""
+    first, one, stride, together = 0, 1, 1, True
+    for back in range(rank):
+        axis = order[back]
+        begin = start[box + axis]
+        extent = stop[box + axis] - begin
         if packed:
-            count[at, 0], pitch[at, 0] = 1, 0
-        offset[at] = first * bits // 8
-        run[at] = -(-one * bits // 8)
+            # In front of a tile lie the slabs before its own, each as long as the tile is along the slower axes.
+            slab = stride
+            for slower in range(back + 1, rank):
+                slab *= stop[box + order[slower]] - start[box + order[slower]]
+            first += begin * slab
+            one *= extent
+        else:
+            first += begin * stride
+            if rank - 1 - back < levels:
+                count[level + rank - 1 - back] = 1 if together else extent
+                pitch[level + rank - 1 - back] = stride * bits // 8
+            if together:
+                one *= extent
+            together = together and extent == sizes[axis]
+        stride *= sizes[axis]
+    if packed:
+        count[level], pitch[level] = 1, 0
+    return first * bits // 8, -(-one * bits // 8)
 
 
 @jit
-def fill_dram_costs(
-    t: Any, operand: int, hw: Any, row_bytes: float, efficiency: float, gathered: bool, store: bool, extents: Any,
-    nbytes: Any, weight: Any, opened: Any,
+def fill_boxes(
+    t: Any, low: Any, high: Any, groups: Any, ends: Any, tasks: Any, packed: Any, start: Any, stop: Any, nbytes: Any,
+    offset: Any, run: Any, count: Any, pitch: Any,
 ) -> None:  # fmt: skip
-    """Of boxes [boxes, rank] of an operand, of which `nbytes` [boxes] are moved: the route weight of the DRAM (see
-    sim.mapping.weights) and the rows that they open on average (see sim.hw.dram.row_activations)."""
+    """The boxes of all groups, of loop ranges `low` to `high` [dims, cores, iterations], and what of them moves: bytes,
+    and the regions that are asked for. `packed` [operands]: do its boxes lie in memory one by one?"""
+    for group in range(len(groups)):
+        operand, levels = groups[group, OPERAND], groups[group, LEVELS]
+        rank, bits = t.operands[0, operand, AXES], t.operands[0, operand, BITS]
+        box, place, level = groups[group, BOX], groups[group, PLACE], groups[group, LEVEL]
+        order, sizes, dense = t.run_order[0, operand], t.axes[0, operand, :, SIZE], packed[operand] > 0
+        for end in range(groups[group, ENDS]):
+            core = ends[groups[group, FIRST_END] + end]
+            for task in range(groups[group, TASKS]):
+                elements = fill_tile_box(
+                    t, operand, low, high, core, tasks[groups[group, FIRST_TASK] + task], start, stop, box
+                )
+                if groups[group, REGION]:
+                    offset[place], run[place] = fill_region(
+                        order, sizes, rank, bits, dense, start, stop, box, count, pitch, level, levels
+                    )
+                    nbytes[place] = run[place]
+                    for outer in range(levels):
+                        nbytes[place] *= count[level + outer]
+                elif groups[group, MOVES]:
+                    nbytes[place] = max(1, -(-elements * bits // 8))
+                box, place, level = box + rank, place + 1, level + levels
+
+
+@jit
+def dram_cost(
+    t: Any, operand: int, hw: Any, row_bytes: float, efficiency: float, gathered: bool, store: bool, extents: Any,
+    nbytes: int,
+) -> tuple[int, float]:  # fmt: skip
+    """(route weight of the DRAM, rows opened on average) of a box with these extents, of which `nbytes` are moved.
+
+    The weight is 256 / efficiency of its runs, in steps of a 32nd of an octave (2 %) so that few distinct routes
+    arise. What is below 1/256 counts as that: single bytes that all fall into one bank. The least of all workloads,
+    transposes and slices of columns tried is 1/68. Rows: sim.hw.dram.row_activations."""
     row = t.operands[0, operand]
-    for at in range(len(extents)):
-        elements, one, stride, pitch, last, whole = 1, 1, 1, 0, 0, True
-        for place in range(row[AXES]):
-            axis = t.run_order[0, operand, place]
-            extent, size = extents[at, axis], t.axes[0, operand, axis, SIZE]
-            elements *= extent
-            if whole and place < row[RUN_AXES]:
-                one *= extent
-            elif not whole and pitch == 0 and extent > 1:
-                pitch = stride * row[BITS] // 8
-            whole = whole and extent == size
-            last += (min(extent, size) - 1) * stride
-            stride *= size
-        if row[PACKED]:
-            one, pitch = elements, 0
-        run = max(1, one * row[BITS] // 8)
-        span = run if row[PACKED] else max(1, (stride if gathered else last + 1) * row[BITS] // 8)
-        cost = pattern_cost(t, 0, operand, hw, float(run), pitch, store)
-        heavy = PAYLOAD_WEIGHT * 2.0 ** (np.round(np.log2(cost) * 32) / 32) / efficiency
-        weight[at] = int(min(max(np.round(heavy), PAYLOAD_WEIGHT), MAX_ROUTE_WEIGHT))
-        runs = max(nbytes[at] / float(run), 1.0)
-        touched = 1.0 + max(run - hw[BURST_BYTES], 0.0) / row_bytes
-        opened[at] = min(runs * touched, 1.0 + max(span - hw[BURST_BYTES], 0.0) / row_bytes)
+    elements, one, stride, pitch, last, whole = 1, 1, 1, 0, 0, True
+    for place in range(row[AXES]):
+        axis = t.run_order[0, operand, place]
+        extent, size = extents[axis], t.axes[0, operand, axis, SIZE]
+        elements *= extent
+        if whole and place < row[RUN_AXES]:
+            one *= extent
+        elif not whole and pitch == 0 and extent > 1:
+            pitch = stride * row[BITS] // 8
+        whole = whole and extent == size
+        last += (min(extent, size) - 1) * stride
+        stride *= size
+    if row[PACKED]:
+        one, pitch = elements, 0
+    run = max(1, one * row[BITS] // 8)
+    span = run if row[PACKED] else max(1, (stride if gathered else last + 1) * row[BITS] // 8)
+    cost = pattern_cost(t, 0, operand, hw, float(run), pitch, store)
+    heavy = PAYLOAD_WEIGHT * 2.0 ** (np.round(np.log2(cost) * 32) / 32) / efficiency
+    runs = max(nbytes / float(run), 1.0)
+    touched = 1.0 + max(run - hw[BURST_BYTES], 0.0) / row_bytes
+    opened = min(runs * touched, 1.0 + max(span - hw[BURST_BYTES], 0.0) / row_bytes)
+    return int(min(max(np.round(heavy), PAYLOAD_WEIGHT), MAX_ROUTE_WEIGHT)), opened
+
+
+@jit
+def route_of(routes: Any, weighted: Any, way: int, weight: int) -> int:
+    """The number of a way's route where the DRAM has this weight (sim/mapping/ways.py)."""
+    return int(routes[way] + weight) if weighted[way] else int(routes[way])
+
+
+@jit
+def fill_moves(
+    t: Any, hw: Any, row_bytes: float, efficiency: float, groups: Any, start: Any, stop: Any, nbytes: Any,
+    channels: int, ways: Any, latency: Any, routes: Any, weighted: Any, rest_way: int, columns: Any, opened: Any,
+    found: Any, paths: int, looked: Any,
+) -> int:  # fmt: skip
+    """The transfers of all groups that move, in `columns` [4, tasks]: their head latencies, bytes and paths. Numbers of
+    the paths' routes go to `found`, in which there are `paths` already; returns how many there are then.
+
+    `ways` [any] are those of every end and channel of a group; `latency`, `routes`, `weighted` are of all ways,
+    `rest_way` the one between cache and DRAM. `opened` [tasks of all groups]: rows of the DRAM. `looked` [3, tasks of
+    all groups]: of what looks into the cache the path and the latency of a hit, the path of the rest of lines.
+    """
+    for at in range(len(groups)):
+        group = groups[at]
+        if not group[MOVES]:
+            continue
+        ends, tasks, operand = group[ENDS], group[TASKS], group[OPERAND]
+        rank = t.operands[0, operand, AXES]
+        weight, which = np.empty((ends, tasks), np.int64), np.empty((ends, tasks), np.int64)
+        channel, asked = (np.arange(tasks) + group[SHIFT]) % channels, np.empty((ends * tasks, 3), np.int64)
+        for end in range(ends):
+            for task in range(tasks):
+                place = group[PLACE] + end * tasks + task
+                box = group[BOX] + (end * tasks + task) * rank
+                extents = stop[box : box + rank] - start[box : box + rank]
+                weight[end, task], opened[place] = dram_cost(
+                    t, operand, hw, row_bytes, efficiency, group[GATHERED] > 0, group[STORE] > 0, extents, nbytes[place]
+                )
+        count = number_transfers(weight, channel, which, asked)
+        hits, rest = paths + count, paths + 2 * count
+        for one in range(count):
+            lane = asked[one, 0] * channels + asked[one, 1]
+            found[paths + one] = route_of(routes, weighted, ways[group[WAY] + lane], asked[one, 2])
+            if group[REGION]:
+                found[hits + one] = route_of(routes, weighted, ways[group[HIT_WAY] + lane], asked[one, 2])
+        heavy = np.unique(asked[:count, 2]) if group[REGION] else asked[:0, 2]
+        for one in range(len(heavy)):
+            found[rest + one] = route_of(routes, weighted, rest_way, heavy[one])
+        for end in range(ends):
+            for task in range(tasks):
+                place = end * tasks + task
+                lane = end * channels + channel[task]
+                wait = group[WAIT_PS] if task == 0 else 0
+                row, place = group[TASK] + place, group[PLACE] + place
+                columns[HOLD, row], columns[DUR, row] = 1, latency[ways[group[WAY] + lane]] + wait
+                columns[NBYTES, row], columns[PATH, row] = nbytes[place], paths + which[end, task]
+                if group[REGION]:
+                    looked[0, place] = hits + which[end, task]
+                    looked[1, place] = latency[ways[group[HIT_WAY] + lane]] + wait
+                    looked[2, place] = rest + np.searchsorted(heavy, weight[end, task])
+        paths += count + (count if group[REGION] else 0) + len(heavy)
+    return paths
 
 
 @jit

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
-from sim.hw.core import Array, CoreKind
+from sim.hw.core import CoreKind
 from sim.hw.systolic import DATAFLOWS
 from sim.units import PS_PER_S
 
@@ -59,21 +59,45 @@ def array_cycles(
     (sim.cost.banks), nor than the lanes unpack the right operand, at `unpack` cycles per element and lane
     (`unpack_cost`).
     """
-    from sim.cost.tile_cycles import MOST_CYCLES, fill_array_cycles
+    from sim.cost.tile_cycles import fill_array_cycles
 
     tiles = np.broadcast(shape.count, shape.m, shape.n, shape.k)
     sizes, factors = np.empty((*tiles.shape, 4), np.int64), np.empty((*tiles.shape, 2))
     sizes[..., 0], sizes[..., 1], sizes[..., 2], sizes[..., 3] = shape.count, shape.m, shape.n, shape.k
     factors[..., 0], factors[..., 1] = conflicts
     found = np.empty((tiles.size, 2), np.int64)
-    law, rates = _array_law(kind, dtype, dataflow, operand_bits, unpack)
-    least, most = fill_array_cycles(sizes.reshape(-1, 4), law, rates, factors.reshape(-1, 2), found)
+    law, rates = array_law(kind, dtype, dataflow, operand_bits, unpack)
+    check_cycles(*fill_array_cycles(sizes.reshape(-1, 4), law, rates, factors.reshape(-1, 2), found))
+    hold, dur = np.ascontiguousarray(found.T).reshape(2, *tiles.shape)
+    return hold, dur
+
+
+def check_cycles(least: int, most: float) -> None:
+    """Refuse tiles whose least size is below 1, and GEMMs that may take too many cycles. Raises ValueError."""
+    from sim.cost.tile_cycles import MOST_CYCLES
+
     if least < 1:
         raise ValueError(f"sizes of tiles must be at least 1, not {least}")
     if most > MOST_CYCLES:
         raise ValueError(f"a GEMM of up to {most:.3g} cycles is beyond the range of 2**62")
-    hold, dur = np.ascontiguousarray(found.T).reshape(2, *tiles.shape)
-    return hold, dur
+
+
+_LAWS: dict[tuple[object, ...], tuple[CoreKind, tuple[Int64, Float64]]] = {}
+_MOST_LAWS = 256
+
+
+def array_law(
+    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int], unpack: float
+) -> tuple[Int64, Float64]:
+    """The array and what stands around it by the columns of sim/cost/tile_cycles.py, made once."""
+    key = id(kind), dtype, dataflow, operand_bits, unpack
+    known = _LAWS.get(key)
+    if known is None:
+        if len(_LAWS) >= _MOST_LAWS:
+            _LAWS.clear()
+        # The entry keeps the kind alive, and with it its id.
+        known = _LAWS[key] = kind, _array_law(kind, dtype, dataflow, operand_bits, unpack)
+    return known[1]
 
 
 def _array_law(
@@ -96,13 +120,6 @@ def _array_law(
     )
 
 
-def unpacked_elements(shape: GemmShape, kind: CoreKind, dtype: str) -> Int64:
-    """Operand elements of tiles that pass through the vector unit first; 0 where the array takes them as they are."""
-    if kind.array is None or dtype not in kind.array.converted:
-        return np.zeros_like(shape.m)
-    return np.asarray(shape.count * shape.k * (shape.m + shape.n), np.int64)
-
-
 def unpack_cost(nest: Nest, kind: CoreKind) -> float:
     """Cycles per element and lane by which the vector unit turns packed weights into numbers on their way to the array;
     0 where there are none, or the array's own load path unpacks them (`array.unpacks`)."""
@@ -116,28 +133,6 @@ def compute_bandwidth(kind: CoreKind) -> float:
     """Scratchpad bytes per second left for compute when every DMA channel runs; at least a quarter of it all."""
     whole = kind.sram.bandwidth_bytes_per_s
     return max(whole - kind.dma.channels * kind.dma.bandwidth_bytes_per_s, whole / 4)
-
-
-def array_reads(shape: GemmShape, array: Array, dataflow: str) -> tuple[Int64, Int64]:
-    """Elements of the left and right operand read from the scratchpad: the moving operand once per fold of the
-    other's stationary dimension."""
-    rows, cols = array.rows, array.cols
-    left, right = shape.count * shape.m * shape.k, shape.count * shape.k * shape.n
-    if dataflow == "weight_stationary":
-        return left * -(-shape.n // cols), right
-    if dataflow == "input_stationary":
-        return left, right * -(-shape.m // cols)
-    return left * -(-shape.n // cols), right * -(-shape.m // rows)
-
-
-def accumulator_accesses(shape: GemmShape, array: Array, dataflow: str) -> tuple[Int64, Int64]:
-    """(reads, writes) of partial sums in elements, all but the first write of a fold chain being read-modify-write.
-
-    Output-stationary arrays keep the sum in place and write it once per tile.
-    """
-    sums = shape.count * shape.m * shape.n
-    folds = np.ones_like(shape.k) if dataflow == "output_stationary" else -(-shape.k // array.rows)
-    return sums * (folds - 1), sums * folds
 
 
 def vector_tile_cycles(

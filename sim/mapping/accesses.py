@@ -12,8 +12,8 @@ from sim.graph.nest import Operand
 from sim.hw.core import CoreKind
 from sim.mapping.allocate import Layout
 from sim.mapping.buffers import buffers
-from sim.mapping.emit import load_reads
 from sim.mapping.loops import Fills
+from sim.mapping.moving import load_reads
 from sim.mapping.step import Plan, Step
 from sim.mapping.template import Template
 from sim.program import PARTIAL, RESULT, Functional, Space

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.actions import array_actions, row_stationary_actions, vector_actions
+from sim.cost.products import Products
 from sim.cost.work import accumulator_dtype
 from sim.graph.graph import Graph
 from sim.graph.op import Op
@@ -28,23 +29,22 @@ LOW_UTILIZATION = 0.05
 """Below this share of an array's multipliers a mapping deserves a remark."""
 
 
-def step_work(step: Step, loops: Loops, kind: CoreKind, hold: Int64 | None, more: Mapping[str, float]) -> Work:
-    """What the tasks of a step do, whatever its tensors are called; `hold` are the cycles that its products hold the
-    array, if any, and `more` counts what only the tasks tell."""
+def step_work(
+    step: Step, loops: Loops, kind: CoreKind, products: Products | None, results: int, more: Mapping[str, float]
+) -> Work:
+    """What the tasks of a step do, whatever its tensors are called; `products` are those on arrays that are not
+    row-stationary, `results` the elements that the step makes; `more` counts what only the tasks tell."""
     nest, tiling = step.nest, step.tiling
-    owners = loops.owners
-    start, stop = (boxes[owners] for boxes in loops.results)
-    results = int((stop - start).prod(axis=-1).sum())
-    core_macs = _core_macs(loops)
+    core_macs = _core_macs(loops, products)
     macs = sum(core_macs.values())
     if tiling.unit == "array":
-        parts = len(loops.cores) // len(owners)
+        parts = len(loops.cores) // len(loops.owners)
         if tiling.rows is not None:
             tiles = row_tiles(nest, loops)
             counts = row_stationary_actions(nest, macs, tiling.rows.mapping, tiles, results, kind)
         else:
-            assert hold is not None
-            counts = array_actions(nest, macs, loops.issued, hold, results, kind, tiling.dataflow, parts)
+            assert products is not None
+            counts = array_actions(nest, macs, products.sums, results, kind, parts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops), kind)
     for name, count in more.items():
@@ -86,15 +86,18 @@ def _row_facts(tiling: Tiling) -> dict[str, object]:
     return {"active_pes": mapping.active_pes, "row_stationary": mapping.text()}
 
 
-def _core_macs(loops: Loops) -> dict[int, int]:
+def _core_macs(loops: Loops, products: Products | None) -> dict[int, int]:
     """Multiply-accumulates of each core, summed over its tiles: the check against the graph's rests on them.
 
     A transposed convolution's tiles count taps that fall between input rows; they are scaled to its nominal ones.
     """
     if not loops.nest.contraction:
         return {}
-    gemm = loops.gemm
-    work = (gemm.count * gemm.m * gemm.n * gemm.k).sum(axis=1).tolist()
+    if products is not None:
+        work = products.macs.tolist()
+    else:
+        gemm = loops.gemm
+        work = (gemm.count * gemm.m * gemm.n * gemm.k).sum(axis=1).tolist()
     if loops.nest.kind == "conv_transpose":
         nest, deal = loops.nest, loops.tiling.deal
         dense = math.prod(nest.extents) * nest.taps

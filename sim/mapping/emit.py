@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,50 +11,30 @@ import numpy.typing as npt
 
 from sim.cost.banks import weighted_read_bytes
 from sim.cost.coding import codable, coded_bytes
-from sim.cost.estimate import body_passes, drain_passes, feeding, lane_elements
+from sim.cost.compiled import tables_of
+from sim.cost.estimate import body_passes, lane_elements
+from sim.cost.products import Products, drain_ticks, tile_products
 from sim.cost.row_stationary import row_cycles
-from sim.cost.work import accumulator_bytes, array_cycles, epilogue_instructions, vector_tile_cycles
-from sim.graph.nest import Nest, Operand
-from sim.graph.tensor import DTYPE_BITS
+from sim.cost.work import accumulator_bytes, epilogue_instructions, vector_tile_cycles
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.mapping.describe import step_work
-from sim.mapping.fabric import Fabric, Level
-from sim.mapping.loops import Fills, Loops
-from sim.mapping.regions import Regions, regions
+from sim.mapping.fabric import Fabric
+from sim.mapping.loops import Loops
+from sim.mapping.moving import Group, Moving, moving_of
+from sim.mapping.regions import Regions
 from sim.mapping.row_tiles import row_tiles
 from sim.mapping.search import VectorKernel
-from sim.mapping.skeleton import Fetch, Skeleton, skeleton_of
+from sim.mapping.skeleton import Skeleton, skeleton_of
 from sim.mapping.split_sum import emit_rounds
 from sim.mapping.step import Step
 from sim.mapping.template import Lookups, Read, Template
-from sim.mapping.weights import dram_costs
+from sim.mapping.weights import dram_law
 from sim.program import RESULT, Policy, ticks
 
 Int64 = npt.NDArray[np.int64]
 HOLD, DUR, NBYTES, PATH = range(4)
 """Columns of the tasks under construction."""
-
-@dataclass(frozen=True, slots=True)
-class Transfers:
-    """Transfers [ends, tasks] that go one `way`: `which` of the different ones each is; of these the end, the channel
-    and the DRAM weight. `ask` as `Emitter.ask`."""
-
-    ask: Callable[..., tuple[int, int]]
-    way: str
-    different: Sequence[tuple[object, int, int]]
-    which: Int64
-
-    @property
-    def weights(self) -> list[int]:
-        """DRAM weight of the different ones."""
-        return [weight for *_, weight in self.different]
-
-    def at(self, level: Level) -> tuple[Int64, Int64]:
-        """(path, latency) [ends, tasks] where the bytes lie at this level of memory."""
-        found = [self.ask(self.way, *transfer, level) for transfer in self.different]
-        path, latency = np.array(found, np.int64).T
-        return path[self.which], latency[self.which]
 
 
 @dataclass
@@ -62,9 +42,9 @@ class Emitter:
     """Emits the tasks of one step, whose loops these are, under the names of `Template`.
 
     `policies` says how the transfers of operands (RESULT: of the result) treat the cache; those of others need not look
-    into it. `columns` [4, tasks] are in the order in which the skeleton added its tasks. `hold_cycles` are those of
-    every product, `row_activations` the DRAM rows that all transfers open; `more_*_bytes` what scratchpads read and
-    write beyond what moves, for it moves coded.
+    into it. `columns` [4, tasks] are in the order in which the skeleton added its tasks; `start` and `stop` those of
+    all boxes, flat. `routes` are numbers of the routes of sends (sim/mapping/ways.py), `row_activations` the DRAM rows
+    that all transfers open; `more_*_bytes` what scratchpads read and write beyond what moves, for it moves coded.
     """
 
     chip: Chip
@@ -73,46 +53,42 @@ class Emitter:
     kind: CoreKind
     loops: Loops
     policies: Mapping[int, Policy] = field(default_factory=dict)
-    paths: dict[tuple[object, ...], tuple[int, int]] = field(default_factory=dict)
-    reads: list[Read] = field(default_factory=list)
-    lookups: list[Lookups] = field(default_factory=list)
-    hold_cycles: Int64 | None = None
+    routes: list[int] = field(default_factory=list)
+    products: Products | None = None
     row_activations: float = 0.0
     more_read_bytes: int = 0
     more_written_bytes: int = 0
     skeleton: Skeleton = field(init=False)
+    moving: Moving = field(init=False)
     columns: Int64 = field(init=False)
+    start: Int64 = field(init=False)
+    stop: Int64 = field(init=False)
 
     def run(self) -> Template:
+        ways = self.fabric.ways
         self.skeleton = skeleton_of(self.step, self.kind, self.fabric, self.loops)
+        self.moving = moving_of(self.step, self.skeleton, self.loops, self.chip, ways, self.policies)
         self.owners = self.skeleton.owners
         self.columns = np.empty((4, len(self.skeleton.order)), np.int64)
+        nbytes, where = self._boxes()
         if self.step.tiling.unit == "array":
             self._matrix_products()
-            self._drains()
+            results = self._drains()
         else:
-            self._vector_passes()
-        for fetch in self.skeleton.fetches:
-            operand = self.step.nest.operands[fetch.operand]
-            if fetch.resident:
-                boxes = self.loops.boxes(operand, fetch.positions, fetch.fills.first)
-                self.reads.append(Read(fetch.operand, fetch.tasks, *boxes, fetch.positions))
-            else:
-                self._load(fetch, operand)
-        if self.step.store:
-            self._store()
-        return self._template()
+            results = self._vector_passes()
+        paths, lookups = self._moves(nbytes, where)
+        return self._template(paths, lookups, results)
 
-    def _template(self) -> Template:
-        """Everything emitted, in program order."""
-        frame, results = self.skeleton, self.loops.results
+    def _template(self, paths: Int64, lookups: tuple[Lookups, ...], results: int) -> Template:
+        """Everything emitted, in program order; `results` are the elements that the step makes."""
+        frame, moving = self.skeleton, self.moving
         hold, dur, nbytes, path = self.columns[:, frame.order]
         return Template(
             loops=self.loops,
             owners=frame.owners,
             columns=(frame.kind, frame.queue, hold, dur, nbytes),
             path=path,
-            paths=tuple(self.paths),
+            paths=paths,
             edges=frame.edges,
             main=frame.main,
             drain=frame.drain,
@@ -122,13 +98,16 @@ class Emitter:
             empties=frame.empties,
             halves=frame.halves,
             claims=frame.claims,
-            reads=tuple(self.reads),
+            reads=tuple(
+                Read(operand, fetch.tasks, *self.boxes(group), fetch.positions if fetch.resident else None)
+                for operand, group, fetch in moving.reads
+            ),
             users=frame.users,
             loads={fetch.operand: (fetch.tasks, fetch.fills) for fetch in frame.fetches if not fetch.resident},
             rounds=frame.rounds,
-            results=(results[0][self.owners], results[1][self.owners]),
-            work=step_work(self.step, self.loops, self.kind, self.hold_cycles, self._more_counts()),
-            lookups=tuple(self.lookups),
+            results=self.boxes(moving.groups[-1]),
+            work=step_work(self.step, self.loops, self.kind, self.products, results, self._more_counts()),
+            lookups=lookups,
         )
 
     def _more_counts(self) -> dict[str, float]:
@@ -139,12 +118,12 @@ class Emitter:
             "sram_write_bytes": float(self.more_written_bytes),
         }
 
-    def ask(self, *asked: object) -> tuple[int, int]:
-        """(row among the step's paths, latency in ticks) of a path of the fabric."""
-        found = self.paths.get(asked)
-        if found is None:
-            found = self.paths[asked] = len(self.paths), self.fabric.path(asked).latency_ps
-        return found
+    def send(self, source: int, destination: int, channel: int) -> tuple[int, int]:
+        """(row among the step's paths, latency in ticks) of a transfer between two cores."""
+        ways = self.fabric.ways
+        way = ways.number("send", source, destination, channel)
+        self.routes.append(ways.route[way])
+        return len(self.routes) - 1, ways.latency_ps[way]
 
     def set(self, name: str, hold: Int64 | int, dur: Int64, nbytes: Int64 | int = 0, path: Int64 | int = -1) -> None:
         """The columns of the tasks that the skeleton added under a name; each broadcasts to their shape."""
@@ -152,24 +131,27 @@ class Emitter:
         columns = self.columns[:, first : first + math.prod(shape)].reshape(4, *shape)
         columns[HOLD], columns[DUR], columns[NBYTES], columns[PATH] = hold, dur, nbytes, path
 
+    def boxes(self, group: Group) -> tuple[Int64, Int64]:
+        """Start and stop [ends, tasks, rank] of a group's boxes."""
+        return self.start[group.boxes].reshape(group.shape), self.stop[group.boxes].reshape(group.shape)
+
     # ---- compute --------------------------------------------------------------------------------------------
 
     def _matrix_products(self) -> None:
-        nest, loops = self.step.nest, self.loops
-        dtype = nest.operands[0].tensor.dtype
-        if self.step.tiling.rows is not None:
-            hold = dur = row_cycles(self.step.tiling.rows.mapping, row_tiles(nest, loops), self.kind)
-        else:
-            dataflow = self.step.tiling.dataflow
-            how = feeding(nest, self.kind, loops.tile, dataflow)
-            hold, dur = array_cycles(loops.issued, self.kind, dtype, dataflow, *how)
-            if self.step.tiling.deal is not None:
-                slowed = self.step.tiling.deal.slowed
-                hold, dur = (np.ceil(cycles * slowed).astype(np.int64) for cycles in (hold, dur))
-        self.hold_cycles, held = hold, ticks(hold, self.kind.clock_hz)
-        self.set("main", held, np.maximum(held, ticks(dur, self.kind.clock_hz)))
+        nest, tiling = self.step.nest, self.step.tiling
+        if tiling.rows is not None:
+            held = ticks(row_cycles(tiling.rows.mapping, row_tiles(nest, self.loops), self.kind), self.kind.clock_hz)
+            self.set("main", held, held)
+            return
+        deal = tiling.deal
+        sides, slowed = ((0, 0), 1.0) if deal is None else ((deal.rows, deal.columns), deal.slowed)
+        self.products = tile_products(
+            nest, self.loops.ranges, self.kind, tiling.dataflow, sides=sides, slowed=slowed
+        )
+        self.set("main", self.products.hold, self.products.dur)
 
-    def _vector_passes(self) -> None:
+    def _vector_passes(self) -> int:
+        """Returns the elements of all results."""
         nest, loops = self.step.nest, self.loops
         start, stop = loops.boxes(nest.out, slice(None), np.arange(loops.iterations))
         elements = self._lane_elements(stop - start)
@@ -179,6 +161,8 @@ class Emitter:
         passes = body_passes(nest, self.kind)
         cycles = vector_tile_cycles(elements, passes, self.kind, moved, instructions=kernel.instructions)
         self.vector("main", cycles, kernel)
+        start, stop = self.boxes(self.moving.groups[-1])
+        return int((stop - start).prod(axis=-1).sum())
 
     def vector(self, name: str, cycles: Int64, kernel: VectorKernel | None = None) -> None:
         """Vector tasks of so many cycles; those of a dealt kernel wait besides."""
@@ -187,22 +171,22 @@ class Emitter:
             duration = np.maximum(duration + kernel.waiting_ps, kernel.floor_ps)
         self.set(name, duration, duration)
 
-    def _drains(self) -> None:
-        """What empties the accumulators: the parts of split sums, then bias and fused operators on the owner."""
-        nest, owners = self.step.nest, self.owners
-        start, stop = self.loops.results
-        extents = stop - start
-        elements = extents.prod(axis=-1)
-        sums = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
-        out_bytes = elements * DTYPE_BITS[nest.out.tensor.dtype] // 8
-        lanes = self._lane_elements(extents) if self.kind.vector.register_shape else elements
-        passes = drain_passes(nest, self.kind)
+    def _drains(self) -> int:
+        """What empties the accumulators: the parts of split sums, then bias and fused operators on the owner. Returns
+        the elements of all results."""
+        nest, group = self.step.nest, self.moving.groups[-1]
+        start, stop = self.start[group.boxes], self.stop[group.boxes]
+        lanes = None
+        if self.kind.vector.register_shape:
+            lanes = self._lane_elements((stop - start).reshape(group.shape)).reshape(-1)
         more = epilogue_instructions(self.kind) if self.step.tiling.deal is not None else 0.0
-        cycles = vector_tile_cycles(
-            lanes[owners], passes, self.kind, out_bytes[owners], sums[owners], instructions=more
-        )
-        self.vector("drain", cycles)
-        emit_rounds(self, elements, sums)
+        found, results = drain_ticks(nest, (start, stop), group.shape, self.kind, lanes=lanes, instructions=more)
+        self.set("drain", found, found)
+        if self.skeleton.rounds:
+            start, stop = self.loops.results
+            elements = (stop - start).prod(axis=-1)
+            emit_rounds(self, elements, elements * accumulator_bytes(nest.operands[0].tensor.dtype))
+        return results
 
     def _lane_elements(self, extents: Int64) -> Int64:
         """Elements that the lanes handle for boxes of the result with these extents [..., rank]."""
@@ -211,110 +195,68 @@ class Emitter:
 
     # ---- operands and results -------------------------------------------------------------------------------
 
-    def _load(self, fetch: Fetch, operand: Operand) -> None:
-        index, fills = fetch.operand, fetch.fills
-        leaders = fills.members[:, 0]
-        start, stop = self.loops.boxes(operand, leaders, fills.first)
-        channel = (np.arange(len(fills.first)) + index) % self.kind.dma.channels
-        way: str
-        ends: Sequence[object]
-        way, ends = "load", self.loops.cores[leaders].tolist()
-        if self.step.nest.chips > 1:
-            way, ends = "exchange", [(core, self.step.nest.chips) for core in ends]
-        if fills.members.shape[1] > 1:
-            way, ends = "multicast", list(map(tuple, self.loops.cores[fills.members].tolist()))
-        self._transfer(f"load{index}", index, fetch.tasks, operand, (start, stop), (way, ends, channel), fills)
-        for number in load_reads(self.step.nest, index):
-            boxes = start, stop
-            if number != index:
-                boxes = self.loops.boxes(self.step.nest.operands[number], leaders, fills.first)
-            self.reads.append(Read(number, fetch.tasks, *boxes))
+    def _boxes(self) -> tuple[Int64, Regions]:
+        """Find all boxes in `start` and `stop`; the bytes of each that moves, and where it lies if that is asked for:
+        all flat, group by group."""
+        from sim.cost.moves import fill_boxes
 
-    def _store(self) -> None:
-        assert self.skeleton.stores is not None
-        start, stop = (boxes[self.owners] for boxes in self.loops.results)
-        channel = np.arange(start.shape[1]) % self.kind.dma.channels
-        ends = self.loops.cores[self.owners].tolist()
-        stores, out = self.skeleton.stores, self.step.nest.out
-        self._transfer("store", RESULT, stores, out, (start, stop), ("store", ends, channel))
+        moving, last = self.moving, self.moving.groups[-1]
+        self.start, self.stop = np.empty((2, last.boxes.stop), np.int64)
+        nbytes, offset, run = np.empty((3, last.places.stop), np.int64)
+        count, pitch = np.empty((2, last.levels.stop), np.int64)
+        fill_boxes(
+            tables_of(self.step.nest), *self.loops.ranges, moving.table, moving.ends, moving.tasks, moving.packed,
+            self.start, self.stop, nbytes, offset, run, count, pitch,
+        )  # fmt: skip
+        if self.kind.dma.run_length_coding:
+            for group in moving.groups:
+                self._code(group, nbytes)
+        return nbytes, Regions(offset, run, count, pitch)
 
-    def _transfer(
-        self,
-        name: str,
-        number: int,
-        tasks: Int64,
-        operand: Operand,
-        boxes: tuple[Int64, Int64],
-        ways: tuple[str, Sequence[object], Int64],
-        fills: Fills | None = None,
-    ) -> None:
-        """Loads of operand `number` (RESULT: stores of the result), which move `boxes` [ends, tasks, rank]; `ways` are
-        the kind of path, its ends and the channel of every task."""
-        extents = boxes[1] - boxes[0]
-        where = regions(operand, *boxes) if number in self.policies else None
-        nbytes = self._transferred(operand, extents, fills) if where is None else where.size_bytes
-        weight, opened = dram_costs(self.chip, self.step.nest, operand, extents, nbytes, store=number == RESULT)
-        self.row_activations += opened
-        transfers = self._transfers(*ways, weight)
-        # What is written goes into the cache, whether its line was there or not.
-        through: Level = "cache" if number == RESULT else "fill"
-        past = self.policies.get(number, Policy.BYPASS) == Policy.BYPASS
-        path, latency = transfers.at("dram" if past else through)
-        waiting = self._other_chips_ps(number, latency.shape)
-        self.set(name, 1, latency + waiting, nbytes, path)
-        if where is not None:
-            self._look_up(number, tasks, where, transfers, waiting)
+    def _moves(self, nbytes: Int64, where: Regions) -> tuple[Int64, tuple[Lookups, ...]]:
+        """Loads and stores: (numbers of the routes of all paths, what looks into the cache)."""
+        from sim.cost.moves import fill_moves
 
-    def _other_chips_ps(self, number: int, shape: tuple[int, ...]) -> Int64:
-        """What the first loads of an operand that is exchanged with other chips wait for them [ends, tasks]. The last
-        wave of a dealt nest goes on with what those before it began."""
-        waiting, deal, chips = np.zeros(shape, np.int64), self.step.tiling.deal, self.step.nest.chips
-        if chips > 1 and number != RESULT and (deal is None or not deal.first):
-            assert self.chip.links is not None
-            waiting[:, 0] = self.chip.links.ring_latency_ps(chips)
-        return waiting
+        moving, ways = self.moving, self.fabric.ways
+        tasks, sends = moving.groups[-1].places.stop, len(self.routes)
+        opened, looked, found = np.empty(tasks), np.empty((3, tasks), np.int64), np.empty(sends + 3 * tasks, np.int64)
+        found[:sends] = self.routes
+        rest = ways.number("write_back") if self.policies else -1
+        paths = fill_moves(
+            tables_of(self.step.nest), *dram_law(self.chip), moving.table, self.start, self.stop, nbytes,
+            self.kind.dma.channels, moving.ways, *ways.columns, rest, self.columns, opened, found, sends, looked,
+        )  # fmt: skip
+        lookups = []
+        for group in moving.groups:
+            if group.name:
+                self.row_activations += float(np.add.reduce(opened[group.places]))
+            if group.looks:
+                lookups.append(self._look_up(group, where, looked))
+        return found[:paths], tuple(lookups)
 
-    def _transfers(self, way: str, ends: Sequence[object], channel: Int64, weight: Int64) -> Transfers:
-        """Transfers [ends, tasks] on these channels [tasks] with these DRAM weights [ends, tasks]."""
-        from sim.cost.moves import number_transfers
+    def _look_up(self, group: Group, where: Regions, looked: Int64) -> Lookups:
+        """The transfers of a group that look into the cache, with the ways of what is there and of lines that come and
+        go."""
+        first, shape = self.skeleton.groups[group.name]
+        tasks = self.skeleton.place[first : first + math.prod(shape)]
+        many = len(tasks)
+        levels = (part[group.levels].reshape(many, -1) for part in (where.count, where.pitch_bytes))
+        region = Regions(where.offset_bytes[group.places], where.run_bytes[group.places], *levels)
+        return Lookups(group.operand, self.policies[group.operand], tasks, region, *looked[:, group.places])
 
-        which, asked = np.empty(weight.shape, np.int64), np.empty((weight.size, 3), np.int64)
-        count = number_transfers(weight, channel, which, asked)
-        return Transfers(self.ask, way, [(ends[row], *rest) for row, *rest in asked[:count].tolist()], which)
-
-    def _look_up(
-        self, operand: int, tasks: Int64, where: Regions, transfers: Transfers, waiting: Int64
-    ) -> None:
-        """Note that transfers look into the cache, and the ways of what is there and of lines that come and go."""
-        hit_path, hit_dur = transfers.at("cache")
-        rest = {heavy: self.ask("write_back", heavy)[0] for heavy in sorted(set(transfers.weights))}
-        rest_path = np.array([rest[heavy] for heavy in transfers.weights], np.int64)[transfers.which]
-        policy = self.policies[operand]
-        self.lookups.append(
-            Lookups(operand, policy, tasks, where, hit_path, hit_dur + waiting, rest_path)
-        )
-
-    def _transferred(self, operand: Operand, extents: Int64, fills: Fills | None = None) -> Int64:
-        """Bytes of boxes on their way, loaded for `fills` or stored. Where they are coded, what the scratchpads take or
-        give beyond them is counted by itself."""
-        whole = _bytes(operand, extents)
-        if not self.kind.dma.run_length_coding or not codable(operand):
-            return whole
-        moved = coded_bytes(operand, extents)
-        saved = int((whole - moved).sum())
-        if fills is None:
+    def _code(self, group: Group, nbytes: Int64) -> None:
+        """The bytes of a group's boxes on their way, where they move coded. What the scratchpads take or give beyond
+        them is counted by itself."""
+        nest, stored = self.step.nest, group.operand == RESULT
+        operand = nest.out if stored else nest.operands[group.operand]
+        if not group.name or group.looks or not codable(operand):
+            return
+        start, stop = self.boxes(group)
+        moved = coded_bytes(operand, stop - start).reshape(-1)
+        saved = int((nbytes[group.places] - moved).sum())
+        nbytes[group.places] = moved
+        if stored:
             self.more_read_bytes += saved
         else:
-            self.more_written_bytes += saved * fills.members.shape[1]
-        return moved
-
-
-def _bytes(operand: Operand, extents: Int64) -> Int64:
-    """Bytes of boxes with these extents [..., rank], at least 1."""
-    bits = DTYPE_BITS[operand.tensor.dtype]
-    return np.asarray(np.maximum(1, -(-extents.prod(axis=-1) * bits // 8)), np.int64)
-
-
-def load_reads(nest: Nest, index: int) -> tuple[int, ...]:
-    """Operands that a load of operand `index` reads from DRAM: itself, and the indices that say where its rows lie."""
-    return tuple(range(len(nest.inputs))) if nest.operands[index].gathered else (index,)
+            fetch = next(fetch for fetch in self.skeleton.fetches if fetch.operand == group.operand)
+            self.more_written_bytes += saved * fetch.fills.members.shape[1]

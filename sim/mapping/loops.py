@@ -108,6 +108,11 @@ class Loops:
         return low, high
 
     @property
+    def ranges(self) -> tuple[Int64, Int64]:
+        """`low` and `high`."""
+        return self._ranges
+
+    @property
     def low(self) -> Int64:
         """First index of every dimension, [dims, cores, iterations]."""
         return self._ranges[0]
@@ -160,7 +165,9 @@ class Loops:
         which = np.ascontiguousarray(self._everyone[positions] if isinstance(positions, slice) else positions)
         shape = len(which), len(iterations), len(operand.axes)
         start, stop = np.empty(shape, np.int64), np.empty(shape, np.int64)
-        fill_tile_boxes(tables_of(self.nest), number, *self._ranges, which, iterations, start, stop)
+        fill_tile_boxes(
+            tables_of(self.nest), number, *self._ranges, which, iterations, start.reshape(-1), stop.reshape(-1)
+        )
         return start, stop
 
     @cached_property

@@ -116,7 +116,8 @@ class Lowering:
         and a step is in the key, but for names."""
         fate = step.kind, step.cores, step.resident, step.keep, step.store
         policies = self._policies(step)
-        key = (self.fabric.key, step.signature, step.nest.macs, step.tiling, fate, tuple(policies.items()))
+        on = self.fabric.key, self.fabric.ways
+        key = (*on, step.signature, step.nest.macs, step.tiling, fate, tuple(policies.items()))
         found = TEMPLATES.get(key)
         if found is None:
             kind = self.chip.cores[step.kind]

@@ -26,7 +26,7 @@ from sim.mapping.candidates import Local
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.deal_vector import deal_vector, deals_vector
 from sim.mapping.exchange import check_links, with_exchange
-from sim.mapping.fabric import Fabric, Level
+from sim.mapping.fabric import Fabric
 from sim.mapping.grid import granules
 from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.least_time import least_from
@@ -37,6 +37,7 @@ from sim.mapping.row_tiles import row_search, undefined
 from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
 from sim.mapping.segments import Segments, one_segment
 from sim.mapping.step import KeptResult, Plan, Step
+from sim.mapping.ways import Level
 
 SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""

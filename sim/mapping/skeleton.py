@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,9 @@ from sim.mapping.step import Step
 from sim.mapping.table import Batch, together
 from sim.mapping.template import Claim, Round
 from sim.program import Kind
+
+if TYPE_CHECKING:
+    from sim.mapping.moving import Moving
 
 Int64 = npt.NDArray[np.int64]
 
@@ -54,13 +58,15 @@ class Fetch:
 @dataclass(frozen=True, slots=True)
 class Skeleton:
     """Tasks in program order, numbered from 0, by the names of `Template`, and the columns that are known: `kind` and
-    `queue`. `order` is the place among all that were added of every task; `groups` says where those added under one
-    name begin there, and their shape: main, drain, load0, ..., store; copy0, send0, add0, ... of a split sum."""
+    `queue`. `order` is the place among all that were added of every task, `place` the other way round; `groups` says
+    where those added under one name begin there, and their shape: main, drain, load0, ..., store; copy0, send0, add0,
+    ... of a split sum. `moving` is what sim/mapping/moving.py made of it."""
 
     owners: Int64
     kind: Int64
     queue: Int64
     order: Int64
+    place: Int64
     groups: Mapping[str, tuple[int, tuple[int, ...]]]
     edges: tuple[Int64, Int64]
     main: Int64
@@ -74,11 +80,12 @@ class Skeleton:
     fetches: tuple[Fetch, ...]
     users: Mapping[str, Int64]
     rounds: tuple[Round, ...]
+    moving: dict[object, Moving] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def size_bytes(self) -> int:
         """Memory of the columns and edges; the rest is small beside them."""
-        return 8 * (6 * len(self.order) + 2 * len(self.edges[0]))
+        return 8 * (7 * len(self.order) + 2 * len(self.edges[0]))
 
 
 SKELETONS: Recent[object, Skeleton] = Recent(SKELETON_BYTES, lambda skeleton: skeleton.size_bytes)
@@ -166,6 +173,7 @@ class Builder:
             kind=kind,
             queue=queue,
             order=order,
+            place=place,
             groups=self.batch.groups,
             edges=edges,
             main=place[self.main],

@@ -118,6 +118,6 @@ def emit_rounds(step: Emitter, elements: Int64, sums: Int64) -> None:
             one_pass(f"copy{number}", "copy", 1, found.leaves)
         channel = send_channel(number, step.kind.dma.channels)
         ends = zip(cores[found.senders].tolist(), cores[found.receivers].tolist(), strict=True)
-        path, latency = np.array([step.ask("send", *pair, channel) for pair in ends], np.int64).T
+        path, latency = np.array([step.send(*pair, channel) for pair in ends], np.int64).T
         step.set(f"send{number}", 1, latency[:, None], sums[found.senders], path[:, None])
         one_pass(f"add{number}", "add", 2, found.receivers)

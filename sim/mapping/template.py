@@ -90,21 +90,21 @@ class Work:
 class Template:
     """Tasks are numbered in program order from 0; every array of tasks holds such numbers.
 
-    Columns as in a Segment, but `path` is a row of `paths`, what is asked of the fabric (-1: none). `edges` (task,
-    predecessor) are those within. Over positions in the step's cores: `main` [cores, iterations] and `drain` [cores,
-    result tiles], the computing tasks; `stores` [owners, result tiles] or None, `first_stores` the first of every
-    channel; `starts` [cores, 1 or 2], the first products of each part of the accumulator (used as `halves` parts in
-    turn), and `empties`, the last tasks that emptied it, None on the vector unit; `users`, the last tasks [cores,
-    any] that touch each buffer; `loads`, the tasks [groups, fills] of every operand not read in place; `rounds`,
-    those of a split sum; `lookups`, the transfers that look into the cache. `results` are the boxes [owners, result
-    tiles, rank] of the result.
+    Columns as in a Segment, but `path` is a row of `paths`, numbers of routes (sim/mapping/ways.py; -1: none).
+    `edges` (task, predecessor) are those within. Over positions in the step's cores: `main` [cores, iterations] and
+    `drain` [cores, result tiles], the computing tasks; `stores` [owners, result tiles] or None, `first_stores` the
+    first of every channel; `starts` [cores, 1 or 2], the first products of each part of the accumulator (used as
+    `halves` parts in turn), and `empties`, the last tasks that emptied it, None on the vector unit; `users`, the last
+    tasks [cores, any] that touch each buffer; `loads`, the tasks [groups, fills] of every operand not read in place;
+    `rounds`, those of a split sum; `lookups`, the transfers that look into the cache. `results` are the boxes
+    [owners, result tiles, rank] of the result.
     """
 
     loops: Loops
     owners: Int64
     columns: tuple[Int64, Int64, Int64, Int64, Int64]
     path: Int64
-    paths: tuple[tuple[object, ...], ...]
+    paths: Int64
     edges: tuple[Int64, Int64]
     main: Int64
     drain: Int64
@@ -138,8 +138,8 @@ class Template:
         return sum(a.nbytes for a in every)
 
     def route_rows(self, fabric: Fabric) -> Int64:
-        """Row in the tables of `fabric` of every path asked for; -1 behind them, for tasks without a path."""
-        return np.array([*(fabric.path(asked).row for asked in self.paths), -1], np.int64)
+        """Row in the tables of `fabric` of every path; -1 behind them, for tasks without a path."""
+        return np.append(fabric.rows(self.paths), -1)
 
 
 TEMPLATES: Recent[object, Template] = Recent(TEMPLATE_BYTES, lambda template: template.size_bytes)

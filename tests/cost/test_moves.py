@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from sim.cost.moves import number_transfers
+from sim.cost.compiled import tables_of
+from sim.cost.moves import dram_cost, number_transfers
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, Operand
@@ -15,7 +17,9 @@ from sim.hw.chip import Chip, load_chip
 from sim.hw.dram import pattern_efficiency, row_activations
 from sim.mapping.loops import Loops
 from sim.mapping.search import Tiling
-from sim.mapping.weights import dram_costs
+from sim.mapping.weights import dram_law
+
+Int64 = npt.NDArray[np.int64]
 
 
 def models() -> dict[str, Graph]:
@@ -36,6 +40,17 @@ CHIPS = {
     "lepton_m": load_chip("lepton_m"),
     "calibrated": load_chip("lepton_m", {"calibration.dram_efficiency": 0.83, "dram.interleave": "64 B"}),
 }
+
+
+def dram_costs(
+    chip: Chip, nest: Nest, operand: Operand, extents: Int64, nbytes: Int64, *, store: bool = False
+) -> tuple[Int64, float]:
+    """Weights and opened rows, summed up, of boxes [..., rank] one after another."""
+    number = (*nest.operands, nest.out).index(operand)
+    asked = tables_of(nest), number, *dram_law(chip), operand.gathered, store
+    found = [dram_cost(*asked, extents[at], int(nbytes[at])) for at in np.ndindex(nbytes.shape)]
+    weight = np.array([one for one, _ in found], np.int64).reshape(nbytes.shape)
+    return weight, sum(rows for _, rows in found)
 
 
 @pytest.mark.parametrize("chip", CHIPS.values(), ids=CHIPS)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from operator_graphs import GRAPHS, chip
 
 from sim.cost.actions import array_actions
+from sim.cost.products import tile_products
 from sim.engine.ordering import find_races
 from sim.errors import InputError
 from sim.graph.builder import GraphBuilder
@@ -81,12 +82,9 @@ def array_counts(graph: Graph, folder: Path, parts: int) -> dict[str, float]:
     target = chip("lepton_m")
     assignment = load_partition(str(folder / "partition.yaml"), graph, target, lambda count, cut: ())
     (step,) = make_plan(graph, target, Fabric(target), assignment).steps
-    gemm = Loops(step.nest, step.tiling, np.array(step.cores)).gemm
-    results = step.nest.out.tensor.elements
-    hold = np.ones_like(gemm.m)
-    return array_actions(
-        step.nest, step.nest.macs, gemm, hold, results, target.cores[0], step.tiling.dataflow, parts
-    )
+    loops, kind = Loops(step.nest, step.tiling, np.array(step.cores)), target.cores[0]
+    sums = tile_products(step.nest, loops.ranges, kind, step.tiling.dataflow).sums
+    return array_actions(step.nest, step.nest.macs, sums, step.nest.out.tensor.elements, kind, parts)
 
 
 @pytest.mark.parametrize(("parts", "rounds"), [(2, 1), (3, 2), (4, 2), (7, 3), (8, 3)])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from sim.cost.moves import fill_region
 from sim.graph.nest import Axis, Operand
-from sim.graph.tensor import Role, Tensor
-from sim.mapping.regions import Regions, regions
+from sim.graph.tensor import DTYPE_BITS, Role, Tensor
+from sim.mapping.regions import Regions
 
 
 def operand(
@@ -18,6 +20,27 @@ def operand(
     return Operand(
         Tensor("x", shape, dtype, role), "main", tuple(Axis(size) for size in shape), channels_last
     )
+
+
+def regions(x: Operand, start: npt.NDArray[np.int64], stop: npt.NDArray[np.int64]) -> Regions:
+    """The regions of boxes [..., rank], one after another as lowering finds them."""
+    shape, rank, packed = start.shape[:-1], len(x.axes), x.tensor.role == "weight"
+    order = np.array(x.memory_order()[::-1], np.int64)
+    sizes = np.array([axis.size for axis in x.axes], np.int64)
+    levels = 1 if packed else min(rank, max(1, rank - 1))
+    offset, run = np.empty(shape, np.int64), np.empty(shape, np.int64)
+    count, pitch = np.empty((2, *shape, levels), np.int64)
+    for at, place in enumerate(np.ndindex(shape)):
+        offset[place], run[place] = fill_region(
+            order, sizes, rank, DTYPE_BITS[x.tensor.dtype], packed, start.reshape(-1), stop.reshape(-1), at * rank,
+            count.reshape(-1), pitch.reshape(-1), at * levels, levels,
+        )  # fmt: skip
+    return Regions(offset, run, count, pitch)
+
+
+def size_bytes(found: Regions) -> int:
+    """Bytes of one region."""
+    return int(found.run_bytes * found.count.prod())
 
 
 def addresses(found: Regions) -> list[int]:
@@ -42,7 +65,7 @@ def test_a_region_is_the_bytes_of_the_box(seed: int) -> None:
     memory = np.arange(np.prod(shape)).reshape([shape[axis] for axis in order])
     box = memory[tuple(slice(start[axis], stop[axis]) for axis in order)].reshape(-1)
     assert addresses(found) == [2 * element + byte for element in box.tolist() for byte in range(2)]
-    assert found.size_bytes == 2 * box.size
+    assert size_bytes(found) == 2 * box.size
     assert found.run_bytes == x.run_bytes(np.array(stop) - np.array(start))
 
 
@@ -72,9 +95,9 @@ def test_tiles_of_weights_fill_the_tensor_without_gap_or_overlap(seed: int) -> N
 
 def test_half_bytes_are_rounded_up_run_by_run() -> None:
     found = regions(operand((4, 10), "int4"), np.array([1, 1]), np.array([3, 4]))
-    assert (int(found.offset_bytes), int(found.run_bytes), int(found.size_bytes)) == (5, 2, 4)
+    assert (int(found.offset_bytes), int(found.run_bytes), size_bytes(found)) == (5, 2, 4)
 
 
 def test_a_scalar_is_one_run() -> None:
     found = regions(operand((), "fp32"), np.zeros(0, np.int64), np.zeros(0, np.int64))
-    assert (int(found.offset_bytes), int(found.size_bytes)) == (0, 4)
+    assert (int(found.offset_bytes), size_bytes(found)) == (0, 4)
