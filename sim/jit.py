@@ -174,22 +174,28 @@ def announce_compilation(on_compile: Callable[[str], None] | None = None) -> Ite
     """
     from numba.core import event
 
-    call = on_compile or logging.getLogger("sim").info
+    with event.install_listener("numba:compile", _announcer()(on_compile or logging.getLogger("sim").info)):
+        yield
 
-    class Once(event.Listener):
-        def __init__(self) -> None:
-            self.told = False
+
+@cache
+def _announcer() -> Any:
+    """The class of what listens to Numba, made once: a class refers to itself, so each one is garbage to be found."""
+    from numba.core import event
+
+    class Announcer(event.Listener):
+        def __init__(self, call: Callable[[str], None]) -> None:
+            self.call: Callable[[str], None] | None = call
 
         def on_start(self, event: Any) -> None:
-            if not self.told:
-                self.told = True
+            call, self.call = self.call, None
+            if call is not None:
                 call("compiling: once per installation, up to a minute")
 
         def on_end(self, event: Any) -> None:
             """Nothing is said when it is over."""
 
-    with event.install_listener("numba:compile", Once()):
-        yield
+    return Announcer
 
 
 def _user_cache() -> Path:

@@ -82,10 +82,10 @@ def fill_core_boxes(
 @jit
 def in_place(
     t: Any, operand: int, splits: Any, quanta: Any, cores: Any, same: bool, start: Any, stop: Any, held: Any,
-    first: Any, last: Any, whole: Any, found: Any,
+    first: Any, last: Any, whole: Any, masks: Any,
 ) -> None:  # fmt: skip
-    """`found` [families]: does every core find its box of an operand in its own scratchpad, under each of the `splits`
-    [families, dims] and whichever of the granules `quanta` [any, dims] the cuts have?
+    """Set the bit of an operand in `masks` [families] where every core finds its box of it in its own scratchpad, under
+    each of the `splits` [families, dims] and whichever of the granules `quanta` [any, dims] the cuts have.
 
     What lies there: boxes `start`, `stop` [cores, rank] where `held` [cores], of a tensor of the `same` shape; else the
     elements `first` to `last` [cores] in row-major order, if those are `whole` [cores] boxes.
@@ -95,24 +95,32 @@ def in_place(
         used, inside = 1, True
         for dim in range(t.nests[0, DIMS]):
             used *= splits[row, dim]
-        for number in range(len(quanta) * used):
-            core = cores[number % used]
-            fill_ranges(t, splits[row], quanta[number // used], number % used, low, high)
-            inside = inside and held[core] and (same or whole[core])
-            if not inside:
-                break
-            mine_first, mine_last, stride = 0, 0, 1
-            for back in range(t.operands[0, operand, AXES]):
-                axis = t.operands[0, operand, AXES] - 1 - back
-                begin, end = axis_box(t, operand, axis, low, high)
-                if same:
-                    inside = inside and begin >= start[core, axis] and end <= stop[core, axis]
-                mine_first += begin * stride
-                mine_last += (end - 1) * stride
-                stride *= t.axes[0, operand, axis, SIZE]
-            if not same:
-                inside = inside and mine_first >= first[core] and mine_last < last[core]
-        found[row] = inside
+        for way in range(len(quanta)):
+            # Granules of what is not cut over cores change nothing.
+            new = way == 0
+            for dim in range(t.nests[0, DIMS]):
+                new = new or (splits[row, dim] > 1 and quanta[way, dim] != quanta[way - 1, dim])
+            for position in range(used if new and inside else 0):
+                core = cores[position]
+                inside = held[core] and (same or whole[core])
+                if not inside:
+                    break
+                fill_ranges(t, splits[row], quanta[way], position, low, high)
+                mine_first, mine_last, stride = 0, 0, 1
+                for back in range(t.operands[0, operand, AXES]):
+                    axis = t.operands[0, operand, AXES] - 1 - back
+                    begin, end = axis_box(t, operand, axis, low, high)
+                    if same:
+                        inside = inside and begin >= start[core, axis] and end <= stop[core, axis]
+                    mine_first += begin * stride
+                    mine_last += (end - 1) * stride
+                    stride *= t.axes[0, operand, axis, SIZE]
+                if not same:
+                    inside = mine_first >= first[core] and mine_last < last[core]
+                if not inside:
+                    break
+        if inside:
+            masks[row] |= 1 << operand
 
 
 @jit

@@ -59,16 +59,22 @@ def unit_costs(nest: Nest, kind: CoreKind, unit: str) -> tuple[float, float, flo
     return over, under, body, drain, unpack_cost(nest, kind)
 
 
+_Costs = dict[tuple[int, str], tuple[Nest, Float64]]
+
+
 class _Seen(NamedTuple):
     """A site, kept alive for its id, with what compiled code reads of it: by dataflow, and by nest and unit."""
 
     site: Site
     columns: dict[str, Float64]
-    costs: dict[tuple[int, str], tuple[Nest, Float64]]
+    costs: _Costs
 
 
 _SITES: dict[int, _Seen] = {}
 _MOST_SITES = 64
+
+_COSTS: dict[object, _Costs] = {}
+"""By what `unit_costs` reads of a kind of cores: most designs of a sweep have the same."""
 
 
 def _seen(site: Site) -> _Seen:
@@ -76,7 +82,10 @@ def _seen(site: Site) -> _Seen:
     if known is None:
         if len(_SITES) >= _MOST_SITES:
             _SITES.clear()
-        known = _SITES[id(site)] = _Seen(site, {}, {})
+            _COSTS.clear()
+        array = site.kind.array
+        of_array = () if array is None else (*sorted(array.rates.items()), *array.unpacks)
+        known = _SITES[id(site)] = _Seen(site, {}, _COSTS.setdefault((site.kind.vector, of_array), {}))
     return known
 
 
@@ -93,6 +102,9 @@ def unit_columns(nest: Nest, site: Site, unit: str) -> Float64:
     costs = _seen(site).costs
     known = costs.get((id(nest), unit))
     if known is None:
+        if len(costs) >= _MOST_TABLES:
+            costs.clear()
+        # The entry keeps the nest alive, and with it its id.
         known = costs[id(nest), unit] = nest, np.array(unit_costs(nest, site.kind, unit))
     return known[1]
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sim.cost.branch import CUT, NOTHING_S, Search, copy_to, new_memory
+from sim.cost.cut_table import Shares, share_levels
 from sim.cost.kernel import (
     CORE_S,
     COSTS,
@@ -25,20 +26,8 @@ from sim.cost.kernel import (
     make_work,
     vector_cycles,
 )
-from sim.cost.levels import (
-    ELEMENTS,
-    FILLS,
-    FIRST,
-    INDICES,
-    MISFIT_S,
-    PER_OPERAND,
-    TILES,
-    crossed,
-    fill_level,
-    role_extent,
-    scan_role,
-)
-from sim.cost.nest_tables import AXES, BITS, DENOMINATOR, DIMS, HIGH, LOW, NESTED, OPERANDS, TERMS
+from sim.cost.levels import ELEMENTS, FILLS, FIRST, INDICES, MISFIT_S, PER_OPERAND, TILES, crossed, scan_role
+from sim.cost.nest_tables import BITS, DIMS, NESTED, OPERANDS
 from sim.cost.tiles import groups, largest_part
 from sim.cost.tiling import tiling_cost
 from sim.jit import jit, jit_bare, jit_inline
@@ -82,47 +71,6 @@ def line_search(
         s.found[0], s.found[CUT] = order, cut
         copy_to(s.best, at)
     return best
-
-
-@jit_bare
-def fill_cuts(t: Any, role: Any, splits: Any, stop: Any, steps: Any, quanta: Any, tile: Any, levels: Any) -> None:
-    """Levels [rows] of the first nest: up to row `stop[i]` those that cut the loops of `role[i]` into `splits[i]` parts
-    over cores and `steps[row]` [dims] tiles each, at multiples of `quanta` [dims] or, in the last of these rows,
-    wherever they are even. `tile` [dims] is scratch, of ones."""
-    row = 0
-    for share in range(len(role)):
-        while row < stop[share]:
-            even = row == stop[share] - 1
-            for dim in range(t.nests[0, DIMS]):
-                if t.role[0, dim] == role[share]:
-                    quantum = 1 if even else quanta[dim]
-                    tile[dim] = largest_part(t.extent[0, dim], splits[share, dim] * steps[row, dim], quantum)
-            fill_level(t, 0, role[share], steps[row], tile, levels[row])
-            if even:
-                for operand in range(t.nests[0, OPERANDS] + 1):
-                    column = FIRST + PER_OPERAND * operand + ELEMENTS
-                    levels[row, column] = _least_elements(t, operand, role[share], tile)
-            for dim in range(len(quanta)):
-                levels[row, levels.shape[1] - len(quanta) + dim] = steps[row, dim]
-            row += 1
-
-
-@jit_inline
-def _least_elements(t: Any, operand: int, role: int, tile: Any) -> float:
-    """Elements of an operand along a role that all tiles of a part load at least, however it is cut into tiles: small
-    ones skip what lies between the strides of a convolution, large ones load what windows share once."""
-    elements = 1.0
-    for axis in range(t.operands[0, operand, AXES]):
-        mine, extent, _ = role_extent(t, 0, operand, axis, role, tile)
-        below = t.axes[0, operand, axis, DENOMINATOR]
-        reach = 1.0 + (t.axes[0, operand, axis, HIGH] - t.axes[0, operand, axis, LOW]) / below
-        for term in range(t.axes[0, operand, axis, TERMS]):
-            dim = t.terms[0, operand, axis, term, 0]
-            if t.role[0, dim] == role:
-                reach = min(reach * tile[dim], reach + (tile[dim] - 1) * t.terms[0, operand, axis, term, 1] / below)
-        if mine:
-            elements *= min(extent, reach) if t.axes[0, operand, axis, TERMS] else extent
-    return elements
 
 
 @jit_inline
@@ -184,26 +132,30 @@ def least_sram(t: Any, levels: Any, at: Any, k: int, apart: Any) -> float:
 
 @jit
 def search_cuts(
-    t: Any, hw: Any, rate_and_cycles: Any, vector: bool, limit: float, slack: float, splits: Any, resident: Any,
-    first: Any, stop: Any, levels: Any, quanta: Any, winner: Any, found_steps: Any,
+    t: Any, hw: Any, rate_and_cycles: Any, vector: bool, limit: float, slack: float, coarse: bool, most: int,
+    shares: Shares, single: Any, single_begin: Any, resident: Any, quanta: Any, winner: Any, found_steps: Any,
 ) -> bool:  # fmt: skip
     """The best candidate of the first nest that fits `limit` bytes of scratchpad: of those within `slack` (1.01: 1 %)
     of the least latency that with the least DRAM traffic, then with the fewest transfers.
 
-    `rate_and_cycles` are over, under, body, drain and unpack of `kernel.make_work`; `splits` [families, dims] parts
-    over cores, `resident` [families] bit masks of operands that every core has; `first`, `stop` [families, 4] are its
-    rows of `levels`, by role; in row `stop` stands the role as a whole, cut evenly over cores (parts of whole granules
-    may be larger than several tiles of less). False where nothing fits; else `winner` [2, COSTS] as in
-    `tiling.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims] family, columns
-    outside?, tiles per core.
+    `rate_and_cycles` are over, under, body, drain and unpack of `kernel.make_work`; `shares` the partitions over cores
+    (families), `resident` [families] bit masks of operands that every core has; `quanta` [dims], `coarse`, `most` and
+    `single` say how their shares are cut (`cut_table.share_levels`, where a role as a whole is cut evenly over cores:
+    parts of whole granules may be larger than several tiles of less). False where nothing fits; else `winner` [2,
+    COSTS] as in `tiling.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims]
+    family, columns outside?, tiles per core.
     """
-    count, operands = len(splits), t.nests[0, OPERANDS]
+    splits, operands = shares.splits, t.nests[0, OPERANDS]
+    levels, begin = share_levels(t, shares, quanta, coarse, most, single, single_begin)
     over, under, body, drain, unpack = rate_and_cycles
     w = make_work(t, 0, over, under, body, drain, vector, unpack)
     s = new_memory(t, splits, levels, np.full((1, 1, 2), -1, np.int64), False)
-    s.cuts.first[:], s.cuts.stop[:] = first, stop
-    for row in range(count):
+    first, stop = s.cuts.first, s.cuts.stop
+    for row in range(len(splits)):
         used, summed = 1.0, 1.0
+        for role in range(4):
+            share = shares.of_family[row, role]
+            first[row, role], stop[row, role] = begin[share], begin[share + 1] - 1
         for dim in range(t.nests[0, DIMS]):
             used *= splits[row, dim]
             if t.role[0, dim] == 3:

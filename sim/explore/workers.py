@@ -7,6 +7,7 @@ that work is given out again, one point at a time, and a point that was under wa
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import sys
@@ -32,6 +33,10 @@ MAX_DEATHS = 3
 
 DEPTH = 2
 """Batches given to a worker: one under way and one waiting, so that it never waits for the driver."""
+
+GARBAGE = 100_000
+"""New objects of a worker, less those that are gone, between two collections of garbage: what a design leaves is mostly
+what the next ones look up, and hardly any of it refers to itself."""
 
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -298,6 +303,7 @@ def work(pipe: Connection, space: Space) -> None:
             inbox.put(None)
 
     load_everything()
+    gc.set_threshold(GARBAGE)
     threading.Thread(target=read, daemon=True).start()
     try:
         pipe.send(None)

@@ -28,9 +28,6 @@ ROLES: tuple[DimRole, ...] = ("g", "m", "n", "k")
 SLACK = 1.01
 """Among candidates within 1 % of the fastest, the one with the least DRAM traffic, then fewest transfers, wins."""
 
-Local = Mapping[tuple[int, ...], tuple[bool, ...]]
-"""By partition over cores: which operands every core finds in its own scratchpad."""
-
 MOST_CUTS = 4096
 """Tiles per core along one dimension, at most."""
 
@@ -85,7 +82,7 @@ class Candidates:
 def candidates(
     nest: Nest,
     site: Site,
-    local: Local,
+    local: Mapping[tuple[int, ...], tuple[bool, ...]],
     quanta: tuple[int, ...],
     unit: str,
     coarse: bool,

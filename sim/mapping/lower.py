@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -48,14 +49,9 @@ class Lowering:
 
     def __post_init__(self) -> None:
         self.probed = ProbeLog(self.plan)
-        self.edges = Edges(self.plan, self.chip, self._barrier)
+        # Not a method of this object: what refers to itself is only freed by a collection of garbage.
+        self.edges = Edges(self.plan, self.chip, partial(_barrier, self.table, self.fabric, self.rows))
         self.half = np.zeros(self.chip.core_count, np.int64)
-
-    def _barrier(self, tasks: Int64) -> Int64:
-        """One task that waits for many, so that many more can wait for it."""
-        joint = self.table.add(Kind.BARRIER, self.fabric.queue("sync"), 1, 1, 0, -1, len(self.rows))
-        self.table.after(joint, tasks)
-        return joint
 
     def _launch(self, step: Step) -> Int64 | None:
         """A serial task of the calibrated launch overhead; launches follow one another, beside the work before. None
@@ -224,6 +220,13 @@ class Lowering:
             self.log.columns(len(kind), len(self.rows)) if self.log is not None else None,
             self.probed.probes(number, repeats),
         )
+
+
+def _barrier(table: Table, fabric: Fabric, rows: list[OpRow], tasks: Int64) -> Int64:
+    """One task that waits for many, so that many more can wait for it."""
+    joint = table.add(Kind.BARRIER, fabric.queue("sync"), 1, 1, 0, -1, len(rows))
+    table.after(joint, tasks)
+    return joint
 
 
 def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional: bool = False) -> Program:

@@ -16,7 +16,9 @@ from sim.errors import InputError, did_you_mean
 from sim.graph.graph import Graph, op_macs
 from sim.graph.nest import Nest
 from sim.hw.chip import Chip
+from sim.mapping.memo import Recent
 from sim.mapping.search import ALL_ROLES, split_candidates
+from sim.mapping.splits import Splits, splits_of
 
 MODES: Mapping[str, frozenset[str]] = {
     "auto": ALL_ROLES,
@@ -71,12 +73,21 @@ class Assignment:
                 found.append((index, cores))
         return found
 
-    def splits(self, op: int, nest: Nest, site: Site) -> list[tuple[int, ...]]:
+    def splits(self, op: int, nest: Nest, site: Site) -> Splits:
         """Partitions of one loop nest to choose from, never empty."""
         rule = self.rules.get(self.names[op]) if self.names else None
         if rule is not None and rule.split:
-            return [_forced(self.names[op], rule.split, nest, site)]
-        return mode_splits((rule.mode if rule is not None else None) or self.mode, nest, site.cores)
+            return splits_of(nest, [_forced(self.names[op], rule.split, nest, site)])
+        mode = (rule.mode if rule is not None else None) or self.mode
+        key = mode, id(nest), site.cores
+        found = _OF_MODE.get(key)
+        if found is None:
+            # The entry keeps the nest alive, and with it its id.
+            found = _OF_MODE[key] = nest, splits_of(nest, mode_splits(mode, nest, site.cores))
+        return found[1]
+
+
+_OF_MODE: Recent[object, tuple[Nest, Splits]] = Recent(1 << 13)
 
 
 def mode_splits(mode: str, nest: Nest, cores: int) -> list[tuple[int, ...]]:

@@ -11,9 +11,10 @@ import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from sim.cost.bound import PREFERRED_SHARE
 from sim.cost.estimate import Site
-from sim.cost.nest_tables import signature
 from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
@@ -22,7 +23,6 @@ from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
 from sim.hw.vector import NATIVE
 from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_tensors, taking_turns
-from sim.mapping.candidates import Local
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.deal_vector import deal_vector, deals_vector
 from sim.mapping.exchange import check_links, with_exchange
@@ -30,12 +30,13 @@ from sim.mapping.fabric import Fabric
 from sim.mapping.grid import granules
 from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.least_time import least_from
-from sim.mapping.memo import Hashed, Recent, by_identity
+from sim.mapping.memo import Hashed, Recent
 from sim.mapping.partition import Assignment
-from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, core_boxes, found_in_place
+from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, add_in_place, core_boxes
 from sim.mapping.row_tiles import row_search, undefined
 from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
 from sim.mapping.segments import Segments, one_segment
+from sim.mapping.splits import Local, Splits, shape_of, splits_of
 from sim.mapping.step import KeptResult, Plan, Step
 from sim.mapping.ways import Level
 
@@ -298,7 +299,8 @@ class _Planner:
         site = known_site.value
         splits = self.assignment.splits(index, nest, site)
         if kind.divide == "to_fit" and working_bytes(nest, kind) <= kind.sram.size_bytes:
-            splits = [split for split in splits if max(split) == 1] or splits
+            alone = [split for split in splits.each if max(split) == 1]
+            splits = splits_of(nest, alone) if alone else splits
         sizes = {
             self.root(o.tensor.name): kept.size_bytes
             for o, kept in zip(nest.operands, candidates, strict=True)
@@ -311,7 +313,7 @@ class _Planner:
         shape = shape_of(nest)
         cache = self.chip.cache if kind.dispatch is not None else None
         near = None if cache is None else (cache.size_bytes, cache.bandwidth_bytes_per_s)
-        key = (shape, known_site, cores, limits, dataflow, tuple(splits), held_where, near)
+        key = (shape, known_site, cores, limits, dataflow, splits, held_where, near)
         known = self.memo.get(key)
         if known is None and kind.dispatch is not None and "array" in units:
             none = (False,) * len(nest.operands)
@@ -322,11 +324,11 @@ class _Planner:
             known = self.memo[key] = deal_vector(nest, site, limits, kind.dispatch, self.chip.cache), none
         elif known is None and dataflow == "row_stationary" and "array" in units:
             none = (False,) * len(nest.operands)
-            known = self.memo[key] = row_search(nest, site, splits), none
+            known = self.memo[key] = row_search(nest, site, splits.each), none
         elif known is None:
             local = self._local(nest, splits, site, units, dataflow, cores, candidates)
             tiling = search(nest, site, limits, dataflow, local)
-            known = self.memo[key] = tiling, local[tiling.splits]
+            known = self.memo[key] = tiling, local.resident(tiling.splits, len(nest.operands))
         tiling, resident = with_exchange(nest, self.chip, known[0]), known[1]
         used = cores[: tiling.cores]
         return Step(index, nest, tiling, kind_index, used, resident, len(cores), shape)
@@ -334,7 +336,7 @@ class _Planner:
     def _local(
         self,
         nest: Nest,
-        splits: Sequence[tuple[int, ...]],
+        splits: Splits,
         site: Site,
         units: tuple[str, ...],
         dataflow: str,
@@ -342,13 +344,13 @@ class _Planner:
         candidates: list[Kept | None],
     ) -> Local:
         """By partition: which operands every core would find in its own scratchpad, wherever the cuts may fall."""
-        quanta = sorted({cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)})
-        nowhere = [False] * len(splits)
-        columns = [
-            found_in_place(index, nest, splits, quanta, cores, kept.boxes) if kept is not None else nowhere
-            for index, kept in enumerate(candidates)
-        ]
-        return dict(zip(splits, zip(*columns, strict=True), strict=True))
+        masks = np.zeros(len(splits.table), np.int64)
+        if any(candidates):
+            quanta = sorted({cut_quanta(nest, site, unit, dataflow) for unit in units} | {(1,) * len(nest.dims)})
+            for index, kept in enumerate(candidates):
+                if kept is not None:
+                    add_in_place(index, nest, splits.table, quanta, cores, kept.boxes, masks)
+        return Local(splits, masks)
 
 
 _RESULTS: Recent[object, Boxes] = Recent(1 << 13)
@@ -420,16 +422,6 @@ def site_of(chip: Chip, fabric: Fabric, kind: int, cores: tuple[int, ...]) -> Ha
     if found is None:
         found = fabric.sites[kind, cores] = Hashed(make_site(chip, fabric, chip.cores[kind], cores))
     return found
-
-
-_SHAPES: Recent[Hashed[tuple[object, ...]], Hashed[tuple[object, ...]]] = Recent(1 << 14)
-
-
-@by_identity(1 << 14)
-def shape_of(nest: Nest) -> Hashed[tuple[object, ...]]:
-    """The nest without names: what its tilings depend on; the same object for equal nests, which compares faster."""
-    found = Hashed(signature(nest))
-    return _SHAPES.setdefault(found, found)
 
 
 def check_dtypes(graph: Graph, chip: Chip) -> None:

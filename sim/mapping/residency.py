@@ -81,25 +81,25 @@ def core_boxes(
     return Boxes(tensor.shape, start, stop, held)
 
 
-def found_in_place(
+def add_in_place(
     operand: int,
     nest: Nest,
-    splits: Sequence[tuple[int, ...]],
+    splits: Int64,
     quanta: Sequence[tuple[int, ...]],
     cores: tuple[int, ...],
     kept: Boxes,
-) -> list[bool]:
-    """By partition: does every core find its box of the operand inside its box of `kept`, whichever of the granules
-    `quanta` the cuts have? Across a reshape, only contiguous boxes of `kept` can answer."""
+    masks: Int64,
+) -> None:
+    """Set the operand's bit in `masks` [partitions] where every core finds its box of the operand inside its box of
+    `kept`, whichever of the granules `quanta` the cuts have. Across a reshape, only contiguous boxes of `kept` can
+    answer."""
     from sim.cost.boxes import in_place
     from sim.cost.compiled import tables_of
 
-    found = np.empty(len(splits), np.bool_)
-    cut = _table(tuple(splits)), _table(tuple(quanta)), _table(cores)
     same = nest.operands[operand].tensor.shape == kept.shape
     intervals = _NO_INTERVALS if same else kept.intervals
-    in_place(tables_of(nest), operand, *cut, same, kept.start, kept.stop, kept.held, *intervals, found)
-    return found.tolist()
+    cut = splits, _table(tuple(quanta)), _table(cores)
+    in_place(tables_of(nest), operand, *cut, same, kept.start, kept.stop, kept.held, *intervals, masks)
 
 
 @lru_cache(maxsize=1 << 12)

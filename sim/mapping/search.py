@@ -16,10 +16,11 @@ from sim.cost.hardware import lacking_law
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest
 from sim.hw.row_stationary import RowMapping
-from sim.mapping.candidates import ROLES, SLACK, Candidates, Local, candidates
-from sim.mapping.cut_levels import best_cut
+from sim.mapping.candidates import ROLES, SLACK, Candidates, candidates
+from sim.mapping.cut_levels import Winner, best_cut
 from sim.mapping.grid import bounds, largest_size
 from sim.mapping.memo import by_identity
+from sim.mapping.splits import Local
 
 Int64 = npt.NDArray[np.int64]
 
@@ -147,15 +148,14 @@ def search(
     dataflow: str,
     local: Local,
 ) -> Tiling:
-    """The tiling with the least estimated latency among the partitions over cores that are the keys of `local`;
-    its values say which operands every core finds in its own scratchpad under that partition.
+    """The tiling with the least estimated latency among the partitions over cores of `local`, which says which operands
+    every core finds in its own scratchpad under each.
 
     Raises DoesNotFit when no tile fits, with the smallest need found.
     """
     best: Tiling | None = None
     # Vector units do not share sums.
-    shared = all(any(split[dim] > 1 for dim in nest.role("k")) for split in local)
-    units = tuple(unit for unit in limits.units if not (shared and unit == "vector"))
+    units = tuple(unit for unit in limits.units if unit != "vector" or local.splits.vector is not None)
     walk = _interpreted if lacking_law(site.kind, dataflow) else best_cut
     for limit in sorted({limits.preferred_sram_bytes, limits.sram_bytes}):
         for coarse in (True, False):
@@ -164,11 +164,8 @@ def search(
                     continue
                 quanta = cut_quanta(nest, site, unit, dataflow)
                 winner = walk(nest, site, local, quanta, unit, dataflow, limit, coarse)
-                if winner is None:
-                    continue
-                if best is None or winner[1].latency_s[winner[2]] < best.latency_s:
-                    slots = site.kind.sram.tile_slots
-                    best = _tiling(nest, *winner, quanta=quanta, unit=unit, dataflow=dataflow, slots=slots)
+                if winner is not None and (best is None or winner.latency_s < best.latency_s):
+                    best = _tiling(nest, winner, quanta, unit, dataflow, site.kind.sram.tile_slots)
             if best is not None:
                 return best
     raise _does_not_fit(nest, site, limits, _least_need(nest, site, limits, units, dataflow, local))
@@ -176,10 +173,23 @@ def search(
 
 def _interpreted(
     nest: Nest, site: Site, local: Local, quanta: tuple[int, ...], unit: str, dataflow: str, limit: int, coarse: bool
-) -> tuple[Cuts, Estimate, int, float | None] | None:  # fmt: skip
+) -> Winner | None:
     """As `best_cut`, with the NumPy estimate, which has a law for everything."""
-    winner = _best(candidates(nest, site, local, quanta, unit, coarse), site, dataflow, unit, limit).winner
-    return None if winner is None else (*winner, None)
+    space = candidates(nest, site, local.mapping(len(nest.operands)), quanta, unit, coarse)
+    found = _best(space, site, dataflow, unit, limit).winner
+    if found is None:
+        return None
+    cuts, cost, at = found
+    return Winner(
+        tuple(cuts.splits[at].tolist()),
+        tuple(cuts.steps[at].tolist()),
+        bool(cuts.columns_first[at]),
+        float(cost.latency_s[at]),
+        float(cost.dram_bytes[at]),
+        int(cost.sram_bytes[at]),
+        int(cost.accumulator_bytes[at]),
+        None,
+    )
 
 
 def _least_need(
@@ -188,7 +198,8 @@ def _least_need(
     """The least (scratchpad, accumulator) bytes that any candidate needs, where none fits."""
     found = []
     for coarse, unit in itertools.product((True, False), units):
-        space = candidates(nest, site, local, cut_quanta(nest, site, unit, dataflow), unit, coarse)
+        resident = local.mapping(len(nest.operands))
+        space = candidates(nest, site, resident, cut_quanta(nest, site, unit, dataflow), unit, coarse)
         found.append(_best(space, site, dataflow, unit, limits.sram_bytes).need)
     return min(found)
 
@@ -331,31 +342,20 @@ def _choose(
     return _Found((cuts, cost, at), need)
 
 
-def _tiling(
-    nest: Nest,
-    cuts: Cuts,
-    cost: Estimate,
-    index: int,
-    kept_s: float | None,
-    *,
-    quanta: tuple[int, ...],
-    unit: str,
-    dataflow: str,
-    slots: int,
-) -> Tiling:
+def _tiling(nest: Nest, found: Winner, quanta: tuple[int, ...], unit: str, dataflow: str, slots: int) -> Tiling:
     return Tiling(
-        tuple(int(s) for s in cuts.splits[index]),
-        tuple(int(s) for s in cuts.steps[index]),
+        found.splits,
+        found.steps,
         quanta,
-        loop_order(nest, bool(cuts.columns_first[index])),
+        loop_order(nest, found.columns_first),
         unit,
         dataflow,
-        float(cost.latency_s[index]),
-        float(cost.dram_bytes[index]),
-        int(cost.sram_bytes[index]),
-        int(cost.accumulator_bytes[index]),
+        found.latency_s,
+        found.dram_bytes,
+        found.sram_bytes,
+        found.accumulator_bytes,
         slots=slots,
-        kept_s=kept_s,
+        kept_s=found.kept_s,
     )
 
 

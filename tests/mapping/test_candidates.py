@@ -19,6 +19,7 @@ from sim.mapping.candidates import candidates
 from sim.mapping.fabric import Fabric
 from sim.mapping.plan import make_site, usable_units
 from sim.mapping.search import ALL_ROLES, SLACK, Limits, Tiling, cut_quanta, search, split_candidates
+from sim.mapping.splits import local_of
 
 
 def _conv(batch: int, channels: int, size: int, filters: int, kernel: int, stride: int) -> Graph:
@@ -78,7 +79,7 @@ def test_the_search_finds_what_evaluating_everything_finds(
             size = site.kind.sram.size_bytes
             for unit in usable_units(nest, site.kind):
                 for dataflow in ("weight_stationary", "output_stationary"):
-                    chosen = search(nest, site, Limits(size // 2, size, (unit,)), dataflow, local)
+                    chosen = search(nest, site, Limits(size // 2, size, (unit,)), dataflow, local_of(nest, local))
                     assert (chosen.splits, chosen.steps, chosen.order) == _best_of_all(
                         nest, site, local, unit, dataflow, size // 2
                     )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +18,13 @@ from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, channels_last, nests
 from sim.hw.chip import Chip, load_chip
-from sim.mapping import cut_levels
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
-from sim.mapping.memo import Recent
 from sim.mapping.partition import Assignment
 from sim.mapping.plan import make_plan, make_site, usable_units
 from sim.mapping.search import ALL_ROLES, SLACK, Limits, Tiling, cut_quanta, search, split_candidates
+from sim.mapping.splits import local_of
 
 
 def graph_nests(graph: Graph) -> list[Nest]:
@@ -52,7 +50,7 @@ def limits(nest: Nest, site: Site, share: float = 0.5) -> Limits:
 def find(nest: Nest, site: Site, share: float = 0.5) -> Tiling:
     """The search with every partition and nothing resident."""
     local = {split: (False,) * len(nest.operands) for split in split_candidates(nest, site.cores, ALL_ROLES)}
-    return search(nest, site, limits(nest, site, share), "weight_stationary", local)
+    return search(nest, site, limits(nest, site, share), "weight_stationary", local_of(nest, local))
 
 
 def evaluate(
@@ -192,7 +190,7 @@ def test_no_tile_fits() -> None:
     nest, site = gemm_nest(64, 64, 64), site_of(target)
     only_array = replace(limits(nest, site), units=("array",))
     with pytest.raises(DoesNotFit, match="accumulator of a core core") as caught:
-        search(nest, site, only_array, "weight_stationary", {(1, 1, 1): (False, False)})
+        search(nest, site, only_array, "weight_stationary", local_of(nest, {(1, 1, 1): (False, False)}))
     assert (caught.value.needed, caught.value.available) == (4, 2)
     assert caught.value.levers[0] == "a larger accumulator.size"
 
@@ -219,29 +217,3 @@ def test_tiles_of_whole_array_sides_are_among_the_candidates() -> None:
     columns = int(tile.split("column=")[1].split()[0])
     assert columns % 64 == 0
     assert report["latency_s"] <= 1.35 * report["bound_latency_s"]
-
-
-def test_levels_kept_under_forgotten_numbers_are_not_taken_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares are numbered in the order in which partitions ask for them, and levels are kept by number: where the
-    numbers are forgotten and given anew, in another order, so are the levels."""
-    nest, site = gemm_nest(512, 768, 640), site_of(chip("lepton_m"))
-    splits = split_candidates(nest, site.cores, ALL_ROLES)
-
-    def found(among: Sequence[tuple[int, ...]]) -> Tiling:
-        local = dict.fromkeys(among, (False, False))
-        return search(nest, site, limits(nest, site), "weight_stationary", local)
-
-    def forget(*memories: str) -> None:
-        for memory in memories:
-            monkeypatch.setattr(cut_levels, memory, Recent[object, Any](1 << 20))
-
-    forget("_LEVELS", "_NUMBERED", "_SHARES")
-    best = found(splits)
-    few = [split for split in reversed(splits) if split != best.splits]
-    forget("_LEVELS", "_NUMBERED", "_SHARES")
-    second = found(few)
-    assert second.splits != best.splits
-    forget("_LEVELS")
-    for among, expected in ((few, second), (splits, best), (few, second)):
-        forget("_NUMBERED", "_SHARES")
-        assert found(among) == expected

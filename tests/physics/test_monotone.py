@@ -16,6 +16,7 @@ from sim.hw.chip import Chip, load_chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.plan import make_site, usable_units
 from sim.mapping.search import ALL_ROLES, SLACK, Limits, search, split_candidates
+from sim.mapping.splits import local_of
 from sim.pipeline import simulate
 
 
@@ -125,7 +126,7 @@ def searched(s: Sweep, preferred: int) -> Iterator[tuple[str, list[float]]]:
             local = {
                 split: (False,) * len(nest.operands) for split in split_candidates(nest, site.cores, ALL_ROLES)
             }
-            times.append(search(nest, site, limits, "weight_stationary", local).latency_s)
+            times.append(search(nest, site, limits, "weight_stationary", local_of(nest, local)).latency_s)
         yield nest.name, times
 
 
