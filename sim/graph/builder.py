@@ -228,9 +228,13 @@ class GraphBuilder(GraphCore):
 
     # Normalisation.
 
-    def softmax(self, x: str, axis: int = -1, log: bool = False, name: str | None = None) -> str:
-        """exp(x) over its sum along an axis; the logarithm of that with `log`. The shape of x."""
-        return self.add_op("softmax", [x], {"axis": self._axis(x, axis), "log": log}, name)
+    def softmax(
+        self, x: str, axis: int = -1, log: bool = False, name: str | None = None, sink: str | None = None
+    ) -> str:
+        """exp(x) over its sum along an axis; the logarithm of that with `log`. The exponential of a `sink`, which
+        broadcasts and has one element along the axis, is added to the sum. The shape of x."""
+        inputs = [x] if sink is None else [x, sink]
+        return self.add_op("softmax", inputs, {"axis": self._axis(x, axis), "log": log}, name)
 
     def layer_norm(
         self, x: str, axis: int = -1, bias: bool = True, epsilon: float = 1e-5, name: str | None = None

@@ -277,8 +277,11 @@ def _scan(op: Op, inputs: Sequence[Array]) -> Array:
 
 
 def _softmax(op: Op, inputs: Sequence[Array]) -> Array:
-    x = inputs[0] - inputs[0].max(axis=op["axis"], keepdims=True)
+    largest = inputs[0].max(axis=op["axis"], keepdims=True)
+    x = inputs[0] - largest
     total = np.exp(x).sum(axis=op["axis"], keepdims=True)
+    if len(inputs) > 1:
+        total = total + np.exp(inputs[1] - largest)
     return np.asarray(x - np.log(total) if op["log"] else np.exp(x) / total)
 
 

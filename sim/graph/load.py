@@ -391,7 +391,7 @@ def _transformer(config: TransformerConfig, options: _Options, workload: Workloa
     config = config.shared_by(options.chips or 1)
     seq, kv, new_tokens = lengths["seq"], lengths["kv"], lengths["new_tokens"]
     if phase == "generate":
-        plan = generate_plan(config, seq=seq or 0, new_tokens=new_tokens or 0, batch=batch, dtype=dtype)
+        plan = generate_plan(config, seq=seq, new_tokens=new_tokens or 0, batch=batch, dtype=dtype)
     else:
         plan = [(transformer_graph(config, phase=phase, batch=batch, seq=seq, kv=kv, dtype=dtype), 1)]
     if config.packing is None or options.weights is not None:

@@ -245,12 +245,16 @@ def _normalised(c: _Context) -> list[Nest]:
 
 
 def _whole_axes(c: _Context, whole: set[int]) -> list[Nest]:
-    """Each result needs whole axes of its first operand, and all of the others; everything else is parallel."""
+    """Each result needs whole axes of its first operand, and all of the others (of a softmax's sink its own part);
+    everything else is parallel."""
     op, x = c.op, c.tensor(0)
     dims, axes = _parallel([1 if a in whole else size for a, size in enumerate(x.shape)], x.name in c.last)
     out_axes = [Axis(size) if a in whole else axes[a] for a, size in enumerate(x.shape)]
     operands = [c.operand(x.name, "main", out_axes)]
-    operands += [c.operand(n, "main", [Axis(s) for s in c.tensors[n].shape]) for n in op.inputs[1:]]
+    for name in op.inputs[1:]:
+        extra = c.tensors[name]
+        beside = _broadcast(extra, out_axes) if op.kind == "softmax" else [Axis(size) for size in extra.shape]
+        operands.append(c.operand(name, "main", beside))
     return [c.finish(dims, operands, out_axes)]
 
 

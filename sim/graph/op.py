@@ -12,7 +12,7 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | pool | x [N,C,*S] | function (max, average), kernel, stride, dilation, pads, count_include_pad |
 | reduce | x | function (sum, mean, max, min, prod, and of one axis argmax, argmin), axes, keepdims, last? (of ties) |
 | elementwise | 1 to 3 tensors, broadcast | function (see ELEMENT_FUNCTIONS), parameters (tuple of floats) |
-| softmax | x | axis, log (bool) |
+| softmax | x, sink? (broadcasts, 1 along the axis: adds its exponential to the total) | axis, log (bool) |
 | layer_norm | x, scale?, bias? | axis (first normalised axis; all from there on), epsilon |
 | rms_norm | x, scale? | axis, epsilon |
 | group_norm | x [N,C,*S], scale [C]?, bias [C]? | groups, epsilon (instance norm: groups = C) |

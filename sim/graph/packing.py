@@ -28,10 +28,13 @@ _MOST_GROUP = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """A format of FORMATS, and how many elements along the inner axis share a scale (0: a whole column)."""
+    """A format of FORMATS, and how many elements along the inner axis share a scale (0: a whole column). `scale` is the
+    format of the scales, that of the model unless said; `experts` packs the matrices of a mixture's experts alone."""
 
     dtype: str
     group: int
+    scale: str = ""
+    experts: bool = False
 
     def group_of(self, inner: int) -> int:
         """Elements of a column of `inner` that share a scale."""
@@ -92,6 +95,8 @@ class _Packer:
     def _packs(self, op: Op) -> bool:
         if op.kind != "matmul" or op["transpose_a"] or op.epilogue or (self.blocks and op.block < 0):
             return False
+        if self.how.experts and ".expert" not in op.name:
+            return False
         right = self.graph.tensors[op.inputs[1]]
         if right.role != "weight" or len(right.shape) != 2 or right.dtype in INDEX_DTYPES:
             return False
@@ -109,7 +114,7 @@ class _Packer:
         scales = list(old.shape)
         scales[inner] = -(-old.shape[inner] // group)
         weight = self._add(f"{old.name}.packed", replace(old, dtype=self.how.dtype))
-        scale = self._add(f"{old.name}.scale", replace(old, shape=tuple(scales)))
+        scale = self._add(f"{old.name}.scale", replace(old, shape=tuple(scales), dtype=self.how.scale or old.dtype))
         if old.name in self.values:
             self.values[weight], self.values[scale] = _rounded(self.values[old.name], inner, group, self.how.dtype)
         return weight, scale

@@ -30,6 +30,7 @@ _INPUT_COUNTS: Mapping[str, tuple[int, int]] = {
     "matmul": (2, 3),
     "packed_matmul": (3, 4),
     "elementwise": (1, 3),
+    "softmax": (1, 2),
     "layer_norm": (1, 3),
     "rms_norm": (1, 2),
     "group_norm": (1, 3),
@@ -227,6 +228,17 @@ def _axis(kind: str, axis: int, shape: Shape) -> int:
     return axis
 
 
+def _softmax(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
+    x = shapes[0]
+    axis = _axis("softmax", attributes["axis"], x)
+    for sink in shapes[1:]:
+        _expect(not attributes["log"], "softmax: a logarithm with a sink is not supported")
+        wanted = (*x[:axis], 1, *x[axis + 1 :])
+        fits = len(sink) <= len(x) and broadcast_shape([sink, wanted]) == wanted
+        _expect(fits, f"softmax: expected a sink that broadcasts to {wanted}, found {sink}")
+    return x
+
+
 def _along_axis(kind: str) -> Callable[[Mapping[str, Any], list[Shape]], Shape]:
     def rule(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
         x = shapes[0]
@@ -381,7 +393,7 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any], list[Shape]], Shape]] = {
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,
-    "softmax": _along_axis("softmax"),
+    "softmax": _softmax,
     "layer_norm": _along_axis("layer_norm"),
     "rms_norm": _along_axis("rms_norm"),
     "group_norm": _per_channel("group_norm"),

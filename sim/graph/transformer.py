@@ -9,15 +9,16 @@ import itertools
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
-
 from sim.errors import Diagnostic, InputError
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.transformer_config import TransformerConfig
 from sim.graph.transformer_layers import Source, capped, layer, norm, scalar
 from sim.graph.transformer_positions import relative_indices, sinusoids
+from sim.graph.transformer_state import state_layer
 from sim.graph.transformer_step import Step
+from sim.graph.transformer_vision import image_state, vision
+from sim.graph.transformer_windows import blocks_of
 
 PHASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -25,6 +26,8 @@ PHASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "encoder_decoder": ("prefill", "decode", "generate"),
         "encoder": ("encode",),
         "vision": ("encode",),
+        "towers": ("encode",),
+        "state_space": ("decode",),
     }
 )
 """What each architecture can do; the first is assumed where none is named."""
@@ -49,7 +52,8 @@ def transformer_graph(
     The unit of a prefill and of an encoder pass is the token (`items` = batch * seq), of decode the new token
     (`items` = batch), of vision the inference. Key-value caches are states [batch, key-value heads, kv + new,
     head_dim], of which a decode step of a layer with an attention window has the window alone. The causal mask
-    [seq, kv + seq] is an input, and so is that of layers whose window is shorter. Raises InputError for a phase or
+    [seq, kv + seq] is an input, and so is that of layers whose window is shorter, which go block by block
+    (sim/graph/transformer_windows.py). Raises InputError for a phase or
     length that does not apply to the model, and for `generate`, which is several passes (see generate_plan).
 
     Of a model that several chips share (`TransformerConfig.shared_by`) this is what one of them does: its heads, its
@@ -61,19 +65,22 @@ def transformer_graph(
     if batch < 1:
         raise InputError(f"batch must be positive, found {batch}")
     builder = GraphBuilder(config.name, dtype)
+    seq = seq or usual_length(config)
     if config.architecture == "vision":
-        return _vision(builder, config, batch)
+        return vision(builder, config, batch)
+    if config.architecture == "towers":
+        return towers(builder, config, batch, seq)
     if config.architecture == "encoder":
-        return _encoder(builder, config, batch, seq or 0)
+        return _encoder(builder, config, batch, seq)
     if config.architecture == "encoder_decoder":
-        return _encoder_decoder(builder, config, phase, batch, seq or 0, kv or 0)
-    step = Step(builder, config, batch, 1 if phase == "decode" else seq or 0, kv or 0, "")
+        return _encoder_decoder(builder, config, phase, batch, seq, kv or 0)
+    step = Step(builder, config, batch, 1 if phase == "decode" else seq, kv or 0, "")
     logits = _decoder(step, None)
     return builder.build([logits], "tokens", batch * step.tokens, f"{config.model_type} {phase}")
 
 
 def generate_plan(
-    config: TransformerConfig, *, seq: int, new_tokens: int, batch: int = 1, dtype: str, samples: int = 4
+    config: TransformerConfig, *, seq: int | None, new_tokens: int, batch: int = 1, dtype: str, samples: int = 4
 ) -> list[tuple[Graph, int]]:
     """The passes that generate `new_tokens` tokens, as (graph, repetitions): a prefill, which gives the first of
     them, then a decode step for each of the others.
@@ -84,7 +91,7 @@ def generate_plan(
     """
     check_lengths(config, "generate", {"seq": seq, "new_tokens": new_tokens})
     # A decoder goes on after the prompt; an encoder-decoder starts a sequence of its own beside the source.
-    source, first = (seq, 1) if config.architecture == "encoder_decoder" else (None, seq)
+    source, first = (seq, 1) if config.architecture == "encoder_decoder" else (None, seq or 0)
     plan = [(transformer_graph(config, phase="prefill", batch=batch, seq=seq, dtype=dtype), 1)]
     bounds = [(new_tokens - 1) * index // samples for index in range(samples + 1)]
     for start, stop in itertools.pairwise(bounds):
@@ -99,23 +106,37 @@ def required_lengths(config: TransformerConfig, phase: str) -> frozenset[str]:
     """Which of seq, kv and new_tokens a phase needs. Raises InputError for a phase the model lacks."""
     if phase not in PHASES[config.architecture]:
         hint = f"it has: {', '.join(PHASES[config.architecture])}"
+        if config.architecture == "state_space":
+            hint += ", one token after any number of others; the scan over a prompt is not modelled"
         raise InputError(
             Diagnostic(f"{config.model_type} has no phase '{phase}'", path=config.name, hint=hint)
         )
-    if phase == "decode":
-        return frozenset({"kv", "seq"} if config.architecture == "encoder_decoder" else {"kv"})
+    if config.architecture in ("vision", "state_space"):
+        return frozenset()
+    needed = {"kv"} if phase == "decode" else {"seq"}
+    if config.architecture == "encoder_decoder" or phase == "generate":
+        needed |= {"seq"}
     if phase == "generate":
-        return frozenset({"seq", "new_tokens"})
-    return frozenset() if config.architecture == "vision" else frozenset({"seq"})
+        needed |= {"new_tokens"}
+    return frozenset(needed - {"seq"} if usual_length(config) else needed)
+
+
+def usual_length(config: TransformerConfig) -> int:
+    """Source tokens where nothing is said: all that models of sound and of pairs of text and image are made for; 0 for
+    the others."""
+    if config.mels:
+        return config.source_positions
+    return config.max_positions if config.architecture == "towers" else 0
 
 
 def check_lengths(config: TransformerConfig, phase: str, lengths: Mapping[str, int | None]) -> None:
     """Raise InputError with every length that is missing, out of range, or not for this phase."""
     needed = required_lengths(config, phase)
-    chunked = phase == "prefill" and config.architecture == "decoder"
+    free = {"kv"} if phase == "prefill" and config.architecture == "decoder" else set()
+    free |= {"seq"} if usual_length(config) else set()
     complaints = [f"{phase} needs {_option(key)}" for key in sorted(needed) if lengths.get(key) is None]
     for key, value in lengths.items():
-        if value is not None and key not in needed and not (chunked and key == "kv"):
+        if value is not None and key not in needed and key not in free:
             taken = f"; it takes {', '.join(map(_option, sorted(needed)))}" if needed else ""
             complaints.append(f"{phase} of {config.model_type} takes no {_option(key)}{taken}")
         elif value is not None and value < (0 if key == "kv" else 1):
@@ -132,9 +153,11 @@ def _option(key: str) -> str:
 
 def _limits(config: TransformerConfig, phase: str, lengths: Mapping[str, int]) -> list[str]:
     """A learned table ends somewhere."""
+    if config.mels and lengths.get("seq", 0) > config.source_positions:
+        return [f"{lengths['seq']} positions of sound exceed the {config.source_positions} of the model"]
     seq, kv = lengths.get("seq", 0), lengths.get("kv", 0) + lengths.get("new_tokens", 0)
     own = kv + 1 if phase == "decode" else kv + seq
-    longest = max(seq, kv + 1) if config.architecture == "encoder_decoder" else own
+    longest = max(0 if config.mels else seq, kv + 1) if config.architecture == "encoder_decoder" else own
     if config.positions == "learned" and config.architecture != "vision" and longest > config.max_positions:
         return [f"{longest} positions exceed the {config.max_positions} of the model"]
     return []
@@ -147,7 +170,11 @@ def _decoder(step: Step, source: Source | None) -> str:
     bias = _score_bias(step)
     for index in range(config.layers):
         with builder.block(config.encoder_layers + index):
-            x = layer(step, x, index, _in_window(step, bias, index), cached=True, source=source)
+            if config.state is not None:
+                y = norm(step, x, f"{index}.norm")
+                x = builder.add(state_layer(step, y, config.state, f"{index}.state_space"), x, f"{index}.add")
+            else:
+                x = layer(step, x, index, _in_window(step, bias, index), cached=True, source=source)
     x = _last_token(step, x)
     if config.norm_first or config.norm_after:
         x = norm(step, x, f"{step.prefix}norm")
@@ -193,7 +220,7 @@ def _encode(step: Step) -> str:
     """Embedding and encoder layers: [batch * tokens, hidden]."""
     config = step.config
     layers = config.encoder_layers or config.layers
-    x, _ = _embed(step)
+    x = _hear(step) if config.mels else _embed(step)[0]
     bias = _score_bias(step)
     for index in range(layers):
         with step.builder.block(index):
@@ -201,24 +228,39 @@ def _encode(step: Step) -> str:
     return norm(step, x, f"{step.prefix}norm") if config.norm_first else x
 
 
-def _vision(builder: GraphBuilder, config: TransformerConfig, batch: int) -> Graph:
-    """ViT: patches by a strided convolution, a class token in front, logits [batch, classes]."""
-    side = config.image // config.patch
-    step = Step(builder, config, batch, side * side + 1, 0, "")
-    x = builder.input("image", (batch, config.channels, config.image, config.image))
-    x = builder.conv(x, config.hidden, config.patch, config.patch, name="patches")
-    x = builder.reshape(x, (batch, config.hidden, side * side), "patches.flat")
-    x = builder.transpose(x, (0, 2, 1), "patches.tokens")
-    rows = builder.weight((batch, 1), "class_token.rows", "int32", np.zeros((batch, 1), np.int32))
-    x = builder.concat([builder.embedding(rows, 1, config.hidden, "class_token"), x], 1, "embedding")
-    x = builder.add(x, builder.weight((step.tokens, config.hidden), "positions"), "embedding.positions")
-    x = builder.reshape(x, (batch * step.tokens, config.hidden), "embedding.flat")
-    for index in range(config.layers):
-        with builder.block(index):
-            x = layer(step, x, index, None)
-    x = builder.reshape(norm(step, x, "norm"), (batch, step.tokens, config.hidden))
-    x = builder.reshape(builder.slice(x, 1, 0, 1, name="class_state"), (batch, config.hidden))
-    return builder.build([builder.linear(x, config.classes, name="classifier")], items=batch, source="vit")
+def towers(builder: GraphBuilder, config: TransformerConfig, batch: int, seq: int) -> Graph:
+    """CLIP (Radford et al., 2021): texts of `seq` tokens and images, as many, each to a vector of length 1, and how
+    alike every text and image are: [batch, batch]. A text is what its end token has become, at the places `ends`
+    [batch] of all tokens."""
+    assert config.tower is not None
+    step = Step(builder, config, batch, seq, 0, "text.")
+    words = _encode(step)
+    words = builder.gather(words, builder.input("ends", (batch,), "int32"), 0, "text.ends")
+    sides = []
+    for part, x in (("text", words), ("image", image_state(builder, config.tower, batch, "image.", config.layers))):
+        x = builder.linear(x, config.projection, False, f"{part}.projection")
+        square = builder.reduce(builder.elementwise("square", x), "sum", (1,), True, f"{part}.square")
+        length = builder.elementwise("sqrt", square, name=f"{part}.length")
+        sides.append(builder.elementwise("div", x, length, name=f"{part}.vector"))
+    alike = builder.matmul(sides[0], sides[1], transpose_b=True, name="alike")
+    scale = builder.elementwise("exp", builder.weight((1,), "logit_scale"), name="scale")
+    return builder.build([builder.mul(alike, scale, "logits"), *sides], items=batch, source=config.model_type)
+
+
+def _hear(step: Step) -> str:
+    """Whisper (Radford et al., 2022, section 2.2): two convolutions over the spectrogram of a sound, of which the
+    second halves its length, and a table of positions: [batch * tokens, hidden]."""
+    builder, config = step.builder, step.config
+    x = builder.input("sound", (step.batch, config.mels, 2 * step.tokens))
+    for index, stride in ((1, 1), (2, 2)):
+        x = builder.conv(x, config.hidden, 3, stride, 1, name=f"{step.prefix}hear{index}")
+        x = builder.gelu(x, f"{step.prefix}hear{index}.gelu")
+    x = builder.transpose(x, (0, 2, 1), f"{step.prefix}heard")
+    places = builder.weight((config.source_positions, config.hidden), f"{step.prefix}positions.weight")
+    if step.tokens < config.source_positions:
+        places = builder.slice(places, 0, 0, step.tokens, name=f"{step.prefix}positions.rows")
+    x = builder.add(x, places, f"{step.prefix}positions")
+    return builder.reshape(x, (step.batch * step.tokens, config.hidden), f"{step.prefix}embedding.flat")
 
 
 def _embed(step: Step) -> tuple[str, str]:
@@ -262,18 +304,18 @@ def _score_bias(step: Step) -> str | None:
         indices = builder.weight(value.shape, f"{step.prefix}buckets", "int32", value)
         table = builder.embedding(indices, config.relative_buckets, step.heads, f"{step.prefix}relative")
         return builder.transpose(table, (2, 0, 1), f"{step.prefix}relative_bias")
-    if config.architecture == "decoder" and step.tokens > 1:
+    if (config.architecture == "decoder" or config.causal) and step.tokens > 1:
         return builder.input("causal_mask", (step.tokens, length))
     return None
 
 
 def _in_window(step: Step, bias: str | None, index: int) -> str | None:
-    """The mask of a layer: of one that attends to fewer tokens than there are, a second input [S, T]."""
-    window, length = step.config.window_of(index), step.kv + step.tokens
-    if bias is None or window is None or length <= window:
+    """The mask of a layer: of one that attends to fewer tokens than there are, a second input, of its blocks."""
+    blocks = blocks_of(step, step.config.window_of(index))
+    if bias is None or blocks is None:
         return bias
     name = "window_mask"
-    return name if name in step.builder.tensors else step.builder.input(name, (step.tokens, length))
+    return name if name in step.builder.tensors else step.builder.input(name, blocks.mask)
 
 
 def _last_token(step: Step, x: str) -> str:

@@ -18,19 +18,27 @@ from sim.graph.transformer_families import (
     Family,
 )
 from sim.graph.transformer_families_later import LATER, settle
+from sim.graph.transformer_families_newer import NEWER, opened, settle_newer
 
-ALL_FAMILIES: Mapping[str, Family] = {**FAMILIES, **LATER}
+ALL_FAMILIES: Mapping[str, Family] = {**FAMILIES, **LATER, **NEWER}
 SUPPORTED_TYPES: tuple[str, ...] = tuple(sorted(ALL_FAMILIES))
 
-Architecture = Literal["decoder", "encoder", "encoder_decoder", "vision"]
+Architecture = Literal["decoder", "encoder", "encoder_decoder", "vision", "towers", "state_space"]
 
 
 _MOST = {
     "layers": 4096, "encoder_layers": 4096, "experts": 8192, "heads": 1 << 14, "encoder_heads": 1 << 14,
     "head_dim": 1 << 16, "hidden": 1 << 24, "ffn": 1 << 24, "expert_ffn": 1 << 24, "shared_ffn": 1 << 24,
+    "mels": 1 << 16, "source_positions": 1 << 28, "projection": 1 << 24,
     "vocabulary": 1 << 28, "max_positions": 1 << 28, "image": 1 << 16, "classes": 1 << 24, "relative_buckets": 1 << 20,
 }  # fmt: skip
 """Far above any model, and what a graph can be built of."""
+_SHARED = {
+    "heads": "query heads", "kv_heads": "key-value heads", "ffn": "columns of the FFN",
+    "encoder_heads": "heads of the encoder", "encoder_ffn": "columns of the encoder's FFN",
+    "expert_ffn": "columns of an expert", "shared_ffn": "columns of the network beside the experts",
+}  # fmt: skip
+"""What chips divide among them."""
 _SAID = {"head_dim": "dimensions of a head", "hidden": "hidden dimensions", "ffn": "dimensions of the FFN"}
 
 
@@ -45,6 +53,19 @@ class Latent:
     nope: int
     value: int
     query_rank: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateSpace:
+    """A layer that keeps a state of `size` numbers for each of `width` channels, and the last `taps` inputs of its
+    convolution, instead of what was said before (Gu and Dao, Mamba, 2023). Time steps come from vectors of `rank`."""
+
+    width: int
+    size: int
+    taps: int
+    rank: int
+    bias: bool = False  # of the projections
+    taps_bias: bool = True  # of the convolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +86,7 @@ class TransformerConfig:
     encoder_layers: int = 0
     encoder_heads: int = 0
     encoder_ffn: int = 0
-    positions: Literal["rope", "learned", "sinusoidal", "relative", "alibi"] = "rope"
+    positions: Literal["rope", "learned", "sinusoidal", "relative", "alibi", "none"] = "rope"
     position_offset: int = 0  # rows of the learned table before that of position 0
     rotary_fraction: float = 1.0
     rope_theta: float = 10000.0
@@ -73,12 +94,20 @@ class TransformerConfig:
     relative_distance: int = 128
     window: int | None = None  # attention span in tokens
     window_pattern: int = 1  # every so many layers one attends to all tokens; 1: none does, all have the window
+    chunked: bool = False  # tokens attend within chunks of the window's size; it does not slide
+    windows_rotate: bool = False  # layers that attend to all tokens have no positions
+    temperature: float = 0.0  # by how much queries without positions grow, per logarithm
+    temperature_floor: int = 8192  # tokens
+    sinks: bool = False  # learned per head, a score that no value goes with
+    causal: bool = False  # of an encoder: tokens attend to those before them
     norm: Literal["layer_norm", "rms_norm"] = "rms_norm"
     norm_first: bool = True  # before each sublayer, and once at the end; else after each residual add
     norm_after: bool = False  # of what a sublayer makes, before it is added
     parallel_norms: int = 0  # 1 or 2: attention and FFN side by side, from one or two norms
     embedding_norm: bool = False
     qk_norm: bool = False  # per head
+    bare_qk_norm: bool = False  # per head, nothing learned, where there are rotary positions
+    qkv_clip: float = 0.0  # queries, keys and values are cut off at +- so much; 0: as they are
     wide_qk_norm: bool = False  # of all heads together
     score_cap: float = 0.0  # scores are squashed to within +- so much; 0: as they are
     logit_cap: float = 0.0
@@ -86,12 +115,16 @@ class TransformerConfig:
     epsilon: float = 1e-5
     activation: str = "silu"
     gated: bool = False
+    gate_cap: float = 0.0  # what is gated is cut off at +- so much, and 1 is added to it
     experts: int = 0  # feed-forward networks of a layer, of which each token goes to some; 0: one for all
     experts_per_token: int = 0
     scaled_gates: bool = True  # the shares of the chosen experts are scaled to add up to 1
     gate_scale: float = 1.0  # what they are multiplied with then
     router: Literal["softmax", "sigmoid"] = "softmax"
     router_bias: bool = False  # learned, added to the scores where experts are chosen
+    router_offset: bool = False  # learned, added to the logits
+    gates_first: bool = False  # shares weigh what experts are given, not what they make
+    expert_step: int = 1  # every so many layers one has experts, the others one network
     expert_ffn: int = 0  # width of an expert; 0: that of all
     expert_groups: int = 1  # the experts stand in groups, of which each token goes to some
     groups_per_token: int = 1
@@ -99,7 +132,9 @@ class TransformerConfig:
     shared_gate: bool = False  # its share is computed
     dense_layers: int = 0  # first layers that have one network instead
     latent: Latent | None = None  # keys and values from one small vector per token
+    state: StateSpace | None = None  # in the place of attention and FFN
     qkv_bias: bool = False
+    key_bias: bool = True  # where queries and values have one
     output_bias: bool = False
     ffn_bias: bool = False
     norm_bias: bool = True  # of layer_norm
@@ -109,10 +144,14 @@ class TransformerConfig:
     tied: bool = False
     token_types: int = 0
     pooler: bool = False
+    mels: int = 0  # channels of the sound that an encoder hears instead of tokens
+    source_positions: int = 0  # positions of the encoder's learned table
     image: int = 0
     patch: int = 0
     channels: int = 0
     classes: int = 0
+    projection: int = 0  # width in which text and image meet
+    tower: TransformerConfig | None = None  # of the image, beside that of the text
     dtype: str | None = None
     packing: Packing | None = None  # how the weights of the layers are kept
     chips: int = 1  # that share the model: heads, ffn and vocabulary are those of one of them
@@ -158,38 +197,50 @@ class TransformerConfig:
             return None
         return self.window
 
+    def rotates(self, layer: int) -> bool:
+        """Whether a layer has rotary positions."""
+        return self.positions == "rope" and not (self.windows_rotate and self.window_of(layer) is None)
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether a layer has a mixture of experts."""
+        return self.experts > 0 and layer >= self.dense_layers and (layer + 1) % self.expert_step == 0
+
     @property
     def rotary_dim(self) -> int:
         """Dimensions of a head that are rotated; the rest pass unchanged."""
         return int(self.head_dim * self.rotary_fraction)
 
     def shared_by(self, chips: int) -> TransformerConfig:
-        """What one of so many chips has of the model: its part of the heads, of the columns and rows of the FFN and of
-        the rows of the vocabulary, rounded up (Shoeybi et al., Megatron-LM, 2019). Norms, position tables and poolers
-        are whole on every chip. Raises InputError where that does not come out even, or for other models."""
+        """What one of so many chips has of the model: its part of the heads, of the columns and rows of the FFN (of
+        every expert) and of the rows of the vocabulary, rounded up (Shoeybi et al., Megatron-LM, 2019). Norms, routers,
+        position tables, poolers and the vectors of latent attention are whole on every chip. Raises InputError where
+        that does not come out even, or for other models."""
         if chips == 1:
             return self
-        shares = {"query heads": self.heads, "key-value heads": self.kv_heads, "columns of the FFN": self.ffn}
+        used = {name: what for name, what in _SHARED.items() if getattr(self, name)}
+        if not self.encoder_layers:
+            used = {name: what for name, what in used.items() if not name.startswith("encoder")}
         complaints = [
-            f"chips: {count:,} {what} do not divide among {chips}" for what, count in shares.items() if count % chips
+            f"chips: {getattr(self, name):,} {what} do not divide among {chips}"
+            for name, what in used.items()
+            if getattr(self, name) % chips
         ]
         others = {
-            self.architecture.replace("_", "-"): self.architecture not in ("decoder", "encoder"),
-            "a mixture of experts": bool(self.experts),
-            "of latent attention": self.latent is not None,
+            "two models": self.tower is not None,
             "one that norms all heads together": self.wide_qk_norm,
+            "a state space": self.state is not None,
         }
         if what := next((name for name, is_so in others.items() if is_so), ""):
-            complaints = [f"chips: {self.model_type} is {what}; only other decoders and encoders are shared"]
+            complaints = [f"chips: {self.model_type} is {what}, which is not shared"]
         if complaints:
             raise InputError([Diagnostic(text, path=self.name) for text in complaints])
-        parts = {name: getattr(self, name) // chips for name in ("heads", "kv_heads", "ffn")}
+        parts = {name: getattr(self, name) // chips for name in used}
         return replace(self, **parts, vocabulary=-(-self.vocabulary // chips), chips=chips)
 
     @classmethod
     def from_hf(cls, data: Mapping[str, Any], name: str = "", file: Path | None = None) -> TransformerConfig:
         """The content of a config.json. Raises InputError with everything that is missing or unsupported."""
-        data = _text_part(data)
+        data = opened(_text_part(data))
         family = _family(data, file)
         complaints = [
             f"required key '{key}' is missing" for key in family.required.values() if data.get(key) is None
@@ -305,6 +356,7 @@ def _translate(values: dict[str, Any], data: Mapping[str, Any]) -> list[str]:
         complaints.append("word_embed_proj_dim other than hidden_size is not supported")
     complaints += _packing(values, data.get("quantization_config"))
     complaints += settle(values, data, Latent)
+    complaints += settle_newer(values, data, TransformerConfig.from_hf, StateSpace)
     torch_dtype = data.get("torch_dtype", data.get("dtype"))
     if torch_dtype is not None:
         values["dtype"] = DTYPES.get(str(torch_dtype))
@@ -320,6 +372,11 @@ def _packing(values: dict[str, Any], found: Any) -> list[str]:
     if not isinstance(found, Mapping):
         return [f"quantization_config: found {found!r}; expected an object"]
     method = found.get("quant_method")
+    if method == "mxfp4":
+        # Numbers of 4 bits, an exponent of 8 for every 32 of them (OCP Microscaling Formats 1.0, 2023, section 5.4),
+        # which gpt-oss has for its experts alone.
+        values["packing"] = Packing("int4", 32, "fp8", experts=True)
+        return []
     bits, group = found.get("bits", 8), found.get("group_size", -1)
     name = "fp8" if method == "fp8" else f"int{bits}"
     if method == "fp8":
@@ -327,7 +384,7 @@ def _packing(values: dict[str, Any], found: Any) -> list[str]:
         group = block[-1] if isinstance(block, list) and block else -1
     if method not in ("gptq", "awq", "fp8"):
         hint = "delete the block and say --weights int4 (or int8, fp8)"
-        return [f"quantization_config: quant_method {method!r} is not supported, only gptq, awq and fp8; {hint}"]
+        return [f"quantization_config: quant_method {method!r} is not supported, only gptq, awq, fp8 and mxfp4; {hint}"]
     if name not in FORMATS or isinstance(group, bool) or not isinstance(group, int):
         return [f"quantization_config: {bits!r} bits in groups of {group!r} are not supported"]
     values["packing"] = Packing(name, max(group, 0))

@@ -20,37 +20,54 @@ Network = Callable[[Step, str, str, int], str]
 
 def mixture(step: Step, x: str, name: str, network: Network) -> str:
     """x [T, hidden] through the experts, and the network that all tokens go to, if any: [T, hidden]. `network` makes
-    one of them, of a width, with weights of its own."""
+    one of them as far as its middle, of a width, with weights of its own.
+
+    Of chips that share the layer each has some columns of every expert's middle, and adds up what the experts make of
+    them before the chips do: one sum a layer. Of the biases behind it, if any, each chip has an equal share.
+    """
     builder, config = step.builder, step.config
     tokens, width = builder.shape(x)
     count = config.experts_per_token
     gates = _gates(step, x, f"{name}.router")
+    gates = builder.reshape(gates, (tokens, count, 1), f"{name}.shares")
     choices = tokens * count
     used = min(config.experts, choices)
+    given = x
+    if config.gates_first:
+        given = builder.mul(builder.reshape(x, (tokens, 1, width), f"{name}.each"), gates, f"{name}.weighted")
+        given = builder.reshape(given, (choices, width), f"{name}.given")
     results, order = [], []
     for expert in range(used):
         mine = np.arange(expert, choices, used)
-        rows = mine // count
+        rows = mine if config.gates_first else mine // count
         part = f"{name}.expert{expert}"
-        sent = x
-        if rows.tolist() != list(range(tokens)):
-            sent = builder.gather(x, builder.weight(rows.shape, f"{part}.rows", "int32", rows), 0, f"{part}.tokens")
-        results.append(network(step, sent, part, _width(step)))
+        sent = given
+        if rows.tolist() != list(range(builder.shape(given)[0])):
+            places = builder.weight(rows.shape, f"{part}.rows", "int32", rows)
+            sent = builder.gather(given, places, 0, f"{part}.tokens")
+        middle = network(step, sent, part, _width(step))
+        results.append(builder.linear(middle, width, config.ffn_bias, f"{part}.down"))
         order.append(mine)
     _keep_idle(step, name, used)
     y = builder.concat(results, 0, f"{name}.experts") if len(results) > 1 else results[0]
     back = np.argsort(np.concatenate(order), kind="stable")
     if back.tolist() != list(range(choices)):
         y = builder.gather(y, builder.weight(back.shape, f"{name}.order", "int32", back), 0, f"{name}.in_order")
-    y = builder.mul(
-        builder.reshape(y, (tokens, count, width), f"{name}.choices"),
-        builder.reshape(gates, (tokens, count, 1), f"{name}.shares"),
-        f"{name}.weighted",
-    )
+    y = builder.reshape(y, (tokens, count, width), f"{name}.choices")
+    if not config.gates_first:
+        y = builder.mul(y, gates, f"{name}.weighted")
     y = builder.reduce(y, "sum", (1,), False, f"{name}.sum")
+    y = _with_shared(step, x, y, name, network)
+    return y if config.chips == 1 else builder.all_reduce(y, config.chips, f"{name}.of_all_chips")
+
+
+def _with_shared(step: Step, x: str, y: str, name: str, network: Network) -> str:
+    """What the experts made, y, and what the network that all tokens go to makes of x, if there is one."""
+    builder, config = step.builder, step.config
     if not config.shared_ffn:
         return y
     shared = network(step, x, f"{name}.shared", config.shared_ffn)
+    shared = builder.linear(shared, config.hidden, config.ffn_bias, f"{name}.shared.down")
     if config.shared_gate:
         share = builder.linear(x, 1, False, f"{name}.shared_share")
         shared = builder.mul(shared, builder.elementwise("sigmoid", share), f"{name}.shared_part")
@@ -64,7 +81,7 @@ def _width(step: Step) -> int:
 def _gates(step: Step, x: str, name: str) -> str:
     """The shares [T, experts_per_token] of the experts that the router rates highest."""
     builder, config = step.builder, step.config
-    logits = builder.linear(x, config.experts, False, name)
+    logits = builder.linear(x, config.experts, config.router_offset, name)
     if config.router == "softmax":
         shares = builder.softmax(logits, name=f"{name}.softmax")
     else:
@@ -115,7 +132,7 @@ def _keep_idle(step: Step, name: str, used: int) -> None:
     width = _width(step)
     shapes = {"up": (config.hidden, width), "down": (width, config.hidden)}
     shapes |= {"gate": (config.hidden, width)} if config.gated else {}
+    weights: list[tuple[str, tuple[int, ...]]] = [(f"{part}.weight", shape) for part, shape in shapes.items()]
+    weights += [(f"{part}.bias", shape[1:]) for part, shape in shapes.items()] if config.ffn_bias else []
     for expert in range(used, config.experts):
-        builder.idle += [
-            builder.weight(shape, f"{name}.expert{expert}.{part}.weight") for part, shape in shapes.items()
-        ]
+        builder.idle += [builder.weight(shape, f"{name}.expert{expert}.{part}") for part, shape in weights]

@@ -98,9 +98,9 @@ LATER: Mapping[str, Family] = MappingProxyType(
         ),
         "olmoe": Family(
             BERT_KEYS,
-            {**_EXPERT_OPTIONS, "experts": ("num_experts", 64)},
+            {**_EXPERT_OPTIONS, "experts": ("num_experts", 64), "qkv_clip": ("clip_qkv", 0.0)},
             {**LLAMA_TRAITS, "wide_qk_norm": True},
-            {"attention_bias": (False,), "clip_qkv": (None,)},
+            {"attention_bias": (False,)},
         ),
         "gemma2": Family(
             BERT_KEYS,
@@ -270,7 +270,7 @@ def settle(values: dict[str, Any], data: Mapping[str, Any], latent: Callable[...
     if kind == "mpt":
         complaints += _attn_config(data.get("attn_config") or {"alibi": True})
     if kind in ("gemma2", "gemma3_text") and isinstance(data.get("layer_types"), list):
-        complaints += _window_pattern(values, data["layer_types"])
+        complaints += window_pattern(values, data["layer_types"])
     return complaints
 
 
@@ -295,7 +295,7 @@ def _attn_config(found: Any) -> list[str]:
     ]
 
 
-def _window_pattern(values: dict[str, Any], kinds: list[Any]) -> list[str]:
+def window_pattern(values: dict[str, Any], kinds: list[Any]) -> list[str]:
     """`layer_types` as a pattern: every so many layers one attends to all tokens."""
     whole = [index for index, kind in enumerate(kinds) if kind == "full_attention"]
     pattern = whole[0] + 1 if whole else 1

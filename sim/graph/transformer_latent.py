@@ -55,7 +55,7 @@ def latent_attention(step: Step, x: str, latent: Latent, bias: str | None, name:
         context = builder.matmul(shares, values, name=f"{name}.context")
         context = builder.transpose(context, (0, 2, 1, 3), f"{name}.context_tokens")
     context = builder.reshape(context, (step.batch * step.tokens, step.heads * latent.value), f"{name}.joined")
-    return builder.linear(context, config.hidden, False, f"{name}.output")
+    return step.to_hidden(context, False, f"{name}.output")
 
 
 def _queries(step: Step, x: str, latent: Latent, name: str) -> tuple[str, str]:

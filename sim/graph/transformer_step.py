@@ -31,7 +31,10 @@ class Step:
 
     @property
     def head_dim(self) -> int:
-        return self.config.head_dim if self.heads == self.config.heads else self.config.hidden // self.heads
+        """Of an encoder with other heads than the decoder's, which chips may share: its own part of the whole."""
+        if self.heads == self.config.heads:
+            return self.config.head_dim
+        return self.config.hidden // (self.heads * self.config.chips)
 
     def heads_apart(self, x: str, heads: int, width: int, name: str) -> str:
         """[batch * tokens, heads * width], heads apart: [batch, heads, tokens, width]."""
@@ -46,3 +49,14 @@ class Step:
         shape = self.builder.shape(new)
         cache = self.builder.state(f"{name}.cache", (*shape[:2], length, shape[3]))
         return self.builder.cache_update(cache, new, 2, position, f"{name}.store")
+
+    def to_hidden(self, x: str, bias: bool, name: str) -> str:
+        """A projection to the hidden size. Of chips that share the layer each has some of the columns of x, and the
+        rows of the weight for them: they add up what comes of it, and the bias comes after."""
+        builder, config = self.builder, self.config
+        if config.chips == 1:
+            return builder.linear(x, config.hidden, bias, name)
+        x = builder.all_reduce(builder.linear(x, config.hidden, False, name), config.chips, f"{name}.sum")
+        if not bias:
+            return x
+        return builder.add(x, builder.weight((config.hidden,), f"{name}.bias"), f"{name}.biased")

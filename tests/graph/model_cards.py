@@ -145,8 +145,98 @@ T5_SMALL = {
     "d_kv": 64,
     "vocab_size": 32128,
 }
+GPT_OSS_20B = {
+    "model_type": "gpt_oss",
+    "hidden_size": 2880,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "intermediate_size": 2880,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "vocab_size": 201088,
+    "max_position_embeddings": 131072,
+    "sliding_window": 128,
+    "attention_bias": True,
+    "hidden_act": "silu",
+    "layer_types": ["sliding_attention", "full_attention"] * 12,
+    "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]},
+}
+LLAMA4_SCOUT = {
+    "model_type": "llama4_text",
+    "hidden_size": 5120,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 8192,
+    "intermediate_size_mlp": 16384,
+    "num_local_experts": 16,
+    "num_experts_per_tok": 1,
+    "interleave_moe_layer_step": 1,
+    "vocab_size": 202048,
+    "max_position_embeddings": 10485760,
+    "attention_chunk_size": 8192,
+    "use_qk_norm": True,
+    "no_rope_layers": [],
+}
+LLAMA4_BESIDE = 871_932_416
+"""Parameters of Llama 4 that are not of its language model, in both sizes: an encoder of images (34 layers of 1408, FFN
+5632, 14 x 14 patches of a 336 x 336 image, four norms around them), an adapter of 5632 x 4096 and 4096 x 4096, and
+4096 x 5120 to the language model. modeling_llama4.py; no other bias than those of the layers."""
+DBRX = {
+    "model_type": "dbrx",
+    "d_model": 6144,
+    "n_layers": 40,
+    "n_heads": 48,
+    "max_seq_len": 32768,
+    "vocab_size": 100352,
+    "tie_word_embeddings": False,
+    "attn_config": {"clip_qkv": 8, "kv_n_heads": 8, "rope_theta": 500000},
+    "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4, "moe_loss_weight": 0.05},
+}
+WHISPER_TINY = {
+    "model_type": "whisper",
+    "d_model": 384,
+    "encoder_layers": 4,
+    "decoder_layers": 4,
+    "encoder_attention_heads": 6,
+    "decoder_attention_heads": 6,
+    "encoder_ffn_dim": 1536,
+    "decoder_ffn_dim": 1536,
+    "vocab_size": 51865,
+    "max_source_positions": 1500,
+    "max_target_positions": 448,
+    "num_mel_bins": 80,
+}
 
-# Parameters as `model.num_parameters()` of the Hugging Face checkpoint gives them.
+
+def whisper(width: int, heads: int, layers: int, decoder_layers: int = 0, **others: Any) -> dict[str, Any]:
+    """Whisper of another size: a head has 64 dimensions, an FFN four times the width."""
+    sizes: dict[str, Any] = {"d_model": width, "encoder_layers": layers, "decoder_layers": decoder_layers or layers}
+    for side in ("encoder", "decoder"):
+        sizes |= {f"{side}_attention_heads": heads, f"{side}_ffn_dim": 4 * width}
+    return WHISPER_TINY | sizes | others
+
+
+CLIP_B32: dict[str, Any] = {
+    "model_type": "clip",
+    "projection_dim": 512,
+    "text_config": {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8},
+    "vision_config": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "patch_size": 32},
+}
+CLIP_L14_TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+CLIP_L14_IMAGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+}
+MAMBA_130M = {"model_type": "mamba", "hidden_size": 768, "num_hidden_layers": 24, "state_size": 16, "vocab_size": 50280}
+
+# Parameters as `model.num_parameters()` of the Hugging Face checkpoint gives them, or the count that the hub shows.
 CARDS: dict[str, tuple[dict[str, Any], int]] = {
     "Llama-2-7b": (LLAMA2_7B, 6_738_415_616),
     "Mixtral-8x7B-v0.1": (MIXTRAL_8X7B, 46_702_792_704),
@@ -461,4 +551,34 @@ CARDS: dict[str, tuple[dict[str, Any], int]] = {
         },
         6_649_286_656,
     ),
+    "gpt-oss-20b": (GPT_OSS_20B, 20_914_757_184),
+    "gpt-oss-120b": (
+        GPT_OSS_20B | {"num_hidden_layers": 36, "num_local_experts": 128, "layer_types": None},
+        116_829_156_672,
+    ),
+    "Llama-4-Scout-17B-16E": (LLAMA4_SCOUT, 108_641_793_536 - LLAMA4_BESIDE),
+    "Llama-4-Maverick-17B-128E": (
+        LLAMA4_SCOUT | {"num_local_experts": 128, "interleave_moe_layer_step": 2, "use_qk_norm": False},
+        401_583_781_376 - LLAMA4_BESIDE,
+    ),
+    "dbrx-base": (DBRX, 131_596_523_520),
+    "whisper-tiny": (WHISPER_TINY, 37_760_640),
+    "whisper-small": (whisper(768, 12, 12), 241_734_912),
+    "whisper-large-v2": (whisper(1280, 20, 32), 1_543_304_960),
+    "whisper-large-v3": (whisper(1280, 20, 32, num_mel_bins=128, vocab_size=51866), 1_543_490_560),
+    "whisper-large-v3-turbo": (whisper(1280, 20, 32, 4, num_mel_bins=128, vocab_size=51866), 808_878_080),
+    "clip-vit-base-patch32": (CLIP_B32, 151_277_313),
+    "clip-vit-large-patch14": (
+        CLIP_B32 | {"projection_dim": 768, "text_config": CLIP_L14_TEXT, "vision_config": CLIP_L14_IMAGE},
+        427_616_513,
+    ),
+    "the text encoder of Stable Diffusion 1.5": (CLIP_L14_TEXT | {"model_type": "clip_text_model"}, 123_060_480),
+    "mamba-130m-hf": (MAMBA_130M, 129_135_360),
+    "mamba-370m-hf": (MAMBA_130M | {"hidden_size": 1024, "num_hidden_layers": 48}, 371_516_416),
 }
+
+
+def shortest(data: dict[str, Any]) -> dict[str, Any]:
+    """Lengths of a pass that every model type has: a few tokens, an image, a step."""
+    kind = data["model_type"]
+    return {"phase": "decode"} if kind == "mamba" else {} if kind == "vit" else {"seq": 16}

@@ -147,7 +147,12 @@ def _elementwise(builder: GraphBuilder, rng: Rng) -> str:
 
 def _softmax(builder: GraphBuilder, rng: Rng) -> str:
     x = builder.input("x", _shape(rng))
-    return builder.softmax(x, _axis(rng, len(builder.shape(x))), _flag(rng))
+    axis, log = _axis(rng, len(builder.shape(x))), _flag(rng)
+    if log or not _flag(rng):
+        return builder.softmax(x, axis, log)
+    shape = [size if _flag(rng) else 1 for size in builder.shape(x)]
+    shape[axis] = 1
+    return builder.softmax(x, axis, sink=builder.input("sink", shape[rng.integers(0, axis + 1) :]))
 
 
 def _layer_norm(builder: GraphBuilder, rng: Rng) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from masks import causal_mask, masks
 from model_cards import (
     BART_BASE,
     CARDS,
@@ -20,6 +21,8 @@ from model_cards import (
     MIXTRAL_8X7B,
     QWEN3_30B_A3B,
     T5_SMALL,
+    WHISPER_TINY,
+    shortest,
 )
 
 from sim.errors import DoesNotFit, InputError
@@ -46,8 +49,7 @@ def learned(graph: Graph) -> int:
 @pytest.mark.parametrize("card", CARDS)
 def test_parameters_are_those_of_the_model_card(card: str) -> None:
     data, parameters = CARDS[card]
-    lengths = {} if data["model_type"] == "vit" else {"seq": 16}
-    assert learned(graph_of(data, **lengths)) == parameters
+    assert learned(graph_of(data, **shortest(data))) == parameters
 
 
 def test_prefill_macs_of_llama2_7b() -> None:
@@ -169,29 +171,38 @@ DECODERS = {
         "v_head_dim": 7,
     },
     "shifted positions": TINY | {"model_type": "opt", "ffn_dim": 20},
+    "windows that end in the middle": TINY
+    | {"model_type": "gemma2", "num_key_value_heads": 2, "head_dim": 6, "sliding_window": 4, "num_hidden_layers": 4},
+    # All tokens go to the one expert, in whatever pass they come.
+    "sinks": TINY
+    | {
+        **{"model_type": "gpt_oss", "num_key_value_heads": 2, "head_dim": 6, "sliding_window": 2},
+        **{"num_local_experts": 1, "num_experts_per_tok": 1, "num_hidden_layers": 4},
+    },
+    "chunks": TINY
+    | {
+        **{"model_type": "llama4_text", "num_key_value_heads": 2, "head_dim": 6, "attention_chunk_size": 4},
+        **{"num_local_experts": 1, "intermediate_size_mlp": 20, "interleave_moe_layer_step": 2, "floor_scale": 3},
+        **{"num_hidden_layers": 4},
+    },
+    "clipped": {
+        **{"model_type": "dbrx", "d_model": 24, "n_layers": 2, "n_heads": 4, "vocab_size": 30},
+        "attn_config": {"clip_qkv": 0.5, "kv_n_heads": 2},
+        "ffn_config": {"ffn_hidden_size": 20, "moe_num_experts": 1, "moe_top_k": 1},
+    },
 }
 
 
-def causal_mask(graph: Graph, window: int = 10**9) -> np.ndarray[Any, Any]:
-    rows, length = graph.tensors["causal_mask"].shape
-    ahead = np.arange(length) - (np.arange(rows)[:, None] + length - rows)
-    return np.where((ahead > 0) | (ahead <= -window), -1e30, 0.0)
-
-
-def masks(graph: Graph, data: dict[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """The masks that are inputs of a prefill."""
-    found = {"causal_mask": causal_mask(graph)} if "causal_mask" in graph.tensors else {}
-    if "window_mask" in graph.tensors:
-        found["window_mask"] = causal_mask(graph, data["sliding_window"])
-    return found
-
-
-def rolled(cache: np.ndarray[Any, Any], length: int) -> np.ndarray[Any, Any]:
-    """What a prefill kept [.., tokens, D], as a decode step of `length` has it: new ones in the place of old ones."""
+def rolled(cache: np.ndarray[Any, Any], length: int, chunk: int = 0) -> np.ndarray[Any, Any]:
+    """What a prefill kept [.., tokens, D], as a decode step of `length` has it: new ones in the place of old ones, of
+    chunks the last alone."""
     tokens = cache.shape[2]
     found = np.full((*cache.shape[:2], length, cache.shape[3]), math.nan)
-    for token in range(max(0, tokens - length), tokens):
-        found[:, :, token % length] = cache[:, :, token]
+    first = max(0, tokens - length)
+    if chunk and length <= chunk:
+        first = tokens // chunk * chunk
+    for token in range(first, tokens):
+        found[:, :, token % (chunk or length) if length < tokens else token] = cache[:, :, token]
     return found
 
 
@@ -213,7 +224,7 @@ def test_decode_with_a_cache_equals_the_last_position_of_a_prefill(model: str) -
         | masks(short, data),
     )
     caches = {
-        name: rolled(before[name], tensor.shape[2])
+        name: rolled(before[name], tensor.shape[2], data.get("attention_chunk_size", 0))
         for name, tensor in step.tensors.items()
         if tensor.role == "state"
     }
@@ -221,17 +232,19 @@ def test_decode_with_a_cache_equals_the_last_position_of_a_prefill(model: str) -
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_prefill_in_two_chunks_equals_one() -> None:
-    data = DECODERS["grouped"]
-    whole, first, second = (graph_of(data, seq=s, kv=kv) for s, kv in ((7, 0), (4, 0), (3, 4)))
+@pytest.mark.parametrize("cut", [2, 4, 5])
+@pytest.mark.parametrize("model", ["grouped", "windows", "windows that end in the middle", "sinks", "chunks"])
+def test_prefill_in_two_parts_equals_one(model: str, cut: int) -> None:
+    data = DECODERS[model]
+    whole, first, second = (graph_of(data, seq=s, kv=kv) for s, kv in ((7, 0), (cut, 0), (7 - cut, cut)))
     weights = random_values(whole, seed=3)
     tokens = weights["tokens"]
     plain = {name: value for name, value in weights.items() if whole.tensors[name].role != "state"}
     zeros = {name: np.zeros(t.shape) for name, t in first.tensors.items() if t.role == "state"}
-    before = evaluate(first, plain | zeros | {"tokens": tokens[:, :4], "causal_mask": causal_mask(first)})
-    caches = {name: np.pad(before[name], ((0, 0), (0, 0), (0, 3), (0, 0))) for name in zeros}
-    found = evaluate(second, plain | caches | {"tokens": tokens[:, 4:], "causal_mask": causal_mask(second)})
-    expected = evaluate(whole, weights | {"causal_mask": causal_mask(whole)})
+    before = evaluate(first, plain | zeros | {"tokens": tokens[:, :cut]} | masks(first, data))
+    caches = {name: np.pad(before[name], ((0, 0), (0, 0), (0, 7 - cut), (0, 0))) for name in zeros}
+    found = evaluate(second, plain | caches | {"tokens": tokens[:, cut:]} | masks(second, data, cut))
+    expected = evaluate(whole, weights | masks(whole, data))
     np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-9)
 
 
@@ -274,7 +287,7 @@ def rotate(x: np.ndarray[Any, Any], position: int) -> np.ndarray[Any, Any]:
     return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)])
 
 
-@pytest.mark.parametrize("data", [BART_BASE, T5_SMALL], ids=["bart", "t5"])
+@pytest.mark.parametrize("data", [BART_BASE, T5_SMALL, WHISPER_TINY], ids=["bart", "t5", "whisper"])
 def test_the_first_decode_step_repeats_the_start_token_of_the_prefill(data: dict[str, Any]) -> None:
     """Same weights, cross-attention states taken from the prefill: the same logits."""
     small = dict(data, d_model=16, vocab_size=20)
@@ -348,7 +361,7 @@ def test_positions_beyond_a_learned_table_are_refused() -> None:
     [
         ({"model_type": "llamo"}, "unknown model_type 'llamo'; did you mean 'llama'?"),
         ({"model_type": "deepseek_v3"}, "kv_lora_rank: found None; expected a positive integer"),
-        ({"model_type": "gpt_oss"}, "unknown model_type 'gpt_oss'"),
+        ({"model_type": "mamba2"}, "unknown model_type 'mamba2'; did you mean 'mamba'?"),
         (DEEPSEEK_V3 | {"qk_rope_head_dim": 63}, "rotary embedding needs an even number"),
         (DEEPSEEK_V3 | {"n_shared_experts": -1}, "n_shared_experts: found -1; expected a whole number"),
         (DEEPSEEK_V3 | {"n_group": 7}, "256 experts do not divide into 7 groups"),
@@ -359,7 +372,7 @@ def test_positions_beyond_a_learned_table_are_refused() -> None:
         ({"hidden_size": "4096"}, "hidden_size: found '4096'; expected a positive integer"),
         ({"num_hidden_layers": True}, "num_hidden_layers: found True"),
         ({"num_key_value_heads": 5}, "32 query heads do not divide among 5"),
-        ({"hidden_act": "quick_gelu"}, "activation 'quick_gelu' is not supported"),
+        ({"hidden_act": "relu2"}, "activation 'relu2' is not supported"),
         ({"torch_dtype": "int3"}, "torch_dtype 'int3'"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window: found True"),
     ],
