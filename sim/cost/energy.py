@@ -7,12 +7,12 @@ that flow whatever happens, and `operator_energy` multiplies them with what an o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sim.cost.traffic import Traffic
 from sim.cost.transfers import Float64
@@ -49,6 +49,9 @@ TASK_INSTRUCTIONS = 16
 
 CACHE_BANK_BYTES = 512 << 10
 """Estimate: a slice of a large cache is built of banks of this size."""
+
+NARROWEST_BANK_BITS = 32
+"""A word of the banks of GPUs, the narrowest that any of our chips is known to have."""
 
 _VECTOR_PREFIX = "vector_"
 
@@ -91,19 +94,20 @@ class ActionEnergies:
 def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> ActionEnergies:
     """The coefficients of a chip's actions; those of arithmetic are `technology.mac_energy_j` and `vector_energy_j`.
 
-    A memory is charged by its bank: the scratchpad has `banks`, each as wide as its share of the bandwidth; the
+    A memory is charged by its bank: the scratchpad has `banks`, each as wide as its share of the bandwidth, but no
+    narrower than 32 bit (where 27 banks share 16 B a cycle, a few of them are read, and not 5 bit of each); the
     accumulator one bank per array column. From bank to user a byte travels half the side of the whole memory. Where
     parameters are arrays, one entry per design, so are the coefficients.
     """
     sram, area = kind.sram, core_area(kind, technology)
-    bits = 8 * sram.bandwidth_bytes_per_s / (sram.banks * kind.clock_hz)
+    bits = np.maximum(8 * sram.bandwidth_bytes_per_s / (sram.banks * kind.clock_hz), NARROWEST_BANK_BITS)
     wire = technology.wire_energy_j_per_byte(memory_reach_mm(area["sram"]))
     accumulator_bank = _accumulator_bank_bytes(kind)
 
-    def read(bank_bytes: float, width_bits: float = REFERENCE_BITS) -> float:
+    def read(bank_bytes: float, width_bits: ArrayLike = REFERENCE_BITS) -> float:
         return cast(float, technology.sram_read_energy_j_per_byte(bank_bytes, width_bits)[()])
 
-    def write(bank_bytes: float, width_bits: float = REFERENCE_BITS) -> float:
+    def write(bank_bytes: float, width_bits: ArrayLike = REFERENCE_BITS) -> float:
         return cast(float, technology.sram_write_energy_j_per_byte(bank_bytes, width_bits)[()])
 
     cache_wire = technology.wire_energy_j_per_byte(memory_reach_mm(chip_area(chip, technology)["cache"]))
@@ -258,7 +262,8 @@ def _mac_j(op: OpRow, technology: Technology) -> float:
 
 def _pe_energies(kind: CoreKind, technology: Technology) -> dict[str, float]:
     """Scratchpads of a row-stationary PE, memories of 16-bit words (sums: as many reads as writes), and the way of a
-    word to the next PE: out of a register, over one PE, into a register. 0 for other arrays, which have none."""
+    word to a PE: out of a register, over buses that cross half of the array, into a register. 0 for other arrays, which
+    have none. At 65 nm a transfer is 1.9 multiply-accumulates (Chen et al., ISCA 2016: 2)."""
     names = ("pe_input", "pe_filter", "pe_sum", "pe_transfer")
     rows = kind.array.row_stationary if kind.array is not None else None
     if rows is None or kind.array is None:
@@ -269,8 +274,8 @@ def _pe_energies(kind: CoreKind, technology: Technology) -> dict[str, float]:
         return float(technology.sram_read_energy_j_per_byte(words * WORD_BYTES, width))
 
     sums = read(rows.sum_words) * (1 + technology.sram_write_over_read.value) / 2
-    pitch_mm = math.sqrt(core_area(kind, technology)["arrays"] / kind.array.pe_count)
-    passed = 2 * technology.register_energy_j_per_byte() + technology.wire_energy_j_per_byte(pitch_mm)
+    across_mm = memory_reach_mm(core_area(kind, technology)["arrays"])
+    passed = 2 * technology.register_energy_j_per_byte() + technology.wire_energy_j_per_byte(across_mm)
     values = (read(rows.input_words), read(rows.filter_words), sums, passed)
     return {f"{name}_j_per_byte": value for name, value in zip(names, values, strict=True)}
 
