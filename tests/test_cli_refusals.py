@@ -51,7 +51,7 @@ from command_line import Lepton, assert_refused
         (["simulate", "lenet5", "--chip", "tiny", "--dtype", "int8", "--out", "a" * 300], ["File name too long"]),
         (["simulate", "lenet5", "--chip", "tiny", "--weights", "int4:"], ["weights", "int4:N"]),
         (["show", "dram", "hbm33"], ["hbm33", "did you mean 'hbm3'"]),
-        (["show", "technology", "n8"], ["n8", "n7"]),
+        (["show", "technology", "n9"], ["n9", "n7"]),
         (["show", "model", "lenet6"], ["lenet6", "lenet5"]),
     ],
 )  # fmt: skip

@@ -26,8 +26,10 @@ AREA_COMPONENTS = (
 IN_CORES = AREA_COMPONENTS[:5]
 MEMORIES = ("accumulators", "sram", "cache")
 
-# LLMCompass cost_model.py: control of a vector lane and its fp32 unit; switch of a core; a PCIe 5 lane.
-LANE_TRANSISTORS = 996_200 + 134_069
+# LLMCompass cost_model.py: control of a vector lane (on a GPU, of every thread that is issued an instruction in a
+# cycle: 4 x 32 in an A100's core, whose fp32 lanes are 64) and its fp32 unit; switch of a core; a PCIe 5 lane.
+CONTROL_TRANSISTORS, FP32_TRANSISTORS = 996_200, 134_069
+LANE_TRANSISTORS = CONTROL_TRANSISTORS + FP32_TRANSISTORS
 ROUTER_TRANSISTORS = 44_300_000
 HOST_LANE_TRANSISTORS = 5_372_100
 HOST_LANE_PHY_MM2 = 0.64
@@ -41,8 +43,17 @@ LINK_TRANSISTORS_PER_GB_PER_S = 3_225_000
 DMA_CHANNEL_TRANSISTORS = 4 * LANE_TRANSISTORS
 
 # Wiring of a memory's port, which does not shrink with the node: VMEM of TPU v4i, 51 mm2 for 16 MiB (weak) less its
-# macros, at 4096 B a cycle.
+# macros, at 4096 B a cycle. A smaller memory has shorter wires, in proportion to its side (VMEM's is 3.74 mm); those of
+# larger ones are not longer: CMEM of 128 MiB has hardly any.
 PORT_MM2_PER_BYTE_PER_CYCLE = 0.0090
+PORT_SPAN_MM = 3.74
+
+# Registers of a GPU core: twice what its accumulator takes of them in all our chip files; four files, each with two
+# banks of 64 bit that give two operands a lane and cycle (Jia et al., Dissecting the NVIDIA Volta GPU Architecture via
+# Microbenchmarking, 2018, of Volta).
+REGISTERS_PER_ACCUMULATOR = 2
+REGISTER_FILES = 4
+REGISTER_BYTES_PER_LANE = 8
 
 # Pads, clocks, power, test, empty area: 21 % of the die of TPU v1 (Jouppi 2017, what its floorplan leaves), 5 % of
 # GA100 and 1 % of MI210 (die photos in LLMCompass, whose components hold more than they are counted for here).
@@ -84,7 +95,22 @@ def memory_area_mm2(size_bytes: int, bytes_per_cycle: float, technology: Technol
 
     CMEM of TPU v4i, 128 MiB at 7 nm and 2571 B a cycle: 112 + 23 mm2 (die photo: 112 in all).
     """
-    return technology.sram_area_mm2(size_bytes) + bytes_per_cycle * PORT_MM2_PER_BYTE_PER_CYCLE
+    macros_mm2 = technology.sram_area_mm2(size_bytes)
+    span = _root(macros_mm2) / PORT_SPAN_MM
+    at_most_whole = (span + 1.0 - abs(span - 1.0)) / 2
+    return macros_mm2 + bytes_per_cycle * PORT_MM2_PER_BYTE_PER_CYCLE * at_most_whole
+
+
+def registers_area_mm2(kind: CoreKind, technology: Technology) -> float:
+    """Where a core keeps its sums: an accumulator, each of whose columns has its own bank, so that no port crosses it;
+    on a GPU its register files, whose lanes read two operands a cycle."""
+    if kind.accumulator is None:
+        return 0.0
+    if kind.dispatch is None:
+        return technology.sram_area_mm2(kind.accumulator.size_bytes)
+    size = REGISTERS_PER_ACCUMULATOR * kind.accumulator.size_bytes // REGISTER_FILES
+    width = REGISTER_BYTES_PER_LANE * kind.vector.lanes / REGISTER_FILES
+    return REGISTER_FILES * memory_area_mm2(size, width, technology)
 
 
 def hop_length_mm(chip: Chip, technology: Technology) -> float:
@@ -130,13 +156,13 @@ def pe_area_mm2(array: Array, technology: Technology) -> float:
 
 def core_area(kind: CoreKind, technology: Technology) -> dict[str, float]:
     """mm2 of one core of a kind by component (IN_CORES)."""
-    array, accumulator = kind.array, kind.accumulator
+    array, lanes = kind.array, kind.vector.lanes
+    controlled = lanes if kind.dispatch is None else max(lanes, kind.dispatch.issue)
     width = kind.sram.bandwidth_bytes_per_s / kind.clock_hz
     return {
         "arrays": array.pe_count * pe_area_mm2(array, technology) if array else 0.0,
-        # Each column has its own bank: no port crosses the memory.
-        "accumulators": technology.sram_area_mm2(accumulator.size_bytes) if accumulator else 0.0,
-        "vector": technology.logic_area_mm2(kind.vector.lanes * LANE_TRANSISTORS),
+        "accumulators": registers_area_mm2(kind, technology),
+        "vector": technology.logic_area_mm2(lanes * FP32_TRANSISTORS + controlled * CONTROL_TRANSISTORS),
         "sram": memory_area_mm2(kind.sram.size_bytes, width, technology),
         "dma": technology.logic_area_mm2(kind.dma.channels * DMA_CHANNEL_TRANSISTORS),
     }

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.errors import InputError, LeptonError
-from sim.hw.area import chip_area, hop_length_mm
+from sim.hw.area import chip_area, core_area, hop_length_mm, memory_area_mm2
 from sim.hw.chip import (
     Chip,
     check_chip,
@@ -183,7 +183,7 @@ def test_replace_changes_what_depends_on_it() -> None:
             {"dram.timing.banks": 3},
             "dram.timing.banks: found 3; address bits need a power of two",
         ),
-        ({"technology": "n8"}, "technology: unknown technology 'n8'"),
+        ({"technology": "n9"}, "technology: unknown technology 'n9'"),
         ({"interconnect.shape": [1, 4]}, "interconnect.shape: 4 nodes cannot hold 8 cores"),
         ({"interconnect.topology": "ring"}, "interconnect.shape: found [2, 4]; a ring has the shape [nodes]"),
         ({"interconnect.shape": [4096, 4096]}, "at most 4096 are allowed"),
@@ -198,7 +198,7 @@ def test_complaints_about_a_change(values: Mapping[str, object], says: str) -> N
 
 
 def test_several_complaints_come_together_and_alone() -> None:
-    values = {"core.array.rows": "x", "dram.device": "hbm33", "technology": "n8", "clock": "3 mhz"}
+    values = {"core.array.rows": "x", "dram.device": "hbm33", "technology": "n9", "clock": "3 mhz"}
     assert complaints(values).count("\n") == 3
 
 
@@ -296,14 +296,30 @@ def test_area_is_in_the_range_of_the_real_dies() -> None:
         assert low_mm2 < sum(chip_area(chip, load_technology(chip.technology)).values()) < high_mm2
 
 
+def test_area_of_a_gpu_core() -> None:
+    # A100 SM: control of 128 threads beside 64 fp32 lanes; 256 KiB of registers in four files, 128 B a cycle each.
+    chip, n7 = load_chip("a100"), load_technology("n7")
+    area = core_area(chip.cores[0], n7)
+    assert area["vector"] == pytest.approx((64 * 134_069 + 128 * 996_200) / 96.3e6)
+    file_mm2 = 0.875 / 16
+    assert area["accumulators"] == pytest.approx(4 * (file_mm2 + 128 * 0.009 * file_mm2**0.5 / 3.74))
+    # Elsewhere a lane controls itself, and no port crosses an accumulator.
+    lepton = load_chip("lepton_m").cores[0]
+    plain = core_area(lepton, n7)
+    assert plain["vector"] == pytest.approx(lepton.vector.lanes * 1_130_269 / 96.3e6)
+    assert plain["accumulators"] == pytest.approx(0.875 * lepton.accumulator.size_bytes / 2**20)
+
+
 def test_area_by_component() -> None:
     chip = load_chip("lepton_m")
     n7 = load_technology("n7")
     area = chip_area(chip, n7)
     assert area["arrays"] == pytest.approx(8 * 128 * 128 * 854e-6)
-    # 1.2 TB/s are 1000 B a cycle, whose wires take 9 mm2 in each core; those of the cache 15.
-    assert area["sram"] == pytest.approx(8 * (4 * 0.875 + 1000 * 0.009))
-    assert area["cache"] == pytest.approx(16 * 0.875 + 2e12 / 1.2e9 * 0.009)
+    # 1.2 TB/s are 1000 B a cycle, whose wires would take 9 mm2 across 3.74 mm; those of the cache 15, in all of which
+    # they cross: its macros are as large as those of VMEM, of which the length is.
+    assert area["sram"] == pytest.approx(8 * (4 * 0.875 + 1000 * 0.009 * (4 * 0.875) ** 0.5 / 3.74))
+    assert area["cache"] == pytest.approx(16 * 0.875 + 2e12 / 1.2e9 * 0.009, rel=1e-3)
+    assert memory_area_mm2(128 << 20, 1000, n7) == pytest.approx(128 * 0.875 + 9)
     assert area["dram_phy"] == pytest.approx(16 * (0.653 + 34_546_438 / 96.3e6))
     # 64 GB/s: 16 lanes of PCIe 5.
     assert area["host_phy"] == pytest.approx(16 * (0.64 + 5_372_100 / 96.3e6))

@@ -13,7 +13,7 @@ from sim.errors import InputError
 from sim.hw.core import DTYPE_BITS
 from sim.hw.technology import Technology, list_technologies, load_technology
 
-NODES = ("n12", "n16", "n28", "n3", "n45", "n5", "n65", "n7")
+NODES = ("n12", "n16", "n28", "n3", "n45", "n5", "n65", "n7", "n8")
 
 
 def test_the_nodes_are_these() -> None:
@@ -70,7 +70,7 @@ def test_sram_grows_by_a_power_law(node: str) -> None:
     assert beyond == pytest.approx(before)
 
 
-@pytest.mark.parametrize("node", ["n3", "n5", "n12", "n16", "n28"])
+@pytest.mark.parametrize("node", ["n3", "n5", "n8", "n12", "n16", "n28"])
 @pytest.mark.parametrize("dtype", list(DTYPE_BITS))
 def test_other_nodes_are_straight_lines_in_log_log(node: str, dtype: str) -> None:
     share = math.log(45 / load_technology(node).node_nm) / math.log(45 / 7)
@@ -134,7 +134,7 @@ def test_area_and_idle_power() -> None:
     assert tech.pe_area_mm2({"bf16": 1.0, "fp32": 0.25, "int8": 1.0}) == tech.pe_area_mm2({"bf16": 1.0})
     assert tech.pe_area_mm2({"int8": 4.0}) == 4 * tech.pe_area_mm2({"int8": 1.0})
     assert tech.sram_area_mm2(128 << 20) == pytest.approx(112)  # TPUv4i CMEM
-    assert tech.leakage_w(100, 64 << 20) == pytest.approx(100 * 0.063 + 64 * 0.020)
+    assert tech.leakage_w(100, 64 << 20) == pytest.approx(100 * 0.055 + 64 * 0.020)
     assert tech.clock_w(10, 1e9) == pytest.approx(10 * 175e-12 * 1e9)
 
 
