@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ def _compiled(function: F, **options: bool) -> F:
         return cast(F, njit(error_model="numpy", nogil=True, **options)(function))
     _take_constants_as_numbers(compiled)
     _watch_callees(compiled)
+    _share(compiled)
     return cast(F, compiled)
 
 
@@ -113,19 +115,52 @@ def _watch_callees(compiled: Any) -> None:
     that stand at the top of modules.
     """
     modules, index = _modules(compiled.py_func), compiled._cache._cache_file
-    load = index._load_index
-
-    def load_index() -> Any:
-        try:
-            return load()
-        except (AttributeError, ImportError):
-            # It was written for a named tuple that has another name or place now.
-            return {}
-
-    index._load_index = load_index
     others = sorted(set(modules) - {compiled.py_func.__code__.co_filename})
     numbers = [_numbers(module) for _, module in sorted(modules.items())]
     index._source_stamp = (index._source_stamp, *numbers, *map(_stamp, others))
+
+
+_UNREADABLE = (AttributeError, EOFError, ImportError, IndexError, KeyError, TypeError, ValueError, pickle.PickleError)
+"""What unpickling raises: of a file cut short, or of one for a named tuple that has another name or place now."""
+
+
+def _share(compiled: Any) -> None:
+    """Keep the machine code on disk right, and its loss harmless, where several processes compile at once.
+
+    Numba numbers the files of a function's code in the order of its index. Two processes that begin with no index, or
+    with one out of date, both write number 1, for arguments of different kinds, and the index that is written last
+    need not be that of the code that is. So every file says here what it is for, and is looked at for it. Code that
+    cannot be read is compiled anew; what cannot be written (a full disk, code that LLVM did not hand out: an exception
+    in its callback, as when objects are collected meanwhile, leaves "no compiled object yet") is not kept.
+    """
+    cache, index = compiled._cache, compiled._cache._cache_file
+    load_index, load, save, save_overload = index._load_index, index.load, index.save, cache.save_overload
+
+    def readable_index() -> Any:
+        try:
+            return load_index()
+        except _UNREADABLE:
+            return {}
+
+    def load_own(key: Any) -> Any:
+        try:
+            found = load(key)
+        except _UNREADABLE:
+            return None
+        wanted = (key, index._source_stamp)
+        return found[1] if isinstance(found, tuple) and len(found) == 2 and found[0] == wanted else None
+
+    def save_own(key: Any, data: Any) -> None:
+        save(key, ((key, index._source_stamp), data))
+
+    def save_if_possible(signature: Any, result: Any) -> None:
+        try:
+            save_overload(signature, result)
+        except (OSError, RuntimeError) as error:
+            logging.getLogger("sim").info("machine code is not kept: %s", error)
+
+    index._load_index, index.load, index.save = readable_index, load_own, save_own
+    cache.save_overload = save_if_possible
 
 
 @cache

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAIR = """
 from typing import NamedTuple
 from sim.jit import jit_bare
@@ -48,6 +50,95 @@ def test_code_for_a_named_tuple_that_has_another_name_now_is_compiled_anew(tmp_p
             module.write_text(PAIR.format(name=name))
         told.append(printed(module))
     assert told == ["3 0", "3 1", "3 0"]
+
+
+HALF = """
+import sys
+from pathlib import Path
+from numba.core.caching import IndexDataCacheFile
+from llvmlite.binding import ExecutionEngine
+from sim.jit import jit
+
+@jit
+def half(number):
+    return number / 2
+
+numbers, waits, refuses = sys.argv[1], sys.argv[2], sys.argv[3]
+if waits:
+    # Between the index and the code: another process does both meanwhile.
+    save = IndexDataCacheFile._save_data
+    def later(self, name, data):
+        (Path(waits) / "here").touch()
+        while not (Path(waits) / "go").exists():
+            pass
+        save(self, name, data)
+    IndexDataCacheFile._save_data = later
+if refuses == "object":
+    def changed(self, pointer):
+        raise RuntimeError("Set changed size during iteration")
+    ExecutionEngine._find_module_ptr = changed
+if refuses == "disk":
+    def full(self, name, data):
+        raise OSError(28, "No space left on device")
+    IndexDataCacheFile._save_data = full
+print(*[half(number) for number in eval(numbers)], sum(half.stats.cache_hits.values()))
+"""
+
+
+def half(folder: Path, numbers: str, waits: str = "", refuses: str = "") -> subprocess.Popen[str]:
+    """A process that halves numbers by compiled code, which all that are given the folder share."""
+    module = folder / "halves.py"
+    if not module.exists():
+        module.write_text(HALF)
+    paths = os.pathsep.join([str(folder), *sys.path])
+    return subprocess.Popen(
+        [sys.executable, str(module), numbers, waits, refuses],
+        env={**os.environ, "PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(folder / "code")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def told(process: subprocess.Popen[str], error: str = "") -> list[str]:
+    out, errors = process.communicate(timeout=120)
+    assert error in errors if error else not errors
+    assert process.returncode == 0
+    return out.split()
+
+
+def test_code_that_two_processes_write_at_once_is_each_its_own(tmp_path: Path) -> None:
+    """One has written its index, not yet its code, for a whole number, when another writes both for a floating-point
+    one: the index that stands then is the second's, and the code, under the same number, the first's."""
+    first = half(tmp_path, "[7]", waits=str(tmp_path))
+    while not (tmp_path / "here").exists():
+        assert first.poll() is None
+    (tmp_path / "code" / next(tmp_path.glob("code/*/*.nbi"))).unlink()  # as if it had looked before that was written
+    assert told(half(tmp_path, "[3.5]")) == ["1.75", "0"]
+    (tmp_path / "go").touch()
+    assert told(first) == ["3.5", "0"]
+    assert told(half(tmp_path, "[3.5, 7]")) == ["1.75", "3.5", "0"]
+
+
+def test_several_processes_on_an_empty_cache(tmp_path: Path) -> None:
+    kinds = ["[7]", "[3.5]", "[7, 3.5]"]
+    expected = [["3.5"], ["1.75"], ["3.5", "1.75"]]
+    running = [half(tmp_path, kind) for kind in kinds]
+    assert [told(process)[:-1] for process in running] == expected
+
+
+@pytest.mark.parametrize(("refuses", "error"), [("object", "Set changed size"), ("disk", "")])
+def test_code_that_cannot_be_kept_is_used_all_the_same(tmp_path: Path, refuses: str, error: str) -> None:
+    assert told(half(tmp_path, "[7]", refuses=refuses), error) == ["3.5", "0"]
+    assert told(half(tmp_path, "[7]")) == ["3.5", "0"]
+
+
+def test_code_that_was_cut_short_is_compiled_anew(tmp_path: Path) -> None:
+    told(half(tmp_path, "[7]"))
+    for kind in ("nbi", "nbc"):
+        (file,) = tmp_path.glob(f"code/*/*.{kind}")
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        assert told(half(tmp_path, "[7]")) == ["3.5", "0"]
 
 
 USER = """
