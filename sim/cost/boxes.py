@@ -21,10 +21,10 @@ from sim.cost.nest_tables import (
     TERMS,
 )
 from sim.cost.tiles import box, fill_count, largest_part
-from sim.jit import jit
+from sim.jit import jit, jit_bare, jit_inline
 
 
-@jit
+@jit_bare
 def bound(extent: int, parts: int, quantum: int, place: int) -> int:
     """Cut point number `place` of `extent` in `parts` parts."""
     blocks = -(-extent // quantum)
@@ -140,7 +140,7 @@ def buffer_needs(t: Any, splits: Any, steps: Any, quanta: Any, columns_first: in
         found[operands + 1, 0] = elements
 
 
-@jit
+@jit_bare
 def fill_tile_ranges(
     t: Any, splits: Any, steps: Any, quanta: Any, order: Any, iterations: int, low: Any, high: Any
 ) -> None:
@@ -166,7 +166,7 @@ def fill_tile_ranges(
                 high[dim, core, iteration] = bound(t.extent[0, dim], parts, quanta[dim], at + 1)
 
 
-@jit
+@jit_inline
 def fill_tile_box(
     t: Any, operand: int, low: Any, high: Any, core: int, iteration: int, start: Any, stop: Any, place: int
 ) -> int:
@@ -190,7 +190,7 @@ def fill_tile_box(
     return elements
 
 
-@jit
+@jit_bare
 def fill_tile_boxes(
     t: Any, operand: int, low: Any, high: Any, positions: Any, iterations: Any, start: Any, stop: Any
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from sim.cost.boxes import fill_tile_box
 from sim.cost.kernel import BURST_BYTES, pattern_cost
 from sim.cost.nest_tables import AXES, BITS, PACKED, RUN_AXES, SIZE
-from sim.jit import jit
+from sim.jit import jit, jit_bare, jit_inline
 from sim.program import MAX_ROUTE_WEIGHT, PAYLOAD_WEIGHT
 
 # Columns of a group of boxes that move together, [groups, 17]: operand of the nest (the result is the last); do they
@@ -30,7 +30,7 @@ GROUP = 18
 HOLD, DUR, NBYTES, PATH = range(4)
 
 
-@jit
+@jit_inline
 def fill_region(
     order: Any, sizes: Any, rank: int, bits: int, packed: bool, start: Any, stop: Any, box: int, count: Any, pitch: Any,
     level: int, levels: int,
@@ -64,7 +64,7 @@ def fill_region(
     return first * bits // 8, -(-one * bits // 8)
 
 
-@jit
+@jit_bare
 def fill_boxes(
     t: Any, low: Any, high: Any, groups: Any, ends: Any, tasks: Any, packed: Any, start: Any, stop: Any, nbytes: Any,
     offset: Any, run: Any, count: Any, pitch: Any,
@@ -94,12 +94,13 @@ def fill_boxes(
                 box, place, level = box + rank, place + 1, level + levels
 
 
-@jit
+@jit_bare
 def dram_cost(
-    t: Any, operand: int, hw: Any, row_bytes: float, efficiency: float, gathered: bool, store: bool, extents: Any,
-    nbytes: int,
+    t: Any, operand: int, hw: Any, row_bytes: float, efficiency: float, gathered: bool, store: bool, start: Any,
+    stop: Any, box: int, nbytes: int,
 ) -> tuple[int, float]:  # fmt: skip
-    """(route weight of the DRAM, rows opened on average) of a box with these extents, of which `nbytes` are moved.
+    """(route weight of the DRAM, rows opened on average) of the box that stands in `start` and `stop` from `box` on, of
+    which `nbytes` are moved.
 
     The weight is 256 / efficiency of its runs, in steps of a 32nd of an octave (2 %) so that few distinct routes
     arise. What is below 1/256 counts as that: single bytes that all fall into one bank. The least of all workloads,
@@ -108,7 +109,7 @@ def dram_cost(
     elements, one, stride, pitch, last, whole = 1, 1, 1, 0, 0, True
     for place in range(row[AXES]):
         axis = t.run_order[0, operand, place]
-        extent, size = extents[axis], t.axes[0, operand, axis, SIZE]
+        extent, size = stop[box + axis] - start[box + axis], t.axes[0, operand, axis, SIZE]
         elements *= extent
         if whole and place < row[RUN_AXES]:
             one *= extent
@@ -129,7 +130,7 @@ def dram_cost(
     return int(min(max(np.round(heavy), PAYLOAD_WEIGHT), MAX_ROUTE_WEIGHT)), opened
 
 
-@jit
+@jit_inline
 def route_of(routes: Any, weighted: Any, way: int, weight: int) -> int:
     """The number of a way's route where the DRAM has this weight (sim/mapping/ways.py)."""
     return int(routes[way] + weight) if weighted[way] else int(routes[way])
@@ -153,16 +154,15 @@ def fill_moves(
         if not group[MOVES]:
             continue
         ends, tasks, operand = group[ENDS], group[TASKS], group[OPERAND]
-        rank = t.operands[0, operand, AXES]
+        rank, gathered, stored = t.operands[0, operand, AXES], group[GATHERED] > 0, group[STORE] > 0
         weight, which = np.empty((ends, tasks), np.int64), np.empty((ends, tasks), np.int64)
         channel, asked = (np.arange(tasks) + group[SHIFT]) % channels, np.empty((ends * tasks, 3), np.int64)
         for end in range(ends):
             for task in range(tasks):
                 place = group[PLACE] + end * tasks + task
                 box = group[BOX] + (end * tasks + task) * rank
-                extents = stop[box : box + rank] - start[box : box + rank]
                 weight[end, task], opened[place] = dram_cost(
-                    t, operand, hw, row_bytes, efficiency, group[GATHERED] > 0, group[STORE] > 0, extents, nbytes[place]
+                    t, operand, hw, row_bytes, efficiency, gathered, stored, start, stop, box, nbytes[place]
                 )
         count = number_transfers(weight, channel, which, asked)
         hits, rest = paths + count, paths + 2 * count
@@ -241,7 +241,7 @@ def fill_sharing(
     return fills, groups
 
 
-@jit
+@jit_bare
 def number_transfers(weight: Any, channel: Any, which: Any, asked: Any) -> int:
     """How many different transfers there are among [ends, tasks] with these DRAM weights on these channels [tasks]:
     `which` [ends, tasks] says which of them each is, `asked` [any, 3] their ends, channels and weights, in order of
@@ -256,7 +256,8 @@ def number_transfers(weight: Any, channel: Any, which: Any, asked: Any) -> int:
             if at > begin and asked[at - 1, 2] == weight[end, task] and asked[at - 1, 1] == channel[task]:
                 continue
             for later in range(count, at, -1):
-                asked[later] = asked[later - 1]
+                for column in range(3):
+                    asked[later, column] = asked[later - 1, column]
             asked[at, 0], asked[at, 1], asked[at, 2] = end, channel[task], weight[end, task]
             count += 1
         for task in range(weight.shape[1]):

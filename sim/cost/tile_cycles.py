@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sim.cost.nest_tables import DIMS, TAPS
-from sim.jit import jit
+from sim.jit import jit_bare
 
 # Columns of `law` [15], integers: dataflow by its place in systolic.DATAFLOWS; rows and columns of one array, rows that
 # share an adder, overlapping folds?, arrays; rate of the format as a fraction; operand bits; passes that unpack an
@@ -30,19 +30,19 @@ WEIGHTS, RESULTS, INPUTS = range(3)
 """What stays in place, by the dataflow's place in systolic.DATAFLOWS."""
 
 
-@jit
+@jit_bare
 def parts(total: int, size: int) -> int:
     """total / size, rounded up."""
     return -(-total // size)
 
 
-@jit
+@jit_bare
 def achieved(cycles: int, efficiency: float) -> int:
     """Cycles at the achieved part of a unit's rate."""
     return cycles if efficiency == 1.0 else int(np.ceil(cycles / efficiency))
 
 
-@jit
+@jit_bare
 def folded(law: Any, m: int, n: int, k: int) -> tuple[int, int, float]:
     """(cycles until the last result, cycles until the next may start) of a GEMM as the wavefront meets it, and a float
     that is at least as much: one fold after another."""
@@ -65,7 +65,7 @@ def folded(law: Any, m: int, n: int, k: int) -> tuple[int, int, float]:
     return folds * one, folds * one, most
 
 
-@jit
+@jit_bare
 def read_elements(law: Any, count: int, m: int, n: int, k: int) -> tuple[int, int]:
     """Elements of the left and right operand read from the scratchpad."""
     left, right = count * m * k, count * k * n
@@ -75,7 +75,7 @@ def read_elements(law: Any, count: int, m: int, n: int, k: int) -> tuple[int, in
     return left, right if law[DATAFLOW] == WEIGHTS else right * parts(m, law[ROWS])
 
 
-@jit
+@jit_bare
 def tile_cycles(
     law: Any, rates: Any, count: int, m: int, n: int, k: int, slower_left: float, slower_right: float
 ) -> tuple[int, int, float]:
@@ -107,7 +107,7 @@ def tile_cycles(
     return hold, hold + (law[LATENCY] if law[LATENCY] >= 0 else parts(drain * law[UNDER], law[OVER])), most
 
 
-@jit
+@jit_bare
 def fill_array_cycles(sizes: Any, law: Any, rates: Any, conflicts: Any, found: Any) -> tuple[int, float]:
     """`found` [tiles, 2] (hold, dur) of tiles of `sizes` [tiles, 4] (count, m, n, k) whose operands take `conflicts`
     [tiles, 2] times as long to read; returns the least size, and a bound of the cycles of any GEMM. What is smaller
@@ -132,7 +132,7 @@ def fill_array_cycles(sizes: Any, law: Any, rates: Any, conflicts: Any, found: A
 HELD, LEFT, RIGHT, SUMS_READ, SUMS_WRITTEN, OPERANDS_IN, WEIGHTS_IN = range(7)
 
 
-@jit
+@jit_bare
 def fill_products(
     t: Any, low: Any, high: Any, law: Any, rates: Any, conflicts: Any, rows: int, columns: int, slowed: float,
     over: int, under: int, hold: Any, dur: Any, macs: Any, sums: Any,
@@ -192,7 +192,7 @@ def fill_products(
 ) = range(9)  # fmt: skip
 
 
-@jit
+@jit_bare
 def fill_drains(
     start: Any, stop: Any, rank: int, lanes: Any, unit: Any, out_bits: int, sum_bytes: int, over: int, under: int,
     ticks: Any,

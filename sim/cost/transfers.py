@@ -48,7 +48,7 @@ def program_routes(program: Program) -> Routes:
     return Routes(
         rate=rate_on_link[first_slowest],
         bottleneck=links[first_slowest].astype(np.int64),
-        crossings={kind: crossings[:, column] for column, kind in enumerate(LINK_KINDS)},
+        crossings={kind: crossings[:, column].copy() for column, kind in enumerate(LINK_KINDS)},
         hops=program.route_hops.astype(np.int64),
         exchanged=_exchanged(program, owner, routes),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Literal
 
 from sim.config import Field, Part, Unit
@@ -271,4 +271,9 @@ class CoreKind(Part):
         """Peak of one core: PEs x rate x clock; 0 without an array. Raises InputError on an unknown dtype."""
         if self.array is None:
             return 0.0
-        return float(self.array.pe_count * self.array.rate(dtype) * self.clock_hz)
+        return _peak_macs_per_s(self.array, dtype, self.clock_hz)
+
+
+@lru_cache(maxsize=1 << 12)
+def _peak_macs_per_s(array: Array, dtype: str, clock_hz: int) -> float:
+    return float(array.pe_count * array.rate(dtype) * clock_hz)

@@ -13,8 +13,8 @@ import numpy as np
 from sim.cost.caching import probed_in_order
 from sim.cost.energy import COMPONENTS, IDLE, idle_power_w, operator_energy
 from sim.cost.repeats import Run, unfold
-from sim.cost.traffic import Traffic, operator_traffic
-from sim.cost.transfers import Float64, LinkWork, Routes, by_slower_way, link_work, program_routes
+from sim.cost.traffic import Traffic
+from sim.cost.transfers import Float64, LinkWork, Routes, program_routes
 from sim.errors import InvariantViolation
 from sim.graph.graph import Graph, Passes
 from sim.hw.area import chip_area
@@ -27,6 +27,7 @@ from sim.report.closed_form import input_ends, operator_ticks
 from sim.report.contention import limiting_links
 from sim.report.critical_path import Pieces, critical_path, path_ticks
 from sim.report.invariants import check, check_energy, check_macs
+from sim.report.ran import Ran
 from sim.report.roofline import Bound, Floors, network_bound, segment_floors
 from sim.report.stalls import OperatorTime, Overlap, operator_time, queue_stalls, segment_overlap
 from sim.timeline import Probed, SegmentTimeline, Timeline
@@ -99,6 +100,7 @@ class Account:
 
     program: Program
     chip: Chip
+    routes: Routes
     segments: tuple[SegmentAccount, ...]
     segment_of: tuple[int, ...]
     latency_ps: int
@@ -140,16 +142,15 @@ def account(
     segment_of = tuple(number for number, _, _ in runs)
     program = unfold(program, segment_of, tuple(count for _, count, _ in runs))
     probed = [found for _, _, found in runs]
-    floors = [
-        segment_floors(program, s, chip, found) for s, found in zip(program.segments, probed, strict=True)
-    ]
+    ran = [Ran(program, s, routes, found) for s, found in zip(program.segments, probed, strict=True)]
+    floors = [segment_floors(program, one.segment, chip, one.probed, one.links) for one in ran]
     after_s = math.inf if timeline is None else (timeline.drained_ps - timeline.latency_ps) / PS_PER_S
     bound = network_bound(floors, program.segments, program.repeats, after_s=after_s)
     ticks = [operator_ticks(program, s, f, routes) for s, f in zip(program.segments, floors, strict=True)]
     ends = closed_form_ends = input_ends(program, ticks, bound)
     observed: list[Observed | None] = [None] * len(program.segments)
     if timeline is not None:
-        seen = _observe(program, timeline, routes, check(program, timeline, chip, graph))
+        seen = _observe(ran, timeline, check(program, timeline, chip, graph, ran))
         ticks = [path_ticks(o.segment, o.times, o.starts) for o in seen]
         ends, observed = tuple(_observed_ends(program, timeline)), [*seen]
     elif graph is not None:
@@ -162,14 +163,14 @@ def account(
     idle_w = idle_power_w(chip, technology)
     segments = []
     for row, segment in enumerate(program.segments):
-        traffic = operator_traffic(program, segment, routes, probed[row])
+        traffic = ran[row].traffic
         elapsed_s = latency_ps / PS_PER_S * ticks[row] / worked
         segments.append(
             SegmentAccount(
                 segment=segment,
                 repeats=program.repeats[row],
                 traffic=traffic,
-                links=link_work(program, segment, probed[row]),
+                links=ran[row].links,
                 floors=floors[row],
                 ticks=ticks[row],
                 energy_j=operator_energy(program, segment, traffic, chip, technology, elapsed_s),
@@ -181,6 +182,7 @@ def account(
     done = Account(
         program=program,
         chip=chip,
+        routes=routes,
         segments=tuple(segments),
         segment_of=segment_of,
         latency_ps=latency_ps,
@@ -212,13 +214,11 @@ def _check_energy_of(done: Account) -> None:
     check_energy(components, by_operator, sum(components.values()))
 
 
-def _observe(
-    program: Program, timeline: Timeline, routes: Routes, starts: Sequence[Starts]
-) -> list[Observed]:
+def _observe(ran: Sequence[Ran], timeline: Timeline, starts: Sequence[Starts]) -> list[Observed]:
     """Why the run took its time, by segment; `starts` says why each task started when it did."""
     return [
-        Observed(program, by_slower_way(segment, times.probed, routes), times, why, routes)
-        for segment, times, why in zip(program.segments, timeline.segments, starts, strict=True)
+        Observed(one.program, one.slower, times, why, one.routes)
+        for one, times, why in zip(ran, timeline.segments, starts, strict=True)
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.traffic import dram_directions
-from sim.cost.transfers import LINK_KINDS, Bool, Float64, Routes, program_routes, ranges, segment_moves
+from sim.cost.transfers import LINK_KINDS, Bool, Float64, Routes, ranges, segment_moves
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Int64, Program, Segment
 from sim.report.account import Account
 from sim.report.ramps import Ramps
@@ -63,7 +63,7 @@ def activity(account: Account, slices: int = SLICES) -> Table:
     """
     if not account.observed:
         return {}
-    program, routes = account.program, program_routes(account.program)
+    program, routes = account.program, account.routes
     edges = np.linspace(0.0, float(account.latency_ps), slices + 1)
     done: dict[str, Float64] = {}
     offset = 0

@@ -36,13 +36,15 @@ class Starts:
     blocker: Int64
 
 
-def explain(program: Program, segment: Segment, times: SegmentTimeline) -> Starts:
-    """The cause of every start; where several came at the same tick, the queue's own comes first.
+def explain(program: Program, segment: Segment, times: SegmentTimeline, previous: Int64 | None = None) -> Starts:
+    """The cause of every start; where several came at the same tick, the queue's own comes first. `previous` is that of
+    `previous_in_queue`, where it is known already.
 
     Raises InvariantViolation naming the first task that starts earlier or later than its causes allow.
     """
     ready, ready_by = _predecessors(segment, times)
-    free, free_by, free_cause = _queues(program, segment, times)
+    before = previous_in_queue(segment) if previous is None else previous
+    free, free_by, free_cause = _queues(program, segment, times, before)
     start = times.start
     _refuse(start < segment.release, "starts before its release")
     _refuse(start < ready, "starts before a predecessor has finished")
@@ -79,9 +81,12 @@ def _predecessors(segment: Segment, times: SegmentTimeline) -> tuple[Int64, Int6
     return ready, ready_by
 
 
-def _queues(program: Program, segment: Segment, times: SegmentTimeline) -> tuple[Int64, Int64, Int8]:
-    """The instant each task's queue has room, the task that made it, and how (HOLD, ROOM or ORDER)."""
-    n, previous = segment.tasks, previous_in_queue(segment)
+def _queues(
+    program: Program, segment: Segment, times: SegmentTimeline, before: Int64
+) -> tuple[Int64, Int64, Int8]:
+    """The instant each task's queue has room, the task that made it, and how (HOLD, ROOM or ORDER); `before` is the one
+    before it in its queue."""
+    n, previous = segment.tasks, before.copy()
     room = program.outstanding[segment.queue].astype(np.int64)
     follows = previous >= 0
     free, cause = np.zeros(n, np.int64), np.full(n, Cause.HOLD, np.int8)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 from sim.config import data_dir
@@ -106,18 +106,15 @@ def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | No
     """The error bar of one operator, a row of the report's operator table: by this chip's measurements, else by those
     of its nearest relative, the one with most rows of that family."""
     family = FAMILY_OF_KIND.get(str(row["kind"]))
-    works = workings(chip)
-    alike = [one for one in (intervals() if known is None else known) if one.workings == works]
-    if family is None or not any(one.family == family for one in alike):
-        return _outside(f"no {row['kind']} was measured on such a chip")
-    own = [one for one in alike if one.chip == chip.name]
-    candidates = [one for one in own or alike if one.family == family]
-    if not candidates:
-        return _outside(f"no {row['kind']} was measured on this chip")
-    nearest = max(candidates, key=lambda one: one.rows).chip
+    select = partial(_select, known) if known is not None else _select_known
+    own, nearest = select(chip.name, workings(chip), family)
+    if nearest is None:
+        where = "on this chip" if own else "on such a chip"
+        return _outside(f"no {row['kind']} was measured {where}")
+    assert family is not None
     time_s = float(row["time_s"]) / int(row["repeats"])
     mine = bar_regime(chip, family, regime(str(row["bound_by"]), float(row["launch_s"]) / int(row["repeats"]), time_s))
-    chosen = [one for one in candidates if one.chip == nearest and one.regime == mine]
+    chosen = [one for one in nearest if one.regime == mine]
     if not chosen:
         return _outside(f"no {row['kind']} limited by {mine} was measured")
     intensity = row["macs_per_dram_byte"]
@@ -134,6 +131,27 @@ def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | No
         shortest_s, longest_s = min(o.shortest_s for o in near), max(o.longest_s for o in near)
         return _outside(f"measured from {shortest_s * 1e6:.3g} to {longest_s * 1e6:.3g} us only")
     return ErrorBar("validated" if own else "relative", one.chip, one.low, one.high, "")
+
+
+@cache
+def _select_known(name: str, works: str, family: str | None) -> tuple[bool, Sequence[Interval] | None]:
+    return _select(intervals(), name, works, family)
+
+
+def _select(
+    known: Sequence[Interval], name: str, works: str, family: str | None
+) -> tuple[bool, Sequence[Interval] | None]:
+    """Was anything measured on the chip itself, of a family that was measured on such chips at all? The intervals of
+    the family on the chip, or on its nearest relative; None where there are none."""
+    alike = [one for one in known if one.workings == works]
+    if family is None or not any(one.family == family for one in alike):
+        return False, None
+    own = [one for one in alike if one.chip == name]
+    candidates = [one for one in own or alike if one.family == family]
+    if not candidates:
+        return True, None
+    nearest = max(candidates, key=lambda one: one.rows).chip
+    return bool(own), [one for one in candidates if one.chip == nearest]
 
 
 def band_edges(chip: Chip) -> tuple[float, ...]:

@@ -7,20 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.traffic import operator_traffic
-from sim.cost.transfers import (
-    Routes,
-    by_slower_way,
-    is_transfer,
-    link_work,
-    program_routes,
-    ticks_alone,
-)
+from sim.cost.transfers import Routes, is_transfer, program_routes, ticks_alone
 from sim.errors import InvariantViolation
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.program import BYTE_UNITS, PAYLOAD_WEIGHT, Kind, Policy, Program, Segment
-from sim.report.causes import Starts, explain, previous_in_queue
+from sim.report.causes import Starts, explain
+from sim.report.ran import Ran
 from sim.report.roofline import array_seconds
 from sim.timeline import SegmentTimeline, Timeline
 
@@ -29,27 +22,36 @@ ROUNDING = 1e-9
 
 
 def check(
-    program: Program, timeline: Timeline, chip: Chip, graph: Graph | Passes | None = None
+    program: Program,
+    timeline: Timeline,
+    chip: Chip,
+    graph: Graph | Passes | None = None,
+    ran: Sequence[Ran] | None = None,
 ) -> tuple[Starts, ...]:
-    """Check every law of a run; with `graph`, also that the program does the graph's work.
+    """Check every law of a run; with `graph`, also that the program does the graph's work. `ran` are its segments as
+    others read them too.
 
     Returns, per segment, why each task started when it did. Raises InvariantViolation at the first broken
     law. Vectorised: about 1 us a task.
     """
     if timeline.repeats != program.repeats or len(timeline.segments) != len(program.segments):
         raise InvariantViolation("the timeline has other segments than the program")
-    routes = program_routes(program)
     _check_routes(program)
+    if ran is None:
+        routes = program_routes(program)
+        pairs = zip(program.segments, timeline.segments, strict=True)
+        ran = [Ran(program, segment, routes, times.probed) for segment, times in pairs]
     starts = []
-    for segment, times in zip(program.segments, timeline.segments, strict=True):
+    for run, times in zip(ran, timeline.segments, strict=True):
+        segment = run.segment
         if not len(times.start) == len(times.finish) == segment.tasks:
             raise InvariantViolation(f"segment {segment.name}: the timeline has other tasks than the program")
         _refuse((segment.op < 0) | (segment.op >= len(segment.ops)), "a task belongs to an operator")
         _check_probes(segment, times)
-        _check_durations(by_slower_way(segment, times.probed, routes), times, routes)
-        starts.append(explain(program, segment, times))
+        _check_durations(run, times)
+        starts.append(explain(program, segment, times, run.previous))
         _check_queues(program, segment, times)
-        _check_links(program, segment, times, routes)
+        _check_links(run, times)
     _check_work(program, timeline, chip, graph)
     return tuple(starts)
 
@@ -99,14 +101,15 @@ def _check_probes(segment: Segment, times: SegmentTimeline) -> None:
     )
 
 
-def _check_durations(segment: Segment, times: SegmentTimeline, routes: Routes) -> None:
+def _check_durations(run: Ran, times: SegmentTimeline) -> None:
     """Compute ends on time and in order; a transfer is never faster than alone on the chip."""
-    moves, previous = is_transfer(segment), previous_in_queue(segment)
+    segment, previous = run.slower, run.previous
+    moves = is_transfer(segment)
     due = times.start + segment.dur
     in_order = np.where(previous >= 0, np.maximum(due, times.finish[previous]), due)
     _refuse(~moves & (times.finish < due), "a task runs at least its duration", segment)
     _refuse(~moves & (times.finish != in_order), "a compute queue finishes in order, without delay", segment)
-    _refuse(times.finish < due + ticks_alone(segment, routes), "a transfer is not faster than alone", segment)
+    _refuse(times.finish < due + ticks_alone(segment, run.routes), "a transfer is not faster than alone", segment)
 
 
 def _check_queues(program: Program, segment: Segment, times: SegmentTimeline) -> None:
@@ -121,10 +124,9 @@ def _check_queues(program: Program, segment: Segment, times: SegmentTimeline) ->
         )
 
 
-def _check_links(program: Program, segment: Segment, times: SegmentTimeline, routes: Routes) -> None:
+def _check_links(run: Ran, times: SegmentTimeline) -> None:
     """No link carries more than its capacity; DRAM bytes by task equal DRAM bytes by link."""
-    work = link_work(program, segment, times.probed)
-    traffic = operator_traffic(program, segment, routes, times.probed)
+    program, segment, work, traffic = run.program, run.segment, run.links, run.traffic
     capacity = program.capacity / BYTE_UNITS
     # Rates are at least one unit a tick, which a link too crowded for that grants on top.
     moves = is_transfer(segment)
@@ -141,7 +143,7 @@ def _check_links(program: Program, segment: Segment, times: SegmentTimeline, rou
             f"segment {segment.name}: link {program.links[number].name} carries its work in time"
         )
     on_dram = np.array([link.kind == "dram" for link in program.links], np.bool_)
-    _check_dram_writes(segment, times, routes, float(traffic.dram_write_bytes.sum()))
+    _check_dram_writes(segment, times, run.routes, float(traffic.dram_write_bytes.sum()))
     by_link = work.payload_bytes[:, on_dram].sum(axis=1)
     by_task = traffic.dram_read_bytes + traffic.dram_write_bytes
     for row in np.flatnonzero(by_link != by_task):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from sim.cost.energy import COMPONENTS, IDLE
-from sim.cost.traffic import dram_directions
-from sim.cost.transfers import Float64, is_transfer, program_routes
-from sim.program import Kind
+from sim.cost.transfers import Float64, is_transfer
 from sim.report.account import Account, SegmentAccount
 from sim.report.ramps import Ramps
 from sim.report.tables import Table
@@ -18,12 +17,28 @@ from sim.units import PS_PER_S
 SLICES = 256
 """Slices of the power table; the peak is that of a slice."""
 
-Profile = tuple[str, Float64]
-"""A component and the joules that each task spends in it."""
+
+@dataclass(frozen=True)
+class Power:
+    """Watts by component (`COMPONENT_w`) and their sum `total_w` in equal slices of a run, between these edges
+    (ticks)."""
+
+    edges: Float64
+    watts: Mapping[str, Float64]
+
+    @property
+    def peak_w(self) -> float:
+        """The most of any slice."""
+        return float(self.watts["total_w"].max())
+
+    def table(self) -> Table:
+        """With `start_s` and `end_s` of the slices."""
+        columns = {"start_s": self.edges[:-1] / PS_PER_S, "end_s": self.edges[1:] / PS_PER_S, **self.watts}
+        return {name: values.tolist() for name, values in columns.items()}
 
 
-def power(account: Account, slices: int = SLICES) -> Table:
-    """Equal slices of the run: `start_s`, `end_s`, watts by component (`COMPONENT_w`) and their sum `total_w`.
+def power(account: Account, slices: int = SLICES) -> Power:
+    """The power of a run in equal slices.
 
     Arithmetic is spent while a unit is held, a transfer's share between its first byte and its finish, by bytes; idle
     power flows evenly. Repeats are expanded. In a closed form every operator spends its energy evenly over its time.
@@ -39,8 +54,8 @@ def power(account: Account, slices: int = SLICES) -> Table:
             continue
         at = np.clip(edges - offset, 0.0, float(end * s.repeats))
         whole = np.minimum(at // end, s.repeats - 1)
-        profiles = _closed_form(s) if times is None else _observed(account, s)
-        for name, until, total_j in profiles(at - whole * end):
+        spending = _closed_form(s, at - whole * end) if times is None else _observed(account, s, at - whole * end)
+        for name, until, total_j in spending:
             spent[name] += until + whole * total_j
         offset += end * s.repeats
     run_s = account.latency_ps / PS_PER_S
@@ -49,93 +64,74 @@ def power(account: Account, slices: int = SLICES) -> Table:
     seconds = np.diff(edges) / PS_PER_S
     watts_of = {name: np.maximum(np.diff(joules), 0.0) / seconds for name, joules in spent.items()}
     total = sum(watts_of.values(), np.zeros(slices))
-    columns = {"start_s": edges[:-1] / PS_PER_S, "end_s": edges[1:] / PS_PER_S}
-    columns |= {f"{name}_w": watts for name, watts in watts_of.items()}
-    return {name: values.tolist() for name, values in {**columns, "total_w": total}.items()}
+    return Power(edges, {**{f"{name}_w": watts for name, watts in watts_of.items()}, "total_w": total})
 
 
 Spent = Iterator[tuple[str, Float64, float]]
 """Component, joules spent by each instant of one run of a segment, joules of the whole run."""
 
 
-def _closed_form(s: SegmentAccount) -> Callable[[Float64], Spent]:
+def _closed_form(s: SegmentAccount, at: Float64) -> Spent:
     """Operators one after another."""
     end = np.cumsum(s.ticks)
     ramps = Ramps(end - s.ticks, end)
-
-    def read(at: Float64) -> Spent:
-        for name in COMPONENTS:
-            joules = s.energy_j[name] - s.idle_j[name] if name in IDLE else s.energy_j[name]
-            yield name, ramps.until(joules, at), float(joules.sum())
-
-    return read
+    for name in COMPONENTS:
+        joules = s.energy_j[name] - s.idle_j[name] if name in IDLE else s.energy_j[name]
+        yield name, ramps.until(joules, at), float(joules.sum())
 
 
-def _observed(account: Account, s: SegmentAccount) -> Callable[[Float64], Spent]:
-    """Tasks where the timeline has them."""
+def _observed(account: Account, s: SegmentAccount, at: Float64) -> Spent:
+    """Tasks where the timeline has them; the energy of each component but for idle power, divided among the tasks of
+    each operator. Components that take none are left out."""
+    from sim.report import spending
+
     assert s.observed is not None
-    times, segment = s.observed.times, s.segment
+    times, segment, routes = s.observed.times, s.segment, account.routes
     moves = is_transfer(segment)
     begin = np.where(moves, np.minimum(times.start + segment.dur, times.finish - 1), times.start)
-    end = np.where(moves, times.finish, times.start + segment.hold)
-    ramps = Ramps(begin, end)
+    ramps = Ramps(begin, np.where(moves, times.finish, times.start + segment.hold))
+    columns = spending.Columns(
+        segment.kind, segment.op, segment.hold, segment.dur, segment.nbytes, segment.route,
+        routes.crossings["dma"], routes.crossings["dram"], routes.crossings["host"], routes.hops, routes.exchanged,
+    )  # fmt: skip
+    total, bare = np.empty(len(segment.ops)), np.empty(len(segment.ops), np.bool_)
+    amount, done = np.empty(segment.tasks), np.empty(2 * segment.tasks)
+    for name, shares in {"sram": _sram(s), **_shares(s)}.items():
+        some = [(joules, by) for joules, by in shares if joules.any()]
+        if not some:
+            continue
+        for number, (joules, by) in enumerate(some):
+            spending.divide(columns, joules, by, number > 0, total, bare, amount)
+        until = np.empty(len(at))
+        spending.fill_done(amount, ramps.span, ramps.order, ramps.times, at, done, until)
+        yield name, until, float(amount.sum())
 
-    def read(at: Float64) -> Spent:
-        for name, joules in _profiles(account, s):
-            yield name, ramps.until(joules, at), float(joules.sum())
 
-    return read
+def _shares(s: SegmentAccount) -> dict[str, list[tuple[Float64, int]]]:
+    """By component: joules of the operators, and by what their tasks share them."""
+    from sim.report import spending as by
 
-
-def _profiles(account: Account, s: SegmentAccount) -> Iterator[Profile]:
-    """The energy of each component but for idle power, divided among the tasks of each operator."""
-    segment, moves = s.segment, is_transfer(s.segment)
-    routes = program_routes(account.program)
-    matmul = np.where(segment.kind == Kind.MATMUL, segment.hold, 0).astype(np.float64)
-    vector = np.where(segment.kind == Kind.VECTOR, segment.hold, 0).astype(np.float64)
-    nbytes = segment.nbytes.astype(np.float64)
-    on_dram, on_host = (
-        np.where(moves, routes.crossings[kind][segment.route] > 0, False) for kind in ("dram", "host")
-    )
-    reads, writes = dram_directions(segment.kind, on_dram, on_host)
-    dma, hops = (
-        np.where(moves, count[segment.route], 0) * nbytes for count in (routes.crossings["dma"], routes.hops)
-    )
-    share = np.where(moves, routes.exchanged[segment.route], 0.0)
-    exchanged = nbytes * share
-    every = (segment.kind != Kind.BARRIER).astype(np.float64)
-    weights = {
-        **dict.fromkeys(("mac", "registers", "accumulator"), matmul),
-        **{"vector": vector, "control": every, "clock": matmul + vector},
-        **{"cache": nbytes, "dma": dma + 2 * exchanged, "noc": hops * (1 + 2 * share), "host": nbytes * on_host},
-        "chip_links": exchanged,
-        **dict.fromkeys(("dram_activate", "dram_io"), nbytes * on_dram),
-        **{"dram_read": nbytes * reads, "dram_write": nbytes * writes},
+    found = {
+        **dict.fromkeys(("mac", "registers", "accumulator"), by.PRODUCTS),
+        **{"vector": by.PASSES, "control": by.TASKS, "clock": by.HELD, "cache": by.BYTES, "dma": by.DMA},
+        **{"noc": by.HOPS, "host": by.HOST, "chip_links": by.EXCHANGED},
+        **dict.fromkeys(("dram_activate", "dram_io"), by.DRAM),
+        **{"dram_read": by.DRAM_READ, "dram_write": by.DRAM_WRITE},
     }
-    yield "sram", _sram(s, matmul + vector, dma)
-    for name, weight in weights.items():
-        joules = s.energy_j[name] - s.idle_j[name] if name in IDLE else s.energy_j[name]
-        yield name, _divided(joules, weight, s)
+    joules = {name: s.energy_j[name] - s.idle_j[name] if name in IDLE else s.energy_j[name] for name in found}
+    return {name: [(joules[name], share)] for name, share in found.items()}
 
 
-def _sram(s: SegmentAccount, held: Float64, dma: Float64) -> Float64:
+def _sram(s: SegmentAccount) -> list[tuple[Float64, int]]:
     """Scratchpad accesses by computation while it is held, those by DMA with the bytes."""
+    from sim.report import spending as by
+
     counted = _counted(s, "sram_read_bytes") + _counted(s, "sram_write_bytes")
     total = s.traffic.sram_read_bytes + s.traffic.sram_write_bytes
     computing = np.divide(counted, total, out=np.zeros(len(total)), where=total > 0)
     joules = s.energy_j["sram"]
-    return _divided(joules * computing, held, s) + _divided(joules * (1 - computing), dma, s)
+    return [(joules * computing, by.HELD), (joules * (1 - computing), by.ENGINES)]
 
 
 def _counted(s: SegmentAccount, name: str) -> Float64:
     return np.array([op.counts.get(name, 0.0) for op in s.segment.ops], np.float64)
-
-
-def _divided(joules: Float64, weight: Float64, s: SegmentAccount) -> Float64:
-    """The joules of each operator among its tasks by weight; by duration where no task has any weight."""
-    op = s.segment.op
-    total = np.bincount(op, weights=weight, minlength=len(joules))
-    if (joules[total == 0] > 0).any():
-        weight = np.where(total[op] == 0, s.segment.dur, weight)
-        total = np.bincount(op, weights=weight, minlength=len(joules))
-    return np.asarray(joules[op] * weight / np.where(total == 0, 1.0, total)[op], np.float64)

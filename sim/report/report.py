@@ -24,7 +24,7 @@ from sim.report.error_bars import dram_error, error_bar_of_all
 from sim.report.folder import table_text, write_folder
 from sim.report.later import Later
 from sim.report.manifest import FOLDER_FORMAT, build_manifest, taken
-from sim.report.power import power
+from sim.report.power import Power, power
 from sim.report.roofline import peak_macs_per_s
 from sim.report.tables import Table
 from sim.timeline import Timeline
@@ -214,11 +214,12 @@ def build_report(
     """
     run = account(program, timeline, chip, technology, graph)
     watts = power(run)
-    peak_power_w = max(watts["total_w"])
-    ops = tables.operators(run)
+    judged = tables.judged_operators(run)
     return Report(
-        values=_summary(run, graph, timeline, options, wall_s, peak_power_w) | error_bar_of_all(ops) | dram_error(chip),
-        tables=Later(partial(_tables, run, ops, watts)),
+        values=_summary(run, graph, timeline, options, wall_s, watts.peak_w)
+        | error_bar_of_all(judged)
+        | dram_error(chip),
+        tables=Later(partial(_tables, run, judged, watts)),
         overlap_ps=Later(partial(tables.overlap_ps, run)),
         elapsed_s=run.latency_ps / PS_PER_S,
         facts={
@@ -232,14 +233,14 @@ def build_report(
     )
 
 
-def _tables(run: Account, ops: Table, watts: Table) -> dict[str, Table]:
-    """All tables, of which two are there already."""
+def _tables(run: Account, judged: Table, watts: Power) -> dict[str, Table]:
+    """All tables; of two there is the better part already."""
     return {
-        "ops": ops,
+        "ops": tables.operators(run, judged),
         "resources": tables.resources(run),
         "energy": tables.energy(run),
         "cache": tables.cache(run),
-        "power": watts,
+        "power": watts.table(),
         "area": tables.shares("area_mm2", run.area_mm2),
         "cost": tables.shares("cost_usd", run.cost_usd or {}),
         "stalls": tables.stalls(run),
@@ -258,7 +259,8 @@ def _summary(
 ) -> dict[str, Value]:
     latency_s = run.input_ends[0] / PS_PER_S
     elapsed_s = run.latency_ps / PS_PER_S
-    energy_j = sum(run.energy_j(component) for component in COMPONENTS)
+    joules = {name: run.energy_j(name) for name in COMPONENTS}
+    energy_j = sum(joules.values())
     inputs = len(run.input_ends)
     rate = throughput_per_s(run.input_ends, graph.items)
     if not _is_steady(run, graph.items):
@@ -286,7 +288,7 @@ def _summary(
         "tops_per_w": 2e-12 * graph.macs * inputs / energy_j if energy_j else None,
         "power_w": energy_j / elapsed_s,
         "peak_power_w": peak_power_w,
-        "chip_power_w": chip_power_w({name: run.energy_j(name) / elapsed_s for name in COMPONENTS}),
+        "chip_power_w": chip_power_w({name: spent_j / elapsed_s for name, spent_j in joules.items()}),
         "power_limit_w": run.chip.power_limit_w,
         "area_mm2": sum(run.area_mm2.values()),
         **_money(run, rate, energy_j / elapsed_s, graph.chips),

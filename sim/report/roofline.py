@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.cost.transfers import Float64, link_work
+from sim.cost.transfers import Float64, LinkWork, link_work
 from sim.hw.chip import Chip
 from sim.program import BYTE_UNITS, OpRow, Program, Segment
 from sim.timeline import Probed
@@ -50,8 +50,11 @@ def array_seconds(op: OpRow, chip: Chip) -> float:
     return op.macs / (peak * chip.calibration.arrays_efficiency) if peak else 0.0
 
 
-def segment_floors(program: Program, segment: Segment, chip: Chip, probed: Probed | None = None) -> Floors:
-    """Work / capacity of every operator on every resource; `probed` is what was found in the cache (None: nothing).
+def segment_floors(
+    program: Program, segment: Segment, chip: Chip, probed: Probed | None = None, links: LinkWork | None = None
+) -> Floors:
+    """Work / capacity of every operator on every resource; `probed` is what was found in the cache (None: nothing),
+    `links` the work of the links where it is known already.
 
     Arrays: MACs / (PEs x rate x clock), all arrays of the chip together. Vector units: the time they are
     held, spread over all of them. Launches of operators, where they cost time: one after another. Links: bytes,
@@ -65,12 +68,12 @@ def segment_floors(program: Program, segment: Segment, chip: Chip, probed: Probe
         PS_PER_S * max(1, int(vector.sum()))
     )
     bytes_per_s = program.capacity * (PS_PER_S / BYTE_UNITS)
-    work = link_work(program, segment, probed)
-    links = (work.weighted_bytes - work.background_bytes) / bytes_per_s
+    work = link_work(program, segment, probed) if links is None else links
+    seconds = (work.weighted_bytes - work.background_bytes) / bytes_per_s
     launches = launch_ticks(program, segment) / PS_PER_S
     none = np.zeros_like(arrays)
     return Floors(
-        np.column_stack([arrays, held, launches, links]),
+        np.column_stack([arrays, held, launches, seconds]),
         ("array", "vector", "dispatch", *(link.kind for link in program.links)),
         ("all arrays", "all vector units", "launches", *(link.name for link in program.links)),
         np.column_stack([none, none, none, work.background_bytes / bytes_per_s]),

@@ -23,50 +23,73 @@ Table = Mapping[str, list[Any]]
 """Columns of equal length."""
 
 
-def operators(account: Account) -> Table:
+def judged_operators(account: Account) -> Table:
+    """Of the columns of `operators` those that say how far off each may be, and those that this depends on: all that a
+    report's summary takes from operators."""
+    tables = [_judged(s) for s in account.segments]
+    columns: dict[str, list[Any]] = {name: [v for t in tables for v in t[name]] for name in tables[0]}
+    return columns | error_bar_columns(account.chip, columns)
+
+
+def _judged(s: SegmentAccount) -> dict[str, list[Any]]:
+    ops, n = s.segment.ops, s.repeats
+    _, bound_by = operator_bounds(s.floors)
+    macs = np.array([op.macs for op in ops], np.float64)
+    return {
+        "kind": [op.kind for op in ops],
+        "repeats": [n] * len(ops),
+        "time_s": (s.ticks * n / PS_PER_S).tolist(),
+        "launch_s": (s.floors.seconds[:, s.floors.kind.index("dispatch")] * n).tolist(),
+        "bound_by": bound_by,
+        "macs_per_dram_byte": _ratio(macs, s.traffic.dram_read_bytes + s.traffic.dram_write_bytes),
+    }
+
+
+def operators(account: Account, judged: Table) -> Table:
     """One row per operator and segment, repeats counted in every number but `start_s`.
 
     `time_s` is the operator's part of the critical path; the column sums to the run's latency. `active_s`
     is time with any of its tasks under way, never below `bound_s`, the most that one resource needs for its
     work. In a closed form both are its estimate, and only a timeline shows when it starts, computes and transfers:
-    None. The last columns say how far `time_s` may be off (sim/report/error_bars.py).
+    None. The last columns say how far `time_s` may be off (sim/report/error_bars.py); they are among the `judged` ones.
     """
     tables = [_segment_operators(s) for s in account.segments]
-    columns: dict[str, list[Any]] = {name: [v for t in tables for v in t[name]] for name in tables[0]}
+    columns: dict[str, list[Any]] = {
+        name: list(judged[name]) if name in judged else [v for t in tables for v in t[name]] for name in tables[0]
+    }
     total_s = sum(columns["time_s"])
     columns["share"] = [time_s / total_s for time_s in columns["time_s"]]
-    return columns | error_bar_columns(account.chip, columns)
+    return {**columns, **judged}
 
 
 def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
     ops, n = s.segment.ops, s.repeats
-    bound_s, bound_by = operator_bounds(s.floors)
+    bound_s, _ = operator_bounds(s.floors)
     macs = np.array([op.macs for op in ops], np.float64)
     active_s = (s.ticks if s.observed is None else s.observed.time.active) / PS_PER_S
-    dram = s.traffic.dram_read_bytes + s.traffic.dram_write_bytes
     energy = sum((s.energy_j[name] for name in COMPONENTS), np.zeros(len(ops)))
     tasks = np.bincount(s.segment.op, minlength=len(ops))
     columns: dict[str, list[Any]] = {
         "name": [op.name for op in ops],
-        "kind": [op.kind for op in ops],
+        "kind": [],
         "input": [op.input_index for op in ops],
         "segment": [s.segment.name] * len(ops),
-        "repeats": [n] * len(ops),
+        "repeats": [],
         "dtype": [op.dtype for op in ops],
         "unit": _fact(ops, "unit", ""),
         "cores": _fact(ops, "cores", 0),
         "tasks": (tasks * n).tolist(),
         "macs": [op.macs * n for op in ops],
         "start_s": _first_start(s),
-        "time_s": (s.ticks * n / PS_PER_S).tolist(),
+        "time_s": [],
         "share": [],
         "active_s": (active_s * n).tolist(),
         **{f"{name}_s": _observed_s(s, name) for name in ("compute", "transfer", "exposed_transfer")},
-        "launch_s": (s.floors.seconds[:, s.floors.kind.index("dispatch")] * n).tolist(),
+        "launch_s": [],
         "bound_s": (bound_s * n).tolist(),
-        "bound_by": bound_by,
+        "bound_by": [],
         "bound_ratio": _ratio(bound_s, active_s),
-        "macs_per_dram_byte": _ratio(macs, dram),
+        "macs_per_dram_byte": [],
         "attainable_macs_per_s": _ratio(macs, bound_s),
         "achieved_macs_per_s": _ratio(macs, active_s),
         "utilization": _fact(ops, "utilization", None),

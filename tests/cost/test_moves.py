@@ -48,7 +48,8 @@ def dram_costs(
     """Weights and opened rows, summed up, of boxes [..., rank] one after another."""
     number = (*nest.operands, nest.out).index(operand)
     asked = tables_of(nest), number, *dram_law(chip), operand.gathered, store
-    found = [dram_cost(*asked, extents[at], int(nbytes[at])) for at in np.ndindex(nbytes.shape)]
+    none = np.zeros(extents.shape[-1], np.int64)
+    found = [dram_cost(*asked, none, extents[at], 0, int(nbytes[at])) for at in np.ndindex(nbytes.shape)]
     weight = np.array([one for one, _ in found], np.int64).reshape(nbytes.shape)
     return weight, sum(rows for _, rows in found)
 

@@ -45,7 +45,7 @@ def load_then_compute() -> Segment:
 
 def test_joules_lie_where_they_are_spent() -> None:
     run = accounted(load_then_compute())
-    found = {name: np.array(values) for name, values in power(run, slices=51).items()}
+    found = {name: np.array(values) for name, values in power(run, slices=51).table().items()}
     assert found["end_s"][0] == pytest.approx(100e-12)
     energy_j = {name: run.energy_j(name) for name in COMPONENTS}
     # The head of 100 ticks moves nothing, then 10 slices have a tenth each.
@@ -66,7 +66,7 @@ def test_joules_lie_where_they_are_spent() -> None:
 @pytest.mark.parametrize("closed", [False, True])
 def test_slices_sum_to_the_energy_of_every_component(slices: int, repeats: int, closed: bool) -> None:
     run = accounted(layer(), repeats, closed)
-    found = power(run, slices)
+    found = power(run, slices).table()
     for name in COMPONENTS:
         joules = np.array(found[f"{name}_w"]) @ (np.array(found["end_s"]) - found["start_s"])
         assert joules == pytest.approx(run.energy_j(name), rel=1e-6, abs=0), name
@@ -74,8 +74,8 @@ def test_slices_sum_to_the_energy_of_every_component(slices: int, repeats: int, 
 
 
 def test_repeats_look_alike() -> None:
-    once = power(accounted(layer()), slices=8)["total_w"]
-    thrice = power(accounted(layer(), repeats=3), slices=24)["total_w"]
+    once = power(accounted(layer()), slices=8).watts["total_w"]
+    thrice = power(accounted(layer(), repeats=3), slices=24).watts["total_w"]
     assert thrice == pytest.approx(3 * list(once), rel=1e-6)
 
 
@@ -83,7 +83,7 @@ def test_energy_of_an_operator_without_a_task_of_the_kind_is_not_lost() -> None:
     segment = load_then_compute()
     ops = tuple(replace(op, counts={"vector_add": 1e6}) for op in segment.ops)
     run = accounted(replace(segment, ops=ops))
-    found = power(run, slices=10)
+    found = power(run, slices=10).watts
     assert np.mean(found["vector_w"]) * 5100e-12 == pytest.approx(run.energy_j("vector"))
     assert run.energy_j("vector") > 0
 
@@ -112,5 +112,5 @@ def test_a_program_of_nothing_but_a_load_has_power() -> None:
     build = Builder([operator("load")])
     build.move(Kind.LOAD, LOAD_QUEUE, 1000, TO_CORE0)
     program = program_of(build.segment())
-    found = power(account(program, None, small_chip(), N7, None), slices=4)
+    found = power(account(program, None, small_chip(), N7, None), slices=4).watts
     assert min(found["dram_read_w"]) > 0
