@@ -13,17 +13,24 @@ import numpy as np
 from sim.cost.branch import CUT, NOTHING_S, Search, copy_to, new_memory
 from sim.cost.cut_table import Shares, share_levels
 from sim.cost.kernel import (
+    CHANNELS,
+    COLS,
     CORE_S,
     COSTS,
     HEAD_S,
     ISSUE_S,
+    OUTSTANDING,
+    OVERLAP,
     PEAK_S,
     PERIOD_S,
+    SEND_S,
     SLOTS,
     TRANSFERS,
+    WAVE_ROWS,
     Work,
     array_cycles,
     make_work,
+    up,
     vector_cycles,
 )
 from sim.cost.levels import ELEMENTS, FILLS, FIRST, INDICES, MISFIT_S, PER_OPERAND, TILES, crossed, scan_role
@@ -32,7 +39,7 @@ from sim.cost.tiles import groups, largest_part
 from sim.cost.tiling import tiling_cost
 from sim.jit import jit, jit_bare, jit_inline
 
-STARTS = 3
+STARTS = 1
 """Families whose best tiling is looked for by line search first: a good first guess spares most of the others."""
 
 # Columns of a candidate close to the best: seconds, bytes between chip and DRAM, family, levels, columns outside?
@@ -91,8 +98,9 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
         if operand < operands:
             read += size
             loads = 1.0
-            if different == 0.0:
-                continue
+        if different == 0.0:
+            continue
+        if operand < operands:
             for place in range(4):
                 row = k if place == 0 else inner if place == 1 else outer if place == 2 else g
                 if loads > 1.0:
@@ -104,9 +112,13 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
         transfers += loads * different
         core += loads * size
         dram += loads * different * size
+    tail_s, post_s = 0.0, hw[SEND_S] if apart[operands] > 0.0 else 0.0
     if w.vector:
         hold = vector_cycles(hw, elements, w.body, read + size, 0.0)
     else:
+        if hw[OVERLAP] > 0.0:
+            # One result leaves as the next tile begins, after a way through the array.
+            tail_s = up((hw[WAVE_ROWS] + hw[COLS] - 1.0) * w.slow) * hw[PERIOD_S]
         hold, _ = array_cycles(
             hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], w.slow, w.left_bits,
             w.right_bits, w.unpack,
@@ -115,7 +127,7 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
     moved_s = max(core * hw[CORE_S], dram * hw[PEAK_S])
     issue_s = transfers / used * hw[ISSUE_S]
     waiting_s = (compute_s + most * hw[HEAD_S] + moved_s) / SLOTS if most > 1.0 else 0.0
-    return float(hw[HEAD_S] + max(compute_s, moved_s, issue_s, waiting_s))
+    return float(hw[HEAD_S] + max(max(compute_s, moved_s, waiting_s) + post_s, issue_s) + tail_s)
 
 
 @jit_inline
@@ -145,25 +157,15 @@ def search_cuts(
     COSTS] as in `tiling.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims]
     family, columns outside?, tiles per core.
     """
-    splits, operands = shares.splits, t.nests[0, OPERANDS]
     levels, begin = share_levels(t, shares, quanta, coarse, most, single, single_begin)
     over, under, body, drain, unpack = rate_and_cycles
     w = make_work(t, 0, over, under, body, drain, vector, unpack)
-    s = new_memory(t, splits, levels, np.full((1, 1, 2), -1, np.int64), False)
+    s = _families(t, shares, levels, begin)
     first, stop = s.cuts.first, s.cuts.stop
-    for row in range(len(splits)):
-        used, summed = 1.0, 1.0
-        for role in range(4):
-            share = shares.of_family[row, role]
-            first[row, role], stop[row, role] = begin[share], begin[share + 1] - 1
-        for dim in range(t.nests[0, DIMS]):
-            used *= splits[row, dim]
-            if t.role[0, dim] == 3:
-                summed *= splits[row, dim]
-        s.cuts.used[row], s.cuts.summed[row], s.cuts.apart[row, operands] = used, summed, used / summed
-        for operand in range(operands):
-            here = (resident[row] >> operand) & 1
-            s.cuts.apart[row, operand] = 0.0 if here else groups(t, 0, operand, splits[row])
+    for row in range(len(resident)):
+        for operand in range(t.nests[0, OPERANDS]):
+            if (resident[row] >> operand) & 1:
+                s.cuts.apart[row, operand] = 0.0
         s.floors[row] = floor_s(t, hw, w, s, row, stop[row], 0)
     best, order = NOTHING_S, np.argsort(s.floors)
     for row in order[:STARTS]:
@@ -183,6 +185,52 @@ def search_cuts(
         return False
     _choose(t, hw, w, s, resident, quanta, close[:near], best * slack, winner, found_steps)
     return True
+
+
+@jit
+def _families(t: Any, shares: Shares, levels: Any, begin: Any) -> Search:
+    """Memory for a search over partitions whose shares have the levels `begin` [shares + 1] and on; nothing is
+    resident."""
+    s = new_memory(t, shares.splits, levels, np.full((1, 1, 2), -1, np.int64), False)
+    operands = t.nests[0, OPERANDS]
+    for row in range(len(shares.splits)):
+        used, summed = 1.0, 1.0
+        for role in range(4):
+            share = shares.of_family[row, role]
+            s.cuts.first[row, role], s.cuts.stop[row, role] = begin[share], begin[share + 1] - 1
+        for dim in range(t.nests[0, DIMS]):
+            used *= shares.splits[row, dim]
+            if t.role[0, dim] == 3:
+                summed *= shares.splits[row, dim]
+        s.cuts.used[row], s.cuts.summed[row], s.cuts.apart[row, operands] = used, summed, used / summed
+        for operand in range(operands):
+            s.cuts.apart[row, operand] = groups(t, 0, operand, shares.splits[row])
+    return s
+
+
+@jit
+def least_seconds(
+    t: Any, hw: Any, rate_and_cycles: Any, vector: bool, shares: Shares, single: Any, single_begin: Any, maybe: int,
+    disjoint: bool, head_s: float,
+) -> float:  # fmt: skip
+    """Seconds that no tiling of the first nest beats under these partitions, whatever is resident or stays: operands of
+    the bit mask `maybe` may be in every core's scratchpad; where parts of results are `disjoint`, only if no two cores
+    need the same box of them. No core's way to the memory is shorter than `head_s`: fewer of them may be nearer to it
+    than all on average. `single` and `single_begin` as in `search_cuts`.
+    """
+    over, under, body, drain, unpack = rate_and_cycles
+    w = make_work(t, 0, over, under, body, drain, vector, unpack)
+    hw, operands, least = hw.copy(), t.nests[0, OPERANDS], np.inf
+    hw[HEAD_S], hw[ISSUE_S] = head_s, head_s / (hw[OUTSTANDING] * hw[CHANNELS])
+    s = _families(t, shares, single, single_begin)
+    for row in range(len(shares.splits)):
+        s.cuts.apart[row, operands] = 0.0
+        for operand in range(operands):
+            alike = disjoint and s.cuts.apart[row, operand] < s.cuts.used[row]
+            if (maybe >> operand) & 1 and not alike:
+                s.cuts.apart[row, operand] = 0.0
+        least = min(least, floor_s(t, hw, w, s, row, s.cuts.stop[row], 0))
+    return float(least)
 
 
 @jit_bare

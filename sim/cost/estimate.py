@@ -39,7 +39,8 @@ class Site:
     """The cores an operator may use and what they share, as the estimate sees them.
 
     `head_latency_s` is set-up, hops and DRAM latency of an average transfer; `port_bandwidth_bytes_per_s` the sum
-    over the memory ports these cores use; `hop_bandwidth_bytes_per_s` one on-chip link.
+    over the memory ports these cores use; `hop_bandwidth_bytes_per_s` one on-chip link. `least_head_latency_s` is that
+    of the core nearest to the memory (0: not known).
     """
 
     kind: CoreKind
@@ -49,6 +50,7 @@ class Site:
     send_latency_s: float
     port_bandwidth_bytes_per_s: float
     hop_bandwidth_bytes_per_s: float
+    least_head_latency_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,10 @@ class Operand:
     axes: tuple[Axis, ...]
     channels_last: bool = False
     row_axes: int | None = None
+    _dims: frozenset[int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_dims", frozenset(dim for axis in self.axes for dim, _ in axis.terms))
 
     @property
     def gathered(self) -> bool:
@@ -99,7 +103,7 @@ class Operand:
     @property
     def dims(self) -> frozenset[int]:
         """Loops whose index changes what is touched."""
-        return frozenset(dim for axis in self.axes for dim, _ in axis.terms)
+        return self._dims
 
     def tile_bytes(self, tile: Sequence[Int64]) -> Int64:
         """Bytes of the largest box of a tile of these sizes."""
@@ -197,6 +201,7 @@ class Nest:
     unpack: Mapping[str, float] = field(default_factory=dict)
     chips: int = 1
     _roles: Mapping[str, tuple[int, ...]] = field(init=False, repr=False, compare=False)
+    _extents: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     @property
     def contraction(self) -> bool:
@@ -207,6 +212,7 @@ class Nest:
         for index, dim in enumerate(self.dims):
             found[dim.role] = (*found.get(dim.role, ()), index)
         object.__setattr__(self, "_roles", found)
+        object.__setattr__(self, "_extents", tuple(dim.extent for dim in self.dims))
 
     def role(self, role: DimRole) -> tuple[int, ...]:
         """Indices of the dimensions with this role, outermost first."""
@@ -214,7 +220,7 @@ class Nest:
 
     @property
     def extents(self) -> tuple[int, ...]:
-        return tuple(dim.extent for dim in self.dims)
+        return self._extents
 
     @property
     def inputs(self) -> tuple[Operand, ...]:

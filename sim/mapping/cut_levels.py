@@ -1,17 +1,20 @@
-"""The tile search by compiled code (sim/cost/cut_search.py), and its winner."""
+"""The tile search by compiled code (sim/cost/cut_search.py): its winner, and what none is below."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.cost.estimate import Site
+from sim.cost.hardware import lacking_law
+from sim.graph.graph import Graph
 from sim.graph.nest import Nest
 from sim.mapping.candidates import MOST_CUTS, SLACK
-from sim.mapping.memo import Recent
-from sim.mapping.splits import Local
+from sim.mapping.memo import Recent, by_identity
+from sim.mapping.splits import Local, Splits
 
 if TYPE_CHECKING:
     from sim.cost.cut_table import Shares
@@ -69,6 +72,55 @@ def best_cut(
     return Winner(
         split, tuple(steps), columns_first > 0, costs[LATENCY_S], costs[DRAM_BYTES], sram, accumulator, kept[LATENCY_S]
     )
+
+
+def least_cut_s(
+    nest: Nest, site: Site, splits: Splits, units: Sequence[str], dataflow: str, disjoint: bool
+) -> float:
+    """Seconds below the estimate of every tiling of a nest under some partitions, wherever its operands and its result
+    lie, but for weights, which are in no scratchpad before; 0 for cores that the kernel has no law for. `disjoint` as
+    `parts_are_disjoint` says of the graph."""
+    from sim.cost.compiled import columns_of, tables_of, unit_columns
+    from sim.cost.cut_search import least_seconds
+
+    if lacking_law(site.kind, dataflow):
+        return 0.0
+    found, maybe = [], _maybe_resident(nest)
+    for unit in units:
+        shares = splits.shares(unit == "vector")
+        if shares is not None:
+            least_s = least_seconds(
+                tables_of(nest), columns_of(site, dataflow), unit_columns(nest, site, unit), unit == "vector", shares,
+                *_single_levels(nest, shares, coarse=True), maybe, disjoint, site.least_head_latency_s,
+            )  # fmt: skip
+            found.append(least_s)
+    return min(found, default=0.0)
+
+
+@by_identity(1 << 14)
+def _maybe_resident(nest: Nest) -> int:
+    """The operands that a step before may have left in the scratchpads, as a bit mask."""
+    return sum(1 << at for at, operand in enumerate(nest.operands) if operand.tensor.role != "weight")
+
+
+@by_identity(1 << 6)
+def parts_are_disjoint(graph: Graph) -> bool:
+    """Do cores that share a result write boxes without a common element, whatever the nest? Then what several cores
+    need alike is in place in one of them at most: each loop that is not summed over has an axis of the result, or a
+    place of its own on one."""
+    for nest in (nest for found in graph.nests for nest in found):
+        seen: list[int] = []
+        for axis in nest.out.axes:
+            terms = [(factor, dim) for dim, factor in axis.terms if nest.dims[dim].extent > 1]
+            reach = 1 + axis.high - axis.low
+            for factor, dim in sorted(terms):
+                if factor < reach or axis.denominator != 1:
+                    return False
+                reach = factor * nest.dims[dim].extent
+                seen.append(dim)
+        if sorted(seen) != [at for at, dim in enumerate(nest.dims) if dim.role != "k" and dim.extent > 1]:
+            return False
+    return True
 
 
 def _single_levels(nest: Nest, shares: Shares, coarse: bool) -> tuple[Float64, Int64]:

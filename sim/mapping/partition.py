@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from sim.cost.estimate import Site
 from sim.errors import InputError, did_you_mean
@@ -62,16 +63,14 @@ class Assignment:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
-    def sites(self, op: int) -> list[tuple[int, tuple[int, ...]]]:
+    def sites(self, op: int) -> Sequence[tuple[int, tuple[int, ...]]]:
         """(core kind, cores) that operator `op` may run on."""
+        every = _all_cores(tuple([kind.count for kind in self.chip.cores]))
         allowed = next((set(stage.cores) for stage in self.stages if op in stage.ops), None)
-        found, first = [], 0
-        for index, kind in enumerate(self.chip.cores):
-            cores = tuple(c for c in range(first, first + kind.count) if allowed is None or c in allowed)
-            first += kind.count
-            if cores:
-                found.append((index, cores))
-        return found
+        if allowed is None:
+            return every
+        mine = [(index, tuple(core for core in cores if core in allowed)) for index, cores in every]
+        return [(index, cores) for index, cores in mine if cores]
 
     def splits(self, op: int, nest: Nest, site: Site) -> Splits:
         """Partitions of one loop nest to choose from, never empty."""
@@ -85,6 +84,13 @@ class Assignment:
             # The entry keeps the nest alive, and with it its id.
             found = _OF_MODE[key] = nest, splits_of(nest, mode_splits(mode, nest, site.cores))
         return found[1]
+
+
+@lru_cache(maxsize=1 << 8)
+def _all_cores(counts: tuple[int, ...]) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """(core kind, cores) of a chip with so many cores of each kind."""
+    stops = itertools.accumulate(counts)
+    return tuple((at, tuple(range(stop - counts[at], stop))) for at, stop in enumerate(stops) if counts[at])
 
 
 _OF_MODE: Recent[object, tuple[Nest, Splits]] = Recent(1 << 13)

@@ -21,8 +21,8 @@ from sim.graph.nest import Nest
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
-from sim.hw.vector import NATIVE
 from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_tensors, taking_turns
+from sim.mapping.cut_levels import least_cut_s, parts_are_disjoint
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.deal_vector import deal_vector, deals_vector
 from sim.mapping.exchange import check_links, with_exchange
@@ -30,15 +30,15 @@ from sim.mapping.fabric import Fabric
 from sim.mapping.grid import granules
 from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.least_time import least_from
-from sim.mapping.memo import Hashed, Recent
+from sim.mapping.memo import Recent
 from sim.mapping.partition import Assignment
 from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, add_in_place, core_boxes
-from sim.mapping.row_tiles import row_search, undefined
+from sim.mapping.row_tiles import row_search
 from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
 from sim.mapping.segments import Segments, one_segment
+from sim.mapping.sites import site_of, usable_units, working_bytes
 from sim.mapping.splits import Local, Splits, shape_of, splits_of
 from sim.mapping.step import KeptResult, Plan, Step
-from sim.mapping.ways import Level
 
 SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
@@ -135,6 +135,7 @@ class _Planner:
         self.spent_s: list[float] = []
         self.kept_s: list[float] = []
         self.look_again_s = self.limit_s
+        self.floors_s: dict[tuple[int, Splits], float] = {}  # partitions are those of one shape of nests
 
     @property
     def streaming_peak(self) -> int:
@@ -148,7 +149,10 @@ class _Planner:
         planar = any(kind.array is not None and kind.array.row_stationary for kind in self.chip.cores)
         every = self.graph.planar_nests if planar else self.graph.nests
         repeats = [self.segments.repeats[part] if part >= 0 else 0 for part in self.segments.of_op]
-        left_s = least_from(every, self.chip, repeats) if self.limit_s < math.inf else [0.0] * (1 + len(every))
+        left_s = [0.0] * (1 + len(every))
+        if self.limit_s < math.inf:
+            left_s = least_from(every, self.chip, repeats, self._floor_s)
+            self._give_up_if_slower(left_s[0])
         for index, op in enumerate(self.graph.ops):
             if op.kind in ("reshape", "cache_update"):
                 self.roots[op.output] = self.root(op.inputs[0])
@@ -160,8 +164,26 @@ class _Planner:
                 self._plan(index, op, nest)
             if len(found) > 1 or op.kind == "cache_update":
                 # Several loop nests wrote it, or part of it is older: no core holds a single box.
-                self.residency.results.pop(self.root(op.result), None)
+                self.residency.forget(self.root(op.result))
             self._give_up_if_slower(left_s[index + 1])
+
+    def _floor_s(self, index: int, nest: Nest) -> float:
+        """Seconds that no estimate of a nest of an operator is below, wherever it is mapped and what it reads lies."""
+        found = []
+        for number, cores in self.assignment.sites(index):
+            kind, site = self.chip.cores[number], site_of(self.chip, self.fabric, number, cores).value
+            splits = self.assignment.splits(index, nest, site)
+            least_s = self.floors_s.get((number, splits))
+            if least_s is None:
+                units, disjoint = usable_units(nest, kind), parts_are_disjoint(self.graph)
+                least_s = least_cut_s(nest, site, splits, units, self.dataflow_of(kind), disjoint)
+                self.floors_s[number, splits] = least_s
+            found.append(least_s)
+        return min(found)
+
+    def dataflow_of(self, kind: CoreKind) -> str:
+        """What the arrays of a kind of cores run; anything where there are none."""
+        return self.dataflow or (kind.array.dataflow if kind.array is not None else "weight_stationary")
 
     def _give_up_if_slower(self, left_s: float) -> None:
         """Raises Slower once the steps so far, however many of their results may stay, and what those to come take at
@@ -294,7 +316,7 @@ class _Planner:
     ) -> Step:
         kind = self.chip.cores[kind_index]
         units = usable_units(nest, kind)
-        dataflow = self.dataflow or (kind.array.dataflow if kind.array is not None else "weight_stationary")
+        dataflow = self.dataflow_of(kind)
         known_site = site_of(self.chip, self.fabric, kind_index, cores)
         site = known_site.value
         splits = self.assignment.splits(index, nest, site)
@@ -374,54 +396,6 @@ def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:
 def step_seconds(steps: Sequence[Step], segments: Segments) -> list[float]:
     """Seconds of every step by the closed form, repeats counted."""
     return [step.tiling.latency_s * segments.repeats[segments.of_op[step.op]] for step in steps]
-
-
-def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
-    """Array, vector unit, or both where either may win: contractions whose reduction or width is a few elements
-    (depthwise, matrix times vector) may run faster on the vector unit."""
-    if not nest.contraction:
-        return ("vector",)
-    if kind.array is None or nest.operands[0].tensor.dtype not in kind.array.rates:
-        return ("vector",)
-    if kind.array.row_stationary is not None:
-        return ("vector",) if undefined(nest, kind.array) else ("array",)
-    return ("array", "vector")
-
-
-def working_bytes(nest: Nest, kind: CoreKind) -> int:
-    """Bytes of all tensors of a nest, and of the unpacked copies (4 bytes an element) that the vector unit works on."""
-    total = 0
-    for operand in (*nest.operands, nest.out):
-        tensor = operand.tensor
-        unpacked = not nest.contraction and kind.vector.conversion(tensor.dtype) != NATIVE
-        total += tensor.size_bytes + (4 * tensor.elements if unpacked else 0)
-    return total
-
-
-def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]) -> Site:
-    """What the estimate needs to know of a group of cores."""
-    # Dealt tiles are looked for in the cache first, if there is one.
-    through: Level = "fill" if kind.dispatch is not None and chip.cache is not None else "dram"
-    load = [fabric.load(core, 0, 256, through).latency_ps for core in cores]
-    ports = {fabric.network.nearest_port(fabric.node(core)) for core in cores}
-    net = chip.interconnect
-    return Site(
-        kind,
-        len(cores),
-        chip.dram,
-        sum(load) / len(load) * 1e-12,
-        (kind.dma.setup_latency_ps + net.hop_latency_ps) * 1e-12,
-        float(net.port_bandwidth_bytes_per_s * len(ports)),
-        float(net.link_bandwidth_bytes_per_s),
-    )
-
-
-def site_of(chip: Chip, fabric: Fabric, kind: int, cores: tuple[int, ...]) -> Hashed[Site]:
-    """The same for the cores of kind number `kind`, made once per fabric."""
-    found = fabric.sites.get((kind, cores))
-    if found is None:
-        found = fabric.sites[kind, cores] = Hashed(make_site(chip, fabric, chip.cores[kind], cores))
-    return found
 
 
 def check_dtypes(graph: Graph, chip: Chip) -> None:

@@ -122,7 +122,7 @@ class Kept:
 
 @dataclass
 class Residency:
-    """The ledger: results that could stay, those that do, and the room of each step.
+    """The ledger: `results` that could stay, those of them that do (`staying`), and the room of each step.
 
     `capacity` is the scratchpad of each core kind; `streaming[step]` (kind, bytes) the buffers of a planned step.
     """
@@ -130,6 +130,7 @@ class Residency:
     capacity: tuple[int, ...]
     banned: frozenset[str] = frozenset()
     results: dict[str, Kept] = field(default_factory=dict)
+    staying: dict[str, Kept] = field(default_factory=dict)
     streaming: list[tuple[int, int]] = field(default_factory=list)
 
     def made(self, root: str, boxes: Boxes, dtype: str, kind: int, segment: int) -> None:
@@ -137,12 +138,18 @@ class Residency:
         if root in self.banned:
             return
         size = aligned(-(-boxes.most_elements * DTYPE_BITS[dtype] // 8))
+        self.forget(root)
         self.results[root] = Kept(boxes, kind, segment, len(self.streaming) - 1, size)
+
+    def forget(self, root: str) -> None:
+        """Nobody reads a result in place any more."""
+        self.results.pop(root, None)
+        self.staying.pop(root, None)
 
     def held_bytes(self, step: int, kind: int, without: frozenset[str] = frozenset()) -> int:
         """Bytes of results kept over a step on cores of a kind."""
         total = 0
-        for root, kept in self.results.items():
+        for root, kept in self.staying.items():
             if kept.until >= step >= kept.made and kept.kind == kind and root not in without:
                 total += kept.size_bytes
         return total
@@ -164,4 +171,5 @@ class Residency:
 
     def read_in_place(self, root: str, step: int) -> None:
         """A step reads the result where it lies: keep it until then."""
-        self.results[root].until = max(self.results[root].until, step)
+        kept = self.staying[root] = self.results[root]
+        kept.until = max(kept.until, step)

@@ -275,10 +275,16 @@ def cut_quanta(nest: Nest, site: Site, unit: str, dataflow: str) -> tuple[int, .
     array = site.kind.array
     if unit != "array" or array is None:
         return (1,) * len(nest.dims)
-    columns = {"weight_stationary": "n", "output_stationary": "n", "input_stationary": "m"}[dataflow]
-    rows = {"weight_stationary": "k", "output_stationary": "m", "input_stationary": "k"}[dataflow]
-    side = {columns: array.cols * (array.count if columns == "n" else 1), rows: array.rows}
-    return tuple(side.get(role, 1) for role in _single_loops(nest))
+    return _sides(_single_loops(nest), dataflow, array.rows, array.cols, array.count)
+
+
+@lru_cache(maxsize=1 << 12)
+def _sides(loops: tuple[str, ...], dataflow: str, rows: int, cols: int, count: int) -> tuple[int, ...]:
+    """The side of an array that each of these roles runs along; 1 for none."""
+    along_columns = {"weight_stationary": "n", "output_stationary": "n", "input_stationary": "m"}[dataflow]
+    along_rows = {"weight_stationary": "k", "output_stationary": "m", "input_stationary": "k"}[dataflow]
+    side = {along_columns: cols * (count if along_columns == "n" else 1), along_rows: rows}
+    return tuple(side.get(role, 1) for role in loops)
 
 
 @by_identity(1 << 14)

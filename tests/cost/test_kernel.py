@@ -22,8 +22,8 @@ from sim.hw.core import Dataflow
 from sim.hw.systolic import DATAFLOWS
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
-from sim.mapping.plan import make_site, usable_units
 from sim.mapping.search import ALL_ROLES, cut_quanta, split_candidates
+from sim.mapping.sites import make_site, usable_units
 
 CALIBRATION = {
     "calibration.tile_overhead": "70 ns",

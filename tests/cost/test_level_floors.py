@@ -21,8 +21,8 @@ from sim.cost.nest_tables import NestTables, nest_tables
 from sim.cost.work import vector_cost
 from sim.graph.nest import Nest
 from sim.hw.chip import Chip
-from sim.mapping.plan import usable_units
 from sim.mapping.search import ALL_ROLES, split_candidates
+from sim.mapping.sites import usable_units
 
 
 def memory_of(nest: Nest, splits: np.ndarray, hw: np.ndarray, vector: bool) -> tuple[NestTables, Search]:

@@ -29,8 +29,8 @@ from sim.hw.chip import Chip, chip_from_dict, load_chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
 from sim.mapping.partition import mode_splits
-from sim.mapping.plan import make_site, usable_units
 from sim.mapping.search import ALL_ROLES, cut_quanta, split_candidates
+from sim.mapping.sites import make_site, usable_units
 
 AUTO = partial(mode_splits, "auto")
 

@@ -17,8 +17,8 @@ from sim.hw.chip import load_chip
 from sim.mapping import search as searching
 from sim.mapping.candidates import candidates
 from sim.mapping.fabric import Fabric
-from sim.mapping.plan import make_site, usable_units
 from sim.mapping.search import ALL_ROLES, SLACK, Limits, Tiling, cut_quanta, search, split_candidates
+from sim.mapping.sites import make_site, usable_units
 from sim.mapping.splits import local_of
 
 

@@ -22,8 +22,9 @@ from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
 from sim.mapping.partition import Assignment
-from sim.mapping.plan import make_plan, make_site, usable_units
+from sim.mapping.plan import make_plan
 from sim.mapping.search import ALL_ROLES, SLACK, Limits, Tiling, cut_quanta, search, split_candidates
+from sim.mapping.sites import make_site, usable_units
 from sim.mapping.splits import local_of
 
 

@@ -14,8 +14,8 @@ from sim.graph.graph import Graph
 from sim.graph.nest import channels_last, nests
 from sim.hw.chip import Chip, load_chip
 from sim.mapping.fabric import Fabric
-from sim.mapping.plan import make_site, usable_units
 from sim.mapping.search import ALL_ROLES, SLACK, Limits, search, split_candidates
+from sim.mapping.sites import make_site, usable_units
 from sim.mapping.splits import local_of
 from sim.pipeline import simulate
 

@@ -1,0 +1,62 @@
+"""Where an operator may run: the cores of one kind as the estimate sees them, their units, what would fit."""
+
+from __future__ import annotations
+
+from sim.cost.estimate import Site
+from sim.graph.nest import Nest
+from sim.hw.chip import Chip
+from sim.hw.core import CoreKind
+from sim.hw.vector import NATIVE
+from sim.mapping.fabric import Fabric
+from sim.mapping.memo import Hashed
+from sim.mapping.row_tiles import undefined
+from sim.mapping.ways import Level
+
+
+def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
+    """Array, vector unit, or both where either may win: contractions whose reduction or width is a few elements
+    (depthwise, matrix times vector) may run faster on the vector unit."""
+    if not nest.contraction:
+        return ("vector",)
+    if kind.array is None or nest.operands[0].tensor.dtype not in kind.array.rates:
+        return ("vector",)
+    if kind.array.row_stationary is not None:
+        return ("vector",) if undefined(nest, kind.array) else ("array",)
+    return ("array", "vector")
+
+
+def working_bytes(nest: Nest, kind: CoreKind) -> int:
+    """Bytes of all tensors of a nest, and of the unpacked copies (4 bytes an element) that the vector unit works on."""
+    total = 0
+    for operand in (*nest.operands, nest.out):
+        tensor = operand.tensor
+        unpacked = not nest.contraction and kind.vector.conversion(tensor.dtype) != NATIVE
+        total += tensor.size_bytes + (4 * tensor.elements if unpacked else 0)
+    return total
+
+
+def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]) -> Site:
+    """What the estimate needs to know of a group of cores."""
+    # Dealt tiles are looked for in the cache first, if there is one.
+    through: Level = "fill" if kind.dispatch is not None and chip.cache is not None else "dram"
+    load = [fabric.load(core, 0, 256, through).latency_ps for core in cores]
+    ports = {fabric.network.nearest_port(fabric.node(core)) for core in cores}
+    net = chip.interconnect
+    return Site(
+        kind,
+        len(cores),
+        chip.dram,
+        sum(load) / len(load) * 1e-12,
+        (kind.dma.setup_latency_ps + net.hop_latency_ps) * 1e-12,
+        float(net.port_bandwidth_bytes_per_s * len(ports)),
+        float(net.link_bandwidth_bytes_per_s),
+        min(load) * 1e-12,
+    )
+
+
+def site_of(chip: Chip, fabric: Fabric, kind: int, cores: tuple[int, ...]) -> Hashed[Site]:
+    """The same for the cores of kind number `kind`, made once per fabric."""
+    found = fabric.sites.get((kind, cores))
+    if found is None:
+        found = fabric.sites[kind, cores] = Hashed(make_site(chip, fabric, chip.cores[kind], cores))
+    return found
