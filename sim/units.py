@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 PS_PER_S = 10**12
 
@@ -131,11 +132,19 @@ def parse(text: object, dimension: str) -> int | float:
     Whole-number dimensions (size, bandwidth, frequency, time_ps) give an int and refuse a remainder.
     Raises UnitError (a ValueError) on a bare number, an unknown or ambiguous unit, or a negative number.
     """
-    wanted = DIMENSIONS[dimension]
-    example = f"expected a {_spoken(wanted)} with its unit, such as '{wanted.example}'"
     if not isinstance(text, str):
+        wanted = DIMENSIONS[dimension]
+        example = f"expected a {_spoken(wanted)} with its unit, such as '{wanted.example}'"
         found = "a bare number" if isinstance(text, int | float) and not isinstance(text, bool) else "no text"
         raise UnitError(f"found {_short(text)}, {found}; {example} (units: {_units(wanted)})")
+    return _parsed(text, dimension)
+
+
+@lru_cache(maxsize=1 << 12)
+def _parsed(text: str, dimension: str) -> int | float:
+    """`parse` of a text: designs of a sweep have mostly the same."""
+    wanted = DIMENSIONS[dimension]
+    example = f"expected a {_spoken(wanted)} with its unit, such as '{wanted.example}'"
     match = _QUANTITY.fullmatch(text.strip())
     if match is None:
         raise UnitError(f"found {_short(text)}; {example}")

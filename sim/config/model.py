@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
@@ -124,6 +124,7 @@ def field_adapter(model: type, name: str) -> TypeAdapter[Any]:
     return TypeAdapter(Annotated[base, *rules] if rules else base)  # type: ignore[valid-type,unused-ignore]
 
 
+@lru_cache(maxsize=1 << 10)
 def known_keys(model: Any, path: KeyPath) -> tuple[str, ...]:
     """The keys that the mapping at `path` may have; () where that is not a fixed set."""
     here = model

@@ -15,6 +15,7 @@ from sim.hw.cache import Cache
 from sim.hw.chip import Chip
 from sim.hw.tags import skew_of
 from sim.mapping.allocate import Layout
+from sim.mapping.memo import Recent
 from sim.mapping.segments import Segments, runs_of_blocks
 from sim.mapping.step import Step
 from sim.program import Policy
@@ -80,6 +81,20 @@ def repeated_tensors(graph: Graph, segments: Segments, roots: Mapping[str, str])
                 carried.append(Carried(number, root, result))
     frozen = {number: {root: tuple(names) for root, names in i.items()} for number, i in found.items()}
     return Blocks(frozen, first_of, tuple(carried))
+
+
+_BLOCKS: Recent[object, tuple[Graph, Blocks, frozenset[str]]] = Recent(1 << 6)
+
+
+def blocks_of(graph: Graph, segments: Segments, roots: Mapping[str, str]) -> tuple[Blocks, frozenset[str]]:
+    """`repeated_tensors` and their `block_starts`: no chip changes them."""
+    key = id(graph), segments, tuple(roots.items())
+    known = _BLOCKS.get(key)
+    if known is None:
+        blocks = repeated_tensors(graph, segments, roots)
+        # The entry keeps the graph alive, and with it its id.
+        known = _BLOCKS[key] = graph, blocks, block_starts(graph, blocks)
+    return known[1:]
 
 
 def block_starts(graph: Graph, blocks: Blocks) -> frozenset[str]:
@@ -249,19 +264,13 @@ def _check_pins(cache: Cache, pinned: Sequence[str], layout: Layout) -> None:
 def _probing(wanted: Mapping[str, Policy], layout: Layout) -> dict[str, Policy]:
     """Tensors that may find lines in the cache: those that put them there, and those that share memory with one that
     does, at another time."""
-
-    def span(name: str) -> tuple[int, int]:
-        return layout.address_bytes[name], layout.address_bytes[name] + layout.size_bytes[name]
-
-    placed = {name: policy for name, policy in wanted.items() if name in layout.address_bytes}
-    allocating = [span(name) for name, policy in placed.items() if policy != Policy.BYPASS]
-    taken = np.array(allocating, np.int64).reshape(-1, 2)
-    found = {}
-    for name, policy in wanted.items():
-        near = policy != Policy.BYPASS
-        if not near and name in placed:
-            low, high = span(name)
-            near = bool(((low < taken[:, 1]) & (taken[:, 0] < high)).any())
-        if near:
-            found[name] = policy
-    return found
+    placed = [name for name in wanted if name in layout.address_bytes]
+    low = np.array([layout.address_bytes[name] for name in placed], np.int64)
+    high = low + np.array([layout.size_bytes[name] for name in placed], np.int64)
+    allocating = np.array([wanted[name] != Policy.BYPASS for name in placed], np.bool_)
+    order = np.argsort(low[allocating])
+    reach = np.maximum.accumulate(np.concatenate([[-1], high[allocating][order]]))
+    # Of those that begin before the end of a tensor, does one reach into it?
+    near = reach[np.searchsorted(low[allocating][order], high)] > low
+    sharing = {name for name, met in zip(placed, near.tolist(), strict=True) if met}
+    return {name: policy for name, policy in wanted.items() if policy != Policy.BYPASS or name in sharing}

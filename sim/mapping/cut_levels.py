@@ -74,6 +74,13 @@ def best_cut(
     )
 
 
+def vector_floor_s(nest: Nest, site: Site) -> float:
+    """Time the multiply-adds of a contraction take on every lane of the site, at the very least."""
+    unit = site.kind.vector
+    passes = nest.macs * unit.passes_of("multiply_add")
+    return passes / (unit.lanes * site.cores * site.kind.clock_hz)
+
+
 def least_cut_s(
     nest: Nest, site: Site, splits: Splits, units: Sequence[str], dataflow: str, disjoint: bool
 ) -> float:
@@ -85,10 +92,11 @@ def least_cut_s(
 
     if lacking_law(site.kind, dataflow):
         return 0.0
-    found, maybe = [], _maybe_resident(nest)
+    found: list[float] = []
+    maybe = _maybe_resident(nest)
     for unit in units:
         shares = splits.shares(unit == "vector")
-        if shares is not None:
+        if shares is not None and not (found and unit == "vector" and vector_floor_s(nest, site) >= found[0]):
             least_s = least_seconds(
                 tables_of(nest), columns_of(site, dataflow), unit_columns(nest, site, unit), unit == "vector", shares,
                 *_single_levels(nest, shares, coarse=True), maybe, disjoint, site.least_head_latency_s,

@@ -100,21 +100,25 @@ def dram_layout(
                 base = -(-base // all_sets) * all_sets
             address[name] = base
             base += padded(tensor.size_bytes)
-    spans: dict[str, Span] = {}
+    written: dict[str, int] = {}
+    passing: dict[str, int] = {}
     for position, step in enumerate(steps):
         root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
         if step.store and root not in address:
-            first = spans[root].first if root in spans else position
-            spans[root] = Span(root, padded(graph.tensors[root].size_bytes), first, position)
+            written.setdefault(root, position)
+            passing[root] = position
         for operand, here in zip(step.nest.operands, step.resident, strict=True):
             read = roots.get(operand.tensor.name, operand.tensor.name)
-            if not here and read in spans:
-                spans[read] = replace(spans[read], last=position)
+            if not here and read in passing:
+                passing[read] = position
     for name in graph.outputs:
         root = roots.get(name, name)
-        if root in spans:
-            spans[root] = replace(spans[root], last=last)
-    passing = {name: span.last for name, span in spans.items()}
+        if root in passing:
+            passing[root] = last
+    spans = {
+        name: Span(name, padded(graph.tensors[name].size_bytes), first, passing[name])
+        for name, first in written.items()
+    }
     for one, other, first, until in together:
         for name in {one, other} & spans.keys():
             mine = spans[name]

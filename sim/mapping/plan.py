@@ -21,7 +21,7 @@ from sim.graph.nest import Nest
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
-from sim.mapping.caching import Blocks, block_starts, plan_caching, repeated_tensors, taking_turns
+from sim.mapping.caching import Blocks, blocks_of, plan_caching, taking_turns
 from sim.mapping.cut_levels import least_cut_s, parts_are_disjoint
 from sim.mapping.deal import deal_search, waves
 from sim.mapping.deal_vector import deal_vector, deals_vector
@@ -89,7 +89,7 @@ def make_plan(
                 for root, result in planner.residency.results.items()
                 if result.until >= 0
             }
-            blocks = repeated_tensors(graph, segments, planner.roots) if chip.cache else Blocks()
+            blocks, starts = blocks_of(graph, segments, planner.roots) if chip.cache else (Blocks(), frozenset())
             dram, last_read = dram_layout(
                 graph,
                 chip,
@@ -98,7 +98,7 @@ def make_plan(
                 reuse=not assignment.stages,
                 copies=min(inputs, 2),
                 together=taking_turns(blocks, segments, steps, planner.roots),
-                block_starts=block_starts(graph, blocks),
+                block_starts=starts,
             )
             caching = plan_caching(graph, chip, steps, planner.roots, dram, blocks)
             return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments, caching)

@@ -17,7 +17,7 @@ from sim.errors import DoesNotFit
 from sim.graph.nest import Nest
 from sim.hw.row_stationary import RowMapping
 from sim.mapping.candidates import ROLES, SLACK, Candidates, candidates
-from sim.mapping.cut_levels import Winner, best_cut
+from sim.mapping.cut_levels import Winner, best_cut, vector_floor_s
 from sim.mapping.grid import bounds, largest_size
 from sim.mapping.memo import by_identity
 from sim.mapping.splits import Local
@@ -222,13 +222,6 @@ def latency_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...]
         stored=stored,
     )
     return float(cost.latency_s[0])
-
-
-def vector_floor_s(nest: Nest, site: Site) -> float:
-    """Time the multiply-adds of a contraction take on every lane of the site, at the very least."""
-    unit = site.kind.vector
-    passes = nest.macs * unit.passes_of("multiply_add")
-    return passes / (unit.lanes * site.cores * site.kind.clock_hz)
 
 
 def split_candidates(nest: Nest, cores: int, roles: frozenset[str]) -> tuple[tuple[int, ...], ...]:

@@ -12,9 +12,13 @@ from sim.engine import run
 from sim.errors import DoesNotFit, InputError, InvariantViolation
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
+from sim.graph.load import load_model
 from sim.hw.chip import Chip, load_chip
 from sim.hw.technology import load_technology
+from sim.mapping.allocate import Layout
+from sim.mapping.caching import _probing, block_starts, blocks_of, repeated_tensors
 from sim.mapping.mapper import map_graph
+from sim.mapping.segments import find_segments
 from sim.passes import default_passes
 from sim.pipeline import simulate
 from sim.program import Policy, Program
@@ -217,3 +221,38 @@ def test_the_law_of_dram_writes_notices_a_lost_write_back() -> None:
     spoilt = replace(times.probed, hit=times.probed.hit + 1)
     with pytest.raises(InvariantViolation, match="hits \\+ misses"):
         account(program, replace(timeline, segments=(replace(times, probed=spoilt),)), on, technology, graph)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_shares_memory_with_a_tensor_in_the_cache_is_looked_up(seed: int) -> None:
+    """Against comparing every pair; some tensors have no place, some no bytes."""
+    rng = np.random.default_rng(seed)
+    names = [f"t{number}" for number in range(int(rng.integers(0, 30)))]
+    wanted = {name: Policy(int(rng.choice([Policy.CACHE, Policy.BYPASS, Policy.BYPASS, Policy.PIN]))) for name in names}
+    placed = {name: int(rng.integers(0, 400)) for name in names if rng.random() < 0.8}
+    size = {name: int(rng.integers(0, 40)) for name in placed}
+    found = _probing(wanted, Layout(placed, size, 0, 0))
+    taken = [name for name in placed if wanted[name] != Policy.BYPASS]
+    expected = {
+        name: policy
+        for name, policy in wanted.items()
+        if policy != Policy.BYPASS
+        or any(
+            name in placed
+            and placed[name] < placed[other] + size[other]
+            and placed[other] < placed[name] + size[name]
+            for other in taken
+        )
+    }
+    assert list(found.items()) == list(expected.items())
+
+
+def test_who_is_who_in_repeats_is_found_once_per_graph() -> None:
+    graph = default_passes(load_model("transformer_mt", dtype="int8"))
+    segments = find_segments(graph)
+    blocks, starts = blocks_of(graph, segments, {})
+    assert blocks == repeated_tensors(graph, segments, {})
+    assert starts == block_starts(graph, blocks)
+    assert starts
+    assert blocks_of(graph, find_segments(graph), {})[0] is blocks
+    assert blocks_of(graph, find_segments(graph, unroll=True), {})[0] is not blocks
