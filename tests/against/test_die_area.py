@@ -16,7 +16,7 @@ def area(name: str) -> dict[str, float]:
     return chip_area(chip, load_technology(chip.technology))
 
 
-@pytest.mark.parametrize("name", ["tpu_v1", "tpu_v2", "tpu_v3", "tpu_v4", "tpu_v4i", "a100"])
+@pytest.mark.parametrize("name", ["tpu_v1", "tpu_v2", "tpu_v3", "tpu_v4", "tpu_v4i", "a100", "h100"])
 def test_dies_within_ten_percent(name: str) -> None:
     assert sum(area(name).values()) == pytest.approx(CHIPS[name][1], rel=0.10)
 
@@ -28,11 +28,12 @@ def test_mean_error_of_the_dies_whose_node_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("h100", 0.05, 0.12), ("mi210", -0.12, -0.05), ("a40", -0.05, 0.05)]
+    ("name", "low", "high"), [("mi210", -0.12, -0.05), ("a40", -0.05, 0.05)]
 )
 def test_known_misses(name: str, low: float, high: float) -> None:
-    # H100 is made in a denser 5 nm process than n5; MI210 in 6 nm, here 7, with fp64 lanes that its file does not have;
-    # A40 is no witness: the density of its 8 nm process is that of this die, and part of it is graphics.
+    # MI210 is made in 6 nm, here 7, and has fp64 lanes that its file does not have; its memory PHYs and links are twice
+    # as large as LLMCompass counts them. A40 is no witness: the density of its 8 nm process is that of this die, and
+    # part of it is graphics.
     assert low < sum(area(name).values()) / CHIPS[name][1] - 1 < high
 
 

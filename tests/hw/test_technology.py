@@ -13,7 +13,7 @@ from sim.errors import InputError
 from sim.hw.core import DTYPE_BITS
 from sim.hw.technology import Technology, list_technologies, load_technology
 
-NODES = ("n12", "n16", "n28", "n3", "n45", "n5", "n65", "n7", "n8")
+NODES = ("n12", "n16", "n28", "n3", "n4", "n45", "n5", "n65", "n7", "n8")
 
 
 def test_the_nodes_are_these() -> None:
