@@ -48,9 +48,9 @@ LSTM1 = Counted(192 * 94 * 9, 10.5, 62.1 + 17.1, 10.3)
 CNN0 = Counted(8 * 361 * (5 + 13 * 9 + 2), 78.2, 0.0, 21.8)
 
 
-def mlp0() -> Graph:
+def mlp0(batch: int = 200) -> Graph:
     builder = GraphBuilder("mlp0", "int8")
-    x = builder.input("x", (200, 2048))
+    x = builder.input("x", (batch, 2048))
     for layer in range(5):
         x = builder.relu(builder.matmul(x, builder.weight((2048, 2048), f"w{layer}")))
     return builder.build([x])
@@ -138,6 +138,36 @@ def test_tera_operations_by_the_counters_and_of_production_code(
     tops = counted.active_cycles / CLOCK_HZ / batch_s(name) * useful * PEAK_TOPS
     assert tops == pytest.approx(counted.active / 100 * useful * PEAK_TOPS, rel=0.08)
     assert tops == pytest.approx(row_9, rel=tolerance)
+
+
+@pytest.mark.parametrize(("batch", "published_per_s"), [(200, 225_000), (250, 280_000)])
+def test_inferences_per_second_of_mlp0(batch: int, published_per_s: float) -> None:
+    # Table 4, at its two limits on the response time; Table 5: the host has 21 % of the TPU's time besides.
+    batches_per_s = float(str(sim.simulate(mlp0(batch), "tpu_v1", inputs=3)["throughput_per_s"]))
+    assert batch * batches_per_s / 1.21 == pytest.approx(published_per_s, rel=0.05)
+
+
+def test_a_matrix_of_600_takes_longer_on_a_larger_array() -> None:
+    """Section 7: nine steps on 256 x 256, 18 us, four steps of four times the weights on 512 x 512, 32 us. Here the
+    next product waits for the last one's result as well, 24 and 18 % longer in all."""
+
+    def matrix_us(side: int) -> float:
+        size = -(-600 // side) * side
+
+        def chain_s(layers: int) -> float:
+            builder = GraphBuilder("chain", "int8")
+            x = builder.input("x", (192, size))
+            for layer in range(layers):
+                x = builder.matmul(x, builder.weight((size, size), f"w{layer}"))
+            chip = load_chip("tpu_v1", {"core.array.rows": side, "core.array.cols": side})
+            return float(str(sim.simulate(builder.build([x]), chip)["latency_s"]))
+
+        return 1e6 * (chain_s(12) - chain_s(4)) / 8
+
+    small, large = matrix_us(256), matrix_us(512)
+    assert large / small == pytest.approx(32 / 18, rel=0.08)
+    assert small == pytest.approx(18, rel=0.25)
+    assert large == pytest.approx(32, rel=0.20)
 
 
 def test_cnn1_cannot_be_met_by_any_model() -> None:
