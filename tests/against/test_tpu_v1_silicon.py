@@ -154,6 +154,16 @@ def test_inferences_per_second_of_mlp0(batch: int, published_per_s: float) -> No
     assert batch * batches_per_s / 1.21 == pytest.approx(published_per_s, rel=0.08)
 
 
+def test_the_activation_unit_takes_as_long_for_a_sigmoid_as_for_a_relu() -> None:
+    def seconds(function: str) -> float:
+        builder = GraphBuilder(function, "int8")
+        x = builder.matmul(builder.input("x", (2048, 256)), builder.weight((256, 2048), "w"))
+        graph = builder.build([getattr(builder, function)(x)])
+        return float(str(sim.simulate(graph, "tpu_v1")["latency_s"]))
+
+    assert seconds("sigmoid") == seconds("tanh") == seconds("relu")
+
+
 def test_a_matrix_of_600_takes_longer_on_a_larger_array() -> None:
     """Section 7: nine steps on 256 x 256, 18 us, four steps of four times the weights on 512 x 512, 32 us. Here the
     next product waits for the result of the last one, which on the small array takes longer than its weights."""
