@@ -116,4 +116,4 @@ def test_show_area_and_cost(lepton: Lepton) -> None:
     assert cost[0] == "component,cost_usd,share"
     assert [line.split(",")[0] for line in cost[1:]] == ["die", "dram", "package", "test", "assembly_loss"]
     title = lepton("show", "cost", "tpu_v1").out.splitlines()[0]
-    assert re.fullmatch(r"tpu_v1: \d+ USD; 172 dies on a wafer, of which 85% are good", title.strip())
+    assert re.fullmatch(r"tpu_v1: \d+ USD; 170 dies on a wafer, of which 85% are good", title.strip())
