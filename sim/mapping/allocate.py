@@ -1,17 +1,12 @@
-"""Placement of buffers by liveness, in a scratchpad or in DRAM, and who used an address last."""
+"""Placement of buffers by liveness, in a scratchpad or in DRAM."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass
 
 from sim.cost.estimate import ALIGNMENT_BYTES, aligned
-
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,45 +102,3 @@ def _gap(taken: Sequence[tuple[int, int]], size: int, base: int, capacity: int, 
     if not holes:
         return None
     return (holes[-1][1] - size) // ALIGNMENT_BYTES * ALIGNMENT_BYTES if downward else holes[0][0]
-
-
-@dataclass
-class Occupancy:
-    """Who touched each address range last: what a new user of the range has to wait for.
-
-    Users are arrays of task ids, one row per core, -1 for none.
-    """
-
-    cores: int
-    entries: list[tuple[int, int, Ids]] = field(default_factory=list)
-
-    def claim(self, start: int, size: int) -> Ids:
-        """Users [cores, any] of everything that overlaps [start, start + size); the ranges pass to the caller."""
-        stop = start + size
-        found, kept = [], []
-        for bottom, top, users in self.entries:
-            if bottom < stop and start < top:
-                found.append(users)
-                kept += [(bottom, start, users)] if bottom < start else []
-                kept += [(stop, top, users)] if top > stop else []
-            else:
-                kept.append((bottom, top, users))
-        self.entries = kept
-        if not found:
-            return np.full((self.cores, 0), -1, np.int64)
-        return distinct(np.concatenate(found, axis=1))
-
-    def release(self, start: int, size: int, users: Ids) -> None:
-        """Record the users of a range that the next claim must wait for."""
-        self.entries.append((start, start + size, users))
-
-
-def distinct(users: Ids) -> Ids:
-    """The same users of every core, each once, in as few columns as hold them.
-
-    Without it, memory that some cores never touch would collect the same users again with every claim.
-    """
-    from sim.mapping.waiting import fill_distinct
-
-    found = np.empty(users.shape, np.int64)
-    return np.ascontiguousarray(found[:, : fill_distinct(np.ascontiguousarray(users), found)])

@@ -6,7 +6,7 @@ whatever lay at its address before; a store into reused DRAM waits for the last 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from sim.graph.nest import Operand
 from sim.hw.chip import Chip
-from sim.mapping.allocate import Occupancy
+from sim.mapping.occupancy import Occupancy, Pairs
 from sim.mapping.step import Plan, Step
-from sim.mapping.table import distinct_keys, together, without
-from sim.mapping.template import Claim, Read, Template
+from sim.mapping.table import distinct_keys, without
+from sim.mapping.template import Read, Template
 from sim.mapping.written import Written
 
 Int64 = npt.NDArray[np.int64]
@@ -29,41 +29,51 @@ DENSE_PAIRS = 20_000_000
 """Pairs of tiles above which who overlaps whom is not worked out: all loads wait for all stores."""
 
 
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """The last tasks of a step that read a tensor, one on each of these cores."""
+
+    cores: Int64
+    tasks: Int64
+
+
 @dataclass
 class Edges:
     """Who wrote, read and used what last, over the steps of one segment. `barrier` makes a task that waits for many.
 
     `position` is that of the step at hand, `parity` which of two copies of the DRAM its input uses; `waiting` collects
-    pairs of (tasks of its template, earlier tasks they wait for; negative: none), each as long as the other.
+    pairs of tasks of its template and earlier tasks they wait for.
     """
 
     plan: Plan
     chip: Chip
     barrier: Callable[[Int64], Int64]
     written: dict[str, Written] = field(default_factory=dict)
-    readers: dict[str, list[Int64]] = field(default_factory=dict)
+    readers: dict[str, list[Readers]] = field(default_factory=dict)
     unread: dict[str, Int64] = field(default_factory=dict)  # stores of a result that no load waits for yet
-    waiting: list[tuple[Int64, Int64]] = field(default_factory=list)
+    waiting: Pairs = field(default_factory=Pairs)
     position: int = 0
     parity: int = 0
 
     def __post_init__(self) -> None:
         cores = self.cores = self.chip.core_count
-        self.inherited: dict[str, Int64] = {}
+        self.left = np.empty((0, 2), np.int64)  # of the step's claims, see Occupancy.claim_all
+        self.inherited: dict[str, Int64] = {}  # users before results that are kept, by core
         self.scratchpads = [Occupancy(cores) for _ in self.chip.cores]
-        # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads.
-        self.drams = [Occupancy(cores), Occupancy(cores)]
+        # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads. Whose
+        # core a user is does not matter there.
+        self.drams = [Occupancy(1), Occupancy(1)]
         self.sums = np.full((cores, 2), -1, np.int64)
         self.overwritten = np.zeros(0, np.int64)
+        self.last_kept, self.last_read = _by_step(self.plan)
 
     # ---- before a step --------------------------------------------------------------------------------------
 
     def of(self, step: Step, template: Template) -> None:
         """Find in `waiting` what the template's tasks wait for."""
-        self.waiting = []
+        self.waiting.count = 0
         self._after_sums(template)
-        for claim in template.claims:
-            self._claim(step, template.loops.cores, claim)
+        self._claim(step, template)
         for read in template.reads:
             operand = step.nest.operands[read.operand]
             if read.positions is None:
@@ -73,20 +83,22 @@ class Edges:
         if template.first_stores is not None:
             self._before_dram_write(step, template.first_stores)
 
-    def _claim(self, step: Step, cores: Int64, claim: Claim) -> None:
-        """First users of a buffer wait for the last users of its memory. Cores that do not use it leave what they
-        had there to the next claim."""
-        from sim.mapping.waiting import take_over
+    def _claim(self, step: Step, template: Template) -> None:
+        """First users of buffers wait for the last users of their memory."""
+        ports, scratchpad = template.ports, self.scratchpads[step.kind]
+        where = self._places(step, ports.claimed)
+        self.left = scratchpad.claim_all(ports, where, template.loops.cores, self.waiting)
+        if step.keep:
+            first, columns = self.left[ports.claimed.index("kept")].tolist()
+            root = self.plan.root(step.nest.out.tensor.name)
+            self.inherited[root] = scratchpad.users[first : first + columns].T.copy()
 
-        root = self.plan.root(step.nest.out.tensor.name)
-        key = f"kept:{root}" if claim.buffer == "kept" else f"{self.position}:{claim.buffer}"
-        layout = self.plan.scratchpads[step.kind]
-        users = self.scratchpads[step.kind].claim(layout.address_bytes[key], layout.size_bytes[key])
-        waiting, before = np.empty((2, len(claim.tasks) * users.shape[1]), np.int64)
-        left = np.empty(users.shape, np.int64)
-        count, columns = take_over(users, cores, claim.tasks, claim.of, claim.positions, waiting, before, left)
-        self.waiting.append((waiting[:count], before[:count]))
-        self.inherited[key] = left[:, :columns]
+    def _places(self, step: Step, buffers: Sequence[str]) -> Int64:
+        """Address and size of buffers of the step at hand."""
+        layout, root = self.plan.scratchpads[step.kind], self.plan.root(step.nest.out.tensor.name)
+        keys = [f"kept:{root}" if name == "kept" else f"{self.position}:{name}" for name in buffers]
+        found = [(layout.address_bytes[key], layout.size_bytes[key]) for key in keys]
+        return np.array(found, np.int64).reshape(-1, 2)
 
     def _after_sums(self, template: Template) -> None:
         """First products wait until the steps before have emptied the accumulators."""
@@ -110,21 +122,23 @@ class Edges:
             self.unread.pop(root, None)
             return
         shape = operand.tensor.shape
-        start, stop = np.zeros((2, tasks.size, len(shape)), np.int64)
-        # What a gather reads depends on data: it may be any of it.
-        start[:] = 0 if operand.gathered else read.start.reshape(start.shape)
-        stop[:] = shape if operand.gathered else read.stop.reshape(stop.shape)
+        flat = tasks.size, len(shape)
+        if operand.gathered:
+            # What a gather reads depends on data: it may be any of it.
+            start, stop = np.zeros(flat, np.int64), np.full(flat, shape, np.int64)
+        else:
+            start, stop = read.start.reshape(flat), read.stop.reshape(flat)
         most = DENSE_EDGES * (tasks.size + len(written.store))
-        waiting, before = np.empty((2, most), np.int64)
+        waiting, before = self.waiting.room(most)
         met = np.zeros(len(written.store), np.bool_)
         boxes = written.boxes(start, stop, shape)
-        count = find_stores(tasks.reshape(-1), *boxes, written.store, met, waiting, before)
+        count = find_stores(tasks.reshape(-1), *boxes, written.store, met, waiting[:most], before[:most])
         if root in self.unread:
             self.unread[root] = without(self.unread[root], written.store[met])
         if count > most:
             self._after(tasks, self.barrier(written.store))
         else:
-            self.waiting.append((waiting[:count], before[:count]))
+            self.waiting.count += count
 
     def _after_vectors(self, step: Step, operand: Operand, read: Read) -> None:
         """Computation on boxes waits for what wrote them in the same core's scratchpad."""
@@ -135,11 +149,12 @@ class Edges:
         cores = np.array(step.cores, np.int64)[read.positions]
         flat = (read.tasks.size, read.start.shape[-1])
         boxes = written.boxes(read.start.reshape(flat), read.stop.reshape(flat), operand.tensor.shape)
-        waiting, before = np.empty((2, read.tasks.size), np.int64)
+        waiting, before = self.waiting.room(read.tasks.size)
         of_task = np.repeat(cores, read.tasks.shape[1])
         tasks = read.tasks.reshape(-1)
-        count = find_writers(tasks, of_task, *boxes, written.core, written.vector, waiting, before)
-        self.waiting.append((waiting[:count], before[:count]))
+        self.waiting.count += find_writers(
+            tasks, of_task, *boxes, written.core, written.vector, waiting, before
+        )
 
     def _before_dram_write(self, step: Step, first_stores: Int64) -> None:
         """The first stores wait for the last readers of the DRAM they overwrite."""
@@ -152,7 +167,7 @@ class Edges:
             self.overwritten = waits_for = waits_for[waits_for >= 0]
         else:
             # A state, updated in place: after everything that read or wrote it.
-            before = [users.reshape(-1) for users in self.readers.pop(root, [])]
+            before = [readers.tasks.reshape(-1) for readers in self.readers.pop(root, [])]
             before += [self.written[root].store] if root in self.written else []
             waits_for = distinct_keys(np.concatenate([np.zeros(0, np.int64), *before]))
             waits_for = waits_for[waits_for >= 0]
@@ -163,26 +178,21 @@ class Edges:
 
     def _after(self, tasks: Int64, waits_for: Int64) -> None:
         """Tasks of the template at hand, not yet in the table, wait for earlier ones (negative: none)."""
-        self.waiting.append(together(tasks, waits_for))
+        self.waiting.add(tasks, waits_for)
 
     # ---- after a step ---------------------------------------------------------------------------------------
 
     def use(self, step: Step, template: Template, final: Int64) -> None:
         """Remember what the step's tasks, whose final ids are `final`, used, read and wrote; hand back what is free."""
-        layout, cores = self.plan.scratchpads[step.kind], template.loops.cores
-        for name, users in template.users.items():
-            key = f"{self.position}:{name}"
-            where = layout.address_bytes[key], layout.size_bytes[key]
-            mine = np.concatenate([self._per_core(cores, final[users]), self.inherited.pop(key)], axis=1)
-            self.scratchpads[step.kind].release(*where, mine)
+        ports, cores = template.ports, template.loops.cores
+        where = self._places(step, ports.used)
+        self.scratchpads[step.kind].release_all(ports, where, cores, int(final[0]), self.left)
         if template.empties is not None:
             self.sums[cores] = np.concatenate([self.sums[cores], final[template.empties]], axis=1)[:, -2:]
+        early, late = (Readers(cores, final[tasks[:, -1]]) for tasks in (template.main, template.drain))
         for operand in step.nest.operands:
-            late = operand.part == "epilogue" or step.tiling.unit == "vector"
-            users = final[template.drain[:, -1:] if late else template.main[:, -1:]]
-            self.readers.setdefault(self.plan.root(operand.tensor.name), []).append(
-                self._per_core(cores, users)
-            )
+            last = operand.part == "epilogue" or step.tiling.unit == "vector"
+            self.readers.setdefault(self.plan.root(operand.tensor.name), []).append(late if last else early)
         self._remember_result(step, template, final)
         self._expire()
 
@@ -216,33 +226,37 @@ class Edges:
 
     def _expire(self) -> None:
         """Hand back the memory of results whose last reader has been lowered."""
-        for root, kept in self.plan.kept.items():
-            if kept.last == self.position:
-                layout, writers = self.plan.scratchpads[kept.kind], self.written[root]
-                # Stores of a core may finish in any order: all of them count.
-                stores = np.full((self.cores, len(writers.store)), -1, np.int64)
-                stores[writers.core, np.arange(len(writers.store))] = writers.store
-                key = f"kept:{root}"
-                users = np.concatenate([*self.readers[root], stores, self.inherited.pop(key)], axis=1)
-                self.scratchpads[kept.kind].release(layout.address_bytes[key], layout.size_bytes[key], users)
-        for root, last in self.plan.last_read.items():
-            if last == self.position:
-                self.release_dram(root)
+        for root in self.last_kept.get(self.position, ()):
+            kept, writers = self.plan.kept[root], self.written[root]
+            layout = self.plan.scratchpads[kept.kind]
+            # Stores of a core may finish in any order: all of them count.
+            stores = np.full((self.cores, len(writers.store)), -1, np.int64)
+            stores[writers.core, np.arange(len(writers.store))] = writers.store
+            readers = np.full((self.cores, len(self.readers[root])), -1, np.int64)
+            for column, one in enumerate(self.readers[root]):
+                readers[one.cores, column] = one.tasks
+            key, users = f"kept:{root}", np.concatenate([readers, stores, self.inherited.pop(root)], axis=1)
+            self.scratchpads[kept.kind].release(layout.address_bytes[key], layout.size_bytes[key], users)
+        for root in self.last_read.get(self.position, ()):
+            self.release_dram(root)
 
     def release_dram(self, root: str) -> None:
         """Who overwrites a result in DRAM waits for its readers, and for stores that no reader waited for."""
         unread = self.unread.pop(root, np.zeros(0, np.int64))
-        alone = np.full((self.cores, len(unread)), -1, np.int64)
-        alone[0] = unread
-        users = np.concatenate([*self.readers.get(root, []), alone], axis=1)
-        self.drams[self.parity].release(*self.in_dram(root), users)
+        users = np.concatenate([unread, *(readers.tasks for readers in self.readers.get(root, []))])
+        self.drams[self.parity].release(*self.in_dram(root), users[None, :])
 
     def in_dram(self, root: str) -> tuple[int, int]:
         """Address and size of a tensor."""
         return self.plan.dram.address_bytes[root], self.plan.dram.size_bytes[root]
 
-    def _per_core(self, cores: Int64, users: Int64) -> Int64:
-        """Rows of these cores as rows of all cores of the chip."""
-        found = np.full((self.cores, users.shape[1]), -1, np.int64)
-        found[cores] = users
-        return found
+
+def _by_step(plan: Plan) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """Results by the last step that reads them: those kept in scratchpads, and those in DRAM."""
+    kept: dict[int, list[str]] = {}
+    read: dict[int, list[str]] = {}
+    for root, result in plan.kept.items():
+        kept.setdefault(result.last, []).append(root)
+    for root, last in plan.last_read.items():
+        read.setdefault(last, []).append(root)
+    return kept, read

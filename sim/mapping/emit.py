@@ -97,12 +97,11 @@ class Emitter:
             starts=frame.starts,
             empties=frame.empties,
             halves=frame.halves,
-            claims=frame.claims,
+            ports=frame.ports,
             reads=tuple(
                 Read(operand, fetch.tasks, *self.boxes(group), fetch.positions if fetch.resident else None)
                 for operand, group, fetch in moving.reads
             ),
-            users=frame.users,
             loads={fetch.operand: (fetch.tasks, fetch.fills) for fetch in frame.fetches if not fetch.resident},
             rounds=frame.rounds,
             results=self.boxes(moving.groups[-1]),

@@ -17,7 +17,7 @@ from sim.hw.chip import Chip
 from sim.mapping.accesses import AccessLog, record_step
 from sim.mapping.deal import loops_of
 from sim.mapping.describe import describe_step, host_row, view_row
-from sim.mapping.edges import Edges
+from sim.mapping.edges import Edges, Readers
 from sim.mapping.emit import Emitter
 from sim.mapping.fabric import Fabric
 from sim.mapping.probing import ProbeLog
@@ -131,7 +131,6 @@ class Lowering:
 
     def _place(self, step: Step, template: Template) -> Int64:
         """Set a template into its surroundings and append it to the table: the final id of every task."""
-        none = np.zeros(0, np.int64)
         self.edges.of(step, template)
         launch = self._launch(step)
         routes = template.route_rows(self.fabric)
@@ -141,9 +140,9 @@ class Lowering:
             # What follows in a queue waits for its first task.
             first = np.unique(template.columns[1], return_index=True)[1]
             self.table.after(final[first], launch)
-        self.table.edges.append((final[template.edges[0]], final[template.edges[1]]))
-        tasks, before = (np.concatenate(ends) for ends in zip(*self.edges.waiting, (none, none), strict=True))
-        self.table.edges.append((final[tasks], before))
+        found, begin = self.edges.waiting, final[0]
+        self.table.edges.append((template.edges[0] + begin, template.edges[1] + begin))
+        self.table.edges.append((found.tasks[: found.count] + begin, found.before[: found.count].copy()))
         return final
 
     # ---- host -----------------------------------------------------------------------------------------------
@@ -177,9 +176,7 @@ class Lowering:
             if self.log is not None:
                 whole = np.array([self.plan.graph.tensors[name].shape], np.int64)
                 self.log.dram_access(final, False, -1, name, (np.zeros_like(whole), whole))
-            users = np.full((self.chip.core_count, 1), -1, np.int64)
-            users[0] = final[0]
-            self.edges.readers.setdefault(root, []).append(users)
+            self.edges.readers.setdefault(root, []).append(Readers(np.zeros(1, np.int64), final))
             self.edges.unread.pop(root, None)
             if root in self.plan.last_read:
                 self.edges.release_dram(root)

@@ -25,10 +25,11 @@ from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.memo import Recent
+from sim.mapping.occupancy import Claim, Ports, ports_of
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch, together
-from sim.mapping.template import Claim, Round
+from sim.mapping.template import Round
 from sim.program import Kind
 
 if TYPE_CHECKING:
@@ -76,9 +77,8 @@ class Skeleton:
     starts: Int64 | None
     empties: Int64 | None
     halves: int
-    claims: tuple[Claim, ...]
+    ports: Ports
     fetches: tuple[Fetch, ...]
-    users: Mapping[str, Int64]
     rounds: tuple[Round, ...]
     moving: dict[object, Moving] = field(default_factory=dict, repr=False, compare=False)
 
@@ -183,9 +183,11 @@ class Builder:
             starts=moved(self.starts),
             empties=moved(self.empties),
             halves=self.halves,
-            claims=tuple(Claim(c.buffer, c.positions, place[c.tasks], c.of) for c in self.claims),
+            ports=ports_of(
+                [replace(claim, tasks=place[claim.tasks]) for claim in self.claims],
+                {name: place[tasks] for name, tasks in self.users.items()},
+            ),
             fetches=tuple(replace(fetch, tasks=place[fetch.tasks]) for fetch in self.fetches),
-            users={name: place[tasks] for name, tasks in self.users.items()},
             rounds=tuple(
                 replace(r, copies=moved(r.copies), sends=place[r.sends], adds=place[r.adds])
                 for r in self.rounds

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.memo import Recent
+from sim.mapping.occupancy import Ports
 from sim.mapping.regions import Regions
 from sim.program import Policy
 
@@ -22,17 +23,6 @@ Int64 = npt.NDArray[np.int64]
 
 TEMPLATE_BYTES = 128 << 20
 """Memory that remembered templates may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """First uses of a scratchpad buffer: `tasks[i]` waits for the last users of its memory on the core at position
-    `of[i]` of the step. The cores at `positions` use the buffer."""
-
-    buffer: str
-    positions: Int64
-    tasks: Int64
-    of: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +84,10 @@ class Template:
     `edges` (task, predecessor) are those within. Over positions in the step's cores: `main` [cores, iterations] and
     `drain` [cores, result tiles], the computing tasks; `stores` [owners, result tiles] or None, `first_stores` the
     first of every channel; `starts` [cores, 1 or 2], the first products of each part of the accumulator (used as
-    `halves` parts in turn), and `empties`, the last tasks that emptied it, None on the vector unit; `users`, the last
-    tasks [cores, any] that touch each buffer; `loads`, the tasks [groups, fills] of every operand not read in place;
-    `rounds`, those of a split sum; `lookups`, the transfers that look into the cache. `results` are the boxes
-    [owners, result tiles, rank] of the result.
+    `halves` parts in turn), and `empties`, the last tasks that emptied it, None on the vector unit; `ports`, the
+    buffers that the step uses; `loads`, the tasks [groups, fills] of every operand not read in place; `rounds`, those
+    of a split sum; `lookups`, the transfers that look into the cache. `results` are the boxes [owners, result tiles,
+    rank] of the result.
     """
 
     loops: Loops
@@ -113,9 +103,8 @@ class Template:
     starts: Int64 | None
     empties: Int64 | None
     halves: int
-    claims: tuple[Claim, ...]
+    ports: Ports
     reads: tuple[Read, ...]
-    users: Mapping[str, Int64]
     loads: Mapping[int, tuple[Int64, Fills]]
     rounds: tuple[Round, ...]
     results: tuple[Int64, Int64]

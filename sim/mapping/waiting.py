@@ -11,55 +11,136 @@ from sim.jit import jit_bare
 
 
 @jit_bare
-def fill_distinct(users: Any, found: Any) -> int:
-    """The users [cores, any] (negative: none) of every core, each once, latest first, in `found` [cores, any], and
-    none behind them; in how many columns they are."""
-    most, last = 0, found.shape[1] - 1
-    for core in range(len(users)):
-        # Gathered in rising order from the right end: users mostly come so.
+def keep_distinct(users: Any, first: int, end: int) -> int:
+    """Of the users [columns, cores] (negative: none) from column `first` to `end` those of every core, each once,
+    latest first, from `first` on, and none behind them; in how many columns they are. As many columns behind `end` are
+    used up."""
+    most = 0
+    for core in range(users.shape[1]):
+        # Gathered in rising order: users mostly come so.
         count = 0
-        for column in range(users.shape[1]):
-            user = users[core, column]
-            at = 0
-            while at < count and found[core, last - count + 1 + at] > user:
-                at += 1
-            if user < 0 or (at < count and found[core, last - count + 1 + at] == user):
+        for column in range(first, end):
+            user = users[column, core]
+            at = count
+            while at > 0 and users[end + at - 1, core] > user:
+                at -= 1
+            if user < 0 or (at > 0 and users[end + at - 1, core] == user):
                 continue
-            for place in range(at):
-                found[core, last - count + place] = found[core, last - count + 1 + place]
-            found[core, last - count + at] = user
+            for place in range(count, at, -1):
+                users[end + place, core] = users[end + place - 1, core]
+            users[end + at, core] = user
             count += 1
         for place in range(count):
-            found[core, place] = found[core, last - count + 1 + place]
-        for column in range(count, last + 1):
-            found[core, column] = -1
+            users[first + place, core] = users[end + count - 1 - place, core]
+        for column in range(first + count, end):
+            users[column, core] = -1
         most = max(most, count)
     return most
 
 
 @jit_bare
-def take_over(
-    users: Any, cores: Any, tasks: Any, of: Any, positions: Any, waiting: Any, before: Any, left: Any
-) -> tuple[int, int]:
-    """(number of pairs, columns of `left`): task i waits for the users [cores of the chip, any] of core `cores[of[i]]`;
-    those of the cores at `positions` are none then, and in `left` stand the columns in which there still are any."""
-    count, columns = 0, 0
-    for task in range(len(tasks)):
-        core = cores[of[task]]
-        for column in range(users.shape[1]):
-            if users[core, column] >= 0:
-                waiting[count], before[count] = tasks[task], users[core, column]
-                count += 1
-    for position in range(len(positions)):
-        for column in range(users.shape[1]):
-            users[cores[positions[position]], column] = -1
-    for column in range(users.shape[1]):
-        some = False
-        for core in range(len(users)):
-            left[core, columns] = users[core, column]
-            some = some or users[core, column] >= 0
-        columns += some
-    return count, columns
+def set_span(spans: Any, at: int, bottom: int, top: int, first: int, columns: int) -> None:
+    """A range of addresses, and the first and the number of its columns of users."""
+    spans[at, 0], spans[at, 1], spans[at, 2], spans[at, 3] = bottom, top, first, columns
+
+
+@jit_bare
+def take_users(spans: Any, count: int, users: Any, used: int, start: int, stop: int) -> tuple[int, int]:
+    """(ranges left, end of the columns): the users of all ranges that overlap [start, stop), each once, are copied to
+    the columns from `used` on; what of the ranges lies outside stays. See sim.mapping.occupancy.Occupancy."""
+    kept, more, end = 0, count, used
+    for span in range(count):
+        bottom, top, first, columns = spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3]
+        if top <= start or stop <= bottom:
+            set_span(spans, kept, bottom, top, first, columns)
+            kept += 1
+            continue
+        for column in range(columns):
+            for core in range(users.shape[1]):
+                users[end, core] = users[first + column, core]
+            end += 1
+        if bottom < start:
+            set_span(spans, kept, bottom, start, first, columns)
+            kept += 1
+        if stop < top:
+            set_span(spans, more, stop, top, first, columns)
+            more += 1
+    for span in range(count, more):
+        set_span(spans, kept, spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3])
+        kept += 1
+    return kept, used + keep_distinct(users, used, end)
+
+
+@jit_bare
+def claim_buffers(
+    spans: Any, count: int, users: Any, used: int, claims: Any, tasks: Any, of: Any, positions: Any, where: Any,
+    cores: Any, waiting: Any, before: Any, left: Any, begin: int,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """(ranges, columns, pairs, the first claim without room), from claim `begin` on: task i waits for the
+    users of its buffer's range on core `cores[of[i]]`; those of the cores at the buffer's `positions` are none then,
+    and `left` [claims, 2] are the columns in which there still are any, first and number. See
+    sim.mapping.occupancy.Ports."""
+    pairs = 0
+    for claim in range(begin, len(claims)):
+        copied = 0
+        for span in range(count):
+            copied += spans[span, 3]
+        if used + 2 * copied > len(users) or 2 * count > len(spans):
+            return count, used, pairs, claim
+        first_task, most, first_position, using = (
+            claims[claim, 0], claims[claim, 1], claims[claim, 2], claims[claim, 3]
+        )  # fmt: skip
+        count, end = take_users(spans, count, users, used, where[claim, 0], where[claim, 0] + where[claim, 1])
+        for task in range(first_task, first_task + most):
+            core = cores[of[task]]
+            for column in range(used, end):
+                if users[column, core] >= 0:
+                    waiting[pairs], before[pairs] = tasks[task], users[column, core]
+                    pairs += 1
+        for position in range(first_position, first_position + using):
+            for column in range(used, end):
+                users[column, cores[positions[position]]] = -1
+        left[claim, 0] = used
+        for column in range(left[claim, 0], end):
+            some = False
+            for core in range(users.shape[1]):
+                users[used, core] = users[column, core]
+                some = some or users[column, core] >= 0
+            used += some
+        left[claim, 1] = used - left[claim, 0]
+    return count, used, pairs, len(claims)
+
+
+@jit_bare
+def release_buffers(
+    spans: Any, count: int, users: Any, used: int, uses: Any, last: Any, where: Any, cores: Any, first: int, left: Any,
+    other: Any,
+) -> tuple[int, int]:  # fmt: skip
+    """(ranges, columns): a range for every row of `uses`, whose users are the `last` of a step, with ids from `first`
+    on, and what its claim `left`. All columns that a range still has go to `other`, in the order of ranges."""
+    for use in range(len(uses)):
+        begin, columns, claim = used, uses[use, 2], uses[use, 0]
+        for column in range(columns):
+            for core in range(users.shape[1]):
+                users[used, core] = -1
+            for position in range(len(cores)):
+                users[used, cores[position]] = first + last[uses[use, 1] + position * columns + column]
+            used += 1
+        for column in range(left[claim, 0], left[claim, 0] + left[claim, 1]):
+            for core in range(users.shape[1]):
+                users[used, core] = users[column, core]
+            used += 1
+        set_span(spans, count, where[use, 0], where[use, 0] + where[use, 1], begin, used - begin)
+        count += 1
+    used = 0
+    for span in range(count):
+        begin = used
+        for column in range(spans[span, 2], spans[span, 2] + spans[span, 3]):
+            for core in range(users.shape[1]):
+                other[used, core] = users[column, core]
+            used += 1
+        spans[span, 2] = begin
+    return count, used
 
 
 @jit_bare

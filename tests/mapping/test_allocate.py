@@ -1,15 +1,14 @@
-"""Placement by liveness, and who used an address last."""
+"""Placement by liveness."""
 
 from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.mapping.allocate import Occupancy, Span, place
+from sim.mapping.allocate import Span, place
 
 CAPACITY = 64 * 40
 
@@ -67,24 +66,3 @@ def test_what_does_not_fit_is_named() -> None:
     layout, failed = place([Span("a", 640, 0, 2), Span("b", 448, 1, 1)], 1024)
     assert failed == "b"
     assert set(layout.address_bytes) == {"a"}
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), st.booleans()), min_size=1, max_size=40),
-    st.integers(1, 3),
-)
-def test_occupancy_knows_the_last_users_of_every_byte(steps: list[tuple[int, int, bool]], cores: int) -> None:
-    """Against a map from byte to users: a claim returns at least the users of its bytes, none of other bytes, and
-    forgets them; a range is claimed before it is released anew."""
-    ledger = Occupancy(cores)
-    users_of_byte: dict[int, set[int]] = {}
-    for number, (start, size, released) in enumerate(steps):
-        found = ledger.claim(start, size)
-        assert found.shape[0] == cores
-        wanted = set().union(*(users_of_byte.pop(byte, set()) for byte in range(start, start + size)))
-        for core in range(cores):
-            assert set(found[core].tolist()) - {-1} == {user * cores + core for user in wanted}
-        if released:
-            ledger.release(start, size, np.array([[number * cores + core] for core in range(cores)]))
-            for byte in range(start, start + size):
-                users_of_byte[byte] = {number}

@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from sim.mapping.allocate import distinct
-from sim.mapping.waiting import find_stores, find_writers, take_over
+from sim.mapping.waiting import find_stores, find_writers, keep_distinct
 from sim.mapping.written import Written
 
 Int64 = npt.NDArray[np.int64]
@@ -29,23 +28,16 @@ def random_boxes(rng: np.random.Generator, count: int, rank: int) -> tuple[Int64
 @pytest.mark.parametrize("seed", range(30))
 def test_users_of_every_core_once_latest_first(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    users = rng.integers(-3, 12, (4, rng.integers(0, 15)))
-    found = distinct(users.copy())
-    wanted = [sorted({u for u in row if u >= 0}, reverse=True) for row in users.tolist()]
+    columns = int(rng.integers(0, 15))
+    users = rng.integers(-3, 12, (2 * columns + 2, 4))
+    wanted = [sorted({u for u in row if u >= 0}, reverse=True) for row in users[2 : 2 + columns].T.tolist()]
+    before = users[:2].copy()
+    count = keep_distinct(users, 2, 2 + columns)
+    found = users[2 : 2 + count].T
+    assert count == max(map(len, wanted))
     assert [[u for u in row if u >= 0] for row in found.tolist()] == wanted
-    assert found.shape == (4, max(map(len, wanted)))
     assert all(row == sorted(row, reverse=True) for row in np.maximum(found, -1).tolist())
-
-
-def test_memory_is_taken_over_from_the_users_of_the_cores_that_use_it() -> None:
-    users = np.array([[7, -1, 6], [9, -1, 8], [5, 4, -1]])
-    left, (waiting, before) = np.empty((3, 3), np.int64), np.empty((2, 9), np.int64)
-    # Positions 0 and 1 of the step are cores 2 and 0; two tasks fill the buffer of the first, one that of the second.
-    cores, tasks, of, positions = np.array([2, 0]), np.array([10, 11, 12]), np.array([0, 0, 1]), np.array([0, 1])
-    count, columns = take_over(users, cores, tasks, of, positions, waiting, before, left)
-    assert pairs(count, waiting, before) == [(10, 5), (10, 4), (11, 5), (11, 4), (12, 7), (12, 6)]
-    assert users.tolist() == [[-1, -1, -1], [9, -1, 8], [-1, -1, -1]]
-    assert left[:, :columns].tolist() == [[-1, -1], [9, 8], [-1, -1]], "columns without users are dropped"
+    assert (users[:2] == before).all()
 
 
 @pytest.mark.parametrize("seed", range(20))
