@@ -189,24 +189,29 @@ class LinkWork:
     background_bytes: Float64
 
 
-def link_work(program: Program, segment: Segment, probed: Probed | None = None) -> LinkWork:
+def link_work(
+    program: Program, segment: Segment, probed: Probed | None = None, moves: Moves | None = None
+) -> LinkWork:
     """Work on every link by operator: transfers are summed by (operator, route) first, then spread over the
-    links."""
-    moves = segment_moves(segment, probed)
-    payload, weighted = _on_links(program, segment, moves, ~moves.background)
+    links. `moves` are those of `segment_moves`, where they are known already."""
+    moves = segment_moves(segment, probed) if moves is None else moves
     if not moves.background.any():
+        payload, weighted = _on_links(program, segment, moves, slice(None))
         return LinkWork(payload, weighted, np.zeros_like(weighted))
+    payload, weighted = _on_links(program, segment, moves, ~moves.background)
     behind, background = _on_links(program, segment, moves, moves.background)
     return LinkWork(payload + behind, weighted + background, background)
 
 
-def _on_links(program: Program, segment: Segment, moves: Moves, which: Bool) -> tuple[Float64, Float64]:
+def _on_links(program: Program, segment: Segment, moves: Moves, which: Bool | slice) -> tuple[Float64, Float64]:
     """Payload and weighted bytes [operators, links] of some of the moves."""
     ops, links = len(segment.ops), len(program.links)
     routes = max(1, len(program.route_ptr) - 1)
     keys = moves.op[which] * routes + moves.route[which]
-    pairs, place = np.unique(keys, return_inverse=True)
-    bytes_of_pair = np.bincount(place, weights=moves.nbytes[which], minlength=len(pairs))
+    # By counting, not by sorting: there are far fewer pairs than transfers where these are many. None moves nothing.
+    bytes_of = np.bincount(keys, weights=moves.nbytes[which], minlength=1)
+    pairs = np.flatnonzero(bytes_of)
+    bytes_of_pair = bytes_of[pairs]
     pair_op, pair_route = pairs // routes, pairs % routes
     lengths = np.diff(program.route_ptr)[pair_route]
     entry = ranges(program.route_ptr[pair_route].astype(np.int64), lengths.astype(np.int64))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sim.cost.traffic import Traffic, operator_traffic
-from sim.cost.transfers import LinkWork, Routes, by_slower_way, link_work
+from sim.cost.transfers import LinkWork, Routes, by_slower_way, link_work, segment_moves
 from sim.program import Int64, Program, Segment
 from sim.report.causes import previous_in_queue
 from sim.timeline import Probed
@@ -22,14 +22,21 @@ class Ran:
     probed: Probed | None
 
     @cached_property
+    def _bytes(self) -> tuple[LinkWork, Traffic]:
+        """Both from one list of what moved, which is not kept: it takes more memory than the tasks."""
+        moves = segment_moves(self.segment, self.probed)
+        links = link_work(self.program, self.segment, self.probed, moves)
+        return links, operator_traffic(self.program, self.segment, self.routes, self.probed, moves)
+
+    @property
     def links(self) -> LinkWork:
         """Bytes over every link by operator."""
-        return link_work(self.program, self.segment, self.probed)
+        return self._bytes[0]
 
-    @cached_property
+    @property
     def traffic(self) -> Traffic:
         """Bytes at every level of the memory system by operator."""
-        return operator_traffic(self.program, self.segment, self.routes, self.probed)
+        return self._bytes[1]
 
     @cached_property
     def slower(self) -> Segment:

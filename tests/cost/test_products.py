@@ -33,6 +33,7 @@ KINDS = {
     "plain": load_chip("lepton_m").cores[0],
     "four arrays": load_chip("lepton_m", {"core.array.count": 4, "core.array.rows": 12, "clock": "940 MHz"}).cores[0],
     "banks": load_chip("lepton_m", {"core.sram.padded_rows": False, "core.sram.bandwidth": "40 GB/s"}).cores[0],
+    "slow sums": load_chip("lepton_m", {"core.accumulator.bandwidth": "11 GB/s"}).cores[0],
     "calibrated": load_chip(
         "lepton_m", {"calibration.array_efficiency": 0.7, "calibration.tile_overhead": "30 ns"}
     ).cores[0],
