@@ -208,7 +208,7 @@ def test_json_schema_gives_quantities_a_pattern() -> None:
 
 def test_unknown_resources_list_what_there_is() -> None:
     with pytest.raises(
-        InputError, match=r"unknown technology 'n77'; did you mean 'n7'\?; available: n16, n28"
+        InputError, match=r"unknown technology 'n77'; did you mean 'n7'\?; available: n12, n16, n28"
     ):
         find_resource("hw_configs/technology", "n77", what="technology")
 
