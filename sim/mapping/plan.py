@@ -32,6 +32,7 @@ from sim.mapping.layout import dram_layout, scratchpad_layouts
 from sim.mapping.least_time import least_from
 from sim.mapping.memo import Recent
 from sim.mapping.partition import Assignment
+from sim.mapping.placement import placed
 from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, add_in_place, core_boxes
 from sim.mapping.row_tiles import row_search
 from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
@@ -277,13 +278,22 @@ class _Planner:
     def _best_at(self, index: int, nest: Nest, kind_index: int, cores: tuple[int, ...]) -> Step:
         """The nest on the cores of one kind. Raises DoesNotFit."""
         candidates = self._candidates(index, nest, kind_index)
+        orders = [cores, *(order for kept in candidates if kept and (order := self._order(kept, cores)) != cores)]
         try:
-            return self._search(index, nest, kind_index, cores, candidates)
+            found = [self._search(index, nest, kind_index, order, candidates) for order in dict.fromkeys(orders)]
         except DoesNotFit:
             if not any(candidates):
                 raise
             # Kept operands leave too little room: load them instead.
             return self._search(index, nest, kind_index, cores, [None] * len(candidates))
+        return min(found, key=lambda step: step.tiling.latency_s)
+
+    def _order(self, kept: Kept, cores: tuple[int, ...]) -> tuple[int, ...]:
+        """These cores in the order in which a kept operand was made, those that made none of it last."""
+        made = self.steps[kept.made].cores
+        if made == cores[: len(made)] or not set(made) <= set(cores):
+            return cores
+        return (*made, *(core for core in cores if core not in made))
 
     def _candidates(self, index: int, nest: Nest, kind_index: int) -> list[Kept | None]:
         """Operands that may be read where their producer left them, as far as their share of the scratchpad
@@ -352,7 +362,9 @@ class _Planner:
             tiling = search(nest, site, limits, dataflow, local)
             known = self.memo[key] = tiling, local.resident(tiling.splits, len(nest.operands))
         tiling, resident = with_exchange(nest, self.chip, known[0]), known[1]
-        used = cores[: tiling.cores]
+        # What lies in the scratchpads was looked for in this order.
+        net = self.chip.interconnect
+        used = cores[: tiling.cores] if any(resident) else placed(nest, tiling, cores, net)
         return Step(index, nest, tiling, kind_index, used, resident, len(cores), shape)
 
     def _local(
