@@ -16,6 +16,9 @@ from functools import lru_cache
 
 PS_PER_S = 10**12
 
+SLOWEST_LINK, FASTEST_LINK = 62 * 10**6, 65 * 10**15
+"""Bytes per second that the engines can tell of a link, in whole 2^-24 bytes per tick (see sim/program.py)."""
+
 _DECIMAL = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}
 _SMALL = {"f": -15, "p": -12, "n": -9, "u": -6, "m": -3, "": 0}
 _BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40}

@@ -74,7 +74,7 @@ def test_all_complaints_at_once_each_at_its_place(tmp_path: Path) -> None:
         "6:3: error: cores[1].size: required key 'size' is missing",
         "6:24: error: cores[1].rates.int9: unknown key 'int9'; did you mean 'int8'?",
         "6:4: error: cores[1].siz: unknown key 'siz'; did you mean 'size'?",
-        "7:9: error: spare.size: found '0 B'; expected greater than 0",
+        "7:9: error: spare.size: found '0 B'; expected more than 0 B",
         "7:28: error: spare.rates.int8: found 'x'; expected a number",
         "2:1: error: nam: unknown key 'nam'; did you mean 'name'?",
     ]

@@ -44,6 +44,14 @@ _PLAIN_WORDS = {
     "Tuple": "the list",
 }
 
+_LIMITS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+"""Kinds of complaints about a number: what is expected, and the name of the limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -236,10 +244,24 @@ def _explain(error: Any, path: KeyPath, model: type) -> tuple[str, str]:
         expected = str(ctx["expected"])
         hint = did_you_mean(str(error["input"]), re.findall(r"'(.*?)'", expected))
         return f"found {found}; expected {expected}", hint
+    if kind in _LIMITS and (dimension := _dimension(model, path)):
+        words, limit = _LIMITS[kind]
+        return f"found {found}; expected {words} {units.format_quantity(ctx[limit], dimension)}", ""
     expected = str(error["msg"])
     for word, plain in _PLAIN_WORDS.items():
         expected = expected.replace(word, plain)
     return f"found {found}; {expected[:1].lower()}{expected[1:]}", ""
+
+
+def _dimension(model: type, path: KeyPath) -> str | None:
+    """Of the quantity at `path`; None for anything else."""
+    here: Any = model
+    for key in path[:-1]:
+        here = _inside(here, key)
+    here = _strip(here)
+    if not (dataclasses.is_dataclass(here) and isinstance(here, type)):
+        return None
+    return next((spec.dimension for spec in field_specs(here) if spec.key == path[-1]), None)
 
 
 def _inside(model: Any, key: str | int) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from sim.config import Field, Part, Unit
 from sim.errors import FieldError
+from sim.units import FASTEST_LINK, SLOWEST_LINK
 
 PolicyName = Literal["auto", "cache", "bypass", "pin"]
 
@@ -34,7 +35,10 @@ class Cache(Part):
     ways: Annotated[int, Field(ge=1, le=1024, description="associativity")]
     line_bytes: Annotated[int, Unit("size"), Field(alias="line", gt=0, description="line length")]
     bandwidth_bytes_per_s: Annotated[
-        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="all slices together")
+        int,
+        Unit("bandwidth"),
+        Field(alias="bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK,
+              description="all slices together")
     ]
     latency_ps: Annotated[
         int, Unit("time_ps"), Field(alias="latency", ge=0, description="look-up and access, without hops")

@@ -35,7 +35,7 @@ from sim.hw.overrides import parse_overrides, with_overrides
 from sim.hw.parameters import commented_yaml, parameter_rows
 from sim.hw.scalesim_cfg import SUFFIX as SCALESIM_SUFFIX
 from sim.hw.scalesim_cfg import load_scalesim_cfg
-from sim.units import format_quantity
+from sim.units import FASTEST_LINK, SLOWEST_LINK, format_quantity
 
 __all__ = [
     "Chip",
@@ -65,7 +65,7 @@ class Host(Part):
     """The link to the host that inputs come from and results go to."""
 
     bandwidth_bytes_per_s: Annotated[
-        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="one direction")
+        int, Unit("bandwidth"), Field(alias="bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK, description="one direction")
     ]
     latency_ps: Annotated[int, Unit("time_ps"), Field(alias="latency", ge=0, description="one way")]
     energy_j_per_byte: Annotated[
@@ -120,6 +120,13 @@ class Chip(Part):
         if self.calibration.sustained_efficiency != 1.0 and all(kind.dispatch is None for kind in self.cores):
             message = "belongs to chips that deal tiles to their cores (dispatch); array_efficiency slows every array"
             complaints.append((("calibration", "sustained_efficiency"), message))
+        if self.links is not None and self.links.total_bandwidth_bytes_per_s < SLOWEST_LINK:
+            found, least = (
+                format_quantity(rate, "bandwidth")
+                for rate in (self.links.total_bandwidth_bytes_per_s, SLOWEST_LINK)
+            )
+            message = f"leaves all links together {found}; expected at least {least}"
+            complaints.append((("links", "efficiency"), message))
         if complaints:
             raise FieldError(complaints)
 

@@ -14,6 +14,7 @@ from sim.hw.calibration import UNCALIBRATED, Calibration
 from sim.hw.row_stationary import RowStationary
 from sim.hw.sram import Sram
 from sim.hw.vector import VectorUnit
+from sim.units import FASTEST_LINK, SLOWEST_LINK
 
 Dtype = Literal["int4", "int8", "int16", "int32", "fp8", "fp16", "bf16", "tf32", "fp32", "fp64"]
 DTYPE_BITS: Mapping[str, int] = {
@@ -143,7 +144,7 @@ class Dma(Part):
 
     channels: Annotated[int, Field(ge=1, le=256, description="independent queues")]
     bandwidth_bytes_per_s: Annotated[
-        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="of one channel")
+        int, Unit("bandwidth"), Field(alias="bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK, description="of one channel")
     ]
     setup_latency_ps: Annotated[
         int, Unit("time_ps"), Field(alias="setup_latency", ge=0, description="from issue to first request")

@@ -18,7 +18,7 @@ from sim.config import Document, Field, Part, Unit, changed_ns, data_dir, data_f
 from sim.errors import FieldError, InputError
 from sim.hw.dram_efficiency import ENDLESS, ChannelSetup, cost_table, interpolate
 from sim.hw.dram_timing import DramTiming, Mapper, Scheduler
-from sim.units import PS_PER_S
+from sim.units import FASTEST_LINK, PS_PER_S, SLOWEST_LINK
 
 DEVICE_FOLDER = "hw_configs/dram"
 
@@ -30,7 +30,10 @@ class Dram(Part):
     device: Annotated[str, Field(min_length=1, description="a name of hw_configs/dram/, or a file")]
     channels: Annotated[int, Field(ge=1, le=4096, description="independent channels (or write stacks: N)")]
     channel_bandwidth_bytes_per_s: Annotated[
-        int, Unit("bandwidth"), Field(alias="channel_bandwidth", gt=0, description="peak of one channel")
+        int,
+        Unit("bandwidth"),
+        Field(alias="channel_bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK,
+              description="peak of one channel")
     ]
     capacity_bytes: Annotated[
         int, Unit("size"), Field(alias="capacity", gt=0, description="all channels together")
@@ -99,7 +102,8 @@ class Dram(Part):
     bandwidth_bytes_per_s: Annotated[
         int,
         Unit("bandwidth"),
-        Field(alias="bandwidth", gt=0, description="published total, over channels x channel_bandwidth"),
+        Field(alias="bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK,
+              description="published total, over channels x channel_bandwidth"),
     ] = 0
     status: Annotated[
         Literal["published", "simulated", "estimate"], Field(description="what the timing rests on")

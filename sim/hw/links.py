@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sim.config import Field, Part, Unit
+from sim.units import FASTEST_LINK, SLOWEST_LINK
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,10 @@ class Links(Part):
 
     count: Annotated[int, Field(ge=1, le=1024, description="links to other chips")]
     bandwidth_bytes_per_s: Annotated[
-        int, Unit("bandwidth"), Field(alias="bandwidth", gt=0, description="of one link, one direction")
+        int,
+        Unit("bandwidth"),
+        Field(alias="bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK,
+              description="of one link, one direction")
     ]
     latency_ps: Annotated[
         int, Unit("time_ps"), Field(alias="latency", ge=0, description="from chip to chip: of a step of a ring")

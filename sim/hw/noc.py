@@ -17,6 +17,7 @@ from pydantic import BeforeValidator
 
 from sim.config import Field, Part, Unit
 from sim.errors import FieldError, InputError, KeyPath
+from sim.units import FASTEST_LINK, SLOWEST_LINK
 
 MAX_NODES = 4096
 Coordinate = tuple[int, ...]
@@ -48,7 +49,10 @@ class Interconnect(Part):
         Field(min_length=1, max_length=2, description="[rows, cols] of a mesh or torus, [nodes] of others"),
     ]
     link_bandwidth_bytes_per_s: Annotated[
-        int, Unit("bandwidth"), Field(alias="link_bandwidth", gt=0, description="of one link, one direction")
+        int,
+        Unit("bandwidth"),
+        Field(alias="link_bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK,
+              description="of one link, one direction")
     ]
     hop_latency_ps: Annotated[
         int, Unit("time_ps"), Field(alias="hop_latency", ge=0, description="of one router and link")
@@ -60,7 +64,8 @@ class Interconnect(Part):
     memory_port_bandwidth_bytes_per_s: Annotated[
         int | None,
         Unit("bandwidth"),
-        Field(alias="memory_port_bandwidth", gt=0, description="of one port; default: link_bandwidth"),
+        Field(alias="memory_port_bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK,
+              description="of one port; default: link_bandwidth"),
     ] = None
     host_port_coordinate: Annotated[
         CoordinateInput | None,

@@ -26,6 +26,8 @@ from sim.hw.chip import (
 from sim.hw.drawing import drawing
 from sim.hw.overrides import parse_overrides
 from sim.hw.technology import load_technology
+from sim.program import MAX_LINK_CAPACITY, MIN_LINK_CAPACITY, link_capacity
+from sim.units import FASTEST_LINK, SLOWEST_LINK
 
 PRESETS = (
     "a100",
@@ -398,3 +400,22 @@ def test_random_changes_give_a_chip_or_an_input_error(values: dict[str, object])
     assert isinstance(chip, Chip)
     assert chip_from_dict(chip.expanded()) == chip
     assert chip.network().route(0, chip.core_count - 1).hops >= 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["interconnect.link_bandwidth", "interconnect.memory_port_bandwidth", "core.dma.bandwidth", "host.bandwidth",
+     "cache.bandwidth", "links.bandwidth", "dram.bandwidth", "dram.channel_bandwidth"],
+)  # fmt: skip
+def test_links_that_the_engines_cannot_tell(path: str) -> None:
+    """Refused where they are written, with their unit, and the limits are those of a program."""
+    given = {"links.count": 4, "links.bandwidth": "1 GB/s"}
+    for bandwidth, expected in (("61 MB/s", "at least 62 MB/s"), ("66 PB/s", "at most 65 PB/s")):
+        with pytest.raises(InputError) as raised:
+            load_chip("lepton_l", given | {path: bandwidth})
+        assert f"{path.replace('core.', 'cores[0].')}: found '{bandwidth}'; expected {expected}" in str(raised.value)
+    load_chip("lepton_l", given | {path: "62 MB/s"})
+    with pytest.raises(InputError, match="all links together 40 MB/s; expected at least 62 MB/s"):
+        load_chip("lepton_l", given | {"links.efficiency": 0.01})
+    assert link_capacity(SLOWEST_LINK) >= MIN_LINK_CAPACITY > link_capacity(0.98 * SLOWEST_LINK)
+    assert link_capacity(FASTEST_LINK) <= MAX_LINK_CAPACITY < link_capacity(1.01 * FASTEST_LINK)

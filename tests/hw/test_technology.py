@@ -151,7 +151,7 @@ def test_a_missing_cost_is_refused() -> None:
     with pytest.raises(InputError) as error:
         validate(document_from_data(data), Technology)
     text = str(error.value)
-    assert "add.int8.value: found '0 pJ'; expected greater than 0" in text
+    assert "add.int8.value: found '0 pJ'; expected more than 0 J" in text
     assert "router: required key 'router' is missing" in text
     assert "wire.source: required key 'source' is missing" in text
 
