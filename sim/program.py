@@ -178,12 +178,14 @@ class Policy(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TagStore:
-    """The shape of the chip's cache; `line_bytes` may be several lines of the chip's taken together."""
+    """The shape of the chip's cache; `line_bytes` may be several lines of the chip's taken together. `warm` are regions
+    (address, bytes) that it holds when a pass begins, as if they had just been read in this order."""
 
     sets: int
     ways: int
     line_bytes: int
     hashed: bool = False
+    warm: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +232,9 @@ class Program:
     """Segments with their repeats, and the queues, links and routes they share.
 
     `passes` lists (segments, times): so many segments, one after another, make a pass that runs so many times and
-    begins with an empty cache; `repeats` counts all passes. Default: one pass of all. Routes are compressed rows:
-    route r crosses links `route_link[route_ptr[r]:route_ptr[r + 1]]` with the integer weights beside them;
-    `route_hops` counts the on-chip links of each.
+    begins with an empty cache, but for its `warm` regions; `repeats` counts all passes. Default: one pass of all.
+    Routes are compressed rows: route r crosses links `route_link[route_ptr[r]:route_ptr[r + 1]]` with the integer
+    weights beside them; `route_hops` counts the on-chip links of each.
     """
 
     name: str

@@ -91,6 +91,15 @@ class MeasuredOptions:
             min=1, metavar="X", help="Leave out matrix products of more multiply-accumulates.", show_default=False
         ),
     ] = math.inf
+    events_to: Annotated[
+        float,
+        typer.Option(
+            min=1,
+            metavar="X",
+            help="Matrix products of more multiply-accumulates by the closed form.",
+            show_default=False,
+        ),
+    ] = math.inf
 
 
 @grouped
@@ -119,7 +128,7 @@ def validate(
     count = workers or os.cpu_count() or 1
     fitting.check({
         "--sample": measured.sample is not None, "--out": out is not None,
-        "--fidelity": fidelity is not Fidelity.event,
+        "--fidelity": fidelity is not Fidelity.event, "--events-to": measured.events_to < math.inf,
     })  # fmt: skip
     if fitting.fit is not None:
         _fit(chip, measured, fitting, count, output_format)
@@ -150,6 +159,7 @@ def _validations(
             fidelity=fidelity.value,
             timing=measured.timing,
             most_macs=measured.most_macs,
+            events_to=measured.events_to,
             sample=measured.sample,
             workers=workers,
             progress=progress,

@@ -23,7 +23,9 @@ def probed_in_order(program: Program) -> list[Run[Probed | None]]:
     store = [tags.empty_tags(1, 1)]
 
     def begin_pass() -> None:
-        store[0] = tags.empty_tags(*((cache.sets, cache.ways) if cache is not None else (1, 1)))
+        if cache is not None:
+            skew = tags.skew_of(cache.sets, cache.hashed)
+            store[0] = tags.first_tags(cache.sets, cache.ways, cache.line_bytes, skew, cache.warm)
 
     def run(number: int, repeat: int, earlier: Sequence[Probed | None]) -> Probed | None:
         probes = program.segments[number].probes

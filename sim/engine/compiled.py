@@ -43,7 +43,7 @@ from sim.engine.renaming import Asked, Passage, asked_by, replayed
 from sim.engine.sharing import bring_up, join, leave, settle
 from sim.errors import InvariantViolation
 from sim.hw import tags as tag_store
-from sim.hw.tags import EVICTED, HIT, MISS, REST, empty_tags, probe
+from sim.hw.tags import EVICTED, HIT, MISS, REST, first_tags, probe
 from sim.jit import jit_bare, jit_inline
 from sim.program import BYTE_UNITS, MAX_TICKS, Probes, Program, Segment
 from sim.timeline import Probed, SegmentTimeline, Timeline
@@ -81,7 +81,8 @@ class Machine:
             self.shape = (sets, cache.ways)
 
     def begin_pass(self) -> None:
-        self.tags = empty_tags(*self.shape)
+        warm = self.program.cache.warm if self.program.cache is not None else ()
+        self.tags = first_tags(*self.shape, self.line_bytes, self.skew, warm)
 
     def run(self, number: int, repeat: int, earlier: Sequence[SegmentTimeline]) -> SegmentTimeline:
         """One repeat of a segment.
@@ -121,7 +122,8 @@ class Machine:
 
 def _common_bytes(program: Program) -> int:
     """What every address, run and pitch that is probed is a multiple of."""
-    common = 0
+    warm = program.cache.warm if program.cache is not None else ()
+    common = int(np.gcd.reduce(np.array(warm, np.int64), axis=None, initial=0))
     for probes in (segment.probes for segment in program.segments if segment.probes is not None):
         pitches = np.where(probes.count > 1, probes.pitch, 0)
         for column in (probes.address, probes.run_bytes, pitches, probes.shift):

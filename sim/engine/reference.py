@@ -103,6 +103,7 @@ class Cache:
     def __init__(self, shape: TagStore) -> None:
         self.shape, self.line_bytes, self.ways = shape, shape.line_bytes, shape.ways
         self.sets: list[OrderedDict[int, Line]] = [OrderedDict() for _ in range(shape.sets)]
+        self.probe(((address, address + size) for address, size in shape.warm), False, Policy.CACHE)
 
     def probe(self, runs: Iterator[tuple[int, int]], write: bool, policy: Policy) -> Found:
         """Look up runs (first byte, one past the last) of memory, line by line."""

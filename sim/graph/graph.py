@@ -26,7 +26,8 @@ class Graph:
     `idle` names weights that are kept in memory although no operator of this pass reads them (experts that no token is
     sent to). `unit` names what one pass through the graph yields for one item of the batch (inference, token, step),
     `items` how many of them one pass makes. A `kernel` is a single operator rather than a model: its operands lie in
-    DRAM before and after, and no host is involved.
+    DRAM before and after, and no host is involved. `warm` names inputs of a kernel that the kernel before has just
+    written: a cache still holds what it can of them.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Graph:
     source: str = ""
     kernel: bool = False
     idle: tuple[str, ...] = ()
+    warm: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = {name for name, tensor in self.tensors.items() if tensor.role != "activation"}
@@ -51,6 +53,9 @@ class Graph:
             if op.result in known and op.kind != "cache_update":
                 raise ValueError(f"operator {op.name}: output {op.result!r} is written twice")
             known.add(op.result)
+        for name in self.warm:
+            if not self.kernel or name not in self.inputs:
+                raise ValueError(f"{name!r} cannot be warm: it is no input of a kernel")
         for name in self.outputs:
             if name not in known:
                 raise ValueError(f"graph output {name!r} is computed by no operator")

@@ -7,6 +7,7 @@ cache, and a look-up touches little else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 
 import numpy as np
@@ -34,6 +35,19 @@ were put in for less than a whole line; dirty lines that had to go."""
 def empty_tags(sets: int, ways: int) -> Int32:
     """Tags of a cache that holds nothing, [sets, ways]."""
     return np.full((sets, ways), EMPTY, np.int32)
+
+
+def first_tags(sets: int, ways: int, line_bytes: int, skew: int, warm: Sequence[tuple[int, int]]) -> Int32:
+    """Tags of a cache that holds what it can of regions (address, bytes) read one after another, [sets, ways]."""
+    tags, many = empty_tags(sets, ways), len(warm)
+    if many:
+        address, run_bytes = np.array(warm, np.int64).T.copy()
+        one = np.ones((many, 1), np.int64)
+        reads, policy = np.zeros(many, np.bool_), np.full(many, ALLOCATE, np.int8)
+        found, unknown = np.zeros((many, 4), np.int64), np.zeros((0, 4), np.int64)
+        order = np.arange(many)
+        probe_all(tags, line_bytes, skew, order, address, run_bytes, one, 0 * one, reads, policy, found, unknown)
+    return tags
 
 
 def skew_of(sets: int, hashed: bool) -> int:

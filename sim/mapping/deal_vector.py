@@ -16,11 +16,13 @@ import numpy.typing as npt
 from sim.cost.estimate import TRAVERSALS, Site, aligned, body_passes, loop_order
 from sim.cost.work import VECTOR_ELEMENTS, vector_tile_cycles
 from sim.errors import DoesNotFit
+from sim.graph.graph import Graph
 from sim.graph.nest import Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.cache import Cache
+from sim.hw.chip import Chip
 from sim.hw.core import CoreKind, Dispatch
-from sim.mapping.row_walk import ELEMENTWISE, Block, accesses, row_block, walk_rows
+from sim.mapping.row_walk import ELEMENTWISE, Block, accesses, loads_from, row_block, walk_rows
 from sim.mapping.search import Deal, Limits, Tiling, VectorKernel
 from sim.units import PS_PER_S
 
@@ -39,16 +41,33 @@ def deals_vector(nest: Nest) -> bool:
     return nest.kind in ELEMENTWISE or nest.kind in TRAVERSALS
 
 
-def deal_vector(nest: Nest, site: Site, limits: Limits, dispatch: Dispatch, cache: Cache | None) -> Tiling:
-    """The nest in tiles of one shape, dealt one by one. Raises DoesNotFit where the scratchpad does not hold what the
-    threads of one block take at a time."""
+def left_in_cache(graph: Graph, chip: Chip) -> tuple[str, ...]:
+    """Inputs of a kernel (`Graph.warm`) that are still in the cache when it begins: all of them or none.
+
+    Where tiles are dealt, a product writes its results as waves end, and the operands of later waves take the place of
+    what the first ones wrote: in the cache is what one wave of the largest tiles wrote.
+    """
+    limit = sum(
+        kind.count * max(rows * columns for rows, columns in kind.dispatch.tiles) if kind.dispatch else math.inf
+        for kind in chip.cores
+    )
+    if chip.cache is None or sum(graph.tensors[name].elements for name in graph.warm) > limit:
+        return ()
+    return graph.warm
+
+
+def deal_vector(
+    nest: Nest, site: Site, limits: Limits, dispatch: Dispatch, cache: Cache | None, warm: Sequence[bool]
+) -> Tiling:
+    """The nest in tiles of one shape, dealt one by one; `warm` says which operands the cache holds. Raises DoesNotFit
+    where the scratchpad does not hold what the threads of one block take at a time."""
     block = row_block(nest)
     rows, stages = 1, PHASES
     if block is None:
         kernel = VectorKernel(accesses(nest) * dispatch.access_instructions / PIECES.elements)
         sides = _piece(nest, site, dispatch)
     else:
-        walk = walk_rows(nest, site, dispatch, block, cache)
+        walk = walk_rows(nest, site, dispatch, block, cache, warm)
         rows, stages, kernel = walk.rows, walk.stages, walk.kernel
         sides = _box(nest.extents, walk.across, rows)
     steps = tuple(-(-dim.extent // side) for dim, side in zip(nest.dims, sides, strict=True))
@@ -69,7 +88,7 @@ def deal_vector(nest: Nest, site: Site, limits: Limits, dispatch: Dispatch, cach
             f"scratchpad of a {site.kind.name} core",
             ("a larger sram.size", "fewer dispatch.threads"),
         )
-    latency_s, dram_bytes = _estimate(nest, site, tile, tiles, cores, slots, kernel)
+    latency_s, dram_bytes = _estimate(nest, site, tile, tiles, cores, slots, kernel, cache, warm)
     one = (1,) * len(nest.dims)
     order = loop_order(nest, False)
     deal = Deal(0, cores, waves, rows, 1, stages, 1, stages, kernel)
@@ -112,8 +131,9 @@ def kernel_cycles(nest: Nest, kind: CoreKind, elements: Int64, moved: Int64, ker
 
 
 def _estimate(
-    nest: Nest, site: Site, tile: Sequence[Int64], tiles: int, cores: int, slots: int, kernel: VectorKernel
-) -> tuple[float, float]:
+    nest: Nest, site: Site, tile: Sequence[Int64], tiles: int, cores: int, slots: int, kernel: VectorKernel,
+    cache: Cache | None, warm: Sequence[bool],
+) -> tuple[float, float]:  # fmt: skip
     """(seconds, bytes between the chip and its DRAM): waves of loading, computing and storing, one after another with
     one slot, else as fast as the slowest of them; or the DRAM, where that is slower."""
     kind, dma = site.kind, site.kind.dma
@@ -125,9 +145,11 @@ def _estimate(
     lane = dma.bandwidth_bytes_per_s * dma.channels
     dram = site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency
     # The tiles that a core has slots for are loaded beside each other, and by all cores at once.
-    trip_s = site.head_latency_s + min(slots, tiles / cores) * loaded / min(lane, dram / cores) + work_s
+    source = max(dram, loads_from(site, cache)) if warm[0] else dram
+    trip_s = site.head_latency_s + min(slots, tiles / cores) * loaded / min(lane, source / cores) + work_s
     wave_s = max(work_s, (loaded + stored) / lane, trip_s / slots)
-    moved = float(sum(t.size_bytes for t in (*(o.tensor for o in nest.operands), nest.out.tensor)))
+    cold = [operand.tensor for operand, there in zip(nest.operands, warm, strict=True) if not there]
+    moved = float(sum(tensor.size_bytes for tensor in (*cold, nest.out.tensor)))
     dram_s = moved / dram
     waves = -(-tiles // cores)
     return max((waves - 1) * wave_s + trip_s, dram_s) + site.send_latency_s + stored / lane, moved

@@ -16,6 +16,7 @@ from sim.errors import DoesNotFit
 from sim.hw.chip import Chip
 from sim.mapping.accesses import AccessLog, record_step
 from sim.mapping.deal import loops_of
+from sim.mapping.deal_vector import left_in_cache
 from sim.mapping.describe import describe_step, host_row, view_row
 from sim.mapping.edges import Edges, Readers
 from sim.mapping.emit import Emitter
@@ -262,15 +263,20 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional
         links,
         weights,
         hops,
-        cache=_tag_store(chip),
+        cache=_tag_store(plan, chip),
     )
     program.validate()
     return program
 
 
-def _tag_store(chip: Chip) -> TagStore | None:
-    cache = chip.cache
-    return None if cache is None else TagStore(cache.sets, cache.ways, cache.line_bytes, cache.hashed)
+def _tag_store(plan: Plan, chip: Chip) -> TagStore | None:
+    cache, caching = chip.cache, plan.caching
+    if cache is None or caching is None:
+        return None
+    there = left_in_cache(plan.graph, chip)
+    warm = [name for name in there if caching.policy.get(plan.root(name), Policy.BYPASS) != Policy.BYPASS]
+    regions = [(plan.dram_address(plan.root(name), 0), plan.graph.tensors[name].size_bytes) for name in warm]
+    return TagStore(cache.sets, cache.ways, cache.line_bytes, cache.hashed, tuple(regions))
 
 
 def count_tasks(plan: Plan) -> int:

@@ -9,7 +9,7 @@ from the chip's, or from the DRAM, whichever still holds them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sim.cost.estimate import TRAVERSALS, Site, body_passes
@@ -114,8 +114,10 @@ def accesses(nest: Nest) -> float:
     return 1.0 + share[0] * _reads(nest, elements // math.prod(nest.extents)) + read
 
 
-def walk_rows(nest: Nest, site: Site, dispatch: Dispatch, block: Block, cache: Cache | None) -> Walk:
-    """The tiles of a row kernel, and what its blocks wait for."""
+def walk_rows(
+    nest: Nest, site: Site, dispatch: Dispatch, block: Block, cache: Cache | None, warm: Sequence[bool]
+) -> Walk:
+    """The tiles of a row kernel, and what its blocks wait for; `warm` says which operands the cache holds."""
     kind = site.kind
     whole = {dim for dim, _ in nest.out.axes[-1].terms} if nest.kind in ELEMENTWISE else set()
     across = tuple(dim for dim in range(len(nest.dims)) if dim not in whole)
@@ -131,15 +133,20 @@ def walk_rows(nest: Nest, site: Site, dispatch: Dispatch, block: Block, cache: C
     waiting_s = _waiting_s(nest, site, rows, cache) + again_s
     alone_s = waiting_s + rows.steps * chain / kind.clock_hz
     stages = 1 if alone or again_s else 2
-    beside_s = _beside_s(nest, site, rows, min(stages, together)) * (1 - 1 / rows.steps)
+    source = loads_from(site, cache if warm[0] else None)
+    beside_s = _beside_s(nest, site, rows, min(stages, together), source) * (1 - 1 / rows.steps)
     if together < DRIFTING_BLOCKS:
         # Blocks that a core holds together wait together, and take turns to issue; they end one by one.
         rounds = -(-rows.mine // rows.held) / rows.mine
         # A row's arrival and its result's departure go on beside the steps of its walk; with two slots those of all
         # rows but the first and the last do so anyway.
         beside_s /= rows.mine if stages > 1 else 1
-        tile, waiting_s = 1, waiting_s * rounds - beside_s
-        alone_s = max(alone_s * rounds - beside_s, alone_s * rounds / rows.steps)
+        # A block waits for its first loads too: no thread loads ahead for a block that has not begun, as slots do here
+        # for all but a core's first blocks and those of a last wave of fewer cores.
+        ahead = -(-max(1, rows.count // site.cores) // rows.held) - 1
+        first_s = _look_s(nest, site, cache) * ahead / rows.mine
+        tile, waiting_s = 1, waiting_s * rounds - beside_s + first_s
+        alone_s = max(alone_s * rounds - beside_s + first_s, alone_s * rounds / rows.steps)
     else:
         tile, waiting_s = together, again_s * together
     starts = tile / HELD_ROWS if rows.length <= HELD.get(nest.kind, 0) else tile
@@ -171,16 +178,26 @@ def _more_passes(nest: Nest, length: int) -> Mapping[str, float]:
 
 def _waiting_s(nest: Nest, site: Site, rows: _Rows, cache: Cache | None) -> float:
     """Seconds for which the threads of a block wait for their loads and for one another."""
-    # A step waits for the DRAM, or for a look into a cache that holds what the kernel before left there.
-    moved = sum(o.tensor.size_bytes for o in (*nest.operands, nest.out))
-    warm = cache is not None and moved <= cache.size_bytes
-    look_up_s = site.head_latency_s - (site.dram.latency_ps / PS_PER_S if cache is not None else 0.0)
-    waiting_s = (rows.steps - 1) * (look_up_s if warm else site.head_latency_s)
+    waiting_s = (rows.steps - 1) * _look_s(nest, site, cache)
     if nest.kind in TRAVERSALS and len(nest.operands) > 1:
-        # The last walk, which applies the sums, waits for scale and offset at every step.
-        waiting_s += rows.steps * look_up_s
+        # The last walk, which applies the sums, waits for scale and offset at every step. The first row of a core finds
+        # them in the DRAM, as all weights, the others in the cache.
+        more_s = (site.head_latency_s - _look_up_s(site, cache)) / rows.mine
+        waiting_s += rows.steps * (_look_up_s(site, cache) + more_s)
     tree = (TRAVERSALS.get(nest.kind, 1) - 1) * math.ceil(math.log2(rows.threads)) * EXCHANGE_CYCLES
     return waiting_s + tree / site.kind.clock_hz
+
+
+def _look_s(nest: Nest, site: Site, cache: Cache | None) -> float:
+    """Seconds from a load of a thread to its operand: from the DRAM, or from a cache that holds what the kernel before
+    left there."""
+    moved = sum(o.tensor.size_bytes for o in (*nest.operands, nest.out))
+    warm = cache is not None and moved <= cache.size_bytes
+    return _look_up_s(site, cache) if warm else site.head_latency_s
+
+
+def _look_up_s(site: Site, cache: Cache | None) -> float:
+    return site.head_latency_s - (site.dram.latency_ps / PS_PER_S if cache is not None else 0.0)
 
 
 def _row_bytes(nest: Nest, rows: _Rows) -> float:
@@ -189,15 +206,15 @@ def _row_bytes(nest: Nest, rows: _Rows) -> float:
     return rows.length * sum(DTYPE_BITS[o.tensor.dtype] for o in nest.operands if o.tensor.elements == whole) / 8
 
 
-def _beside_s(nest: Nest, site: Site, rows: _Rows, together: int) -> float:
+def _beside_s(nest: Nest, site: Site, rows: _Rows, together: int, source: float) -> float:
     """Time in which rows arrive at every core, as many as it loads at once, and a result leaves it: on the channels of
-    the core, an operand on each, or at the rate of the DRAM."""
+    the core, an operand on each, or at the rate of the `source` of all loads."""
     whole, dma = nest.out.tensor.elements, site.kind.dma
     operands = sum(operand.tensor.elements == whole for operand in nest.operands)
     loaded, stored = together * _row_bytes(nest, rows), rows.length * DTYPE_BITS[nest.out.tensor.dtype] / 8
     rate = dma.bandwidth_bytes_per_s * max(1, min(operands, dma.channels))
     busy = min(rows.count, site.cores)
-    return max(loaded / rate, loaded * busy / _dram(site)) + stored / dma.bandwidth_bytes_per_s
+    return max(loaded / rate, loaded * busy / source) + stored / dma.bandwidth_bytes_per_s
 
 
 def _again_s(nest: Nest, site: Site, rows: _Rows, dispatch: Dispatch, cache: Cache | None) -> float:
@@ -209,9 +226,9 @@ def _again_s(nest: Nest, site: Site, rows: _Rows, dispatch: Dispatch, cache: Cac
     if not times or row_bytes * together <= (dispatch.l1_bytes or site.kind.sram.size_bytes):
         return 0.0
     if cache is not None and row_bytes * together * busy <= cache.size_bytes:
-        shared = cache.bandwidth_bytes_per_s * site.kind.calibration.cache_efficiency
+        shared = loads_from(site, cache)
     else:
-        shared = _dram(site)
+        shared = loads_from(site, None)
     return times * row_bytes / min(_lane(site.kind), shared / busy)
 
 
@@ -219,5 +236,9 @@ def _lane(kind: CoreKind) -> float:
     return float(kind.dma.bandwidth_bytes_per_s * kind.dma.channels)
 
 
-def _dram(site: Site) -> float:
-    return site.dram.bandwidth_bytes_per_s * site.kind.calibration.dram_efficiency
+def loads_from(site: Site, cache: Cache | None) -> float:
+    """Bytes a second that all cores together load from a cache; without one, from the DRAM."""
+    calibration = site.kind.calibration
+    if cache is not None:
+        return float(cache.bandwidth_bytes_per_s * calibration.cache_efficiency)
+    return float(site.dram.bandwidth_bytes_per_s * calibration.dram_efficiency)

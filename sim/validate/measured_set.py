@@ -2,7 +2,7 @@
 
 A set is a file of hw_configs/measured: what a call of each family costs on the host, and, where its board ran at
 another operating point (clocks, power limit), the calibration of that board. Both belong to the measurement, not to
-the chip: a report of the chip knows nothing of them.
+the chip: a report of the chip knows nothing of them. So does what a cache held when a kernel began (`in_sequence`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SET_FOLDER = "hw_configs/measured"
 WITH_HOST = "host_wall_incl_launch"
 """Rows timed so contain the host's call; others of the same set had it taken off."""
 
-Family = Literal["matmul", "softmax", "norm", "unary", "binary"]
+Family = Literal["matmul", "softmax", "norm", "unary", "binary", "gated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,12 @@ class MeasuredSet(Part):
     """A set by its name, which the `dataset` of its rows begins with."""
 
     name: Annotated[str, Field(min_length=1, description="what `dataset` of its rows begins with")]
-    boards: Annotated[tuple[Board, ...], Field(description="chips that were measured")]
+    boards: Annotated[
+        tuple[Board, ...], Field(description="chips with calls of the host, or a calibration, of their own")
+    ] = ()
+    in_sequence: Annotated[
+        bool, Field(description="kernels timed one after another: what the one before wrote is in the cache")
+    ] = False
 
     def board(self, chip: str) -> Board | None:
         """The board with a chip, whatever way its name is written."""
@@ -80,6 +85,12 @@ def measured_sets() -> tuple[MeasuredSet, ...]:
 def set_of(row: Measurement) -> MeasuredSet | None:
     """The set a row belongs to; None for one of no set: it was timed on the device, on the chip as its file says."""
     return next((one for one in measured_sets() if row.dataset.startswith(one.name)), None)
+
+
+def in_sequence(row: Measurement) -> bool:
+    """Was a row timed behind the kernel that wrote its operand?"""
+    found = set_of(row)
+    return found is not None and found.in_sequence
 
 
 def board_calibration(found: MeasuredSet | None, chip: str, own: Calibration) -> Calibration:

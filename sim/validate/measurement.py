@@ -40,7 +40,7 @@ FAMILIES: Mapping[str, str] = {
     "linear": "unary",
     "add": "binary",
     "mul": "binary",
-    "silu_mul": "binary",
+    "silu_mul": "gated",
     "hbm_to_onchip_copy": "copy",
     "allreduce": "all_reduce",
     "all_reduce": "all_reduce",

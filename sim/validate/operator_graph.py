@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.links import exchanged_share
+from sim.validate.measured_set import in_sequence
 from sim.validate.measurement import Measurement
 
 
@@ -23,10 +24,19 @@ class Work:
 
 
 def build_graph(row: Measurement) -> Graph:
-    """The operator alone, its operands in DRAM. Raises KeyError for an operator of no family."""
+    """The operator alone, its operands in DRAM; of a kernel timed in a sequence, what the one before wrote may still be
+    in the cache. Raises KeyError for an operator of no family."""
     builder = GraphBuilder(f"{row.op} {'x'.join(map(str, row.shape))}", row.dtype)
     out = _BUILDERS[row.family or ""](builder, row)
-    return builder.build([out], kernel=True)
+    graph = builder.build([out], kernel=True)
+    return replace(graph, warm=_written_before(graph, row)) if in_sequence(row) else graph
+
+
+def _written_before(graph: Graph, row: Measurement) -> tuple[str, ...]:
+    """What the kernel before wrote: the first operand, of a gated activation both halves of it."""
+    if row.family == "all_reduce":
+        return ()
+    return graph.inputs if row.op == "silu_mul" else graph.inputs[:1]
 
 
 def work(row: Measurement) -> Work:
@@ -40,7 +50,7 @@ def work(row: Measurement) -> Work:
         chips, elements = row.shape
         return Work(float(elements), element * elements * exchanged_share(chips))
     elements = math.prod(row.shape)
-    tensors = {"binary": 3, "copy": 1}.get(row.family or "", 2)
+    tensors = {"binary": 3, "gated": 3, "copy": 1}.get(row.family or "", 2)
     return Work(float(elements), element * tensors * elements)
 
 
@@ -97,6 +107,7 @@ _BUILDERS: Mapping[str, Callable[[GraphBuilder, Measurement], str]] = {
     "matmul": _matmul,
     "unary": _unary,
     "binary": _binary,
+    "gated": _binary,
     "softmax": _softmax,
     "norm": _norm,
     "copy": _copy,

@@ -11,39 +11,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sim.errors import DoesNotFit, InputError
+from sim.errors import InputError
 from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
-from sim.mapping.partition import Assignment
-from sim.mapping.plan import closed_form_s, make_plan
-from sim.passes import default_passes
-from sim.units import PS_PER_S
 from sim.validate.errors import signed_errors, statistics
 from sim.validate.fit import FITTED_FOLD, SAMPLE, Fit, overshoot, start_values, with_values
 from sim.validate.measured_set import WITH_HOST
 from sim.validate.measurement import Measurement, evenly
 from sim.validate.minimise import minimise
-from sim.validate.operator_graph import build_graph
+from sim.validate.planned import planned_s
 from sim.validate.prediction import predict
 
 Float64 = npt.NDArray[np.float64]
 
 PLANNED = 240
 """Cases of each family that a calibration is fitted on."""
-
-
-def planned_s(row: Measurement, chip: Chip, fabric: Fabric | None = None) -> float:
-    """The operator's time by the closed form of its plan, launches included; NaN where it does not fit."""
-    graph = default_passes(build_graph(row))
-    assignment = Assignment(chip, names=tuple(op.name for op in graph.ops))
-    try:
-        plan = make_plan(graph, chip, fabric or Fabric(chip), assignment)
-    except DoesNotFit:
-        return float("nan")
-    launch_of = chip.calibration.launch_ps
-    launched = {s.op: launch_of(1 + len(s.nest.operands), contraction=s.nest.contraction) for s in plan.steps}
-    launch_s = sum(launched.values()) / PS_PER_S
-    return closed_form_s(plan.steps, plan.segments) + launch_s
 
 
 def fit_by_plan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,9 +16,10 @@ from sim.hw.chip import Chip
 from sim.pipeline import Fidelity, simulate
 from sim.units import PS_PER_S
 from sim.validate.copies import COPY_TENSORS, copy_s
-from sim.validate.measured_set import HostCall, board_calibration, host_call, set_of
+from sim.validate.measured_set import HostCall, board_calibration, host_call, in_sequence, set_of
 from sim.validate.measurement import Measurement
 from sim.validate.operator_graph import build_graph, work
+from sim.validate.planned import launches_s, planned, product_bounds
 
 FEW_CASES = 64
 """Up to this many cases are simulated in this process: starting others would take longer."""
@@ -74,24 +76,27 @@ def predict(
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
     boards: Boards = "all",
+    events_to: float = math.inf,
 ) -> list[Compared]:
     """Every row of a known family beside its prediction, in order; rows of other operators are left out. Rows of a set
     whose board has a calibration of its own are predicted with that one and get the host's calls; with `boards` "calls"
-    all are predicted on the chip as it is, with "none" no host adds to them either."""
+    all are predicted on the chip as it is, with "none" no host adds to them either. Products of more than `events_to`
+    multiply-accumulates are predicted by the closed form of their plans."""
     known = [row for row in rows if row.family is not None]
     own = chip.calibration
     used = [board_calibration(set_of(row), chip.name, own) if boards == "all" else own for row in known]
+    keys = [(row.case, in_sequence(row), its) for row, its in zip(known, used, strict=True)]
     found: dict[object, Prediction] = {}
     done = 0
     for calibration in dict.fromkeys(used):
-        cases = list({row.case: row for row, its in zip(known, used, strict=True) if its == calibration}.values())
+        cases = list({key: row for row, key in zip(known, keys, strict=True) if key[-1] == calibration}.values())
         on = chip if calibration == own else chip.with_calibration(calibration)
-        for row, prediction in _predictions(cases, on, fidelity, workers):
-            found[row.case, calibration] = prediction
+        for row, prediction in _predictions(cases, on, fidelity, workers, events_to):
+            found[row.case, in_sequence(row), calibration] = prediction
             done += 1
             if progress is not None and done % 50 == 0:
                 progress(f"simulated {done} operators")
-    predictions = [found[row.case, calibration] for row, calibration in zip(known, used, strict=True)]
+    predictions = [found[key] for key in keys]
     if boards == "none":
         return [Compared(row, prediction) for row, prediction in zip(known, predictions, strict=True)]
     return [_compare(row, prediction) for row, prediction in zip(known, predictions, strict=True)]
@@ -105,9 +110,9 @@ def _compare(row: Measurement, prediction: Prediction) -> Compared:
 
 
 def _predictions(
-    cases: Sequence[Measurement], chip: Chip, fidelity: Fidelity, workers: int
+    cases: Sequence[Measurement], chip: Chip, fidelity: Fidelity, workers: int, events_to: float
 ) -> Iterable[tuple[Measurement, Prediction]]:
-    one = partial(_predict_some, chip=chip, fidelity=fidelity)
+    one = partial(_predict_some, chip=chip, fidelity=fidelity, events_to=events_to)
     if workers == 1 or len(cases) <= FEW_CASES:
         for row in cases:
             yield row, one([row])[0]
@@ -132,8 +137,28 @@ def _leave_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _predict_some(rows: Sequence[Measurement], chip: Chip, fidelity: Fidelity) -> list[Prediction]:
-    return [_predict_one(row, chip, fidelity) for row in rows]
+def _predict_some(
+    rows: Sequence[Measurement], chip: Chip, fidelity: Fidelity, events_to: float
+) -> list[Prediction]:
+    def one(row: Measurement) -> Prediction:
+        large = row.family == "matmul" and math.prod(row.shape) > events_to
+        return _predict_planned(row, chip) if large else _predict_one(row, chip, fidelity)
+
+    return [one(row) for row in rows]
+
+
+def _predict_planned(row: Measurement, chip: Chip) -> Prediction:
+    try:
+        latency_s, steps = planned(row, chip)
+    except DoesNotFit as error:
+        return _refused(error)
+    arrays_s, dram_s, intensity = product_bounds(row, chip, steps)
+    bound_by = "array" if arrays_s > dram_s else "dram"
+    return Prediction(latency_s, max(arrays_s, dram_s), bound_by, launches_s(steps, chip), intensity)
+
+
+def _refused(error: Exception) -> Prediction:
+    return Prediction(float("nan"), float("nan"), "", 0.0, 0.0, refused=str(error).splitlines()[0])
 
 
 def _predict_copy(row: Measurement, chip: Chip, fidelity: Fidelity) -> Prediction:
@@ -150,7 +175,7 @@ def _predict_one(row: Measurement, chip: Chip, fidelity: Fidelity) -> Prediction
             return _predict_copy(row, chip, fidelity)
         report = simulate(build_graph(row), chip, fidelity=fidelity)
     except (DoesNotFit, InputError) as error:
-        return Prediction(float("nan"), float("nan"), "", 0.0, 0.0, refused=str(error).splitlines()[0])
+        return _refused(error)
     ops = report.tables["ops"]
     latency_s = float(report["latency_s"] or 0.0)
     macs = sum(int(value) for value in ops["macs"])

@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,21 +77,21 @@ def validate(
     sample: int | None = None,
     workers: int = 1,
     progress: Callable[[str], None] | None = None,
+    events_to: float = math.inf,
 ) -> Validation:
     """Compare a chip with the rows measured on it, in the folder `data` or those that come with the package; with
     `timing`, only rows whose timing begins so; of at most `most_macs` multiply-accumulates; with `sample`, so many of
-    each family. Raises InputError where there are none."""
+    each family; products of more than `events_to` by the closed form. Raises InputError where there are none."""
     on = load_chip(chip) if isinstance(chip, str) else chip
     rows = measured_rows(on.name, data, timing, most_macs)
     rows = rows if sample is None else evenly(rows, sample)
     left_out = Counter(row.op for row in rows if row.family is None)
-    calibrated = predict(rows, on, fidelity=fidelity, workers=workers, progress=progress)
+    some = partial(predict, fidelity=fidelity, workers=workers, progress=progress, events_to=events_to)
+    calibrated = some(rows, on)
     plain = None
     if any(board_calibration(set_of(row), on.name, on.calibration) != UNCALIBRATED for row in rows):
         data_sheet = on.with_calibration(UNCALIBRATED)
-        plain = predict(
-            rows, data_sheet, fidelity=fidelity, workers=workers, progress=progress, boards="calls"
-        )
+        plain = some(rows, data_sheet, boards="calls")
     table = error_table(on.name, calibrated, plain, seen_fold=FITTED_FOLD)
     return Validation(on, tuple(calibrated), tuple(table), dict(left_out), coverage(on, calibrated))
 

@@ -113,6 +113,10 @@ def cached_program(seed: int, large: bool = False) -> Program:
     times = rng.choice((1, 1, 2))
     together = 2 if cache.sets % 2 == 0 else 1
     unit = together * cache.line_bytes if rng.random() < 0.5 else 1
+    own = random.Random(seed)
+    if own.random() < 0.4:  # some lines are there when a pass begins
+        regions = ((own.randrange(0, 40) * unit, own.randint(1, 12) * unit) for _ in range(own.randint(1, 3)))
+        cache = replace(cache, warm=tuple(regions))
     program = replace(
         program,
         segments=tuple(

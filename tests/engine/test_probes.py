@@ -88,6 +88,20 @@ def test_a_miss_goes_to_the_dram_and_a_hit_does_not(run: Run) -> None:
     assert finishes(timeline) == [[228, 228 + 74]]
 
 
+def test_what_a_pass_finds_in_the_cache_was_left_there_last(run: Run) -> None:
+    """Three lines were read, two fit: the first of them is gone, and nothing of them is written back. Every pass finds
+    the cache so."""
+    access = [Access(128, 64), Access(0, 64, after=(0,)), Access(64, 64, after=(1,))]
+    program = cached(access, ways=2, passes=2)
+    assert program.cache is not None
+    warm = replace(program, cache=replace(program.cache, warm=((0, 64), (64, 128))))
+    # Line 2 hits; line 0 misses and takes the place of line 1, which misses then.
+    assert finishes(run(warm)) == [[74, 74 + 228, 74 + 2 * 228]] * len(run(warm).segments)
+    probed = run(warm).segments[0].probed
+    assert probed is not None
+    assert (probed.hit.tolist(), probed.evicted.tolist()) == ([64, 0, 0], [0, 0, 0])
+
+
 def test_a_transfer_ends_with_the_last_of_its_two_flows(run: Run) -> None:
     """Line 0 is there, line 1 is not: 64 B come by tick 74, 64 B by tick 228."""
     timeline = run(cached([Access(0, 64), Access(0, 128, after=(0,))]))

@@ -1,5 +1,7 @@
 """Measurements on the host's clock: its calls by hand, boards with a calibration of their own, and the fit of both."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -16,10 +18,12 @@ from sim.validate.measured_set import (
     MeasuredSet,
     board_calibration,
     host_call,
+    in_sequence,
     measured_sets,
     set_of,
 )
 from sim.validate.measurement import Measurement, load_measurements
+from sim.validate.operator_graph import build_graph
 from sim.validate.prediction import Compared, Prediction, predict
 
 SLOWER = Calibration(array_efficiency=0.5)
@@ -36,6 +40,33 @@ def gemm(m: int, seconds: float = 1e-3, *, op: str = "matmul", dataset: str = "m
 @pytest.fixture
 def made(monkeypatch):
     monkeypatch.setattr("sim.validate.measured_set.measured_sets", lambda: (MADE,))
+
+
+def test_kernels_of_a_sequence_find_what_the_one_before_wrote(monkeypatch) -> None:
+    """Additions of an A40: one operand of 512 KiB comes from the L2, not from the DRAM, at 696 GB/s at most; of tensors
+    that a product needs several waves for (84 x 256 x 128 elements), nothing is left."""
+    made = (MeasuredSet("seq", in_sequence=True),)
+    monkeypatch.setattr("sim.validate.measured_set.measured_sets", lambda: made)
+    rows = {(elements, dataset): Measurement("A40", op, (elements // 4096, 4096), "fp16", 1e-6, "kernel", dataset, "")
+            for op in ("add",) for elements in (1 << 18, 1 << 22) for dataset in ("seq:a", "other")}  # fmt: skip
+    assert [in_sequence(row) for row in rows.values()] == [True, False] * 2
+    found = dict(zip(rows, predict(list(rows.values()), load_chip("a40")), strict=True))
+    latency_s = {key: one.prediction.latency_s for key, one in found.items()}
+    assert latency_s[1 << 18, "other"] - latency_s[1 << 18, "seq:a"] > 0.5 * (1 << 19) / 696e9
+    assert latency_s[1 << 22, "other"] == latency_s[1 << 22, "seq:a"]
+
+
+def test_what_the_kernel_before_wrote_of_an_operator() -> None:
+    """The first operand; of a gated activation both halves. No weights, and nothing in sets of lone calls."""
+    def warm(op: str, shape: tuple[int, ...], dataset: str = "vidur:any") -> tuple[str, ...]:
+        return build_graph(Measurement("A40", op, shape, "fp16", 1e-6, "kernel", dataset, "")).warm
+
+    assert warm("matmul", (8, 16, 32)) == warm("add", (8, 16)) == ("a",)
+    assert warm("silu_mul", (8, 16)) == ("a", "b")
+    assert warm("rmsnorm", (8, 16)) == ("x",)
+    assert warm("add", (8, 16), "llmcompass_add") == ()
+    with pytest.raises(ValueError, match="cannot be warm"):
+        replace(build_graph(Measurement("A40", "matmul", (8, 16, 32), "fp16", 1e-6, "", "", "")), warm=("w",))
 
 
 def test_the_host_works_beside_the_device_before_it_waits() -> None:
