@@ -26,10 +26,12 @@ FAMILY_OF_KIND: Mapping[str, str] = {
     "rms_norm": "norm",
     **dict.fromkeys(("add", "sub", "mul", "div", "max", "min"), "binary"),
     **dict.fromkeys(
-        ("relu", "gelu", "gelu_tanh", "tanh", "sigmoid", "elu", "leaky_relu", "prelu", "silu"), "unary"
+        ("relu", "gelu", "gelu_tanh", "tanh", "sigmoid", "elu", "leaky_relu", "prelu"), "unary"
     ),
+    "silu": "gated",
 }
-"""Families of measured operators by the kind that a report's operator table names."""
+"""Families of measured operators by the kind that a report's operator table names. A product with silu of another
+tensor is one operator there, a silu, and one kernel on a GPU; other chips compute it element by element."""
 
 Verdict = Literal["validated", "relative", "outside"]
 
@@ -73,9 +75,10 @@ def regime(bound_by: str, launch_s: float, latency_s: float) -> str:
 
 
 def bar_regime(chip: Chip, family: str, found: str) -> str:
-    """The regime that an interval is told for: "busy" for all products that are not launch where tiles are dealt. Their
-    bands of intensity part what memory limits from what the array does, and more finely."""
-    return "busy" if workings(chip) == "gpu" and family == "matmul" and found != "launch" else found
+    """The regime that an interval is told for: "busy" for all operators where tiles are dealt. Bands of intensity part
+    the products that memory limits from what the array does, and bands of time what is launch for the most part, both
+    more finely."""
+    return "busy" if workings(chip) == "gpu" else found
 
 
 def workings(chip: Chip) -> str:
@@ -105,9 +108,11 @@ def intervals() -> tuple[Interval, ...]:
 def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | None = None) -> ErrorBar:
     """The error bar of one operator, a row of the report's operator table: by this chip's measurements, else by those
     of its nearest relative, the one with most rows of that family."""
+    works = workings(chip)
     family = FAMILY_OF_KIND.get(str(row["kind"]))
+    family = "unary" if family == "gated" and works != "gpu" else family
     select = partial(_select, known) if known is not None else _select_known
-    own, nearest = select(chip.name, workings(chip), family)
+    own, nearest = select(chip.name, works, family)
     if nearest is None:
         where = "on this chip" if own else "on such a chip"
         return _outside(f"no {row['kind']} was measured {where}")
@@ -157,13 +162,15 @@ def _select(
 def band_edges(chip: Chip) -> tuple[float, ...]:
     """MACs per DRAM byte between which a family and regime has intervals of its own. Products of up to 64 rows on a GPU
     are the DRAM's, those of many are many waves; in between are few tiles, of which the library chooses."""
-    return (32.0, 64.0, 128.0, 256.0) if workings(chip) == "gpu" else ()
+    return (40.0, 64.0, 160.0) if workings(chip) == "gpu" else ()
 
 
-def time_edges(chip: Chip) -> tuple[float, ...]:
+def time_edges(chip: Chip, family: str) -> tuple[float, ...]:
     """Seconds between which a family, regime and band of intensities has intervals of its own. Kernels of a GPU that
-    take a few microseconds are its start for the most part, and were measured to one."""
-    return (10e-6, 30e-6, 100e-6, 300e-6) if workings(chip) == "gpu" else ()
+    take a few microseconds are its start for the most part, and were measured to one; long ones are many waves."""
+    if workings(chip) != "gpu":
+        return ()
+    return (100e-6, 300e-6) if family == "matmul" else (5e-6, 30e-6)
 
 
 def error_bar_columns(chip: Chip, table: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

@@ -23,7 +23,7 @@ FEWEST_ROWS = 8
 FEWEST_IN_BAND = 24
 """A band of fewer measurements is told together with the next one: of fewer, hardly any could be left out."""
 
-SHARE = 0.93
+SHARE = 0.925
 """Of all measurements that come, the share that an interval is made to hold. More than nine in ten: of the intervals
 that would hold as many of the rows, the narrowest is taken, which holds a little less of others."""
 
@@ -58,7 +58,7 @@ def make_intervals(chip: Chip, compared: Sequence[Compared]) -> list[Interval]:
     for (family, regime), rows in sorted(groups.items(), key=lambda item: (item[0][0], REGIMES.index(item[0][1]))):
         if len(rows) < FEWEST_ROWS:
             continue
-        for band in _bands(chip, rows):
+        for band in _bands(chip, family, rows):
             ends = (*narrowest(np.array([_ratio(one) for one in band.rows])), *band.times_s, *band.intensities)
             short = (_short(value, up=bool(number % 2)) for number, value in enumerate(ends))
             found.append(Interval(chip.name, workings(chip), family, regime, len(band.rows), *short))
@@ -111,12 +111,12 @@ def interval_of(chip: Chip, made: Sequence[Interval], one: Compared) -> Interval
     )
 
 
-def _bands(chip: Chip, rows: Sequence[Compared]) -> list[_Band]:
+def _bands(chip: Chip, family: str, rows: Sequence[Compared]) -> list[_Band]:
     """Rows of a family and regime by intensity, and those of each band by time. Neighbours meet at an edge, the first
     and the last end with their rows."""
     found = []
     for some, intensities in _cut(rows, lambda one: one.prediction.macs_per_dram_byte, band_edges(chip)):
-        for few, times_s in _cut(some, lambda one: one.prediction.latency_s, time_edges(chip)):
+        for few, times_s in _cut(some, lambda one: one.prediction.latency_s, time_edges(chip, family)):
             found.append(_Band(tuple(few), intensities, times_s))
     return found
 

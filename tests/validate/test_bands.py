@@ -27,7 +27,7 @@ def compared() -> list[Compared]:
 
 def test_bands_have_widths_of_their_own_and_meet() -> None:
     chip = load_chip("a100")
-    assert band_edges(chip) == (32.0, 64.0, 128.0, 256.0)
+    assert band_edges(chip) == (40.0, 64.0, 160.0)
     assert band_edges(load_chip("tpu_v4")) == ()
     few, some = make_intervals(chip, compared())
     assert few.high - few.low < 0.01
@@ -53,8 +53,9 @@ def test_what_limits_a_product_of_dealt_tiles_is_told_by_its_band() -> None:
         bars = {error_bar(load_chip(name), row | {"bound_by": kind}, made) for kind in ("array", "dram")}
         assert len({(bar.low, bar.high) for bar in bars}) == (1 if shared else 2)
     launch = replace(compared()[0].prediction, launch_s=6e-6)
-    few = [replace(one, prediction=launch) for one in compared()]
-    assert {bar.regime for bar in make_intervals(load_chip("a100"), few)} == {"launch"}
+    for name, regime in (("a100", "busy"), ("tpu_v4", "launch")):
+        few = [replace(one, row=replace(one.row, chip=name), prediction=launch) for one in compared()]
+        assert {bar.regime for bar in make_intervals(load_chip(name), few)} == {regime}
 
 
 @pytest.mark.parametrize(("intensity", "narrow"), [(10.0, True), (31.0, True), (65.0, False), (99.0, False)])
@@ -82,16 +83,17 @@ def timed(seconds: list[float]) -> list[Compared]:
 
 
 def test_short_kernels_have_bars_of_their_own_where_there_are_enough() -> None:
-    """30 of 10 us, 30 of 50 us: two bars that meet at 30 us. Ten of 3 us more have none of their own: they go with
-    those of 10 us. Ten of 200 us go with those of 50."""
+    """30 of 10 us, 30 of 200 us: two bars that meet at 100 us. Ten of 500 us have none of their own: they go with those
+    of 200. Kernels that are no products have other edges, systolic arrays none."""
     chip = load_chip("a100")
-    assert (time_edges(chip), time_edges(load_chip("tpu_v4"))) == ((10e-6, 30e-6, 100e-6, 300e-6), ())
-    short, long = make_intervals(chip, timed([10e-6] * 30 + [50e-6] * 30))
-    assert (short.shortest_s, short.longest_s, long.shortest_s, long.longest_s) == (10e-6, 30e-6, 30e-6, 50e-6)
+    assert [time_edges(chip, family) for family in ("matmul", "gated")] == [(100e-6, 300e-6), (5e-6, 30e-6)]
+    assert time_edges(load_chip("tpu_v4"), "matmul") == ()
+    short, long = make_intervals(chip, timed([10e-6] * 30 + [200e-6] * 30))
+    assert (short.shortest_s, short.longest_s, long.shortest_s, long.longest_s) == (10e-6, 100e-6, 100e-6, 200e-6)
     assert long.high - long.low < 0.02 < 0.5 < short.high - short.low
-    short, long = make_intervals(chip, timed([10e-6] * 30 + [50e-6] * 30 + [3e-6] * 10 + [200e-6] * 10))
-    assert (short.rows, long.rows) == (40, 40)
-    assert (short.shortest_s, long.longest_s) == (3e-6, 200e-6)
+    short, long = make_intervals(chip, timed([10e-6] * 30 + [200e-6] * 30 + [500e-6] * 10))
+    assert (short.rows, long.rows) == (30, 40)
+    assert (short.shortest_s, long.longest_s) == (10e-6, 500e-6)
 
 
 def test_an_interval_is_the_narrowest_that_holds_what_comes() -> None:

@@ -43,7 +43,7 @@ def made(monkeypatch):
 
 
 def test_kernels_of_a_sequence_find_what_the_one_before_wrote(monkeypatch) -> None:
-    """Additions: on an A40 one operand of 512 KiB comes from the L2, not from the DRAM, at 696 GB/s at most. Of a tensor
+    """Additions: on an A40 one operand of 512 KiB comes from the L2, not the DRAM, at 696 GB/s at most. Of a tensor
     that a product needs several waves for (on an A100 more than 108 x 256 x 128 elements), nothing is left, though the
     L2 has room."""
     made = (MeasuredSet("seq", in_sequence=True),)
