@@ -59,25 +59,19 @@ def explain(program: Program, segment: Segment, times: SegmentTimeline, previous
 
 def previous_in_queue(segment: Segment) -> Int64:
     """The task before each task in its queue, -1 for the first of a queue."""
-    order = np.argsort(segment.queue, kind="stable")
-    previous = np.full(segment.tasks, -1, np.int64)
-    same = segment.queue[order[1:]] == segment.queue[order[:-1]]
-    previous[order[1:][same]] = order[:-1][same]
+    from sim.report.walking import fill_previous
+
+    previous = np.empty(segment.tasks, np.int64)
+    fill_previous(segment.queue, np.full(int(segment.queue.max(initial=-1)) + 1, -1, np.int64), previous)
     return previous
 
 
 def _predecessors(segment: Segment, times: SegmentTimeline) -> tuple[Int64, Int64]:
     """Finish of the last predecessor and which one that is; 0 and -1 without predecessors."""
-    count = np.diff(segment.pptr)
-    ready, ready_by = np.zeros(segment.tasks, np.int64), np.full(segment.tasks, -1, np.int64)
-    if len(segment.pidx) == 0:
-        return ready, ready_by
-    some = count > 0
-    finish = times.finish[segment.pidx]
-    ready[some] = np.maximum.reduceat(finish, segment.pptr[:-1][some])
-    owner = np.repeat(np.arange(segment.tasks), count)
-    last = finish == ready[owner]
-    ready_by[owner[last]] = segment.pidx[last]
+    from sim.report.walking import latest_predecessors
+
+    ready, ready_by = np.empty((2, segment.tasks), np.int64)
+    latest_predecessors(segment.pptr, segment.pidx, times.finish, ready, ready_by)
     return ready, ready_by
 
 
@@ -86,6 +80,8 @@ def _queues(
 ) -> tuple[Int64, Int64, Int8]:
     """The instant each task's queue has room, the task that made it, and how (HOLD, ROOM or ORDER); `before` is the one
     before it in its queue."""
+    from sim.report.walking import order_by_finish
+
     n, previous = segment.tasks, before.copy()
     room = program.outstanding[segment.queue].astype(np.int64)
     follows = previous >= 0
@@ -95,13 +91,9 @@ def _queues(
     free[held] += segment.hold[previous[held]]
     cause[room > 0] = Cause.ORDER
     # Task i of a DMA queue with room for k needs i - k + 1 of the earlier ones finished.
-    order = np.argsort(segment.queue, kind="stable")
-    by_finish = np.lexsort((times.finish, segment.queue))
-    place = np.empty(n, np.int64)
-    place[order] = np.arange(n)
-    first = np.searchsorted(segment.queue[order], segment.queue)
-    full = (room > 0) & (place - first >= room)
-    opener = by_finish[(place - room)[full]]
+    by_finish, first, place = order_by_finish(segment.queue, program.outstanding, times.finish)
+    full = (room > 0) & (place >= room)
+    opener = by_finish[(first[segment.queue] + place - room)[full]]
     waited = times.finish[opener] > free[full]
     tasks = np.flatnonzero(full)[waited]
     free[tasks], cause[tasks] = times.finish[opener[waited]], Cause.ROOM

@@ -91,16 +91,11 @@ def path_ticks(segment: Segment, times: SegmentTimeline, starts: Starts) -> Int6
 
 def _walk(times: SegmentTimeline, starts: Starts) -> tuple[Int64, Int64, int]:
     """Tasks of the path in time order, when each hands over, and the ticks before the first one starts."""
-    # Python's own numbers: a step from one array to the next would take eight times as long.
-    start, blocker, released = times.start.tolist(), starts.blocker.tolist(), (starts.cause == Cause.RELEASE).tolist()
-    tasks: list[int] = []
-    until: list[int] = []
-    task, at = int(np.argmax(times.finish)), times.end
-    while True:
-        tasks.append(task)
-        until.append(at)
-        at = start[task]
-        if at == 0 or released[task]:
-            break
-        task = blocker[task]
-    return np.array(tasks[::-1], np.int64), np.array(until[::-1], np.int64), at
+    from sim.report.walking import walk_back
+
+    way = times.start, starts.blocker, starts.cause == Cause.RELEASE, int(np.argmax(times.finish)), times.end
+    none = np.empty(0, np.int64)
+    count, at = walk_back(*way, none, none)
+    tasks, until = np.empty((2, count), np.int64)
+    walk_back(*way, tasks, until)
+    return tasks, until, at
