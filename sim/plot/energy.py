@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ _LEAST_INCHES = 2.4
 """Height of a figure of few bars: its legend needs that."""
 _LONGEST = 30
 """Characters of a line of a bar's name."""
+_LAYER = re.compile(r"^((?:encoder|decoder|text|image)\.)?\d+\.")
+"""How the name of an operator of a transformer's layer begins."""
 _COLUMN, _END = "energy_", "_j"
 _OPTIONS = {
     "batch": None,
@@ -47,10 +50,11 @@ _OPTIONS = {
 
 def plot_energy(report: Report | Sequence[Report], ax: Axes | None = None) -> Axes:
     """Energy by component, a horizontal bar for each of the operators that take most of it (one that runs several
-    times, as in every decode step, has one bar); of several reports, one bar per run and of one item (inference,
+    times, as in every decode step, has one bar, and so have those of a transformer that do the same in every layer); of
+    several reports, one bar per run and of one item (inference,
     token). Raises InputError where there is no energy to show."""
     reports = [report] if isinstance(report, Report) else list(report)
-    bars = _operator_bars(reports[0]) if len(reports) == 1 else _run_bars(reports)
+    bars, rest = _operator_bars(reports[0]) if len(reports) == 1 else (_run_bars(reports), 0)
     totals = [sum(parts.values()) for _, parts in bars]
     if not sum(totals):
         raise InputError("no energy to draw: every component is 0")
@@ -60,9 +64,8 @@ def plot_energy(report: Report | Sequence[Report], ax: Axes | None = None) -> Ax
     ax.set_yticks(range(len(bars)), [_folded(name) for name, _ in bars], fontsize=8)
     ax.invert_yaxis()
     first = reports[0]
-    rest = len(set(first.tables["ops"]["name"])) - len(bars)
     left = format_quantity(float(first["energy_j"] or 0) - sum(totals), "energy")
-    others = f"; {rest} other operators: {left}" if len(reports) == 1 and rest > 0 else ""
+    others = f"; {rest} other operators: {left}" if rest > 0 else ""
     ax.set_xlabel(f"energy ({unit}){others}")
     for row, total in enumerate(totals):
         text = format_quantity(total, "energy")
@@ -85,21 +88,28 @@ def _draw(ax: Axes, bars: Sequence[tuple[str, Mapping[str, float]]], factor: flo
             left += values
 
 
-def _operator_bars(report: Report) -> list[tuple[str, dict[str, float]]]:
+def _operator_bars(report: Report) -> tuple[list[tuple[str, dict[str, float]]], int]:
+    """The bars, and how many operators are in none of them."""
     ops = report.tables["ops"]
     columns = {
         name[len(_COLUMN) : -len(_END)]: np.array(values, np.float64)
         for name, values in ops.items()
         if name.startswith(_COLUMN) and name.endswith(_END) and len(name) > len(_COLUMN + _END)
     }
-    names, owner = np.unique(np.array(ops["name"], np.str_), return_inverse=True)
+    stems = [_LAYER.sub(r"\1", str(name)) for name in ops["name"]]
+    names, owner = np.unique(np.array(stems, np.str_), return_inverse=True)
+    members: list[set[str]] = [set() for _ in names]
+    for row, name in zip(owner.tolist(), ops["name"], strict=True):
+        members[row].add(str(name))
     total = np.bincount(owner, np.array(ops["energy_j"], np.float64))
     summed = {name: np.bincount(owner, values) for name, values in columns.items()}
     order = np.argsort(-total, kind="stable")[:TOP]
-    return [
-        (str(names[row]), by_group({name: float(values[row]) for name, values in summed.items()}))
-        for row in order.tolist()
-    ]
+    bars = []
+    for row in order.tolist():
+        several = len(members[row]) > 1
+        label = f"{names[row]}, {len(members[row])} layers" if several else next(iter(members[row]))
+        bars.append((label, by_group({name: float(values[row]) for name, values in summed.items()})))
+    return bars, sum(map(len, members)) - sum(len(members[row]) for row in order.tolist())
 
 
 def _folded(name: str) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LARGEST_POINT = 150.0
 """Area of the point of the longest operator, in square points; the others in proportion to their time."""
+SMALLEST_POINT = 7.0
+"""But no smaller than this, which can be seen."""
 NAMED = 3
 """At most so many operators are named in the figure, longest first."""
 APART = 3.0
@@ -104,7 +106,7 @@ def _draw_points(ax: Axes, ops: pd.DataFrame) -> None:
             ax.scatter(
                 group["macs_per_dram_byte"],
                 group["achieved_macs_per_s"],
-                s=LARGEST_POINT * group["time_s"] / largest_s,
+                s=np.maximum(SMALLEST_POINT, LARGEST_POINT * group["time_s"] / largest_s),
                 marker=marker,
                 color=colour,
                 edgecolors="white",

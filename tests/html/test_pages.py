@@ -144,23 +144,35 @@ def test_a_run_is_read_sorted_and_clicked(report: Report, page: Page, tmp_path: 
     points = [y for trace in traces for y in trace["y"]]
     with_macs = ops[(ops["macs"] > 0) & (ops["macs_per_dram_byte"] > 0)]
     assert sorted(points) == pytest.approx(sorted(with_macs["achieved_macs_per_s"]))
-    # At both widths no legend covers the title of an axis, and ticks carry their units.
+    # At both widths no legend covers a title, and ticks carry their units.
     for width in (1280, 800):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.wait_for_timeout(400)  # figures follow the width with a delay
-        covered = page.evaluate("""() => [...document.querySelectorAll('.plot')].filter(plot => {
-            const [title, legend] = ['.xtitle', '.legend'].map(name => plot.querySelector(name));
-            if (!title || !legend) return false;
-            const [a, b] = [title, legend].map(one => one.getBoundingClientRect());
-            return a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1;
-        }).map(plot => plot.id)""")
-        assert covered == [], width
+        assert covered_titles(page, width) == [], width
+    ticks = page.locator("#traffic .xtick text").all_text_contents()
+    assert len(ticks) > 3
+    assert all(re.fullmatch(r"0 B|[0-9.,]+ [KMG]iB", tick) for tick in ticks)
+    shares = page.evaluate("() => document.getElementById('time').data.map(t => t.name)")
+    assert all(re.search(r" (\d+\.\d|<0\.1) %$", name) for name in shares)
     for plot, axis, unit in (("power", "y", "W"), ("power", "x", "s"), ("bandwidth", "y", "B/s"), ("time", "x", "s")):
         ticks = page.locator(f"#{plot} .{axis}tick text").all_text_contents()
         assert len(ticks) > 2
         assert all(tick.endswith(unit) for tick in ticks), plot
     heads = page.locator("#resources th").all_inner_texts()
     assert len(set(heads)) == len(heads)
+
+
+def covered_titles(page: Page, width: int) -> list[str]:
+    """Figures whose legend covers their title, or that of an axis."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.wait_for_timeout(400)  # figures follow the width with a delay
+    found: list[str] = page.evaluate("""() => [...document.querySelectorAll('.plot')].filter(plot => {
+        const legend = plot.querySelector('.legend');
+        return legend && ['.xtitle', '.gtitle'].map(name => plot.querySelector(name)).some(title => {
+            if (!title) return false;
+            const [a, b] = [title, legend].map(one => one.getBoundingClientRect());
+            return a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+        });
+    }).map(plot => plot.id)""")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +197,8 @@ def test_many_cores_stand_together_until_they_are_asked_for(many_cores: Report, 
     arrays = timeline[timeline["unit"] == "array"]
     busy = arrays["held_ps"].clip(upper=arrays["end_ps"] - arrays["start_ps"]).sum()
     assert sum(shares) / len(shares) == pytest.approx(busy / timeline["end_ps"].max() / 32, rel=1e-6)
+    for width in (1240, 800):
+        assert covered_titles(page, width) == []
     page.select_option("#cores", "2")
     assert page.inner_text("#cores option:nth-child(3)") == "cores 8 to 15"
     page.wait_for_function("() => document.getElementById('timeline').layout.yaxis.ticktext.length > 20")

@@ -18,6 +18,8 @@ import sim
 from sim.cli import run
 from sim.cost.energy import COMPONENTS
 from sim.errors import InputError
+from sim.graph.transformer import transformer_graph
+from sim.graph.transformer_config import TransformerConfig
 from sim.plot import plot_compare, plot_energy, plot_power, plot_timeline, plot_traffic, plot_utilization
 from sim.plot.draw import RUN_KINDS, figure_bytes, plot_runs
 from sim.plot.energy import TOP
@@ -148,6 +150,27 @@ def test_an_operator_that_runs_in_every_step_has_one_bar() -> None:
     assert ops["name"].duplicated().any()
     most = ops.groupby("name")["energy_j"].sum()
     assert names[0] == most.idxmax()
+
+
+def test_what_every_layer_does_has_one_bar() -> None:
+    """Windows in every other layer, so that no layer repeats the one before."""
+    config = TransformerConfig.from_hf(
+        {
+            "model_type": "gpt_oss", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 64, "vocab_size": 100,
+            "max_position_embeddings": 64, "sliding_window": 8, "num_local_experts": 4, "num_experts_per_tok": 2,
+        },
+        "small",
+    )  # fmt: skip
+    report = sim.simulate(transformer_graph(config, phase="decode", kv=20, dtype="bf16"), chip="lepton_s")
+    ax, ops = plot_energy(report), report.ops
+    of_layers = ops[ops["name"].str.fullmatch(r"\d+\.attention\.q")]
+    assert len(of_layers) == 4
+    row = tick_names(ax).index("attention.q, 4 layers")
+    bar = sum(width[row] for width in widths(ax).values())
+    assert bar == pytest.approx(1e6 * of_layers["energy_j"].sum())
+    drawn = sum(4 if name.endswith("4 layers") else 1 for name in tick_names(ax))
+    assert ax.get_xlabel().split("; ")[1].startswith(f"{ops['name'].nunique() - drawn} other operators: ")
 
 
 def test_utilisation_strips_have_the_mean_of_the_resources(report: Report, small: Report) -> None:

@@ -6,8 +6,9 @@ const LIMITS = { array: ["arrays", "circle"], dram: ["DRAM bandwidth", "square"]
 
 function stacked(title, parts, colours, metric) {
   const total = parts.reduce((sum, [, value]) => sum + value, 0);
+  const share = part => part < 0.0005 ? "<0.1 %" : `${(100 * part).toFixed(1)} %`;
   const traces = parts.filter(([, value]) => value > 0).map(([name, value, key]) => ({
-    type: "bar", orientation: "h", x: [value], y: [""], name: `${name} ${digits(100 * value / total)} %`,
+    type: "bar", orientation: "h", x: [value], y: [""], name: `${name} ${share(value / total)}`,
     marker: { color: colours[key], line: { color: "white", width: 1 } },
     hovertemplate: `${name}: ${format(metric, value)}<extra></extra>`,
   }));
@@ -111,11 +112,12 @@ function drawTimeline(data) {
     });
     marked = traces.length;
     traces.push({ type, mode: "lines", name: "chosen operator", x: [], y: [], line: { color: "black", width: 3 }, hoverinfo: "skip" });
-    const tall = alone.length < view.rows.length ? 46 : 15, height = Math.max(300, 120 + tall * labels.length);
+    const tall = alone.length < view.rows.length ? 46 : 15, height = Math.max(330, 174 + tall * labels.length);
     Plotly.react(box, traces, layout("Timeline: who had which queue (drag to zoom, double click to go back)", {
       height, xaxis: axis("time_s"), dragmode: "zoom",
       yaxis: { tickvals: labels.map((_, i) => i), ticktext: labels, range: [labels.length - 0.4, -0.6], automargin: true, tickfont: { size: 10 }, fixedrange: true, showgrid: false, zeroline: false },
-      legend: { orientation: "h", y: 1 + 8 / height, yanchor: "bottom", x: 1, xanchor: "right" }, margin: { l: 60, r: 16, t: 70, b: 46 } }), CONFIG);
+      // Below, where several lines of it cover nothing.
+      legend: { orientation: "h", y: -66 / (height - 170), yanchor: "top" }, margin: { l: 60, r: 16, t: 40, b: 130 } }), CONFIG);
     if (chosen !== undefined) mark(chosen);
   };
   const mark = op => {
@@ -170,13 +172,22 @@ function drawPower(data) {
     legend: { orientation: "h", y: -0.28, traceorder: "normal" } }), CONFIG);
 }
 
+// Ticks at round numbers of KiB, MiB, GiB, as the bars have them.
+function byteTicks(levels) {
+  const most = Math.max(1, ...levels.flatMap(([, read, written]) => [read, written])), unit = Math.pow(1024, Math.floor(Math.log(most * (1 + 1e-9)) / Math.log(1024)));
+  const rough = most / unit / 4, power = Math.pow(10, Math.floor(Math.log10(rough)));
+  const step = unit * power * [1, 2, 5, 10].find(times => times * power >= rough);
+  const tickvals = Array.from({ length: Math.floor(1.05 * most / step) + 1 }, (_, at) => at * step);
+  return { tickvals, ticktext: tickvals.map(value => format("x_bytes", value)), ticksuffix: "" };
+}
+
 function drawTraffic(data) {
   const ops = data.tables.ops, sum = name => (ops[name] || []).reduce((total, value) => total + (value || 0), 0);
   const levels = data.levels.map(([name, read, write]) => [name, read.reduce((t, n) => t + sum(n), 0), write.reduce((t, n) => t + sum(n), 0)]).filter(([, r, w]) => r || w).reverse();
   const bar = (at, name, color) => ({ type: "bar", orientation: "h", y: levels.map(level => level[0]), x: levels.map(level => level[at]), name, marker: { color },
     text: levels.map(level => level[at] ? format("x_bytes", level[at]) : ""), textposition: "auto", hovertemplate: "%{y}: %{text}<extra></extra>" });
   Plotly.newPlot("traffic", [bar(2, "written", "#E69F00"), bar(1, "read, or moved", "#0072B2")],
-    layout("Memory traffic by level", { barmode: "group", height: 330, xaxis: axis("x_bytes", { title: { text: "traffic of the whole run" } }), yaxis: { automargin: true }, legend: { traceorder: "reversed" } }), CONFIG);
+    layout("Memory traffic by level", { barmode: "group", height: 330, xaxis: axis("x_bytes", { title: { text: "traffic of the whole run" }, ...byteTicks(levels) }), yaxis: { automargin: true }, legend: { traceorder: "reversed" } }), CONFIG);
 }
 
 let choose;
