@@ -196,11 +196,8 @@ class Store:
                 yield
         except sqlite3.OperationalError as error:
             text = str(error)
-            if "full" in text or "disk I/O" in text:
-                where = f"{self.path}: no room to store more ({text})"
-                raise StoreFull(
-                    f"error: {where}; make room and run the same command again: it goes on"
-                ) from error
+            if _no_room(text):
+                raise _full(self.path, text) from error
             if "locked" in text or "busy" in text:
                 raise InputError(Diagnostic("the study is locked by another program", self.path)) from error
             raise InputError(Diagnostic(f"cannot write the study: {text}", self.path)) from error
@@ -300,7 +297,8 @@ def _connected(name: str, write: bool, mode: str) -> sqlite3.Connection:
         _check(db, name, write)
     except sqlite3.DatabaseError as error:
         db.close()
-        raise _corrupt(name, error) from error
+        text = str(error)
+        raise (_full(name, text) if _no_room(text) else _corrupt(name, error)) from error
     except BaseException:
         db.close()
         raise
@@ -366,6 +364,15 @@ def _readable(path: str) -> Iterator[None]:
         raise _corrupt(path, error) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
+
+
+def _no_room(text: str) -> bool:
+    return "full" in text or "disk I/O" in text
+
+
+def _full(path: str, text: str) -> StoreFull:
+    where = f"{path}: no room to store more ({text})"
+    return StoreFull(f"error: {where}; make room and run the same command again: it goes on")
 
 
 def _corrupt(path: str, error: object) -> InputError:

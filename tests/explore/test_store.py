@@ -115,6 +115,18 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
         assert store.count() == 20
 
 
+def test_a_disk_without_room_for_a_new_study_is_no_corrupted_study(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(StoreFull, match=r"no room to store more .*make room"):
+            open_store(tmp_path / "new.sqlite", write=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with open_store(tmp_path / "new.sqlite", write=True) as store:
+        assert store.count() == 0
+
+
 def test_a_sweep_on_a_full_disk_ends_with_one_message_and_goes_on_later(tmp_path: Path) -> None:
     """A limit on the size of files is a full disk to the process."""
     file = tmp_path / "full.sqlite"
