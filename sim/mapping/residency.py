@@ -130,8 +130,9 @@ class Residency:
     capacity: tuple[int, ...]
     banned: frozenset[str] = frozenset()
     results: dict[str, Kept] = field(default_factory=dict)
-    staying: dict[str, Kept] = field(default_factory=dict)
     streaming: list[tuple[int, int]] = field(default_factory=list)
+    _held: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Bytes kept by (kind, step)."""
 
     def made(self, root: str, boxes: Boxes, dtype: str, kind: int, segment: int) -> None:
         """The step planned last wrote `root`, box by box."""
@@ -142,17 +143,18 @@ class Residency:
         self.results[root] = Kept(boxes, kind, segment, len(self.streaming) - 1, size)
 
     def forget(self, root: str) -> None:
-        """Nobody reads a result in place any more."""
-        self.results.pop(root, None)
-        self.staying.pop(root, None)
+        """The result, if there is one, stays nowhere."""
+        kept = self.results.pop(root, None)
+        if kept is not None:
+            self._hold(kept, kept.made, kept.until, -kept.size_bytes)
 
-    def held_bytes(self, step: int, kind: int, without: frozenset[str] = frozenset()) -> int:
+    def held_bytes(self, step: int, kind: int) -> int:
         """Bytes of results kept over a step on cores of a kind."""
-        total = 0
-        for root, kept in self.staying.items():
-            if kept.until >= step >= kept.made and kept.kind == kind and root not in without:
-                total += kept.size_bytes
-        return total
+        return self._held.get((kind, step), 0)
+
+    def _hold(self, kept: Kept, first: int, last: int, size_bytes: int) -> None:
+        for step in range(first, last + 1):
+            self._held[kept.kind, step] = self.held_bytes(step, kept.kind) + size_bytes
 
     def candidate(self, root: str, kind: int, segment: int) -> Kept | None:
         """The result, if the step to be planned next may read it in place as far as room goes."""
@@ -160,7 +162,8 @@ class Residency:
         if kept is None or kept.kind != kind or kept.segment != segment:
             return None
         now, capacity = len(self.streaming), self.capacity[kind]
-        if self.held_bytes(now, kind, frozenset((root,))) + kept.size_bytes > capacity * KEPT_SHARE:
+        own = kept.size_bytes if kept.until >= now else 0
+        if self.held_bytes(now, kind) - own + kept.size_bytes > capacity * KEPT_SHARE:
             return None
         for step in range(max(kept.made, kept.until + 1), now):
             user, buffers = self.streaming[step]
@@ -171,5 +174,7 @@ class Residency:
 
     def read_in_place(self, root: str, step: int) -> None:
         """A step reads the result where it lies: keep it until then."""
-        kept = self.staying[root] = self.results[root]
-        kept.until = max(kept.until, step)
+        kept = self.results[root]
+        if step > kept.until:
+            self._hold(kept, max(kept.made, kept.until + 1), step, kept.size_bytes)
+            kept.until = step
