@@ -11,6 +11,7 @@ import math
 from dataclasses import replace
 
 from sim.graph.graph import Graph
+from sim.graph.nest import channels_last
 from sim.graph.op import Op
 from sim.graph.tensor import Tensor
 
@@ -23,33 +24,50 @@ LEAST_WINDOW = 256
 MOST_PARTS = 1024
 """Parts of all numbers together: lanes of several cores."""
 
+LONG_PART = 1 << 14
+"""Elements of a part, which stays whole, from which on there are more parts: they shall fit into scratchpads."""
+
 _SPLIT = frozenset({"sum", "mean", "max", "min", "prod"})
 
 
 def split_reductions(graph: Graph) -> Graph:
-    """Reductions of whole tensors, and along an axis of a matrix, to fewer than FEW_RESULTS numbers of LEAST_WINDOW
-    elements or more each, in two steps of equal parts; a mean is the mean of means. Those whose length has no divisor
-    are left."""
+    """Reductions of whole tensors, and along axes that follow each other, to fewer than FEW_RESULTS numbers of
+    LEAST_WINDOW elements or more each, in two steps of equal parts; a mean is the mean of means. Those whose length has
+    no divisor are left, and those along some axes of a tensor that is kept channels-last: they do not follow each other
+    in memory."""
     tensors = dict(graph.tensors)
-    ops = [step for op in graph.ops for step in _steps(op, tensors)]
+    few = any(_splits(op, tensors) for op in graph.ops)
+    last = channels_last(graph) if few else frozenset()
+    ops = [step for op in graph.ops for step in _steps(op, tensors, last)]
     return graph if len(ops) == len(graph.ops) else replace(graph, tensors=tensors).with_ops(ops)
 
 
-def _steps(op: Op, tensors: dict[str, Tensor]) -> tuple[Op, ...]:
-    """The operator, or what takes its place; adds the tensors between."""
+def _splits(op: Op, tensors: dict[str, Tensor]) -> bool:
+    """Is it a reduction along axes that follow each other, of many elements to few numbers?"""
     if op.kind != "reduce" or op["function"] not in _SPLIT or op.epilogue:
+        return False
+    if op["axes"] != tuple(range(op["axes"][0], op["axes"][-1] + 1)):
+        return False
+    many, few = tensors[op.inputs[0]].elements, tensors[op.output].elements
+    return few < FEW_RESULTS and many // few >= LEAST_WINDOW
+
+
+def _steps(op: Op, tensors: dict[str, Tensor], last: frozenset[str]) -> tuple[Op, ...]:
+    """The operator, or what takes its place; adds the tensors between."""
+    if not _splits(op, tensors):
         return (op,)
     x, out = tensors[op.inputs[0]], tensors[op.output]
-    whole = len(op["axes"]) == len(x.shape)
-    if not (whole or len(x.shape) == 2) or out.elements >= FEW_RESULTS or x.elements // out.elements < LEAST_WINDOW:
+    axis, several = op["axes"][0], len(op["axes"])
+    if x.name in last and several < len(x.shape):
         return (op,)
-    shape, axis = ((x.elements,), 0) if whole else (x.shape, op["axes"][0])
-    parts = _parts(shape[axis], MOST_PARTS // out.elements)
+    before, after = x.shape[:axis], x.shape[axis + several :]
+    length = x.elements // math.prod((*before, *after))
+    parts = _parts(length, max(MOST_PARTS // out.elements, length // LONG_PART))
     if parts == 1:
         return (op,)
-    cut = (*shape[:axis], parts, shape[axis] // parts, *shape[axis + 1 :])
+    cut = (*before, parts, length // parts, *after)
     # The rank that the result has with its axes kept.
-    between = (parts, *(1,) * (len(x.shape) - 1)) if whole else (*shape[:axis], parts, *shape[axis + 1 :])
+    between = (*before, parts, *(1,) * (several - 1), *after)
     names = [_add(f"{op.output}.{part}", replace(x, role="activation"), wide, tensors) for part, wide in (
         ("parts", cut), ("partial", (*cut[: axis + 1], *cut[axis + 2 :])),
     )]  # fmt: skip
@@ -62,9 +80,9 @@ def _steps(op: Op, tensors: dict[str, Tensor]) -> tuple[Op, ...]:
         names.append(_add(f"{op.output}.partials", tensors[names[1]], between, tensors))
         steps.append(Op(names[2], "reshape", (names[1],), names[2], {"shape": between}, block=op.block))
     second = {**op.attributes, "axes": (axis,)}
-    if whole and not op["keepdims"] and len(between) > 1:
-        # All other axes are 1 by now, and go too.
-        second["axes"] = tuple(range(len(between)))
+    if not op["keepdims"]:
+        # The other axes are 1 by now, and go too.
+        second["axes"] = op["axes"]
     return (*steps, replace(op, inputs=(names[-1],), attributes=second))
 
 

@@ -18,6 +18,11 @@ def reduction(shape: tuple[int, ...], axes: tuple[int, ...], function: str = "su
     return b.build([b.reduce(b.input("x", shape), function, axes, keepdims)], kernel=True)
 
 
+def convolved(shape: tuple[int, ...], axes: tuple[int, ...]) -> Graph:
+    b = GraphBuilder("one", "fp32")
+    return b.build([b.reduce(b.conv(b.input("x", shape), 3, 3, padding=1), "sum", axes, False)])
+
+
 @pytest.mark.parametrize("function", ["sum", "mean", "max", "min", "prod"])
 @pytest.mark.parametrize("keepdims", [True, False])
 @pytest.mark.parametrize(
@@ -29,6 +34,9 @@ def reduction(shape: tuple[int, ...], axes: tuple[int, ...], function: str = "su
         ((6, 600), (1,), [25, 24]),
         ((600, 6), (0,), [25, 24]),
         ((40, 1024), (1,), [64, 16]),  # 16 parts of each of 40
+        ((1, 32, 600), (2,), [25, 24]),  # of a group norm written out
+        ((2, 3, 4, 5, 30), (2, 3, 4), [25, 24]),
+        ((3, 20, 30, 2), (1, 2), [25, 24]),
     ],
 )  # fmt: skip
 def test_the_same_numbers_in_two_steps(
@@ -51,7 +59,8 @@ def test_the_same_numbers_in_two_steps(
         reduction((64, 4096), (1,)),  # work for 64 lanes
         reduction((255,), (0,)),  # short
         reduction((4099,), (0,)),  # prime
-        reduction((4, 20, 20), (1, 2)),  # its axes may lie in any order
+        reduction((20, 4, 20), (0, 2)),  # its axes do not follow each other
+        convolved((4, 3, 20, 20), (1, 2, 3)),  # nor do these in memory
         reduction((4096,), (0,), "argmax"),
     ],
 )  # fmt: skip
@@ -74,4 +83,5 @@ def test_what_follows_joins_the_second_step() -> None:
 
 @pytest.mark.parametrize("chip", ["tiny", "lepton_s", "a100"])
 def test_tile_by_tile(chip: str) -> None:
-    assert verify_values(reduction((6, 600), (1,), "mean"), chip).outputs
+    for shape, axes in (((6, 600), (1,)), ((2, 4, 300), (2,)), ((3, 5, 60, 2), (1, 2))):
+        assert verify_values(reduction(shape, axes, "mean"), chip).outputs
