@@ -122,7 +122,7 @@ class Kept:
 
 @dataclass
 class Residency:
-    """The ledger: `results` that could stay, those of them that do (`staying`), and the room of each step.
+    """The ledger: results that could stay, those that do, and the room of each step.
 
     `capacity` is the scratchpad of each core kind; `streaming[step]` (kind, bytes) the buffers of a planned step.
     """
