@@ -161,17 +161,21 @@ def test_a_run_is_read_sorted_and_clicked(report: Report, page: Page, tmp_path: 
 
 
 def covered_titles(page: Page, width: int) -> list[str]:
-    """Figures whose legend covers their title, or that of an axis."""
+    """Figures whose legend covers their title, or that of an axis, once they have followed the width of the page."""
     page.set_viewport_size({"width": width, "height": 900})
-    page.wait_for_timeout(400)  # figures follow the width with a delay
-    found: list[str] = page.evaluate("""() => [...document.querySelectorAll('.plot')].filter(plot => {
-        const legend = plot.querySelector('.legend');
-        return legend && ['.xtitle', '.gtitle'].map(name => plot.querySelector(name)).some(title => {
-            if (!title) return false;
-            const [a, b] = [title, legend].map(one => one.getBoundingClientRect());
-            return a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1;
-        });
-    }).map(plot => plot.id)""")
+    found: list[str] = []
+    for _ in range(30):  # on a busy machine that takes seconds
+        page.wait_for_timeout(200)
+        found = page.evaluate("""() => [...document.querySelectorAll('.plot')].filter(plot => {
+            const legend = plot.querySelector('.legend');
+            return legend && ['.xtitle', '.gtitle'].map(name => plot.querySelector(name)).some(title => {
+                if (!title) return false;
+                const [a, b] = [title, legend].map(one => one.getBoundingClientRect());
+                return a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1;
+            });
+        }).map(plot => plot.id)""")
+        if not found:
+            break
     return found
 
 

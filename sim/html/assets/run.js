@@ -4,6 +4,9 @@ const UNITS = { array: "arrays", vector: "vector", dram: "DRAM", port: "ports", 
 const LIMITS = { array: ["arrays", "circle"], dram: ["DRAM bandwidth", "square"], vector: ["vector units", "triangle-up"], dma: ["DMA", "diamond"],
   noc: ["on-chip links", "cross"], port: ["memory ports", "x"], cache: ["cache", "star"], host: ["host link", "pentagon"], chip_links: ["links to other chips", "pentagon"], dispatch: ["kernel launches", "hexagon"] };
 
+// At the foot of a figure, however many lines of it there are.
+const BELOW = { orientation: "h", yref: "container", y: 0, yanchor: "bottom" };
+
 function stacked(title, parts, colours, metric) {
   const total = parts.reduce((sum, [, value]) => sum + value, 0);
   const share = part => part < 0.0005 ? "<0.1 %" : `${(100 * part).toFixed(1)} %`;
@@ -116,8 +119,7 @@ function drawTimeline(data) {
     Plotly.react(box, traces, layout("Timeline: who had which queue (drag to zoom, double click to go back)", {
       height, xaxis: axis("time_s"), dragmode: "zoom",
       yaxis: { tickvals: labels.map((_, i) => i), ticktext: labels, range: [labels.length - 0.4, -0.6], automargin: true, tickfont: { size: 10 }, fixedrange: true, showgrid: false, zeroline: false },
-      // Below, where several lines of it cover nothing.
-      legend: { orientation: "h", y: -66 / (height - 170), yanchor: "top" }, margin: { l: 60, r: 16, t: 40, b: 130 } }), CONFIG);
+      legend: BELOW, margin: { l: 60, r: 16, t: 40, b: 130 } }), CONFIG);
     if (chosen !== undefined) mark(chosen);
   };
   const mark = op => {
@@ -158,7 +160,7 @@ function drawActivity(data) {
   const bandwidth = name => ({ type: "scatter", mode: "lines", x, y: activity[name], name: words(name),
     line: { shape: "hv", width: 1.2, color: data.colours.units[name.split("_")[0]], dash: name.includes("write") ? "dot" : "solid" } });
   Plotly.newPlot("bandwidth", columns("_bytes_per_s").map(bandwidth), layout("Bandwidth over time",
-    { height: 380, xaxis: axis("time_s"), yaxis: axis("bytes_per_s"), legend: { orientation: "h", y: -0.25 } }), CONFIG);
+    { height: 400, xaxis: axis("time_s"), yaxis: axis("bytes_per_s"), legend: BELOW, margin: { l: 60, r: 16, t: 40, b: 110 } }), CONFIG);
 }
 
 function drawPower(data) {
@@ -168,8 +170,8 @@ function drawPower(data) {
   const level = (y, name, color, dash) => ({ type: "scatter", mode: "lines", x: [x[0], x[x.length - 1]], y: [y, y], name, line: { color, width: 1.5, dash } });
   traces.push(level(average, `average, ${format("x_w", average)}`, "black", "dash"));
   if (limit) traces.push(level(limit, `limit, ${format("x_w", limit)}`, "#D55E00", "solid"));
-  Plotly.newPlot("power", traces, layout("Power over time", { height: 420, xaxis: axis("time_s"), yaxis: axis("power_w", { rangemode: "tozero" }),
-    legend: { orientation: "h", y: -0.28, traceorder: "normal" } }), CONFIG);
+  Plotly.newPlot("power", traces, layout("Power over time", { height: 460, xaxis: axis("time_s"), yaxis: axis("power_w", { rangemode: "tozero" }),
+    legend: { ...BELOW, traceorder: "normal" }, margin: { l: 60, r: 16, t: 40, b: 160 } }), CONFIG);
 }
 
 // Ticks at round numbers of KiB, MiB, GiB, as the bars have them.
