@@ -43,18 +43,13 @@ def place(
 
     Returns the layout and the name of the first span that found no room (None when all did).
     """
-    placed: list[tuple[int, int, int, int]] = []  # first step, last step, bottom, top
     by_step: dict[int, list[tuple[int, int]]] = defaultdict(list)
     address: dict[str, int] = {}
     order = sorted(spans, key=lambda s: (s.last == s.first, s.first, -s.size_bytes, s.name))
     failed: str | None = None
     for span in order:
-        if span.first == span.last:
-            taken = sorted(by_step[span.first])
-        else:
-            taken = sorted(
-                (bottom, top) for first, last, bottom, top in placed if first <= span.last and span.first <= last
-            )
+        # Those before it in the order began no later, or live for a single step: what it meets at all, it meets first.
+        taken = sorted(by_step[span.first])
         size = aligned(span.size_bytes)
         downward = alternate and span.first == span.last and span.first % 2 == 1
         spot = _gap(taken, size, base_bytes, capacity_bytes, downward)
@@ -62,7 +57,6 @@ def place(
             failed = failed or span.name
             continue
         address[span.name] = spot
-        placed.append((span.first, span.last, spot, spot + size))
         for step in range(span.first, span.last + 1):
             by_step[step].append((spot, spot + size))
     peak, live = _peaks(by_step, base_bytes, capacity_bytes, alternate)
