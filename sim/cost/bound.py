@@ -32,8 +32,6 @@ from sim.graph.nest import Nest, channels_last, nests
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-PREFERRED_SHARE = 0.5
-"""Share of a scratchpad that buffers keep to where they can, so that the next operator's can be filled meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +283,7 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
         hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.shares, cuts.share_count,
         *granules(hardware),
     )  # fmt: skip
-    best_tilings(tables, given, alike(hardware, (rates, work_of), PREFERRED_SHARE), cost, traffic, choice)
+    best_tilings(tables, given, alike(hardware, (rates, work_of), kernel.PREFERRED_SHARE), cost, traffic, choice)
     of_choice = np.take_along_axis(work_of, np.maximum(0, choice[:, :, 0]), axis=1)
     chosen = work[of_choice, np.arange(len(model.nests))]
     return Bounds(model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, chosen)

@@ -29,7 +29,6 @@ Values = Int64 | Float64
 BUFFER_SLOTS = 2
 """Slots of a buffer that is filled more than once: one in use, one in flight (double buffering)."""
 
-
 ALIGNMENT_BYTES = 64
 """Buffers start at multiples of this: a line of every memory modelled."""
 

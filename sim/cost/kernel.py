@@ -51,6 +51,9 @@ HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 LATENCY_S, DRAM_BYTES, TRANSFERS, SRAM_NEED, ACCUMULATOR_NEED, FLOOR_S, DRAM_S, VECTOR_S, ARRAY_S = range(9)
 COSTS = 9
 
+PREFERRED_SHARE = 0.5
+"""Share of a scratchpad that buffers keep to where they can, so that the next operator's can be filled meanwhile."""
+
 TRAFFIC_SHARE = 0.01
 """Of the DRAM's time, added to the latency where tilings are compared: of those that are about as fast, one with little
 traffic is chosen, and none is more than so much slower than the fastest."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sim.cost.bound import PREFERRED_SHARE
 from sim.cost.estimate import Site
+from sim.cost.kernel import PREFERRED_SHARE
 from sim.errors import DoesNotFit, InputError
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from model_cards import CARDS, DEEPSEEK_V3, GEMMA2_2B, GEMMA3_1B
+from model_cards import DEEPSEEK_V3, GEMMA2_2B, GEMMA3_1B
+from published_sizes import CARDS
 
 from sim.errors import InputError
 from sim.graph.evaluate import evaluate, random_values

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from masks import window_mask
-from model_cards import CARDS, CLIP_B32, DBRX, GPT_OSS_20B, LLAMA4_SCOUT, MAMBA_130M, WHISPER_TINY
+from model_cards import CLIP_B32, DBRX, GPT_OSS_20B, LLAMA4_SCOUT, MAMBA_130M, WHISPER_TINY
+from published_sizes import CARDS
 
 from sim.errors import InputError
 from sim.graph.evaluate import evaluate, random_values
