@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,6 +43,9 @@ LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
 
 SKELETON_BYTES = 64 << 20
 """Memory that remembered skeletons may take."""
+
+MOST_MOVING = 4
+"""Ways through a chip for which a skeleton remembers what moves where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Skeleton:
     ports: Ports
     fetches: tuple[Fetch, ...]
     rounds: tuple[Round, ...]
-    moving: dict[object, Moving] = field(default_factory=dict, repr=False, compare=False)
+    moving: Recent[object, Moving] = field(default_factory=partial(Recent, MOST_MOVING), repr=False, compare=False)
 
     @property
     def size_bytes(self) -> int:
