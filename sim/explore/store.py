@@ -195,12 +195,8 @@ class Store:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield
         except sqlite3.OperationalError as error:
-            text = str(error)
-            if _no_room(text):
-                raise _full(self.path, text) from error
-            if "locked" in text or "busy" in text:
-                raise InputError(Diagnostic("the study is locked by another program", self.path)) from error
-            raise InputError(Diagnostic(f"cannot write the study: {text}", self.path)) from error
+            other = InputError(Diagnostic(f"cannot write the study: {error}", self.path))
+            raise _outside(self.path, error) or other from error
         except sqlite3.DatabaseError as error:
             raise _corrupt(self.path, error) from error
 
@@ -297,8 +293,7 @@ def _connected(name: str, write: bool, mode: str) -> sqlite3.Connection:
         _check(db, name, write)
     except sqlite3.DatabaseError as error:
         db.close()
-        text = str(error)
-        raise (_full(name, text) if _no_room(text) else _corrupt(name, error)) from error
+        raise _outside(name, error) or _corrupt(name, error) from error
     except BaseException:
         db.close()
         raise
@@ -359,20 +354,23 @@ def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise InputError(Diagnostic(f"cannot read the study: {error}", path)) from error
+        other = InputError(Diagnostic(f"cannot read the study: {error}", path))
+        raise _outside(path, error) or other from error
     except sqlite3.DatabaseError as error:
         raise _corrupt(path, error) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise _corrupt(path, f"{type(error).__name__}: {error}") from error
 
 
-def _no_room(text: str) -> bool:
-    return "full" in text or "disk I/O" in text
-
-
-def _full(path: str, text: str) -> StoreFull:
-    where = f"{path}: no room to store more ({text})"
-    return StoreFull(f"error: {where}; make room and run the same command again: it goes on")
+def _outside(path: str, error: sqlite3.DatabaseError) -> StoreFull | InputError | None:
+    """What the user is told where the disk or another program is in the way; None where it is something else."""
+    text = str(error)
+    if "full" in text or "disk I/O" in text:
+        where = f"{path}: no room to store more ({text})"
+        return StoreFull(f"error: {where}; make room and run the same command again: it goes on")
+    if "locked" in text or "busy" in text:
+        return InputError(Diagnostic("the study is locked by another program", path))
+    return None
 
 
 def _corrupt(path: str, error: object) -> InputError:

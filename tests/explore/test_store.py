@@ -115,6 +115,25 @@ def test_a_full_disk_keeps_what_was_stored(tmp_path: Path) -> None:
         assert store.count() == 20
 
 
+@pytest.mark.parametrize("write", [True, False])
+def test_a_study_that_another_program_holds_is_locked_and_not_corrupted(
+    write: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "held.sqlite"
+    with open_store(file, write=True) as store:
+        store.add([evaluation(0)])
+    connect = sqlite3.connect
+    holder = connect(file, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **b: connect(*a, **(b | {"timeout": 0.01})))
+    with pytest.raises(InputError, match=r"held\.sqlite: error: the study is locked by another program"):
+        open_store(file, write=write)
+    holder.close()
+    with open_store(file) as store:
+        assert store.count() == 1
+
+
 def test_a_disk_without_room_for_a_new_study_is_no_corrupted_study(tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
