@@ -35,7 +35,7 @@ BERT_KEYS = {
     "vocabulary": "vocab_size",
     "max_positions": "max_position_embeddings",
 }
-_SEQ2SEQ_KEYS = {
+SEQ2SEQ_KEYS = {
     "hidden": "d_model",
     "layers": "decoder_layers",
     "heads": "decoder_attention_heads",
@@ -231,11 +231,11 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             },
         ),
         "bart": Family(
-            _SEQ2SEQ_KEYS,
+            SEQ2SEQ_KEYS,
             _SEQ2SEQ_OPTIONS,
             {**_SEQ2SEQ_TRAITS, "positions": "learned", "position_offset": 2, "embedding_norm": True},
         ),
-        "marian": Family(_SEQ2SEQ_KEYS, _SEQ2SEQ_OPTIONS, {**_SEQ2SEQ_TRAITS, "positions": "sinusoidal"}),
+        "marian": Family(SEQ2SEQ_KEYS, _SEQ2SEQ_OPTIONS, {**_SEQ2SEQ_TRAITS, "positions": "sinusoidal"}),
         "t5": Family(
             {
                 "hidden": "d_model",

@@ -11,7 +11,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from sim.graph.transformer_families import BERT_KEYS, LLAMA_OPTIONS, LLAMA_TRAITS, Family
+from sim.graph.transformer_families import BERT_KEYS, LLAMA_OPTIONS, LLAMA_TRAITS, SEQ2SEQ_KEYS, Family
 from sim.graph.transformer_families_later import window_pattern
 
 _BIASES = dict.fromkeys(("qkv_bias", "output_bias", "ffn_bias"), True)
@@ -95,14 +95,7 @@ NEWER: Mapping[str, Family] = MappingProxyType(
         ),
         "whisper": Family(
             {
-                "hidden": "d_model",
-                "layers": "decoder_layers",
-                "heads": "decoder_attention_heads",
-                "ffn": "decoder_ffn_dim",
-                "encoder_layers": "encoder_layers",
-                "encoder_heads": "encoder_attention_heads",
-                "encoder_ffn": "encoder_ffn_dim",
-                "vocabulary": "vocab_size",
+                **SEQ2SEQ_KEYS,
                 "max_positions": "max_target_positions",
                 "source_positions": "max_source_positions",
                 "mels": "num_mel_bins",

@@ -119,9 +119,8 @@ class DealtLoops(Loops):
     def issued(self) -> GemmShape:
         """Every tile is computed whole, whatever lies beyond the border of the result."""
         gemm = self.gemm
-        return replace(
-            gemm, m=np.full_like(gemm.m, self.deal.rows), n=np.full_like(gemm.n, self.deal.columns)
-        )
+        m, n = np.full_like(gemm.m, self.deal.rows), np.full_like(gemm.n, self.deal.columns)
+        return replace(gemm, m=m, n=n)
 
     def partners(self, senders: Int64, distance: int) -> Int64:
         return senders - distance * self.deal.cores
