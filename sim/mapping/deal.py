@@ -115,13 +115,6 @@ class DealtLoops(Loops):
             found |= dict(zip(dims, np.unravel_index(index, size) if size else (), strict=True))
         return found
 
-    @cached_property
-    def issued(self) -> GemmShape:
-        """Every tile is computed whole, whatever lies beyond the border of the result."""
-        gemm = self.gemm
-        m, n = np.full_like(gemm.m, self.deal.rows), np.full_like(gemm.n, self.deal.columns)
-        return replace(gemm, m=m, n=n)
-
     def partners(self, senders: Int64, distance: int) -> Int64:
         return senders - distance * self.deal.cores
 

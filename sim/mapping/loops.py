@@ -142,11 +142,6 @@ class Loops:
         """Size of every dimension, [cores, iterations]."""
         return tuple(self.high - self.low)
 
-    @property
-    def issued(self) -> GemmShape:
-        """Tile shapes as the array computes them."""
-        return self.gemm
-
     def partners(self, senders: Int64, distance: int) -> Int64:
         """Positions of the cores `distance` places before each sender along the sum."""
         dims, splits = self.nest.role("k"), self.tiling.splits
