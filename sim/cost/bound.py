@@ -23,10 +23,9 @@ from sim.cost.bound_energy import host_hops, host_joules, nest_joules
 from sim.cost.core_cuts import CutTable, Partitions, granules, joined_cuts
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, IDLE
-from sim.cost.hardware import Costs, cost_columns, rate_columns, timing_columns
+from sim.cost.hardware import Costs, NoLaw, cost_columns, rate_columns, timing_columns
 from sim.cost.nest_tables import NestTables, nest_tables, signature
 from sim.cost.tile_search import Inputs, best_tilings
-from sim.errors import Diagnostic, InputError
 from sim.graph.graph import Graph, Passes
 from sim.graph.nest import Nest, channels_last, nests
 
@@ -90,12 +89,7 @@ def compile_model(graph: Graph | Passes) -> Model:
         last, run = channels_last(part), []
         for op in part.ops:
             if op.kind == "all_reduce":
-                raise InputError(
-                    Diagnostic(
-                        f"operator {op.name} is of {op['chips']} chips; the closed form of many designs knows one",
-                        hint="choose --fidelity event, or simulate each design",
-                    )
-                )
+                raise NoLaw(f"operator {op.name} is of {op['chips']} chips; the closed form of many designs knows one")
             for nest in nests(op, part.tensors, last):
                 number = numbers.setdefault(signature(nest), len(numbers))
                 if number == len(chosen):

@@ -14,7 +14,7 @@ from sim.cost import estimate, kernel
 from sim.cost.designs import Designs
 from sim.cost.energy import IDLE, ActionEnergies, action_energies, idle_power_w
 from sim.cost.work import compute_bandwidth, tile_overhead_cycles
-from sim.errors import InputError
+from sim.errors import Diagnostic, InputError
 from sim.hw.area import chip_area
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
@@ -67,10 +67,9 @@ def timing_columns(designs: Designs, dataflow: str | None = None) -> Float64:
     """[designs, kinds of cores, kernel.HARDWARE_COLUMNS]; a chip with fewer kinds has none of the rest.
 
     `dataflow` overrides the arrays' own. A scratchpad's bandwidth for compute is what the DMA leaves of it, at least a
-    quarter (sim.cost.work.compute_bandwidth). Raises InputError for a core that the kernel has no law for.
+    quarter (sim.cost.work.compute_bandwidth). Raises NoLaw for cores that the kernel has no law for.
     """
-    for chip in designs.chips:
-        _check_laws(chip)
+    _check_laws(designs)
     kinds = max(len(chip.cores) for chip in designs.chips)
     found = np.zeros((len(designs), kinds, kernel.HARDWARE_COLUMNS), np.float64)
     for kind in range(kinds):
@@ -156,14 +155,28 @@ def _compiler_choice(kind: CoreKind) -> str:
     return next((name for name, used in choices.items() if used), "")
 
 
-def _check_laws(chip: Chip) -> None:
-    for kind in chip.cores:
-        lacking = lacking_law(kind)
-        if lacking:
-            raise InputError(
-                f"the bound of many designs has no law for {lacking} (core '{kind.name}' of chip '{chip.name}'); "
-                "simulate such chips one by one, with fidelity event"
-            )
+class NoLaw(InputError):
+    """What the bound of many designs has no law for: some of the `designs`, by number, or the model on any (None)."""
+
+    def __init__(self, message: str, designs: tuple[int, ...] | None = None) -> None:
+        self.message, self.designs = message, designs
+        super().__init__(Diagnostic(message, hint="simulate such designs one by one, with fidelity bound or event"))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return NoLaw, (self.message, self.designs)
+
+
+def _check_laws(designs: Designs) -> None:
+    told, lacking = "", np.zeros(len(designs.chips), np.bool_)
+    for at, chip in enumerate(designs.chips):
+        for kind in chip.cores:
+            law = lacking_law(kind)
+            if law:
+                lacking[at] = True
+                where = f"(core '{kind.name}' of chip '{chip.name}')"
+                told = told or f"the bound of many designs has no law for {law} {where}"
+    if told:
+        raise NoLaw(told, tuple(np.flatnonzero(lacking[designs.chip_of]).tolist()))
 
 
 def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64) -> None:

@@ -45,17 +45,25 @@ def evaluate(space: Space, workload: int, fidelity: Fidelity, points: Sequence[P
 
 def _bounds(space: Space, workload: int, points: Sequence[Point]) -> Results:
     """Of points with the same options, in one call; where one of them is no possible chip, in two halves. What the
-    bound of many designs does not know is evaluated one by one."""
+    bound of many designs does not know (cores with dealt tiles among it) is evaluated one by one."""
+    from sim.cost.hardware import NoLaw
     from sim.pipeline import bound
 
     asked = space.workloads[workload]
     options = space.options(asked, points[0])
     if options.get("partition", "auto") not in _TOGETHER or options.get("density") is not None:
-        return Results.of(_simulated(space, workload, "bound", point) for point in points)
+        return _one_by_one(space, workload, points)
     began = time.perf_counter()
     columns = space.columns_of(points)
     try:
         table = bound(asked.model, space.base, columns, **options)
+    except NoLaw as error:
+        alone = range(len(points)) if error.designs is None else error.designs
+        together = sorted(set(range(len(points))).difference(alone))
+        found = dict(zip(alone, _one_by_one(space, workload, [points[at] for at in alone]), strict=True))
+        if together:
+            found |= zip(together, _bounds(space, workload, [points[at] for at in together]), strict=True)
+        return Results.of(found[at] for at in range(len(points)))
     except Exception as error:
         if len(points) == 1:
             return Results.of([_gone_wrong(error, time.perf_counter() - began)])
@@ -67,6 +75,12 @@ def _bounds(space: Space, workload: int, points: Sequence[Point]) -> Results:
     metrics = {name: _cells(table[name]) for name in names}
     each_s = (time.perf_counter() - began) / len(points)
     return Results(status, errors, [each_s] * len(points), metrics)
+
+
+def _one_by_one(space: Space, workload: int, points: Sequence[Point]) -> Results:
+    """By the closed form of each design's own plan."""
+    with no_collections():
+        return Results.of(_simulated(space, workload, "bound", point) for point in points)
 
 
 def _cells(column: pd.Series[Any]) -> list[Any]:

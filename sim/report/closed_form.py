@@ -1,7 +1,7 @@
 """The closed form: how long a program takes by the planner's estimates alone, without a timeline.
 
 Operators follow one another, each alone on the chip: no contention between operators, no stalls, no overlap of one
-operator with the next.
+operator with the next. Launches follow one another beside them, as in the program: an operator waits for its own.
 """
 
 from __future__ import annotations
@@ -12,28 +12,36 @@ import numpy as np
 
 from sim.cost.transfers import Float64, Routes, is_transfer, ticks_alone
 from sim.program import Int64, Program, Segment
-from sim.report.roofline import Bound, Floors, launch_ticks, operator_bounds
+from sim.report.roofline import Bound, Floors, launch_ticks
 from sim.report.stalls import is_compute
 from sim.units import PS_PER_S
 
 
 def operator_ticks(program: Program, segment: Segment, floors: Floors, routes: Routes) -> Int64:
-    """Ticks of every operator (rows of `segment.ops`) in one run of the segment, rounded up.
+    """Ticks of every operator (rows of `segment.ops`) in one run of the segment, rounded up: from the end of the one
+    before, or its launch if that ends later, to its own end.
 
     The estimate that its tiling was chosen by (`estimate_s`, see sim/cost/estimate.py); of an operator that has none
     (a host transfer), its transfers one after another. Never less than its work on any one resource, nor than its
-    busiest unit is held: so no sum of them is below the bound, and no unit is busy for longer than the run.
+    busiest unit is held, nor all of them than their launches: so no sum of them is below the bound, and no unit is busy
+    for longer than the run.
     """
     alone = np.where(is_transfer(segment), segment.dur + ticks_alone(segment, routes), 0)
     transfers = np.bincount(segment.op, weights=alone, minlength=len(segment.ops))
     planned = [op.mapping.get("estimate_s") for op in segment.ops]
-    estimate = launch_ticks(program, segment) + [
-        t if s is None else s * PS_PER_S for s, t in zip(planned, transfers, strict=True)
-    ]
-    floor_s, _ = operator_bounds(floors)
-    held = _held_ticks(program, segment)
-    slowest = np.maximum.reduce([estimate, floor_s * PS_PER_S, held])
-    return np.asarray(np.ceil(slowest), np.int64)
+    estimate = [t if s is None else s * PS_PER_S for s, t in zip(planned, transfers, strict=True)]
+    working = [kind != "dispatch" for kind in floors.kind]
+    floor_s = floors.seconds[:, working].max(axis=1)
+    slowest = np.maximum.reduce([estimate, floor_s * PS_PER_S, _held_ticks(program, segment)])
+    return after_launches(launch_ticks(program, segment), np.ceil(slowest).astype(np.int64))
+
+
+def after_launches(launches: Float64, taken: Int64) -> Int64:
+    """Ticks by which every operator ends later than the one before, if it takes `taken` and waits for its launch: that
+    is no sooner than all up to it are launched, and those from any one on that waited done one after another."""
+    launched, done = np.cumsum(np.ceil(launches).astype(np.int64)), np.cumsum(taken)
+    ends = done + np.maximum.accumulate(launched - (done - taken))
+    return np.diff(ends, prepend=0)
 
 
 def input_ends(program: Program, ticks: Sequence[Int64], bound: Bound) -> tuple[int, ...]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import pytest
 from spaces import space
 
 import sim
+from sim.cost.hardware import NoLaw
 from sim.errors import InputError
 from sim.explore.evaluate import evaluate
+from sim.explore.metrics import bound_metrics
 from sim.explore.preview import preview
 from sim.explore.sweep import sweep
 
@@ -61,6 +64,44 @@ def test_what_the_bound_does_not_know_is_told_beforehand() -> None:
         sweep(space(objectives={"cache_hit_rate": "max"}), workers=1, fidelity="bound")
     with pytest.raises(InputError, match="tasks: the closed form of many designs does not have it"):
         sweep(space(constraints=["tasks <= 100"]), workers=1, fidelity="screen")
+
+
+GPU = {
+    "chip": "a100",
+    "workloads": [{"model": "gemm:256x256x256", "dtype": "fp16"}],
+    "parameters": {"core.count": [4, 8], "core.spare": [0], "interconnect.shape": [[4], [8]]},
+}  # fmt: skip
+
+
+def test_what_the_bound_has_no_law_for_is_evaluated_by_its_own_plan() -> None:
+    """Tiles dealt in waves were refused: a sweep of GPUs by the closed form found no design possible."""
+    gpus = space(**GPU)
+    points = [p for p in gpus.points() if p[0] == p[2]]  # as many nodes as cores
+    found = evaluate(gpus, 0, "bound", points)
+    assert [result.status for result in found] == ["ok", "ok"]
+    for point, result in zip(points, found, strict=True):
+        alone = sim.simulate("gemm:256x256x256", gpus.chip(point), dtype="fp16", fidelity="bound")
+        assert result.metrics["latency_s"] == alone["latency_s"] > 0
+        assert set(bound_metrics()) - {"workload", "chip", "fidelity", "error"} <= set(result.metrics)
+    assert found[1].metrics["latency_s"] < found[0].metrics["latency_s"]
+
+
+def test_designs_with_and_without_a_law_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = space(
+        chip="lepton_s", parameters={"core.sram.padded_rows": [True, False], "core.array.rows": [8, 16]}
+    )
+    points = [(0, 0), (1, 1), (0, 1), (1, 0)]
+    found = evaluate(mixed, 0, "bound", points)
+    table = sim.bound("gemm:48x40x32", "lepton_s", {"core.array.rows": [8, 16]}, dtype="int8")
+    assert [found[0].metrics["latency_s"], found[2].metrics["latency_s"]] == table["latency_s"].tolist()
+    for at in (1, 3):
+        alone = sim.simulate("gemm:48x40x32", mixed.chip(points[at]), dtype="int8", fidelity="bound")
+        assert found[at].metrics["latency_s"] == alone["latency_s"]
+    with pytest.raises(NoLaw, match="no law for bank conflicts") as raised:
+        sim.bound("gemm:48x40x32", "lepton_s", {"core.sram.padded_rows": [True, False, True, False]}, dtype="int8")
+    assert raised.value.designs == (1, 3)
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert (str(again), again.designs) == (str(raised.value), (1, 3))
 
 
 SPARSE = {

@@ -26,12 +26,13 @@ from programs import (
 from rich.console import Console
 from test_report import KEYS, gemm, layer
 
+import sim
 from sim.cost import energy as cost_energy
 from sim.cost.transfers import program_routes
 from sim.errors import InvariantViolation
 from sim.hw.technology import load_technology
 from sim.program import Kind, OpRow, Program, Segment
-from sim.report.closed_form import input_ends, operator_ticks
+from sim.report.closed_form import after_launches, input_ends, operator_ticks
 from sim.report.report import Report, build_report
 from sim.report.roofline import network_bound, segment_floors
 from sim.report.text import render_text
@@ -94,6 +95,30 @@ def test_an_operator_without_estimate_takes_its_transfers_one_after_another() ->
     build.move(Kind.LOAD, LOAD_QUEUE, 100, TO_CORE0, latency=20)
     build.move(Kind.LOAD, LOAD_QUEUE1, 300, TO_CORE1, latency=30)
     assert ticks_of(build.segment()) == [20 + 100 + 30 + 300]
+
+
+def test_launches_follow_one_another_beside_the_work() -> None:
+    """Two launches are over before the work of the second operator begins; the fourth operator waits for its own."""
+    launches, taken = np.array([10.0, 10, 10, 200, 0]), np.array([5, 100, 3, 4, 7])
+    assert after_launches(launches, taken).tolist() == [15, 105, 3, 111, 7]
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        launches, taken = rng.integers(0, 20, 9).astype(np.float64), rng.integers(0, 20, 9)
+        launched = end = 0
+        ends = [0]
+        for launch, work in zip(launches.tolist(), taken.tolist(), strict=True):
+            launched += int(launch)
+            end = max(end, launched) + work
+            ends.append(end)
+        assert after_launches(launches, taken).tolist() == np.diff(ends).tolist()
+
+
+def test_small_operators_of_a_gpu_take_about_as_long_as_by_events() -> None:
+    """Launches and work in turn took up to 1.8 times as long as in the events, which overlap them."""
+    asked: dict[str, Any] = {"dtype": "fp16", "phase": "decode", "kv": 64}
+    event, closed = (sim.simulate("gpt2", "a100", fidelity=kind, **asked) for kind in ("event", "bound"))
+    assert 0.8 < float(event["latency_s"] or 0) / float(closed["latency_s"] or 0) < 1.1
+    assert float(closed["latency_s"] or 0) >= float(event["bound_latency_s"] or 0)
 
 
 def two_stages(second: int, loaded_bytes: int = 0) -> Program:

@@ -11,6 +11,8 @@ from rich.console import Console
 
 import sim
 from sim.errors import InputError
+from sim.explore.evaluate import evaluate
+from sim.explore.space_file import space_from_dict
 from sim.hw.money import cost_per_million, load_prices
 from sim.report.text import render_text
 
@@ -85,3 +87,15 @@ def test_a_chip_without_links_is_refused(model: str) -> None:
 def test_the_closed_form_of_many_designs_refuses(model: str) -> None:
     with pytest.raises(InputError, match="is of 2 chips; the closed form of many designs knows one"):
         sim.bound(model, "lepton_m", phase="prefill", seq=4, dtype="int8", chips=2)
+
+
+def test_a_sweep_takes_the_closed_form_of_each_design(model: str) -> None:
+    asked: Any = {"phase": "prefill", "seq": TOKENS, "dtype": "int8", "batch": BATCH, "chips": 2}
+    links = {path: [value] for path, value in LINKS.items()}
+    swept = space_from_dict(
+        {"name": "shared", "chip": "lepton_m", "workloads": [{"model": model, **asked}], "parameters": links}
+    )
+    found = evaluate(swept, 0, "bound", [(0, 0)])[0]
+    alone = sim.simulate(model, "lepton_m", overrides=LINKS, fidelity="bound", **asked)
+    assert found.error == ""
+    assert (found.metrics["latency_s"], found.metrics["energy_j"]) == (alone["latency_s"], alone["energy_j"])
