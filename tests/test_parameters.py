@@ -159,6 +159,8 @@ CASES: Mapping[str, Case] = {
     "core.dispatch.access_instructions": _dealt(40),
     "core.dispatch.l1": _dealt("1 KiB", normed),
     "core.dispatch.block_start": _dealt("1 us", normed),
+    "core.dispatch.instruction": Case([16, 8, 64], "energy_j", chip="a100", graph=gemm, dtype="fp16"),
+    "core.dispatch.operands": Case("scratchpad", "energy_j", chip="a100", graph=gemm, dtype="fp16"),
     "core.divide": Case("to_fit"),
     "interconnect.topology": Case("crossbar", before=RING),
     "interconnect.shape": Case([4, 2], before={"interconnect.memory_ports": [[0, 0]]}),

@@ -16,7 +16,7 @@ from sim.cost.row_stationary import RowTiles, row_actions
 from sim.cost.work import accumulator_bytes, unpack_cost
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
-from sim.hw.core import CoreKind
+from sim.hw.core import CoreKind, Dispatch
 from sim.hw.row_stationary import RowMapping
 
 Int64 = npt.NDArray[np.int64]
@@ -50,6 +50,12 @@ def array_actions(
         "accumulator_read_bytes": float(reads + results * parts) * one,
         "accumulator_write_bytes": float(writes) * one,
     }
+    if kind.dispatch is not None and kind.dispatch.instruction is not None:
+        fetched, stored = _register_bytes(kind.dispatch, kind.dispatch.instruction, macs, bits, one)
+        found["accumulator_read_bytes"] = fetched + results * parts * one
+        found["accumulator_write_bytes"] = stored
+        if kind.dispatch.operands == "registers":
+            found["accumulator_write_bytes"] += float(left * bits[0] + right * bits[1]) / 8
     if parts > 1:
         # A core that only sends copies its sums to its scratchpad; every addition reads a message and writes a part,
         # the first of a core reads its accumulator, later ones (and the drain) the part.
@@ -65,6 +71,21 @@ def array_actions(
         found["sram_read_bytes"] += weights * unpack_bytes(nest)
         found = _with_passes(found, nest.unpack, weights if unpack_cost(nest, kind) else 0)
     return _with_passes(found, known_drain(nest, kind)[0], results)
+
+
+def _register_bytes(
+    dispatch: Dispatch, instruction: tuple[int, int, int], macs: int, bits: tuple[int, int], sum_bytes: int
+) -> tuple[float, float]:
+    """(read, written) bytes of a GPU's register files by its matrix instructions: each reads and writes the sums of its
+    rows and columns, and reads its operands where these are in registers. A depth of 16 in 16 bits is one of 32 in 8.
+
+    mma.m16n8k16 in fp16: 2,048 products read 512 B of sums, 768 B of operands and write 512 B.
+    """
+    rows, columns, depth = instruction
+    sums = macs * sum_bytes / (depth * 16 / max(bits))
+    if dispatch.operands == "scratchpad":
+        return sums, sums
+    return sums + macs * (bits[0] / columns + bits[1] / rows) / 8, sums
 
 
 def unpack_bytes(nest: Nest) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sim.cost import kernel, nest_work, tile_traffic
 from sim.cost.alike import alike
-from sim.cost.bound_energy import host_hops, host_joules, nest_joules
+from sim.cost.bound_energy import host_joules, host_route, nest_joules
 from sim.cost.core_cuts import CutTable, Partitions, granules, joined_cuts
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, IDLE
@@ -153,7 +153,7 @@ class Bounds:
         """Inputs and results over the host link, one after another, each as fast as the slowest link of its route."""
         host_bw = self.designs.column("host", "bandwidth_bytes_per_s")
         net = [chip.interconnect for chip in self.designs.chips]
-        hops = self.designs.per_chip([host_hops(one) for one in net])
+        hops = self.designs.per_chip([host_route(one).hops for one in net])
         link_bw = self.designs.column("interconnect", "link_bandwidth_bytes_per_s")
         own_bw = self.designs.per_chip([one.memory_port_bandwidth_bytes_per_s or 0 for one in net])
         slowest = np.minimum.reduce(
@@ -183,7 +183,7 @@ class Bounds:
         DRAM."""
         total = of_all_nests(np.moveaxis(self.traffic, 1, 2), self.model.repeats)
         there = self.host_bytes > 0
-        hops = self.designs.per_chip([host_hops(chip.interconnect) for chip in self.designs.chips])
+        hops = self.designs.per_chip([host_route(chip.interconnect).crossed for chip in self.designs.chips])
         total[:, tile_traffic.DRAM_WRITE] += there * self.model.host_in_bytes
         total[:, tile_traffic.DRAM_READ] += there * self.model.host_out_bytes
         total[:, tile_traffic.NOC] += self.host_bytes * hops

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sim.cost import kernel, nest_work, tile_traffic
 from sim.cost.energy import TASK_INSTRUCTIONS
-from sim.hw.noc import Interconnect, build_network
+from sim.hw.noc import Interconnect, Route, build_network
 from sim.jit import jit
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def host_joules(bounds: Bounds) -> dict[str, Float64]:
     first = {name: values[:, 0] for name, values in bounds.costs.actions.items()}
     there = moved > 0
     from_host, to_host = there * model.host_in_bytes, there * model.host_out_bytes
-    hops = designs.per_chip([host_hops(chip.interconnect) for chip in designs.chips])
+    hops = designs.per_chip([host_route(chip.interconnect).crossed for chip in designs.chips])
     return {
         "control": TASK_INSTRUCTIONS * there * float(model.host_transfers) * first["instruction_j"],
         "cache": np.zeros(len(designs)),
@@ -87,10 +87,9 @@ def host_joules(bounds: Bounds) -> dict[str, Float64]:
     }
 
 
-def host_hops(net: Interconnect) -> int:
-    """Hops from the host's node to its nearest memory port."""
-    return build_network(net).memory_write_route(net.host_port).hops
-
+def host_route(net: Interconnect) -> Route:
+    """From the host's node to its nearest memory port."""
+    return build_network(net).memory_write_route(net.host_port)
 
 
 def peak_power_w(bounds: Bounds, inputs: int, slices: int) -> Float64:

@@ -18,7 +18,16 @@ from sim.cost.traffic import Traffic
 from sim.cost.transfers import Float64
 from sim.errors import InputError
 from sim.graph.tensor import DTYPE_BITS
-from sim.hw.area import chip_area, core_area, hop_length_mm, logic_area_mm2, memory_bytes, memory_reach_mm
+from sim.hw.area import (
+    REGISTER_FILES,
+    REGISTERS_PER_ACCUMULATOR,
+    chip_area,
+    core_area,
+    hop_length_mm,
+    logic_area_mm2,
+    memory_bytes,
+    memory_reach_mm,
+)
 from sim.hw.chip import Chip, Host
 from sim.hw.core import CoreKind
 from sim.hw.dram import refresh_power_w
@@ -37,7 +46,8 @@ COMPONENTS = (
     *("dram_activate", "dram_read", "dram_write", "dram_io", "host", "chip_links"),
     *IDLE,
 )
-"""Where energy goes: multiply-accumulates; pipeline registers inside the arrays; partial sums; vector passes;
+"""Where energy goes: multiply-accumulates; pipeline registers inside the arrays; partial sums (on a GPU the register
+files, by matrix instructions); vector passes (on a GPU with the registers that they read and write);
 instructions and descriptors; scratchpads; cache; DMA buffers; interconnect; the DRAM's rows opened, reads, writes and
 interface; host link; links to other chips; leakage; clocks; the DRAM's refresh and standby."""
 
@@ -54,6 +64,15 @@ NARROWEST_BANK_BITS = 32
 """A word of the banks of GPUs, the narrowest that any of our chips is known to have."""
 
 _VECTOR_PREFIX = "vector_"
+
+REGISTER_BANKS = 2
+"""Of a register file of a GPU (sim/hw/area.py)."""
+
+REGISTER_BYTES = 4
+"""A thread's register: it holds an element of whatever type the lanes compute in."""
+
+REGISTERS_READ = {"add": 2, "mul": 2, "compare": 2, "multiply_add": 3, "move": 1}
+"""Operands that a thread's instruction fetches, by the class of its function; it writes one register."""
 
 COMPUTED_AS = {"bool": "int8", "int64": "int32"}
 """Masks take a byte, and indices never need more than 32 bits."""
@@ -96,13 +115,13 @@ def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> Actio
 
     A memory is charged by its bank: the scratchpad has `banks`, each as wide as its share of the bandwidth, but no
     narrower than 32 bit (where 27 banks share 16 B a cycle, a few of them are read, and not 5 bit of each); the
-    accumulator one bank per array column. From bank to user a byte travels half the side of the whole memory. Where
-    parameters are arrays, one entry per design, so are the coefficients.
+    accumulator one bank per array column. From bank to user a byte travels half the side of the whole memory. On a GPU
+    the accumulator stands for the register files (`_accumulators`). Where parameters are arrays, one entry per design,
+    so are the coefficients.
     """
     sram, area = kind.sram, core_area(kind, technology)
     bits = np.maximum(8 * sram.bandwidth_bytes_per_s / (sram.banks * kind.clock_hz), NARROWEST_BANK_BITS)
     wire = technology.wire_energy_j_per_byte(memory_reach_mm(area["sram"]))
-    accumulator_bank = _accumulator_bank_bytes(kind)
 
     def read(bank_bytes: float, width_bits: ArrayLike = REFERENCE_BITS) -> float:
         return cast(float, technology.sram_read_energy_j_per_byte(bank_bytes, width_bits)[()])
@@ -113,11 +132,12 @@ def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> Actio
     cache_wire = technology.wire_energy_j_per_byte(memory_reach_mm(chip_area(chip, technology)["cache"]))
     line_bits = 8 * chip.cache.line_bytes if chip.cache else 64
     gated_w = chip.clock_gating * technology.clock_w(1.0, kind.clock_hz)
+    accumulator_bank, accumulator_bits, accumulator_wire = _accumulators(kind, technology)
     return ActionEnergies(
         sram_read_j_per_byte=read(sram.bank_bytes, bits) + wire,
         sram_write_j_per_byte=write(sram.bank_bytes, bits) + wire,
-        accumulator_read_j_per_byte=read(accumulator_bank),
-        accumulator_write_j_per_byte=write(accumulator_bank),
+        accumulator_read_j_per_byte=read(accumulator_bank, accumulator_bits) + accumulator_wire,
+        accumulator_write_j_per_byte=write(accumulator_bank, accumulator_bits) + accumulator_wire,
         cache_read_j_per_byte=read(CACHE_BANK_BYTES, line_bits) + cache_wire,
         cache_write_j_per_byte=write(CACHE_BANK_BYTES, line_bits) + cache_wire,
         register_j_per_byte=technology.register_energy_j_per_byte(),
@@ -173,7 +193,7 @@ def operator_energy(
     def rate(name: str) -> Float64:
         return np.array([getattr(energies, name) for energies in each], np.float64)
 
-    vector = [_vector(op, kind, technology) for op, kind in zip(segment.ops, kinds, strict=True)]
+    vector = [_vector(op, kind, technology, own) for op, kind, own in zip(segment.ops, kinds, each, strict=True)]
     instructions = _floats(count for _, count in vector) + TASK_INSTRUCTIONS * _tasks(segment)
     moved = traffic.dram_read_bytes + traffic.dram_write_bytes
     busy_j = rate("array_clock_w") * held_s(program, segment, "array")
@@ -303,19 +323,46 @@ def _register_bytes(op: OpRow) -> float:
     return _array_macs(op) * moved_bits / 8
 
 
-def _vector(op: OpRow, kind: CoreKind, technology: Technology) -> tuple[float, float]:
+def _vector(op: OpRow, kind: CoreKind, technology: Technology, own: ActionEnergies) -> tuple[float, float]:
     """Joules of the passes of every element function, in the operator's format (behind an array, in that of the
-    sums), and the instructions they take: one for a pass of all lanes."""
+    sums), and the instructions they take: one for a pass of all lanes.
+
+    On a GPU every pass, and every instruction that is there for an access, fetches its operands from the registers and
+    writes its result there. At 45 nm that is 30 pJ for a multiply-add, and 2 for its share of the instruction; Dally
+    (Trends in Deep Learning Hardware, 2023) has 30 for fetch, decode and operands.
+    """
     dtype = op.accumulator_dtype if op.mapping.get("unit") == "array" else op.dtype
     dtype = COMPUTED_AS.get(dtype, dtype)
     joules = passes = 0.0
+    if kind.dispatch is not None:
+        passes = op.counts.get("access_instructions", 0.0)
+        joules = passes * (technology.vector_energy_j("add", "int32") + operand_fetch_j("add", own))
     for name, elements in op.counts.items():
         if name.startswith(_VECTOR_PREFIX):
             function = name.removeprefix(_VECTOR_PREFIX)
             count = elements * kind.vector.passes_of(function)
             passes += count
             joules += count * technology.vector_energy_j(FUNCTIONS[function].kind, dtype)
+            if kind.dispatch is not None:
+                joules += count * operand_fetch_j(FUNCTIONS[function].kind, own)
     return joules, passes / kind.vector.lanes
+
+
+def operand_fetch_j(function_class: str, own: ActionEnergies) -> float:
+    """Joules of the registers that a thread of a GPU reads and writes for one pass of a function of this class."""
+    read = REGISTERS_READ[function_class] * own.accumulator_read_j_per_byte
+    return REGISTER_BYTES * (read + own.accumulator_write_j_per_byte)
+
+
+def _accumulators(kind: CoreKind, technology: Technology) -> tuple[int, ArrayLike, float]:
+    """(bytes of a bank, bits of an access, J per byte of wire) of where a core keeps its sums. On a GPU these are its
+    register files, of which each gives an operand of all threads that it is issued an instruction for."""
+    if kind.dispatch is None or kind.accumulator is None:
+        return _accumulator_bank_bytes(kind), REFERENCE_BITS, 0.0
+    file_bytes = REGISTERS_PER_ACCUMULATOR * kind.accumulator.size_bytes // REGISTER_FILES
+    reach_mm = memory_reach_mm(core_area(kind, technology)["accumulators"] / REGISTER_FILES)
+    bits = 8 * REGISTER_BYTES * kind.dispatch.issue // REGISTER_FILES
+    return max(1, file_bytes // REGISTER_BANKS), bits, technology.wire_energy_j_per_byte(reach_mm)
 
 
 def _accumulator_bank_bytes(kind: CoreKind) -> int:

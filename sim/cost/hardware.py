@@ -36,11 +36,12 @@ PS = 1 / PS_PER_S
 class Site:
     """How a group of cores sits on the interconnect.
 
-    `hops` from a core's nearest memory port on average, `ports` different ones in use, `remote` share of cores that
-    do not sit on theirs, `tree_links` crossed by a multicast to all of them.
+    `hops` from a core's nearest memory port on average, of which bytes are charged for `crossed`, `ports` different
+    ones in use, `remote` share of cores that do not sit on theirs, `tree_links` crossed by a multicast to all of them.
     """
 
     hops: float
+    crossed: float
     ports: int
     remote: float
     tree_links: int
@@ -51,14 +52,16 @@ def site(net: Interconnect, first_core: int, cores: int) -> Site:
     """The cores first_core, first_core + 1, ... of an interconnect; core i sits on node i."""
     network = build_network(net)
     nodes = range(first_core, first_core + cores)
-    hops = [network.memory_read_route(node).hops for node in nodes]
+    routes = [network.memory_read_route(node) for node in nodes]
+    hops, crossed = [route.hops for route in routes], [route.crossed for route in routes]
     ports = {network.nearest_port(node) for node in nodes}
     start = net.memory_ports[network.nearest_port(first_core)]
-    tree = len(network.multicast_tree(start, nodes)) if cores > 1 else hops[0]
+    tree = len(network.multicast_tree(start, nodes)) if cores > 1 else crossed[0]
     return Site(
         sum(hops) / cores,
+        sum(crossed) / cores,
         len(ports),
-        sum(hop > 0 for hop in hops) / cores,
+        sum(hop > 0 for hop in crossed) / cores,
         1 if net.topology == "crossbar" and cores > 1 else tree,
     )
 
@@ -229,7 +232,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.PORTS_BW: np.where(own_port_bw > 0, own_port_bw, link_bw)
         * designs.per_chip([one.ports for one in sites]),
         kernel.HOP_BW: link_bw,
-        kernel.HOPS: hops,
+        kernel.HOPS: designs.per_chip([one.crossed for one in sites]),
         kernel.TREE_LINKS: designs.per_chip([one.tree_links for one in sites]),
         kernel.REMOTE_SHARE: designs.per_chip([one.remote for one in sites]),
     }
@@ -241,7 +244,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
 
 def _site(chip: Chip, kind: int) -> Site:
     if kind >= len(chip.cores):
-        return Site(0.0, 0, 0.0, 0)
+        return Site(0.0, 0.0, 0, 0.0, 0)
     first = sum(other.count for other in chip.cores[:kind])
     return site(chip.interconnect, first, chip.cores[kind].count)
 

@@ -30,7 +30,7 @@ Float64 = npt.NDArray[np.float64]
 
 # Columns of the hardware, of one kind of cores. Bandwidths in bytes per second; FEED_BW the scratchpad's for compute;
 # DATAFLOW an index of systolic.DATAFLOWS; PORTS_BW of all memory ports in use;
-# HOPS from the nearest port to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
+# HOPS that bytes cross to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
 # that do not sit on their port; *_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
 # what starting a tile costs it, GATHERS whether every pattern of the DRAM runs on; ADDERS rows that share one;
 # from PERIOD_S to WAVE_ROWS what `derive` makes of the others; from DRAM_COST on the DRAM's cost table

@@ -200,6 +200,17 @@ class Dispatch(Part):
         Unit("size"),
         Field(alias="l1", ge=0, description="a core's own cache, for rows that are read again; default: sram.size"),
     ] = 0
+    instruction: Annotated[
+        tuple[Side, Side, Side] | None,
+        Field(
+            description="[rows, columns, depth of 16 bits] of a matrix instruction, which reads its sums from registers"
+            " and writes them back; default: sums stay in the array"
+        ),
+    ] = None
+    operands: Annotated[
+        Literal["registers", "scratchpad"],
+        Field(description="where a matrix instruction takes its operands from"),
+    ] = "registers"
     block_start_ps: Annotated[
         int,
         Unit("time_ps"),

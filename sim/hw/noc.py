@@ -134,10 +134,12 @@ class Interconnect(Part):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The links that a message crosses, in order, and the hops it pays latency and energy for."""
+    """The links that a message crosses, in order, and the hops it pays latency and energy for. Memory lies behind a
+    crossbar, not at its nodes: bytes cross it even where a port has no latency of its own."""
 
     links: tuple[int, ...]
     hops: int
+    crossed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +169,14 @@ class Network:
 
     def _walked(self, source: int, destination: int) -> Route:
         if source == destination:
-            return Route((), 0)
+            return Route((), 0, 0)
         net = self.interconnect
         if net.topology == "crossbar":
             names = (_name("inject", net, source), _name("eject", net, destination))
-            return Route(tuple(self.ids[name] for name in names), 1)
+            return Route(tuple(self.ids[name] for name in names), 1, 1)
         path = list(_walk(net, source, destination))
         links = tuple(self.ids[_link_name(net, a, b)] for a, b in pairwise(path))
-        return Route(links, len(links))
+        return Route(links, len(links), len(links))
 
     def multicast_tree(self, source: int, destinations: Iterable[int]) -> tuple[int, ...]:
         """Links of the union of the routes to all destinations, ascending: each is crossed once."""
@@ -189,14 +191,19 @@ class Network:
         port = self.nearest_port(node) if port is None else port
         end, link = self.port_ends[port]
         inner = self.route(end, node)
-        return Route((link, *inner.links), inner.hops)
+        return Route((link, *inner.links), inner.hops, self._crossed(inner))
 
     def memory_write_route(self, node: int, port: int | None = None) -> Route:
         """From a node to a memory port (default: the nearest): the network, then the port's link."""
         port = self.nearest_port(node) if port is None else port
         end, link = self.port_ends[port]
         inner = self.route(node, end)
-        return Route((*inner.links, link), inner.hops)
+        return Route((*inner.links, link), inner.hops, self._crossed(inner))
+
+    def _crossed(self, inner: Route) -> int:
+        """Hops that bytes between memory and a node are charged for, the way from the port being `inner`."""
+        net = self.interconnect
+        return max(inner.hops, int(net.topology == "crossbar" and net.node_count > 1))
 
 
 @lru_cache(maxsize=256)

@@ -47,6 +47,8 @@ def step_work(
             counts = array_actions(nest, macs, products.sums, results, kind, parts)
     else:
         counts = vector_actions(nest, macs, results, _read_bytes(loops), kind)
+        if tiling.deal is not None and tiling.deal.vector is not None:
+            counts["access_instructions"] = tiling.deal.vector.instructions * results
     for name, count in more.items():
         counts[name] = counts.get(name, 0.0) + count
     return Work(counts, core_macs, tiling.tile(nest))

@@ -105,13 +105,13 @@ class Ways:
         """Memory to a core's scratchpad through its nearest memory port."""
         route = self.network.memory_read_route(self._node(core))
         links = (*self._memory(level), *route.links, self.dma_links[core, channel])
-        return self._add(links, route.hops, self._setup(core) + self._access_ps(level))
+        return self._add(links, route.crossed, self._setup(core) + self._access_ps(level), route.hops)
 
     def _store(self, core: int, channel: int, level: Level) -> int:
         """A core's scratchpad to memory. Writes are posted: they do not wait for the device."""
         route = self.network.memory_write_route(self._node(core))
         links = (*self._memory(level), self.dma_links[core, channel], *route.links)
-        return self._add(links, route.hops, self._setup(core))
+        return self._add(links, route.crossed, self._setup(core), route.hops)
 
     def _exchange(self, end: tuple[int, int], channel: int, level: Level) -> int:
         """A load by a core that exchanges what it loads with other chips; `end` is the core and how many chips there
@@ -128,7 +128,7 @@ class Ways:
         heavier = {exchange: share, dma: PAYLOAD_WEIGHT + 2 * share}
         heavier |= dict.fromkeys(inner, PAYLOAD_WEIGHT + share)
         links = (*self._memory(level), port, *inner, dma, exchange)
-        return self._add(links, route.hops, self._setup(core) + self._access_ps(level), heavier=heavier)
+        return self._add(links, route.crossed, self._setup(core) + self._access_ps(level), route.hops, heavier=heavier)
 
     def _write_back(self) -> int:
         """Between the cache and the DRAM behind it: lines evicted, and the rest of lines filled for a part."""
@@ -164,7 +164,7 @@ class Ways:
         node = self.chip.interconnect.host_port
         route = self.network.memory_write_route(node) if inward else self.network.memory_read_route(node)
         links = (*self._memory(level), self._end("host"), *route.links)
-        return self._add(links, route.hops, self.chip.host.latency_ps)
+        return self._add(links, route.crossed, self.chip.host.latency_ps, route.hops)
 
     def _node(self, core: int) -> int:
         return self.chip.core_nodes[core]

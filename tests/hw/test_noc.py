@@ -128,6 +128,29 @@ def test_ports_have_their_own_links() -> None:
     assert (names(net, route.links), route.hops) == (["link[0,0->0,1]", "link[0,1->1,1]", "port[1,1]"], 2)
 
 
+@pytest.mark.parametrize(
+    ("topology", "shape", "ports", "crossed"),
+    [
+        # Memory is on the other side of a crossbar, whichever node its ports are at.
+        ("crossbar", (4,), None, [1, 1, 1, 1]),
+        ("crossbar", (4,), ((0,),), [1, 1, 1, 1]),
+        # One core has no switch; a node of a mesh may sit on its memory.
+        ("crossbar", (1,), None, [0]),
+        ("mesh", (2, 2), None, [0, 0, 1, 1]),
+    ],
+)
+def test_bytes_from_memory_cross_a_crossbar(
+    topology: str, shape: tuple[int, ...], ports: tuple[tuple[int, ...], ...] | None, crossed: list[int]
+) -> None:
+    net = network(topology, *shape, memory_port_coordinates=ports)
+    nodes = range(net.interconnect.node_count)
+    assert [net.memory_read_route(node).crossed for node in nodes] == crossed
+    assert [net.memory_write_route(node).crossed for node in nodes] == crossed
+    # A port has a latency of its own only where messages go to another node.
+    if ports is None:
+        assert [net.memory_read_route(node).hops for node in nodes] == (crossed if topology == "mesh" else [0] * len(nodes))
+
+
 def test_ties_are_spread_evenly() -> None:
     # Every node of a crossbar is one hop from both ports, except the ports themselves.
     net = network("crossbar", 10, memory_port_coordinates=((0,), (1,)))

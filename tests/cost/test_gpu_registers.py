@@ -1,0 +1,83 @@
+"""Register files of GPUs: bytes by matrix instructions, energy of operands, by hand from instruction shapes."""
+
+from __future__ import annotations
+
+import pytest
+
+import sim
+from sim.cost.energy import action_energies, operand_fetch_j
+from sim.graph.builder import GraphBuilder
+from sim.hw.chip import Chip, chip_from_dict, load_chip
+from sim.hw.technology import load_technology
+
+PJ = 1e-12
+A100 = load_chip("a100")
+
+
+def registers(shape: str, dtype: str, chip: Chip) -> tuple[float, float]:
+    report = sim.simulate(shape, chip, dtype=dtype)
+    ops = report.ops
+    return float(ops["accumulator_read_bytes"].sum()), float(ops["accumulator_write_bytes"].sum())
+
+
+def test_a_product_of_mma_m16n8k16() -> None:
+    # 512 instructions of 2,048 products. Each reads 512 B of sums, 16 x 16 and 16 x 8 operands, and writes 512 B.
+    read, written = registers("gemm:128x128x64", "fp16", A100)
+    assert read == 512 * (512 + 512 + 256) + 128 * 128 * 4  # the drain reads the sums once more
+    # Operands come to the registers once for every 64 x 64 results that a warp keeps.
+    assert written == 512 * 512 + 2 * 2 * 128 * 64 * 2
+
+
+def test_an_instruction_sums_twice_as_many_bytes() -> None:
+    # m16n8k32: a product of 8 bit has half of the sums to read and write, and half of the operands' bytes.
+    read, written = registers("gemm:128x128x64", "int8", A100)
+    assert read == 256 * (512 + 512 + 256) + 128 * 128 * 4
+    assert written == 256 * 512 + 2 * 2 * 128 * 64
+
+
+def test_operands_from_the_scratchpad_pass_no_registers() -> None:
+    chip = load_chip("a100", {"core.dispatch.operands": "scratchpad"})
+    read, written = registers("gemm:128x128x64", "fp16", chip)
+    assert (read - 128 * 128 * 4, written) == (512 * 512, 512 * 512)
+
+
+def test_deeper_instructions_read_their_sums_less_often() -> None:
+    core = A100.expanded()["cores"][0]  # type: ignore[index]
+    deep = {**core, "dispatch": {**core["dispatch"], "instruction": [16, 8, 64]}}
+    chip = chip_from_dict({**A100.expanded(), "cores": [deep]})
+    read, written = registers("gemm:128x128x64", "fp16", chip)
+    assert read == 128 * (512 + 4 * 768) + 128 * 128 * 4
+    assert written == 128 * 512 + 2 * 2 * 128 * 64 * 2
+
+
+def test_sums_that_stay_in_the_array_are_read_once() -> None:
+    core = A100.expanded()["cores"][0]  # type: ignore[index]
+    plain = {**core, "dispatch": {k: v for k, v in core["dispatch"].items() if k != "instruction"}}
+    chip = chip_from_dict({**A100.expanded(), "cores": [plain]})
+    assert registers("gemm:128x128x64", "fp16", chip) == (128 * 128 * 4, 128 * 128 * 4)
+
+
+def test_energy_of_a_byte_in_a_register_file() -> None:
+    """A file of 64 KiB has two banks that give 32 threads 4 B each: 7 nm, 32 KiB, 1.0625 pJ/B at 64 bit. Its wire is half
+    the side of a quarter of what the files take."""
+    energies = action_energies(A100, A100.cores[0], load_technology("n7"))
+    bank = 1.0625 * (1 + 64 / 1024) / 2
+    macros_mm2 = 64 / 1024 * 0.875
+    area_mm2 = macros_mm2 + 8 * 64 / 4 * 0.0090 * macros_mm2**0.5 / 3.74
+    wire = 8 * 0.0756 * area_mm2**0.5 / 2
+    assert energies.accumulator_read_j_per_byte / PJ == pytest.approx(bank + wire, rel=1e-3)
+    assert energies.accumulator_write_j_per_byte / PJ == pytest.approx(1.18 * bank + wire, rel=1e-3)
+
+
+def test_vector_work_pays_for_its_registers() -> None:
+    builder = GraphBuilder("add", "fp16")
+    shape = (1024, 1024)
+    graph = builder.build([builder.add(builder.input("a", shape), builder.input("b", shape))], kernel=True)
+    energies = action_energies(A100, A100.cores[0], load_technology("n7"))
+    fetched = 4 * (2 * energies.accumulator_read_j_per_byte + energies.accumulator_write_j_per_byte)
+    assert operand_fetch_j("add", energies) == pytest.approx(fetched)
+    # One fp16 addition an element, and of three accesses of four elements each 7 instructions, as int32 additions.
+    instructions = 3 * 7 / 4
+    expected = (0.16 * PJ + fetched) + instructions * (0.03 * PJ + fetched)
+    report = sim.simulate(graph, "a100")
+    assert float(report.ops["energy_vector_j"].sum()) == pytest.approx(expected * 2**20, rel=1e-6)
