@@ -64,8 +64,9 @@ def test_a100_energy_per_bit() -> None:
         (column + dram.activation_energy_j / run) / PJ_PER_BIT for run in (dram.row_bytes, dram.burst_bytes)
     )
     assert long < 13.11 < 1.10 * single
-    # Too low by far: buffers and arbitration of the crossbar, tags, and what the L1 does besides reading a bank (it sorts
-    # the words of 32 threads) are not modelled. A load of 32 threads ends in their registers and takes an instruction.
+    # Too low by far: buffers and arbitration of the crossbar, tags, and what the L1 does besides reading a bank (it
+    # sorts the words of 32 threads) are not modelled. A load of 32 threads ends in their registers, and takes an
+    # instruction.
     registers = energies.accumulator_write_j_per_byte + energies.instruction_j / (32 * REGISTER_BYTES)
     cache = energies.cache_read_j_per_byte + energies.noc_j_per_byte_hop + energies.sram_write_j_per_byte
     assert 0.3 < cache / PJ_PER_BIT / 4.71 < 0.4

@@ -58,8 +58,8 @@ def test_sums_that_stay_in_the_array_are_read_once() -> None:
 
 
 def test_energy_of_a_byte_in_a_register_file() -> None:
-    """A file of 64 KiB has two banks that give 32 threads 4 B each: 7 nm, 32 KiB, 1.0625 pJ/B at 64 bit. Its wire is half
-    the side of a quarter of what the files take."""
+    """A file of 64 KiB has two banks that give 32 threads 4 B each: 7 nm, 32 KiB, 1.0625 pJ/B at 64 bit. Its wire is
+    half the side of a quarter of what the files take."""
     energies = action_energies(A100, A100.cores[0], load_technology("n7"))
     bank = 1.0625 * (1 + 64 / 1024) / 2
     macros_mm2 = 64 / 1024 * 0.875

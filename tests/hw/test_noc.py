@@ -148,7 +148,8 @@ def test_bytes_from_memory_cross_a_crossbar(
     assert [net.memory_write_route(node).crossed for node in nodes] == crossed
     # A port has a latency of its own only where messages go to another node.
     if ports is None:
-        assert [net.memory_read_route(node).hops for node in nodes] == (crossed if topology == "mesh" else [0] * len(nodes))
+        hops = crossed if topology == "mesh" else [0] * len(nodes)
+        assert [net.memory_read_route(node).hops for node in nodes] == hops
 
 
 def test_ties_are_spread_evenly() -> None:
