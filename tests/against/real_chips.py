@@ -3,7 +3,8 @@
 What the area needs is stated; DMA engines, latencies and the like are placeholders. Sources: TPU v2 and v3, Norrie et
 al., IEEE Micro 2021, and Jouppi et al., CACM 2020; TPU v4i, Jouppi et al., ISCA 2021; TPU v4, Google Cloud page and
 JAX documentation; A100 and H100, NVIDIA white papers (a streaming multiprocessor is a core, its four tensor cores are
-arrays); MI210, LLMCompass mi210.json and data sheet; A40, data sheet.
+arrays); MI210, LLMCompass mi210.json and data sheet; A40, data sheet; K40, P100 and V100 (`earlier_gpus`), NVIDIA white
+papers, whose dies are as the vendors' tables have them.
 """
 
 from __future__ import annotations
@@ -53,6 +54,45 @@ def _around(host: str, links: tuple[int, str], cache: tuple[str, str, str] | Non
     if cache is not None:
         size, line, bandwidth = cache
         found["cache"] = {"size": size, "ways": 16, "line": line, "bandwidth": bandwidth}
+    return found
+
+
+def _multiprocessor(count: int, spare: int, lanes: int, issue: int, shared_kib: int, shared_gb_per_s: float) -> Row:
+    """A core of a GPU with registers of 256 KiB; without tensor cores it has a single PE, as sums need an array."""
+    return {
+        "count": count,
+        "spare": spare,
+        "array": {"rows": 1, "cols": 1, "dataflow": "output_stationary", "rates": {"fp32": 1}},
+        "accumulator": {"size": "128 KiB", "bandwidth": "1 TB/s"},
+        "vector": {"lanes": lanes},
+        "sram": {"size": f"{shared_kib} KiB", "banks": 32, "bandwidth": f"{shared_gb_per_s:.1f} GB/s"},
+        "dispatch": {"tiles": [[64, 64]], "issue": issue},
+    }
+
+
+def _second_level(size: str, bytes_per_cycle: int, clock_ghz: float) -> Row:
+    bandwidth = f"{bytes_per_cycle * clock_ghz:.0f} GB/s"
+    return {"size": size, "ways": 16, "line": "128 B", "bandwidth": bandwidth}
+
+
+def earlier_gpus() -> dict[str, tuple[Chip, float]]:
+    """Chip and published die in mm2 of GPUs that no number of the model was made with. Bandwidths of caches are
+    estimates, and fp64 lanes are left out; K40's memory is GDDR5, here GDDR6."""
+    tensor = {"rows": 64, "cols": 64, "dataflow": "output_stationary", "rates": {"fp16": 0.125}}
+    volta = {**_multiprocessor(80, 4, 64, 128, 128, 128 * 1.53), "array": tensor}
+    described = (
+        ("k40", 561, "n28", "745 MHz", _multiprocessor(15, 0, 192, 192, 64, 256 * 0.745),
+         _memory("gddr6", "12 GiB", "288 GB/s", channels=24), _second_level("1536 KiB", 1024, 0.745), None),
+        ("p100", 610, "n16", "1328 MHz", _multiprocessor(56, 4, 64, 64, 64, 128 * 1.328),
+         _memory("hbm2", "16 GiB", "732 GB/s", stacks=4), _second_level("4 MiB", 2048, 1.328), (4, "20 GB/s")),
+        ("v100", 815, "n12", "1530 MHz", volta,
+         _memory("hbm2", "16 GiB", "900 GB/s", stacks=4), _second_level("6 MiB", 2048, 1.53), (6, "25 GB/s")),
+    )  # fmt: skip
+    host = {"host": {"bandwidth": "16 GB/s", "latency": "1 us"}}
+    found = {}
+    for name, die_mm2, node, clock, core, memory, cache, links in described:
+        more = {} if links is None else {"links": {"count": links[0], "bandwidth": links[1]}}
+        found[name] = (_chip(name, node, clock, core, memory, cache=cache, **host, **more), float(die_mm2))
     return found
 
 

@@ -7,7 +7,7 @@ What was used to set a number of a technology file is marked there: idle power o
 from __future__ import annotations
 
 import pytest
-from real_chips import real_chips
+from real_chips import earlier_gpus, real_chips
 
 import sim
 from sim.cost.energy import ON_DRAM, REGISTER_BYTES, action_energies, idle_power_w, operand_fetch_j
@@ -71,6 +71,17 @@ def test_a100_energy_per_bit() -> None:
     cache = energies.cache_read_j_per_byte + energies.noc_j_per_byte_hop + energies.sram_write_j_per_byte
     assert 0.3 < cache / PJ_PER_BIT / 4.71 < 0.4
     assert 0.15 < (energies.sram_read_j_per_byte + registers) / PJ_PER_BIT / 1.59 < 0.25
+
+
+def test_k40_energy_per_bit() -> None:
+    # GPUJoule (Arunkumar et al., HPCA 2019): shared memory to registers 5.32 pJ/bit, L2 to L1 15.48. Further off than
+    # A100: at 28 nm a load of 32 bit takes 170 pJ of a thread, as much as seven of Dally's instructions.
+    chip = earlier_gpus()["k40"][0]
+    energies = action_energies(chip, chip.cores[0], load_technology("n28"))
+    registers = energies.accumulator_write_j_per_byte + energies.instruction_j / (32 * REGISTER_BYTES)
+    cache = energies.cache_read_j_per_byte + energies.noc_j_per_byte_hop + energies.sram_write_j_per_byte
+    assert (energies.sram_read_j_per_byte + registers) / PJ_PER_BIT == pytest.approx(0.38, abs=0.01)
+    assert cache / PJ_PER_BIT == pytest.approx(1.71, abs=0.02)
 
 
 @pytest.mark.parametrize(

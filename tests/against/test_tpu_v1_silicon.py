@@ -120,13 +120,15 @@ def test_where_the_array_waits_when_a_batch_runs_alone(name: str) -> None:
     build, counted = CASES[name]
     stalls = pd.DataFrame(sim.simulate(build(), "tpu_v1").tables["stalls"]).set_index("unit").loc["array"]
     active = 100 * counted.active_cycles / CLOCK_HZ / (stalls["latency_ps"] * 1e-12)
-    # What holds the array beyond its streamed rows is the shifting in of weights.
-    weights = 100 * (stalls["dram_ps"] + stalls["busy_ps"]) / stalls["latency_ps"] - active
+    # What holds the array beyond its streamed rows is the shifting in of weights; they are under way from the set-up of
+    # their transfer on, not from their first byte.
+    waiting = stalls["dram_ps"] + stalls["transfer_latency_ps"]
+    weights = 100 * (waiting + stalls["busy_ps"]) / stalls["latency_ps"] - active
     assert active == pytest.approx(counted.active, rel=0.08)
     # CNN0 waits for its first weights, which have arrived before in production.
-    assert weights == pytest.approx(counted.weights, rel=0.08, abs=7 if name == "cnn0" else None)
-    # Weights go on arriving while the array has nothing to do; the chip's FIFO is full after four tiles.
-    assert 100 - active - weights == pytest.approx(counted.idle, abs=5 if name != "cnn0" else 8)
+    assert weights == pytest.approx(counted.weights, rel=0.07, abs=7 if name == "cnn0" else None)
+    # The chip's counters do not explain all of it either (its row 6: RAW hazards and input are 9 of MLP0's 17.5).
+    assert 100 - active - weights == pytest.approx(counted.idle, abs={"mlp0": 5, "lstm1": 1.5, "cnn0": 8}[name])
 
 
 @pytest.mark.parametrize(
