@@ -1,6 +1,6 @@
 """The compiled engine: the same ticks as the reference engine, up to millions of tasks a second.
 
-Four things make it fast, and none of them changes a tick.
+Five things make it fast, and none of them changes a tick.
 
 1.  A compute task needs no event. Its start is known as soon as the finish of every predecessor is known,
     even if that lies in the future; so queues run ahead of the clock until they meet a transfer whose end is
@@ -11,6 +11,8 @@ Four things make it fast, and none of them changes a tick.
     were alone. A link is crowded only if it has two flows or more and they do not all fit at their caps.
 4.  The fair share falls apart into the connected components of routes with flows and crowded links. Only components
     that hold a changed route or link are computed anew; all others keep their rates.
+5.  Where all routes meet on one link, those that no other link holds back go with the tide: at one rate, so that
+    one count tells what each of their flows got, and a new rate is one number, not one for each route.
 
 The queues are in sim/engine/issuing.py, the fair share in sim/engine/sharing.py, the tags of the cache in
 sim/hw/tags.py.
@@ -40,7 +42,7 @@ from sim.engine.records import (
     Tasks,
 )
 from sim.engine.renaming import Asked, Passage, asked_by, replayed
-from sim.engine.sharing import bring_up, join, leave, settle
+from sim.engine.sharing import bring_up, count_on, join, leave, settle
 from sim.errors import InvariantViolation
 from sim.hw import tags as tag_store
 from sim.hw.tags import EVICTED, HIT, MISS, REST, first_tags, probe
@@ -191,16 +193,16 @@ def _simulate(
             _look_up(number, now, tasks, agenda, looks, line_bytes, skew, board)
         if changed:
             settle(now, network, board)
-            next_due = _earliest(network.due, board.active)
+            next_due = _earliest(network.due, board)
         now = min(next_due, heads[0].tick, lookups[0].tick)
     return drained
 
 
 @jit_inline
-def _earliest(due: Int64, active: int) -> int:
+def _earliest(due: Int64, board: Record) -> int:
     """When the first of all flows ends."""
-    earliest = FOREVER
-    for place in range(active):
+    earliest = int(board.ebb)
+    for place in range(board.tide, board.active):
         earliest = min(earliest, due[place])
     return earliest
 
@@ -214,6 +216,7 @@ def _look_up(
     look, found = looks.probes[row], looks.found[row]
     probe(
         looks.tags,
+        looks.front,
         line_bytes,
         skew,
         look.address,
@@ -268,9 +271,11 @@ def _end_flows(
     now: int, tasks: Tasks, queues: Records, network: Network, agenda: Agenda, looks: Looks, board: Record
 ) -> None:
     """End all flows that are due, and the transfers of which these were the last."""
-    place, flows = 0, network.flows
+    flows, due = network.flows, network.due
+    place = 0 if board.ebb == now else int(board.tide)
+    count_on(now, network, board)
     while place < board.active:
-        if network.due[place] != now:
+        if due[place] > (board.count if place < board.tide else now):
             place += 1
             continue
         number = int(network.active[place])

@@ -86,15 +86,16 @@ class Looks(NamedTuple):
     pitches: Int64
     found: Int64  # [probes, 4]
     tags: Int32
+    front: Int32  # the first entry of each set of tags
 
 
 LINK = _record(  # capacity, demand and what is left count 1/256 units per tick, which keeps them exact
     capacity=np.int64,
     demand=np.int64,  # of the flows on the link, were each a little faster than its cap
     weight=np.int64,  # of the flows on the link
-    offer=np.int64,  # the share of all those flows together
     left=np.int64,
     unfrozen=np.int64,  # weight of the unfrozen flows
+    begun=np.int32,  # settle that `left` and `unfrozen` are of
     flows=np.int32,
     routes=np.uint32,  # with flows
     crowd=np.int32,  # place in the list of crowded links, NONE if it is none
@@ -104,14 +105,14 @@ LINK = _record(  # capacity, demand and what is left count 1/256 units per tick,
 )
 ROUTE = _record(
     cap=np.int64,  # rate of a flow that has all links for itself
-    served=np.int64,  # units that a flow there from the beginning would have got by tick `since`
-    since=np.int64,
-    rate=np.int64,  # of each flow
+    served=np.int64,  # units that a flow there from the beginning would have got by tick `since`; with the tide: beyond
+    since=np.int64,  # what the tide counts
+    rate=np.int64,  # of each flow; 0 with the tide, or to be told anew
     hop=np.uint32,
     end=np.uint32,
     flows=np.int32,  # active ones
     first=np.int32,  # the flow that ends first
-    place=np.uint32,  # in the list of active routes
+    place=np.int32,  # in the list of active routes
     touched=np.int32,  # settle that it was last touched for
     frozen=np.int32,  # settle that last gave it a rate
 )
@@ -139,9 +140,11 @@ class Network(NamedTuple):
     members: UInt32  # hops of routes with flows, link by link
     first_member: UInt32  # where those of a link begin
     flows: Records
-    active: UInt32  # routes with flows
-    due: Int64  # when the first flow of each active route ends
+    active: UInt32  # routes with flows, those with the tide first
+    due: Int64  # of active routes: the tick at which their first flow ends; with the tide: what it counts then
+    caps: Int64  # of active routes
     crowded: UInt32  # links that may bind
+    offers: Int64  # the share of all flows together on each of these
     touched_links: UInt32
     touched_routes: UInt32
     shares: Int64  # what each link of a settle offers its unfrozen flows, FOREVER without any
@@ -156,6 +159,8 @@ BOARD = _record(  # how many, of
     lookups=np.int64,
     height=np.int64,  # queues on the stack
     active=np.int64,
+    tide=np.int64,  # active routes that go on together
+    calm=np.int64,  # settles in succession in which all active routes met on one link
     crowded=np.int64,
     touched_links=np.int64,
     touched_routes=np.int64,
@@ -164,6 +169,10 @@ BOARD = _record(  # how many, of
     taken=np.int64,
     used=np.int64,  # slots that have ever held a flow
     free=np.int64,  # first of the slots that are free again
+    count=np.int64,  # units that a flow with the tide from the beginning would have got by tick `since`
+    since=np.int64,
+    pace=np.int64,  # rate of every flow with the tide
+    ebb=np.int64,  # when the first flow with the tide ends
 )
 
 
@@ -214,13 +223,13 @@ def looks(segment: Segment, repeat: int, tags: Int32) -> Looks:
     found = segment.probes
     if found is None:
         nothing = np.zeros((0, 1), np.int64)
-        return Looks(np.zeros(0, PROBE), nothing, nothing, np.zeros((0, 4), np.int64), tags)
+        return Looks(np.zeros(0, PROBE), nothing, nothing, np.zeros((0, 4), np.int64), tags, tags[:, 0].copy())
     table = np.zeros(len(found.task), PROBE)
     for name in ("task", "run_bytes", "hit_dur", "hit_route", "rest_route", "policy", "write"):
         table[name] = getattr(found, name)
     table["address"] = found.addresses(repeat)
     count, pitch = np.array(found.count, np.int64), np.array(found.pitch, np.int64)
-    return Looks(table, count, pitch, np.zeros((len(table), 4), np.int64), tags)
+    return Looks(table, count, pitch, np.zeros((len(table), 4), np.int64), tags, tags[:, 0].copy())
 
 
 def queues(program: Program) -> Records:
@@ -255,7 +264,9 @@ def network(program: Program, flows: int) -> Network:
         flows=np.zeros(flows, FLOW),
         active=np.empty(len(routes), np.uint32),
         due=np.empty(len(routes), np.int64),
+        caps=np.empty(len(routes), np.int64),
         crowded=np.empty(len(links), np.uint32),
+        offers=np.empty(len(links), np.int64),
         touched_links=np.empty(len(links), np.uint32),
         touched_routes=np.empty(len(routes), np.uint32),
         shares=np.empty(len(links), np.int64),
@@ -282,4 +293,5 @@ def board() -> Records:
     table = np.zeros(1, BOARD)
     table["free"] = NONE
     table["settles"] = table["rounds"] = 1
+    table["ebb"] = FOREVER
     return table

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from sim.engine.heaps import meld
-from sim.engine.records import FOREVER, NONE, Network, Record, Records, UInt32
+from sim.engine.records import FOREVER, NONE, Int64, Network, Record, Records, UInt32
 from sim.jit import jit_inline
+
+TIDE, CALM = 4, 4
+"""Routes from which on those that meet on one link go on together, and settles in succession in which all did."""
 
 MOST_SERVED = 1 << 60
 """Units that are counted on a route before the count begins anew; with the 2^62 of a flow they stay within 63 bits."""
@@ -35,30 +38,50 @@ def _tell_crowded(number: int, network: Network, board: Record) -> None:
     link = network.links[number]
     if link.flows > 1 and link.demand > link.capacity:
         if link.crowd == NONE:
-            link.crowd = board.crowded
+            link.crowd = link.place = board.crowded
             network.crowded[board.crowded] = number
             board.crowded += 1
+        network.offers[link.crowd] = max(1, link.capacity // link.weight)
     elif link.crowd != NONE:
         board.crowded -= 1
         last = network.crowded[board.crowded]
-        network.crowded[link.crowd] = last
-        network.links[last].crowd = link.crowd
+        network.crowded[link.crowd], network.offers[link.crowd] = last, network.offers[board.crowded]
+        network.links[last].crowd = network.links[last].place = link.crowd
         link.crowd = NONE
 
 
 @jit_inline
+def count_on(now: int, network: Network, board: Record) -> None:
+    """Count what the flows with the tide got until now."""
+    if board.tide > 0:
+        board.count += board.pace * (now - board.since)
+    board.since = now
+    if board.count > MOST_SERVED:
+        for place in range(board.tide):
+            network.due[place] -= board.count
+            network.routes[network.active[place]].served += board.count
+        board.count = 0
+
+
+@jit_inline
 def bring_up(number: int, now: int, network: Network, board: Record) -> int:
-    """Count what the flows of an active route got until now, and have its next end worked out anew; the count."""
-    route = network.routes[number]
-    route.served += route.rate * (now - route.since)
-    route.since = now
-    route.rate = 0
-    if route.served > MOST_SERVED:
+    """Count what the flows of an active route got until now, and have its next end worked out anew, unless it goes with
+    the tide; the count."""
+    route, beyond = network.routes[number], 0
+    if route.place < board.tide:
+        count_on(now, network, board)
+        beyond = board.count
+    else:
+        route.served += route.rate * (now - route.since)
+        route.since = now
+        route.rate = 0
+    served = beyond + route.served
+    if served > MOST_SERVED:
         for slot in range(board.used):
             if network.flows[slot].route == number:
-                network.flows[slot].target -= route.served
-        route.served = 0
-    return int(route.served)
+                network.flows[slot].target -= served
+        route.served, served = -beyond, 0
+    return int(served)
 
 
 @jit_inline
@@ -70,11 +93,12 @@ def join(number: int, slot: int, units: int, now: int, network: Network, board: 
         route.served, route.since = 0, now
         flow.target = units
         route.first, route.place = slot, board.active
-        network.active[board.active] = number
+        network.active[board.active], network.caps[board.active] = number, route.cap
         board.active += 1
     else:
         flow.target = bring_up(number, now, network, board) + units
         route.first = meld(route.first, slot, network.flows)
+        _aim(route, network, board)
     route.flows += 1
     for place in range(route.hop, route.end):
         hop = network.hops[place]
@@ -86,7 +110,6 @@ def join(number: int, slot: int, units: int, now: int, network: Network, board: 
         link.flows += 1
         link.weight += hop.weight
         link.demand += hop.weight * (route.cap + 1)
-        link.offer = max(1, link.capacity // link.weight)
         _tell_crowded(hop.link, network, board)
         _touch(hop.link, network, board)
     _touch_route(number, network, board)
@@ -94,7 +117,7 @@ def join(number: int, slot: int, units: int, now: int, network: Network, board: 
 
 @jit_inline
 def leave(number: int, ended: int, network: Network, board: Record) -> None:
-    """Take so many flows off the links of their route."""
+    """Take so many flows, which are out of its heap already, off the links of their route."""
     route, hops = network.routes[number], network.hops
     route.flows -= ended
     for place in range(route.hop, route.end):
@@ -105,8 +128,6 @@ def leave(number: int, ended: int, network: Network, board: Record) -> None:
         link.weight -= ended * hop.weight
         link.demand -= ended * hop.weight * (route.cap + 1)
         _tell_crowded(hop.link, network, board)
-        if link.weight > 0:
-            link.offer = max(1, link.capacity // link.weight)
         if route.flows == 0:
             link.routes -= 1
             first = network.first_member[hop.link]
@@ -114,12 +135,31 @@ def leave(number: int, ended: int, network: Network, board: Record) -> None:
             network.members[first + hop.place] = last
             hops[last].place = hop.place
     if route.flows > 0:
+        _aim(route, network, board)
         _touch_route(number, network, board)
     else:
+        if route.place < board.tide:
+            board.tide -= 1
+            _swap(route.place, board.tide, network)
         board.active -= 1
-        last = network.active[board.active]
-        network.active[route.place], network.due[route.place] = last, network.due[board.active]
-        network.routes[last].place = route.place
+        _swap(route.place, board.active, network)
+
+
+@jit_inline
+def _swap(one: int, other: int, network: Network) -> None:
+    """Two active routes change places."""
+    active, due, caps = network.active, network.due, network.caps
+    active[one], active[other] = active[other], active[one]
+    due[one], due[other] = due[other], due[one]
+    caps[one], caps[other] = caps[other], caps[one]
+    network.routes[active[one]].place, network.routes[active[other]].place = one, other
+
+
+@jit_inline
+def _aim(route: Record, network: Network, board: Record) -> None:
+    """Tell what the tide counts when the first flow of a route with it ends."""
+    if route.place < board.tide:
+        network.due[route.place] = network.flows[route.first].target - route.served
 
 
 @jit_inline
@@ -151,18 +191,44 @@ def _spread(network: Network, board: Record) -> bool:
 @jit_inline
 def settle(now: int, network: Network, board: Record) -> None:
     """Give the flows of all routes that may be affected by what was touched their fair rates; then nothing is."""
+    links, shares, cap = network.links, network.shares, FOREVER  # cap: at most that of any unfrozen route
+    count_on(now, network, board)
     if _spread(network, board):
-        _share(now, network.crowded, board.crowded, network.active, board.active, network, board)
+        for at in range(board.crowded):
+            shares[at] = network.offers[at]
+        for place in range(board.active):
+            cap = min(cap, network.caps[place])
+        _share(now, cap, network.crowded, board.crowded, network.active, board.active, network, board)
     else:
-        links, routes = network.touched_links, network.touched_routes
-        _share(now, links, board.touched_links, routes, board.touched_routes, network, board)
+        for at in range(board.touched_links):
+            link = links[network.touched_links[at]]
+            link.place = at
+            shares[at] = network.offers[link.crowd] if link.crowd != NONE else FOREVER
+        for at in range(board.touched_routes):
+            cap = min(cap, network.routes[network.touched_routes[at]].cap)
+        some, routes = network.touched_links, network.touched_routes
+        _share(now, cap, some, board.touched_links, routes, board.touched_routes, network, board)
+        for at in range(board.touched_links):
+            link = links[some[at]]
+            link.place = max(0, link.crowd)
     board.touched_links = board.touched_routes = 0
     board.settles += 1
+    board.ebb = _first_with_tide(now, network.due, board)
+
+
+@jit_inline
+def _first_with_tide(now: int, due: Int64, board: Record) -> int:
+    """When the first flow with the tide ends."""
+    first = FOREVER
+    for place in range(board.tide):
+        first = min(first, due[place])
+    return now + (first - board.count + board.pace - 1) // board.pace if board.tide > 0 else FOREVER
 
 
 @jit_inline
 def _share(
     now: int,
+    cap: int,
     some_links: UInt32,
     link_count: int,
     some_routes: UInt32,
@@ -170,15 +236,8 @@ def _share(
     network: Network,
     board: Record,
 ) -> None:
-    """Share links among routes that cross no other crowded ones."""
+    """Share links, by their place in `shares`, among routes that cross no other crowded ones."""
     links, routes, members, shares = network.links, network.routes, network.members, network.shares
-    cap = FOREVER  # at most that of any unfrozen route
-    for at in range(route_count):
-        cap = min(cap, routes[some_routes[at]].cap)
-    for at in range(link_count):
-        link = links[some_links[at]]
-        link.left, link.unfrozen, link.place = link.capacity, link.weight, at
-        shares[at] = link.offer if link.crowd != NONE else FOREVER
     unfrozen = route_count
     while unfrozen > 0:
         rate = FOREVER
@@ -191,9 +250,13 @@ def _share(
             if shares[at] == rate:
                 number = some_links[at]
                 if links[number].routes == route_count:
-                    for place in range(route_count):
-                        if routes[some_routes[place]].frozen != board.settles:
-                            _freeze(some_routes[place], rate, now, network, board)
+                    board.calm += route_count == board.active
+                    if route_count == board.active and route_count >= TIDE and board.calm >= CALM:
+                        _go_with_tide(rate, now, network, board)
+                    else:
+                        for place in range(route_count - 1, -1, -1):
+                            if routes[some_routes[place]].frozen != board.settles:
+                                _freeze(some_routes[place], rate, now, network, board)
                     board.taken = 0
                     board.rounds += 1
                     return
@@ -205,13 +268,15 @@ def _share(
                         _take(route, rate, network, board)
                         unfrozen -= 1
         if cap == rate:
-            for at in range(route_count):
+            for at in range(route_count - 1, -1, -1):  # one that leaves the tide changes places with one behind it
                 route = some_routes[at]
                 if routes[route].cap == rate and routes[route].frozen != board.settles:
                     _freeze(route, rate, now, network, board)
                     _take(route, rate, network, board)
                     unfrozen -= 1
         _offer_what_is_left(network, board)
+    if route_count == board.active:
+        board.calm = 0
 
 
 @jit_inline
@@ -233,6 +298,8 @@ def _take(number: int, rate: int, network: Network, board: Record) -> None:
         hop = network.hops[place]
         link = network.links[hop.link]
         if link.crowd != NONE:
+            if link.begun != board.settles:
+                link.begun, link.left, link.unfrozen = board.settles, link.capacity, link.weight
             weight = hop.weight * route.flows
             link.left = max(0, link.left - weight * rate)
             link.unfrozen -= weight
@@ -254,11 +321,31 @@ def _offer_what_is_left(network: Network, board: Record) -> None:
 
 @jit_inline
 def _freeze(number: int, rate: int, now: int, network: Network, board: Record) -> None:
-    """Have the flows of a route go on at this rate."""
+    """Have the flows of a route go on at this rate, without the tide."""
     route = network.routes[number]
     route.frozen = board.settles
+    if route.place < board.tide:
+        board.tide -= 1
+        _swap(route.place, board.tide, network)
+        route.served += board.count
+        route.since = now
     if route.rate != rate:
         served = bring_up(number, now, network, board)
         left = network.flows[route.first].target - served
         route.rate = rate
         network.due[route.place] = now + (left + rate - 1) // rate
+
+
+@jit_inline
+def _go_with_tide(rate: int, now: int, network: Network, board: Record) -> None:
+    """Have the flows of all unfrozen routes go on together at this rate: what each of them gets is counted once for all
+    of them, so that another rate changes nothing but the rate."""
+    board.pace = rate
+    for place in range(board.tide, board.active):
+        number = network.active[place]
+        route = network.routes[number]
+        if route.frozen != board.settles:
+            route.served = bring_up(number, now, network, board) - board.count
+            _swap(place, board.tide, network)
+            board.tide += 1
+            _aim(route, network, board)

@@ -2,7 +2,8 @@
 
 A set is `ways` entries of one array, the one used last first. An entry is tag x 4 + pinned x 2 + dirty, with the tag
 line number // sets (below 2^29); EMPTY entries lie behind all others. So 16 ways lie in one line of the host's own
-cache, and a look-up touches little else.
+cache, and a look-up touches little else. Four of five look-ups of a GPU's matrix products find the line that was used
+last in its set; these only read `front`, a copy of the first entries that lie side by side.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from sim.jit import jit, jit_inline
+from sim.jit import jit, jit_bare, jit_inline
 
 Int8 = npt.NDArray[np.int8]
 Int32 = npt.NDArray[np.int32]
@@ -23,6 +24,9 @@ EMPTY = -1
 DIRTY, PINNED = 1, 2
 ALLOCATE, BYPASS, PIN = 0, 1, 2
 """What a probe does with a line that is not there: put it in, leave it out, or put it in for good."""
+
+AT_ONCE = 16
+"""Lines that are looked up together where all were used last in their sets: they fill a vector of the host."""
 
 FOUND, LEFT_OUT, IN, IN_FOR_DIRTY = range(4)
 """What a look for one line comes to: it is there, it stays out, it is put in, and a dirty one had to go for it."""
@@ -70,6 +74,7 @@ def coarse_line(sets: int, line_bytes: int, common_bytes: int) -> tuple[int, int
 @jit_inline
 def probe(
     tags: Int32,
+    front: Int32,
     line_bytes: int,
     skew: int,
     address: int,
@@ -80,7 +85,7 @@ def probe(
     policy: int,
     found: Int64,
 ) -> None:
-    """Look up a region and update the tags; `found` (HIT, MISS, REST, EVICTED) receives the bytes.
+    """Look up a region and update the tags, and their `front`; `found` (HIT, MISS, REST, EVICTED) receives the bytes.
 
     The region is `run_bytes` at `address`, repeated `count[i]` times at `pitch[i]` bytes for each level i, the last
     level innermost. Line by line in that order: one that is there becomes the most recently used; else ALLOCATE and
@@ -88,7 +93,7 @@ def probe(
     is put in for a part of it is filled with the rest. At most ways - 1 lines of a set are pinned. Line number n lies
     in set (n + n // sets x skew) % sets.
     """
-    hit, miss, rest, evicted = 0, 0, 0, 0
+    found[HIT] = found[MISS] = found[REST] = found[EVICTED] = 0
     sets, inner, outer = len(tags), len(count) - 1, 1
     for level in range(inner):
         outer *= count[level]
@@ -104,10 +109,19 @@ def probe(
             left //= count[level]
         line = begin // line_bytes
         start, tag = begin - line * line_bytes, line // sets
-        number, turn = line - tag * sets, tag * skew % sets
-        for _ in range(count[inner]):
-            run = _look_along(tags, line_bytes, skew, start, number, tag, turn, run_bytes, write, policy)
-            hit, miss, rest, evicted = hit + run[0], miss + run[1], rest + run[2], evicted + run[3]
+        number, turn, runs = line - tag * sets, tag * skew % sets, count[inner]
+        while runs > 0:
+            some = 1
+            if start + run_bytes > line_bytes:
+                _look_along(tags, front, line_bytes, skew, start, number, tag, turn, run_bytes, write, policy, found)
+            else:
+                at = number + turn if number + turn < sets else number + turn - sets
+                if pitch_start == 0 and pitch_tag == 0 and runs > 1:
+                    # So many runs, each within a line, before the tag or the last set ends.
+                    some = min(runs, (sets - 1 - max(at, number)) // max(1, pitch_number) + 1)
+                    number += (some - 1) * pitch_number
+                _look_at(tags, front, line_bytes, at, pitch_number, some, tag, run_bytes, write, policy, found)
+            runs -= some
             start, tag = start + pitch_start, tag + pitch_tag
             number, turn = number + pitch_number, turn + pitch_turn
             if start >= line_bytes:
@@ -118,12 +132,12 @@ def probe(
                 number, tag, turn = number - sets, tag + 1, turn + skew
                 if turn >= sets:
                     turn -= sets
-    found[HIT], found[MISS], found[REST], found[EVICTED] = hit, miss, rest, evicted
 
 
 @jit_inline
 def _look_along(
     tags: Int32,
+    front: Int32,
     line_bytes: int,
     skew: int,
     start: int,
@@ -133,35 +147,85 @@ def _look_along(
     left: int,
     write: bool,
     policy: int,
-) -> tuple[int, int, int, int]:
-    """Look up a run of `left` bytes from byte `start` of the line in set `number` + `turn` on: bytes that hit, that
-    miss, of the rest of lines put in, and evicted."""
-    hit, miss, rest, evicted = 0, 0, 0, 0
+    found: Int64,
+) -> None:
+    """Look up a run of `left` bytes from byte `start` of the line in set `number` + `turn` on, and add up what it
+    yields."""
     sets, asked = len(tags), min(left, line_bytes - start)
-    while True:
-        at = number + turn
-        what = _look(tags, at if at < sets else at - sets, np.int32(tag << 2), write, policy)
-        if what == FOUND:
-            hit += asked
-        else:
-            miss += asked
-            if what != LEFT_OUT:
-                rest += line_bytes - asked
-            if what == IN_FOR_DIRTY:
-                evicted += line_bytes
-        left -= asked
-        if left == 0:
-            return hit, miss, rest, evicted
+    while left > 0:
+        at = number + turn if number + turn < sets else number + turn - sets
+        some = 1
+        if asked == line_bytes:
+            some = min(left // line_bytes, sets - max(at, number))
+        _look_at(tags, front, line_bytes, at, 1, some, tag, asked, write, policy, found)
+        left -= some * asked
         asked = min(left, line_bytes)
-        number += 1
+        number += some
         if number == sets:
             number, tag, turn = 0, tag + 1, turn + skew
             if turn >= sets:
                 turn -= sets
 
 
+@jit_bare
+def _look_at(
+    tags: Int32,
+    front: Int32,
+    line_bytes: int,
+    number: int,
+    step: int,
+    many: int,
+    tag: int,
+    asked: int,
+    write: bool,
+    policy: int,
+    found: Int64,
+) -> None:
+    """Look up so many lines of a tag, in set `number` and every `step` sets on, `asked` bytes of each, and add up what
+    they yield.
+
+    Most lines were used last in their sets, as several cores load the same tile; for those `front` says it all.
+    """
+    wanted, singly, hits, inside, dirty = np.int32(tag << 2), 0, 0, 0, 0
+    done = 0
+    while done < many:
+        singly -= 1
+        at = np.uint32(number + done * step)
+        if singly < 0 and many - done >= AT_ONCE and policy != PIN:
+            if _all_in_front(front, at, step, wanted, write):
+                hits, done, singly = hits + AT_ONCE, done + AT_ONCE, 0
+                continue
+            singly = AT_ONCE - 1
+        done += 1
+        entry = front[at]
+        if (entry ^ wanted) & ~3 == 0 and policy != PIN and (not write or entry & DIRTY != 0):
+            hits += 1
+            continue
+        what = _look(tags, at, wanted, write, policy)
+        front[at] = tags[at, 0]
+        hits += what == FOUND
+        inside += what >= IN
+        dirty += what == IN_FOR_DIRTY
+    found[HIT] += hits * asked
+    found[MISS] += (many - hits) * asked
+    found[REST] += inside * (line_bytes - asked)
+    found[EVICTED] += dirty * line_bytes
+
+
 @jit_inline
-def _look(tags: Int32, number: int, wanted: np.int32, write: bool, policy: int) -> int:
+def _all_in_front(front: Int32, number: np.uint32, step: int, wanted: np.int32, write: bool) -> bool:
+    """Were AT_ONCE lines of one tag, every `step` sets, all used last in their sets, so that another look at them
+    changes nothing?"""
+    other, dirty = np.int32(0), np.int32(DIRTY)
+    for place in range(AT_ONCE):
+        entry = front[np.uint32(number + place * step)]
+        other |= (entry ^ wanted) & np.int32(~3)
+        dirty &= entry
+    return other == 0 and (not write or dirty != 0)
+
+
+@jit_inline
+def _look(tags: Int32, number: np.uint32, wanted: np.int32, write: bool, policy: int) -> int:
     """Look up a line in a set: FOUND, LEFT_OUT, IN or IN_FOR_DIRTY."""
     lines = tags[number]
     ways = len(lines)
@@ -247,9 +311,11 @@ def probe_all(
 
     Stops at the first that yields something else than its row of `expected`, unless that is empty; whether none did.
     """
+    front = tags[:, 0].copy()
     for row in order:
         probe(
             tags,
+            front,
             line_bytes,
             skew,
             address[row],

@@ -82,10 +82,11 @@ def plain(shape: Shape, regions: list[Region]) -> list[list[int]]:
 
 def ours(shape: Shape, regions: list[Region]) -> list[list[int]]:
     tags, found = empty_tags(shape.sets, shape.ways), np.zeros(4, np.int64)
+    front = tags[:, 0].copy()
     results = []
     for r in regions:
         count, pitch = np.array(r.count, np.int64), np.array(r.pitch, np.int64)
-        probe(tags, shape.line, shape.skew, r.address, r.run, count, pitch, r.write, r.policy, found)
+        probe(tags, front, shape.line, shape.skew, r.address, r.run, count, pitch, r.write, r.policy, found)
         results.append(found.tolist())
     return results
 
