@@ -22,6 +22,7 @@ from sim.hw.area import (
     REGISTER_FILES,
     REGISTERS_PER_ACCUMULATOR,
     chip_area,
+    control_area_mm2,
     core_area,
     hop_length_mm,
     logic_area_mm2,
@@ -84,7 +85,8 @@ class ActionEnergies:
 
     Memories include the wires between their banks and their users. `array_clock_w` and `vector_clock_w` flow in
     one core's arrays and vector unit while they are held, on top of `idle_power_w`. `pe_*` are the scratchpads of
-    row-stationary PEs. `pipeline_*` is a register of an array, whose clock is in `array_clock_w` or idle power.
+    row-stationary PEs. Instructions feed the arrays of a GPU: what issues them is clocked with them, as part of
+    `array_clock_w`. `pipeline_*` is a register of an array, whose clock is in `array_clock_w` or idle power.
     """
 
     sram_read_j_per_byte: float
@@ -150,7 +152,7 @@ def action_energies(chip: Chip, kind: CoreKind, technology: Technology) -> Actio
         dram_io_j_per_byte=chip.dram.io_energy_j_per_byte,
         host_j_per_byte=None if chip.host is None else chip.host.energy_j_per_byte,
         **_pe_energies(kind, technology),
-        array_clock_w=gated_w * area["arrays"],
+        array_clock_w=gated_w * (area["arrays"] + control_area_mm2(kind, technology)),
         vector_clock_w=gated_w * area["vector"],
     )
 

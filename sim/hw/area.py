@@ -168,6 +168,14 @@ def core_area(kind: CoreKind, technology: Technology) -> dict[str, float]:
     }
 
 
+def control_area_mm2(kind: CoreKind, technology: Technology) -> float:
+    """Of the vector unit of one GPU core: what issues instructions to its threads. 0 for other cores, whose lanes have
+    their control to themselves."""
+    if kind.dispatch is None:
+        return 0.0
+    return technology.logic_area_mm2(kind.dispatch.issue * CONTROL_TRANSISTORS)
+
+
 def _root(value: float) -> float:
     """Square root of a number, or of every entry of an array."""
     found: float = value**0.5

@@ -217,6 +217,10 @@ class Dispatch(Part):
         Field(alias="block_start", ge=0, description="between blocks of a row kernel that begin on a core"),
     ] = 0
 
+    def __post_init__(self) -> None:
+        if self.operands != "registers" and self.instruction is None:
+            raise FieldError([(("operands",), "are those of a matrix instruction; `instruction` is missing")])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoreKind(Part):

@@ -6,6 +6,7 @@ import pytest
 
 import sim
 from sim.cost.energy import action_energies, operand_fetch_j
+from sim.errors import InputError
 from sim.graph.builder import GraphBuilder
 from sim.hw.chip import Chip, chip_from_dict, load_chip
 from sim.hw.technology import load_technology
@@ -69,6 +70,21 @@ def test_energy_of_a_byte_in_a_register_file() -> None:
     assert energies.accumulator_write_j_per_byte / PJ == pytest.approx(1.18 * bank + wire, rel=1e-3)
 
 
+def test_what_issues_instructions_is_clocked_with_the_array() -> None:
+    """128 threads of 996,200 transistors each at 96.3e6 a mm2, beside 64 x 64 PEs of 1025 um2 at a quarter of a
+    product; 175 pJ/mm2 a cycle, of which idle units save nine tenths."""
+    energies = action_energies(A100, A100.cores[0], load_technology("n7"))
+    area_mm2 = 64 * 64 * 1025e-6 / 4 + 128 * 996_200 / 96.3e6
+    assert energies.array_clock_w == pytest.approx(0.9 * 175 * PJ * 1.41e9 * area_mm2, rel=1e-3)
+    # A core whose lanes are no threads has its control to itself.
+    lepton = load_chip("lepton_m")
+    plain = action_energies(lepton, lepton.cores[0], load_technology(lepton.technology))
+    n = load_technology(lepton.technology)
+    pes = lepton.cores[0].array.pe_count * n.pe_area_mm2(lepton.cores[0].array.rates)  # type: ignore[union-attr]
+    clock_hz = lepton.cores[0].clock_hz
+    assert plain.array_clock_w == pytest.approx(lepton.clock_gating * n.clock_w(pes, clock_hz), rel=1e-6)
+
+
 def test_vector_work_pays_for_its_registers() -> None:
     builder = GraphBuilder("add", "fp16")
     shape = (1024, 1024)
@@ -81,3 +97,10 @@ def test_vector_work_pays_for_its_registers() -> None:
     expected = (0.16 * PJ + fetched) + instructions * (0.03 * PJ + fetched)
     report = sim.simulate(graph, "a100")
     assert float(report.ops["energy_vector_j"].sum()) == pytest.approx(expected * 2**20, rel=1e-6)
+
+
+def test_operands_belong_to_an_instruction() -> None:
+    core = A100.expanded()["cores"][0]  # type: ignore[index]
+    dispatch = {k: v for k, v in core["dispatch"].items() if k != "instruction"} | {"operands": "scratchpad"}
+    with pytest.raises(InputError, match=r"cores\[0\]\.dispatch\.operands: are those of a matrix instruction"):
+        chip_from_dict({**A100.expanded(), "cores": [{**core, "dispatch": dispatch}]})
