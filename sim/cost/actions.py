@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import body_passes, operand_bits
+from sim.cost.element_passes import body_passes
+from sim.cost.estimate import operand_bits
 from sim.cost.products import known_drain
 from sim.cost.row_stationary import RowTiles, row_actions
 from sim.cost.work import accumulator_bytes, unpack_cost

@@ -17,11 +17,12 @@ Float64 = npt.NDArray[np.float64]
 LESS_IS_BETTER = (
     kernel.HEAD_S, kernel.SEND_S, kernel.TILE_CYCLES, kernel.PERIOD_S, kernel.LANE_PART, kernel.FEED_CYCLES,
     kernel.SUM_CYCLES, kernel.CHANNEL_S, kernel.CORE_S, kernel.WIRE_S, kernel.PORT_S, kernel.PEAK_S, kernel.PART_S,
-    kernel.ISSUE_S,
+    kernel.ISSUE_S, kernel.EACH_PORT_S, kernel.LINK_S,
 )  # fmt: skip
 MORE_IS_BETTER = (
     kernel.CLOCK_HZ, kernel.LANES, kernel.SRAM_BYTES, kernel.FEED_BW, kernel.ACCUMULATOR_BW, kernel.CHANNELS,
     kernel.CHANNEL_BW, kernel.OUTSTANDING, kernel.DRAM_BW, kernel.PORTS_BW, kernel.HOP_BW,
+    kernel.EACH_PORT_BW,
 )  # fmt: skip
 """Columns of the hardware that may differ among designs that are alike: with a better one no tiling is slower."""
 

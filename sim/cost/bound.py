@@ -20,7 +20,7 @@ import numpy.typing as npt
 from sim.cost import kernel, nest_work, tile_traffic
 from sim.cost.alike import alike
 from sim.cost.bound_energy import host_joules, host_route, nest_joules
-from sim.cost.core_cuts import CutTable, Partitions, granules, joined_cuts
+from sim.cost.core_cuts import Known, Partitions, granules, joined_cuts
 from sim.cost.designs import Designs
 from sim.cost.energy import COMPONENTS, IDLE
 from sim.cost.hardware import Costs, NoLaw, cost_columns, rate_columns, timing_columns
@@ -52,8 +52,8 @@ class Model:
         return nest_tables(self.nests)
 
     @cached_property
-    def known_cuts(self) -> dict[tuple[Partitions, int], CutTable]:
-        """Cuts over cores that were asked for, by number of cores; filled in by `joined_cuts`."""
+    def known_cuts(self) -> Known:
+        """Cuts over cores that were asked for; filled in by `joined_cuts`."""
         return {}
 
     @cached_property
@@ -272,12 +272,13 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
     shape = (len(designs), len(model.nests))
     cost, traffic = np.empty((*shape, kernel.COSTS)), np.full((*shape, tile_traffic.TRAFFIC), np.nan)
     choice = np.zeros((*shape, 3 + 2 * tables.extent.shape[1]), np.int64)
-    cuts, cuts_of = joined_cuts(model.nests, tables, model.known_cuts, partitions, hardware)
+    cuts, cuts_of = joined_cuts(model.nests, tables, model.known_cuts, partitions, designs)
     given = Inputs(
-        hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.shares, cuts.share_count,
-        *granules(hardware),
+        hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.wires, cuts.shares,
+        cuts.share_count, *granules(hardware),
     )  # fmt: skip
-    best_tilings(tables, given, alike(hardware, (rates, work_of), kernel.PREFERRED_SHARE), cost, traffic, choice)
+    groups = alike(hardware, (rates, work_of, cuts_of), kernel.PREFERRED_SHARE)
+    best_tilings(tables, given, groups, cost, traffic, choice)
     of_choice = np.take_along_axis(work_of, np.maximum(0, choice[:, :, 0]), axis=1)
     chosen = work[of_choice, np.arange(len(model.nests))]
     return Bounds(model, designs, hardware, rates, cost_columns(designs), cost, traffic, choice, chosen)

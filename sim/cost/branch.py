@@ -361,12 +361,13 @@ def explore_cuts(
 
 
 @jit
-def new_memory(t: Any, splits: Any, levels: Any, spans: Any, by_floors: bool) -> Search:
-    """Memory for a search over these cuts, by floors or only by the closed form."""
+def new_memory(t: Any, splits: Any, wires: Any, levels: Any, spans: Any, by_floors: bool) -> Search:
+    """Memory for a search over these cuts, `wires` [cuts, operands, 2] being theirs, by floors or only by the closed
+    form."""
     rows, listed = LEVEL_ROWS if by_floors else 0, LIST_ROWS if by_floors else 0
     cuts, operands = len(splits), t.operands.shape[1]
     first, stop = np.zeros((cuts, 4), np.int64), np.zeros((cuts, 4), np.int64)
-    made = CoreCuts(splits, first, stop, np.zeros(cuts), np.ones(cuts), np.ones((cuts, operands)))
+    made = CoreCuts(splits, first, stop, np.zeros(cuts), np.ones(cuts), np.ones((cuts, operands)), wires)
     trial, start = np.empty(4, np.int64), np.empty(4, np.int64)
     lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), trial, start)
     lanes, least = np.zeros(LANE_COLUMNS * rows + WIDTH), np.empty((rows, 2 * (SEEN + 1)))

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sim.cost import kernel
-from sim.cost.estimate import Bool, Cuts, Estimate, Float64, Site, body_passes, drain_passes
+from sim.cost.element_passes import body_passes, drain_passes
+from sim.cost.estimate import Bool, Cuts, Estimate, Float64, Site, site_wires
 from sim.cost.hardware import site_columns
 from sim.cost.nest_tables import NestTables, nest_tables
 from sim.cost.tiling import tiling_costs
@@ -37,7 +38,8 @@ def compiled_estimate(
     found, of_operand = np.empty((count, kernel.COSTS)), np.empty((resident.shape[1] + 1, 3))
     tiling_costs(
         tables_of(nest), columns_of(site, dataflow), unit_columns(nest, site, unit), cuts.splits, cuts.steps, tile,
-        cuts.columns_first, unit == "vector", masks, stored, of_operand, found,
+        cuts.columns_first, unit == "vector", masks, stored, site_wires(nest, site, cuts.splits, resident),
+        of_operand, found,
     )  # fmt: skip
     return Estimate(
         found[:, kernel.LATENCY_S],

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.cost import kernel
+from sim.cost.designs import Designs
+from sim.cost.hardware import port_bandwidth
 from sim.cost.nest_tables import NestTables
+from sim.cost.wires import PLACED, Wiring, wiring_of
 from sim.graph.nest import Nest
 from sim.hw.systolic import DATAFLOWS
 
@@ -23,40 +26,73 @@ Partitions = Callable[[Nest, int], Sequence[tuple[int, ...]]]
 class CutTable:
     """Cuts of all nests of a model: `splits` [cuts, dims] parts of every loop; a nest's are `spans` [..., nests, 2]
     (first, one past the last). `shares` [cuts, 4] numbers below `share_count`, one for each distinct way a role of a
-    nest is cut."""
+    nest is cut; `wires` [cuts, operands, 2] what cuts make of the busiest port and link (sim/cost/wires.py)."""
 
     splits: Int64
     spans: Int64
     shares: Int64
     share_count: int
+    wires: Float64
+
+
+Known = dict[tuple[Partitions, int, Wiring | None], CutTable]
+"""Cuts by what they were asked for: so many cores, on an interconnect (None: one that is no limit)."""
 
 
 def joined_cuts(
-    nests: Sequence[Nest],
-    tables: NestTables,
-    known: dict[tuple[Partitions, int], CutTable],
-    partitions: Partitions,
-    hardware: Float64,
+    nests: Sequence[Nest], tables: NestTables, known: Known, partitions: Partitions, designs: Designs
 ) -> tuple[CutTable, Int64]:
-    """The cuts over as many cores as any of the designs has, and the spans [designs, kinds, nests, 2] of each; those of
-    a number of cores are made once, into `known`."""
-    cores = hardware[:, :, kernel.CORES].astype(np.int64)
-    counts, which = np.unique(cores, return_inverse=True)
-    parts = []
-    for count in counts.tolist():
-        if (partitions, count) not in known:
-            known[partitions, count] = _cut_table(nests, tables, partitions, count)
-        parts.append(known[partitions, count])
-    rows = np.cumsum([0, *(len(part.splits) for part in parts)])
-    shares = np.cumsum([0, *(part.share_count for part in parts)])
-    spans = np.stack([part.spans + first for part, first in zip(parts, rows.tolist(), strict=False)])
+    """The cuts over the cores of all designs, and the spans [designs, kinds, nests, 2] of each; those of a number of
+    cores on an interconnect are made once, into `known`. Cuts over as many cores have the same shares."""
+    kinds = max(len(chip.cores) for chip in designs.chips)
+    blocks: dict[tuple[int, Wiring | None], int] = {}
+    block_of = np.zeros((len(designs.chips), kinds), np.int64)
+    limited = _limited(designs)
+    for at, chip in enumerate(designs.chips):
+        first = 0
+        for kind in range(kinds):
+            count = chip.cores[kind].count if kind < len(chip.cores) else 0
+            cores = tuple(range(first, first + count))
+            wiring = wiring_of(chip.interconnect, cores) if limited[at] and count else None
+            block_of[at, kind] = blocks.setdefault((count, wiring), len(blocks))
+            first += count
+    parts = [_known_cuts(nests, tables, known, partitions, *block) for block in blocks]
+    shares_from, share_count = {}, 0
+    for (count, _), part in zip(blocks, parts, strict=True):
+        if count not in shares_from:
+            shares_from[count], share_count = share_count, share_count + part.share_count
+    rows = np.cumsum([0, *(len(part.splits) for part in parts)])[:-1].tolist()
     joined = CutTable(
         np.concatenate([part.splits for part in parts]),
-        spans,
-        np.concatenate([part.shares + first for part, first in zip(parts, shares.tolist(), strict=False)]),
-        max(1, int(shares[-1])),
+        np.stack([part.spans + row for part, row in zip(parts, rows, strict=True)]),
+        np.concatenate([part.shares + shares_from[count] for (count, _), part in zip(blocks, parts, strict=True)]),
+        max(1, share_count),
+        np.concatenate([part.wires for part in parts]),
     )
-    return joined, spans[which.reshape(cores.shape)]
+    return joined, joined.spans[block_of[designs.chip_of]]
+
+
+def _limited(designs: Designs) -> list[bool]:
+    """May links or ports of any design with this structure be slower than its memory?"""
+    links = designs.column("interconnect", "link_bandwidth_bytes_per_s")
+    slower = np.minimum(links, port_bandwidth(designs)) < designs.column("dram", "bandwidth_bytes_per_s")
+    return [bool(one) for one in np.bincount(designs.chip_of, slower, len(designs.chips)) > 0]
+
+
+def _known_cuts(
+    nests: Sequence[Nest], tables: NestTables, known: Known, partitions: Partitions, count: int, wiring: Wiring | None
+) -> CutTable:
+    key = partitions, count, wiring
+    if key not in known:
+        if wiring is None:
+            known[key] = _cut_table(nests, tables, partitions, count)
+        else:
+            plain = _known_cuts(nests, tables, known, partitions, count, None)
+            wires = np.empty_like(plain.wires)
+            for nest, (first, stop) in enumerate(plain.spans.tolist()):
+                wires[first:stop] = wiring.counted(tables, nest, plain.splits[first:stop])[0][:, PLACED]
+            known[key] = replace(plain, wires=wires)
+    return known[key]
 
 
 def _cut_table(nests: Sequence[Nest], tables: NestTables, partitions: Partitions, cores: int) -> CutTable:
@@ -75,7 +111,8 @@ def _cut_table(nests: Sequence[Nest], tables: NestTables, partitions: Partitions
             shares.append([numbers.setdefault((index, role, by), len(numbers)) for role, by in enumerate(by_role)])
         spans[index, 1] = len(splits)
     table = np.array(splits, np.int64).reshape(-1, width)
-    return CutTable(table, spans, np.array(shares, np.int64).reshape(-1, 4), len(numbers))
+    wires = np.zeros((len(table), tables.operands.shape[1], 2))
+    return CutTable(table, spans, np.array(shares, np.int64).reshape(-1, 4), len(numbers), wires)
 
 
 def granules(hardware: Float64) -> tuple[Int64, int]:

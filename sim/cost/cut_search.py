@@ -17,8 +17,10 @@ from sim.cost.kernel import (
     COLS,
     CORE_S,
     COSTS,
+    EACH_PORT_S,
     HEAD_S,
     ISSUE_S,
+    LINK_S,
     OUTSTANDING,
     OVERLAP,
     PEAK_S,
@@ -37,6 +39,7 @@ from sim.cost.levels import ELEMENTS, FILLS, FIRST, INDICES, MISFIT_S, PER_OPERA
 from sim.cost.nest_tables import BITS, DIMS, NESTED, OPERANDS
 from sim.cost.tiles import groups, largest_part
 from sim.cost.tiling import tiling_cost
+from sim.cost.wires import GIVEN, LINK, PLACED, PORT
 from sim.jit import jit, jit_bare, jit_inline
 
 STARTS = 1
@@ -90,6 +93,7 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
     inner, outer = (m, n) if columns_first else (n, m)
     out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
     transfers, core, dram, read, elements, size, most = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    ported, linked, wires = 0.0, 0.0, s.cuts.wires[family]
     for operand in range(operands + 1):
         c = FIRST + PER_OPERAND * operand
         elements = levels[g, c] * levels[m, c] * levels[n, c] * levels[k, c]
@@ -112,6 +116,8 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
         transfers += loads * different
         core += loads * size
         dram += loads * different * size
+        ported += loads * size * wires[operand, PORT]
+        linked += loads * size * wires[operand, LINK]
     tail_s, post_s = 0.0, hw[SEND_S] if apart[operands] > 0.0 else 0.0
     if w.vector:
         hold = vector_cycles(hw, elements, w.body, read + size, 0.0)
@@ -124,7 +130,7 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
             w.right_bits, w.unpack,
         )  # fmt: skip
     compute_s = out_tiles * levels[k, TILES] * hold * hw[PERIOD_S]
-    moved_s = max(core * hw[CORE_S], dram * hw[PEAK_S])
+    moved_s = max(max(core * hw[CORE_S], dram * hw[PEAK_S]), max(ported * hw[EACH_PORT_S], linked * hw[LINK_S]))
     issue_s = transfers / used * hw[ISSUE_S]
     waiting_s = (compute_s + most * hw[HEAD_S] + moved_s) / SLOTS if most > 1.0 else 0.0
     return float(hw[HEAD_S] + max(max(compute_s, moved_s, waiting_s) + post_s, issue_s) + tail_s)
@@ -145,13 +151,15 @@ def least_sram(t: Any, levels: Any, at: Any, k: int, apart: Any) -> float:
 @jit
 def search_cuts(
     t: Any, hw: Any, rate_and_cycles: Any, vector: bool, limit: float, slack: float, coarse: bool, most: int,
-    shares: Shares, single: Any, single_begin: Any, resident: Any, quanta: Any, winner: Any, found_steps: Any,
+    shares: Shares, single: Any, single_begin: Any, resident: Any, wires: Any, quanta: Any, winner: Any,
+    found_steps: Any,
 ) -> bool:  # fmt: skip
     """The best candidate of the first nest that fits `limit` bytes of scratchpad: of those within `slack` (1.01: 1 %)
     of the least latency that with the least DRAM traffic, then with the fewest transfers.
 
     `rate_and_cycles` are over, under, body, drain and unpack of `kernel.make_work`; `shares` the partitions over cores
-    (families), `resident` [families] bit masks of operands that every core has; `quanta` [dims], `coarse`, `most` and
+    (families), `resident` [families] bit masks of operands that every core has, `wires` [families,
+    2, operands, 2] what they make of the busiest port and link (Wiring.counts); `quanta` [dims], `coarse`, `most` and
     `single` say how their shares are cut (`cut_table.share_levels`, where a role as a whole is cut evenly over cores:
     parts of whole granules may be larger than several tiles of less). False where nothing fits; else `winner` [2,
     COSTS] as in `tiling.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims]
@@ -161,6 +169,9 @@ def search_cuts(
     over, under, body, drain, unpack = rate_and_cycles
     w = make_work(t, 0, over, under, body, drain, vector, unpack)
     s = _families(t, shares, levels, begin)
+    for row in range(len(resident)):
+        # What lies in the scratchpads was looked for in the order given.
+        s.cuts.wires[row] = wires[row, GIVEN if resident[row] else PLACED]
     first, stop = s.cuts.first, s.cuts.stop
     for row in range(len(resident)):
         for operand in range(t.nests[0, OPERANDS]):
@@ -190,10 +201,11 @@ def search_cuts(
 @jit
 def _families(t: Any, shares: Shares, levels: Any, begin: Any) -> Search:
     """Memory for a search over partitions whose shares have the levels `begin` [shares + 1] and on; nothing is
-    resident."""
-    s = new_memory(t, shares.splits, levels, np.full((1, 1, 2), -1, np.int64), False)
-    operands = t.nests[0, OPERANDS]
-    for row in range(len(shares.splits)):
+    resident, and no link a limit."""
+    operands, families = t.nests[0, OPERANDS], len(shares.splits)
+    wires = np.zeros((families, t.operands.shape[1], 2))
+    s = new_memory(t, shares.splits, wires, levels, np.full((1, 1, 2), -1, np.int64), False)
+    for row in range(families):
         used, summed = 1.0, 1.0
         for role in range(4):
             share = shares.of_family[row, role]
@@ -318,7 +330,8 @@ def _choose(
             level = s.levels[int(close[row, LEVELS + t.role[0, dim]])]
             steps[dim] = int(level[len(level) - width + dim])
             tile[dim] = largest_part(t.extent[0, dim], splits[family, dim] * steps[dim], quanta[dim])
-        tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], True, parts, found)
+        wires = s.cuts.wires[family]
+        tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], True, wires, parts, found)
         mine[0], mine[1], mine[2] = found[TRANSFERS], order, family
         mine[3:] = close[row, LEVELS:ORDER]
         for place in range(7):
@@ -327,8 +340,9 @@ def _choose(
                     best[:] = mine
                     winner[0] = found
                     tiling_cost(
-                        t, 0, hw, w, splits[family], steps, tile, order, resident[family], False, parts, winner[1]
-                    )
+                        t, 0, hw, w, splits[family], steps, tile, order, resident[family], False, wires, parts,
+                        winner[1],
+                    )  # fmt: skip
                     found_steps[0], found_steps[1] = family, order
                     found_steps[2 : 2 + dims] = steps[:dims]
                 break

@@ -7,7 +7,6 @@ transfer as far as the buffers in flight leave it exposed. A cost without the la
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -16,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts, weighted_read_bytes
+from sim.cost.element_passes import body_passes, box_extents, drain_passes
+from sim.cost.wires import GIVEN, LINK, PLACED, PORT, Wiring
 from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, unpack_cost, vector_tile_cycles
 from sim.graph.nest import Nest, Operand
 from sim.hw.core import CoreKind
@@ -39,7 +40,8 @@ class Site:
 
     `head_latency_s` is set-up, hops and DRAM latency of an average transfer; `port_bandwidth_bytes_per_s` the sum
     over the memory ports these cores use; `hop_bandwidth_bytes_per_s` one on-chip link. `least_head_latency_s` is that
-    of the core nearest to the memory (0: not known).
+    of the core nearest to the memory (0: not known). `wiring` tells what a split makes of the busiest port (of
+    `each_port_bandwidth_bytes_per_s`) and link; None where they are no limit.
     """
 
     kind: CoreKind
@@ -50,6 +52,8 @@ class Site:
     port_bandwidth_bytes_per_s: float
     hop_bandwidth_bytes_per_s: float
     least_head_latency_s: float = 0.0
+    each_port_bandwidth_bytes_per_s: float = 0.0
+    wiring: Wiring | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ def estimate(
 
         latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
         computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
-        moving = busiest of DMA, DRAM and ports + the last tile's compute and drain
+        moving = busiest of DMA, DRAM, ports and links + the last tile's compute and drain
 
     The tail is the array's, from the end of a hold to the result."""
     kind, steps, tile = site.kind, cuts.steps, cuts.tile
@@ -153,11 +157,11 @@ def estimate(
     compute_s, busy_s, tail_s, drain_s, accumulator = _compute_time(
         nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
     )
-    moved = _Movement(site, used)
+    moved = _Movement(site, used, site_wires(nest, site, cuts.splits, resident))
     for index, operand in enumerate(nest.operands):
         loads = np.where(resident[:, index], 0, fills(nest, operand, steps, cuts.columns_first))
         distinct = cuts.splits[:, sorted(operand.dims)].prod(axis=1)
-        moved.load(operand, tile, loads, distinct)
+        moved.load(index, operand, tile, loads, distinct)
     loading_s = moved.wires_s()
     if stored:
         moved.store(nest.out, tile, out_tiles, used // summed)
@@ -180,8 +184,9 @@ class _Movement:
     """Sums over the operands of a nest, per candidate: buffers, transfers, bytes of the busiest core and of the
     DRAM, those of the first tiles, and the most fills of a buffer that is filled more than once."""
 
-    def __init__(self, site: Site, used: Int64) -> None:
-        self.site, self.used = site, used
+    def __init__(self, site: Site, used: Int64, wires: Float64) -> None:
+        self.site, self.used, self.wires = site, used, wires
+        self.ported, self.linked = np.zeros((2, len(used)))
         self.sram_bytes = np.zeros_like(used)
         self.transfers = np.zeros_like(used)
         self.loads = np.zeros_like(used)
@@ -189,7 +194,7 @@ class _Movement:
         self.first_bytes, self.first_largest, self.first_shared_s, self.last_s = np.zeros((4, len(used)))
         self.stores, self.stored = np.zeros_like(used), np.zeros_like(used)
 
-    def load(self, operand: Operand, tile: Sequence[Int64], loads: Int64, distinct: Int64) -> None:
+    def load(self, index: int, operand: Operand, tile: Sequence[Int64], loads: Int64, distinct: Int64) -> None:
         """`loads` fills of the operand's buffer on every core; `distinct` groups of cores need different tiles."""
         size = operand.tile_bytes(tile)
         first = np.where(loads > 0, size, 0)
@@ -198,14 +203,14 @@ class _Movement:
         many = loads > 1
         self.loads = np.maximum(self.loads, np.where(many, loads, 0))
         self.busiest_channel = np.maximum(self.busiest_channel, np.where(many, loads * size, 0))
-        self.first_shared_s += np.where(loads > 0, self._move(operand, tile, size, loads, distinct), 0.0)
+        self.first_shared_s += np.where(loads > 0, self._move(index, operand, tile, size, loads, distinct), 0.0)
 
     def store(self, out: Operand, tile: Sequence[Int64], tiles: Int64, owners: Int64) -> None:
         """`tiles` results of each of the `owners` (cores that finish sums)."""
         self.stores = tiles
         size = out.tile_bytes(tile)
         self.stored = tiles * size
-        shared_s = self._move(out, tile, size, tiles, owners, store=True)
+        shared_s = self._move(-1, out, tile, size, tiles, owners, store=True)
         self.last_s = self._together_s(size, size, shared_s)
 
     def first_s(self) -> Float64:
@@ -225,9 +230,13 @@ class _Movement:
         return np.asarray(self.transfers / self.used * self.site.head_latency_s / in_flight)
 
     def wires_s(self) -> Float64:
-        """Time of the busiest of DMA, DRAM and memory ports."""
-        port_s = self.dram_bytes / self.site.port_bandwidth_bytes_per_s
-        return np.asarray(np.maximum.reduce([self.core_bytes / self._core_bandwidth, self.dram_s, port_s]))
+        """Time of the busiest of DMA, DRAM, memory ports and links."""
+        site = self.site
+        port_s = self.dram_bytes / site.port_bandwidth_bytes_per_s
+        each_s = self.ported / site.each_port_bandwidth_bytes_per_s if site.wiring else 0.0 * port_s
+        link_s = self.linked / site.hop_bandwidth_bytes_per_s
+        own_s = self.core_bytes / self._core_bandwidth
+        return np.asarray(np.maximum.reduce([own_s, self.dram_s, port_s, each_s, link_s]))
 
     def waiting_s(self, compute_s: Float64, tail_s: Float64, drains_s: Float64) -> Float64:
         """The longest wait for one of two slots: half of every round trip shows.
@@ -269,6 +278,7 @@ class _Movement:
 
     def _move(
         self,
+        index: int,
         operand: Operand,
         tile: Sequence[Int64],
         size: Int64,
@@ -286,6 +296,8 @@ class _Movement:
         self.transfers += accesses
         self.core_bytes += count * size
         self.dram_bytes += from_dram
+        self.ported += count * size * self.wires[:, index, PORT]
+        self.linked += count * size * self.wires[:, index, LINK]
         efficiency = _efficiency(self.site, operand, tile, store=store)
         self.dram_s += from_dram / (self.site.dram.bandwidth_bytes_per_s * efficiency)
         slower = np.minimum(
@@ -309,7 +321,7 @@ def _compute_time(
     its result, seconds of the last result's drain, accumulator bytes)."""
     if unit == "vector":
         moved = weighted_read_bytes(nest, kind, tile) + out_bytes
-        lanes = lane_elements(nest.out, _extents(nest.out, tile), kind)
+        lanes = lane_elements(nest.out, box_extents(nest.out, tile), kind)
         cycles = vector_tile_cycles(lanes, body_passes(nest, kind), kind, moved)
         none = np.zeros(len(iterations))
         busy_s = iterations * cycles / kind.clock_hz
@@ -317,7 +329,7 @@ def _compute_time(
     dtype = nest.operands[0].tensor.dtype
     hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, *feeding(nest, kind, tile, dataflow))
     need = elements * accumulator_bytes(dtype)
-    lanes = lane_elements(nest.out, _extents(nest.out, tile), kind)
+    lanes = lane_elements(nest.out, box_extents(nest.out, tile), kind)
     drain = vector_tile_cycles(lanes, drain_passes(nest, kind), kind, out_bytes, need)
     size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
     doubled = (need * BUFFER_SLOTS <= size) & (out_tiles > 1) & (kind.sram.tile_slots > 1)
@@ -328,83 +340,9 @@ def _compute_time(
     return total / kind.clock_hz, busy / kind.clock_hz, tail / kind.clock_hz, drain / kind.clock_hz, need
 
 
-TRAVERSALS = {"layer_norm": 3, "rms_norm": 2, "softmax": 3, "group_norm": 3}
-"""How often a kind goes over its operand: once per reduction over it, and once more. Elements are unpacked each time:
-the wide copies would not fit the registers."""
-
-
-def body_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
-    """Primitive passes per result element when the vector unit computes the whole nest, conversions of element types
-    that its lanes do not compute in among them.
-
-    A contraction costs one multiply-add per product; its reduction is never cut on the vector unit, so
-    the length is that of the nest.
-    """
-    passes = dict(nest.own)
-    for name, count in nest.drain.items():
-        passes[name] = passes.get(name, 0.0) + count
-    if nest.contraction:
-        depth = nest.taps
-        for dim in nest.role("k"):
-            depth *= nest.dims[dim].extent
-        passes["multiply_add"] = passes.get("multiply_add", 0.0) + depth
-        # Packed weights are unpacked once for all rows of the result.
-        rows = math.prod(nest.extents[dim] for dim in nest.role("m"))
-        for name, count in nest.unpack.items():
-            passes[name] = passes.get(name, 0.0) + count * depth / rows
-    across = across_lanes(nest, kind)
-    if across:
-        passes["add"] = passes.get("add", 0.0) + across
-    return _with_conversions(passes, nest, nest.operands, kind)
-
-
-def across_lanes(nest: Nest, kind: CoreKind) -> float:
-    """Passes per element, on average, by which the reductions of a norm or softmax end within a register: what its
-    columns hold of a row is added up by halves, log2(columns) steps on a whole register. A unit without registers of
-    two sides (`vector.register`) is taken to add along its lanes for free.
-
-    Two reductions over rows of 512 in registers of 8 x 128: 2 x 7 passes on one register of four: 3.5.
-    """
-    reductions = TRAVERSALS.get(nest.kind, 1) - 1
-    if not reductions or not kind.vector.register_shape:
-        return 0.0
-    columns = kind.vector.register_shape[1]
-    length = math.prod(nest.out.tensor.shape) / math.prod(nest.extents)
-    return reductions * math.ceil(math.log2(columns)) / math.ceil(length / columns)
-
-
-def drain_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
-    """Primitive passes per result element on its way out of an array, conversions among them."""
-    return _with_conversions(dict(nest.drain), nest, nest.epilogue, kind)
-
-
-def _with_conversions(
-    passes: dict[str, float], nest: Nest, operands: Sequence[Operand], kind: CoreKind
-) -> dict[str, float]:
-    """Add a `convert` per pass that unpacks an operand's elements (shared by the results that read them) or packs a
-    result."""
-
-    def elements(operand: Operand) -> float:
-        whole = [np.array([extent], np.int64) for extent in nest.extents]
-        return float(math.prod(int(extent[0]) for extent in _extents(operand, whole)))
-
-    extra = float(kind.vector.conversion(nest.out.tensor.dtype).pack)
-    for operand in operands:
-        unpack = kind.vector.conversion(operand.tensor.dtype).unpack * TRAVERSALS.get(nest.kind, 1)
-        extra += unpack * elements(operand) / elements(nest.out) if unpack else 0.0
-    if extra:
-        passes["convert"] = passes.get("convert", 0.0) + extra
-    return passes
-
-
 def lane_elements(operand: Operand, extents: Sequence[Int64], kind: CoreKind) -> Int64:
     """Elements that the lanes handle for boxes of these extents (by axis), whole registers where the unit has some."""
     return kind.vector.register_elements([extents[axis] for axis in operand.memory_order()])
-
-
-def _extents(operand: Operand, tile: Sequence[Int64]) -> list[Int64]:
-    """Extent along every axis of the largest box of each tile."""
-    return [np.broadcast_to(np.asarray(axis.extent(tile), np.int64), tile[0].shape) for axis in operand.axes]
 
 
 def feeding(
@@ -421,6 +359,19 @@ def operand_bits(nest: Nest) -> tuple[int, int]:
 
     left, right = nest.operands[0].tensor.dtype, nest.operands[1].tensor.dtype
     return DTYPE_BITS[left], DTYPE_BITS[right]
+
+
+def site_wires(nest: Nest, site: Site, splits: Int64, resident: Bool) -> Float64:
+    """[candidates, operands, 2]: how often the busiest port and link carry what one core moves (sim/cost/wires.py)."""
+    from sim.cost.nest_tables import nest_tables
+
+    if site.wiring is None:
+        return np.zeros((len(splits), len(nest.operands) + 1, 2))
+    distinct, which = np.unique(splits, axis=0, return_inverse=True)
+    counts, _ = site.wiring.counted(nest_tables([nest]), 0, distinct)
+    # What lies in the scratchpads was looked for in the order given.
+    order = np.where(resident.any(axis=1), GIVEN, PLACED)
+    return np.asarray(counts[which.reshape(-1), order], np.float64)
 
 
 def _efficiency(site: Site, operand: Operand, tile: Sequence[Int64], *, store: bool) -> Float64:

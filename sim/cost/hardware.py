@@ -113,6 +113,7 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
         kernel.HEAD_S: site.head_latency_s,
         kernel.SEND_S: site.send_latency_s,
         kernel.PORTS_BW: site.port_bandwidth_bytes_per_s,
+        kernel.EACH_PORT_BW: site.each_port_bandwidth_bytes_per_s,
         kernel.HOP_BW: site.hop_bandwidth_bytes_per_s,
     }
     found[list(columns)] = list(columns.values())
@@ -193,7 +194,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
     sram_bw = of("sram", "bandwidth_bytes_per_s")
     hop_s = designs.column("interconnect", "hop_latency_ps") * PS
     link_bw = designs.column("interconnect", "link_bandwidth_bytes_per_s")
-    own_port_bw = chips(lambda chip: chip.interconnect.memory_port_bandwidth_bytes_per_s or 0)
+    port_bw = port_bandwidth(designs)
     sites = [_site(chip, kind) for chip in designs.chips]
     hops = designs.per_chip([one.hops for one in sites])
     setup_s = of("dma", "setup_latency_ps") * PS
@@ -229,8 +230,8 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         ),
         kernel.HEAD_S: setup_s + designs.column("dram", "latency_ps") * PS + hops * hop_s,
         kernel.SEND_S: setup_s + hop_s,
-        kernel.PORTS_BW: np.where(own_port_bw > 0, own_port_bw, link_bw)
-        * designs.per_chip([one.ports for one in sites]),
+        kernel.PORTS_BW: port_bw * designs.per_chip([one.ports for one in sites]),
+        kernel.EACH_PORT_BW: port_bw,
         kernel.HOP_BW: link_bw,
         kernel.HOPS: designs.per_chip([one.crossed for one in sites]),
         kernel.TREE_LINKS: designs.per_chip([one.tree_links for one in sites]),
@@ -240,6 +241,12 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         found[:, column] = values
     tables = np.stack([cost_table(chip.dram.channel_setup).reshape(-1) for chip in designs.chips])
     found[:, kernel.DRAM_COST :] = tables[designs.chip_of]
+
+
+def port_bandwidth(designs: Designs) -> Float64:
+    """Bytes per second of one memory port of every design [designs]; of a link where the chip says nothing else."""
+    own = designs.per_chip([chip.interconnect.memory_port_bandwidth_bytes_per_s or 0 for chip in designs.chips])
+    return np.where(own > 0, own, designs.column("interconnect", "link_bandwidth_bytes_per_s"))
 
 
 def _site(chip: Chip, kind: int) -> Site:

@@ -29,19 +29,20 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 # Columns of the hardware, of one kind of cores. Bandwidths in bytes per second; FEED_BW the scratchpad's for compute;
-# DATAFLOW an index of systolic.DATAFLOWS; PORTS_BW of all memory ports in use;
+# DATAFLOW an index of systolic.DATAFLOWS; PORTS_BW of all memory ports in use, EACH_PORT_BW of one, HOP_BW of a link;
 # HOPS that bytes cross to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
 # that do not sit on their port; *_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
 # what starting a tile costs it, GATHERS whether every pattern of the DRAM runs on; ADDERS rows that share one;
-# from PERIOD_S to WAVE_ROWS what `derive` makes of the others; from DRAM_COST on the DRAM's cost table
+# from PERIOD_S to LINK_S what `derive` makes of the others; from DRAM_COST on the DRAM's cost table
 # (sim/hw/dram_efficiency.py), row by row.
 (
     CORES, CLOCK_HZ, ROWS, COLS, ARRAYS, DATAFLOW, OVERLAP, LANES, SRAM_BYTES, FEED_BW, ACCUMULATOR_BYTES,
     ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INTERLEAVE_BYTES, DRAM_CHANNELS,
     HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY, ROW_BYTES,
-    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, GATHERS, ADDERS, PERIOD_S, ROW_PART, COL_PART, LANE_PART,
-    FEED_CYCLES, SUM_CYCLES, CHANNEL_S, CORE_S, WIRE_S, PORT_S, PEAK_S, PART_S, ISSUE_S, WAVE_ROWS, DRAM_COST,
-) = range(49)  # fmt: skip
+    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, GATHERS, ADDERS, EACH_PORT_BW, PERIOD_S, ROW_PART, COL_PART,
+    LANE_PART, FEED_CYCLES, SUM_CYCLES, CHANNEL_S, CORE_S, WIRE_S, PORT_S, PEAK_S, PART_S, ISSUE_S, WAVE_ROWS,
+    EACH_PORT_S, LINK_S, DRAM_COST,
+) = range(52)  # fmt: skip
 DRAM_LINES, DRAM_RUNS = len(PITCHES) + 1, len(RUNS) + 1
 HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 
@@ -66,11 +67,12 @@ ALIGNMENT = 64.0
 
 
 def derive(hardware: Float64) -> None:
-    """Fill in the columns PERIOD_S to WAVE_ROWS of [..., HARDWARE_COLUMNS]: what the kernel multiplies with where the
+    """Fill in the columns PERIOD_S to LINK_S of [..., HARDWARE_COLUMNS]: what the kernel multiplies with where the
     formulas divide. Seconds of a cycle; parts of a row, a column, a lane; cycles of a byte for compute from the
     scratchpad and from the accumulator; seconds of a byte on a channel, all channels of a core, the DRAM, the ports,
     the slower of these two, between cores; seconds of a core from one transfer's issue to the next's; rows of an array
-    as a wavefront meets them, several that share an adder as one (sums in place have none to share)."""
+    as a wavefront meets them, several that share an adder as one (sums in place have none to share); seconds of a
+    byte on one port and on one link."""
 
     def column(index: int) -> Float64:
         return np.asarray(hardware[..., index])
@@ -94,6 +96,8 @@ def derive(hardware: Float64) -> None:
         PART_S: np.maximum(channel_s, inverse(column(HOP_BW))),
         ISSUE_S: column(HEAD_S) * inverse(column(OUTSTANDING) * column(CHANNELS)),
         WAVE_ROWS: column(ROWS) / np.where(column(DATAFLOW) == 1.0, 1.0, np.maximum(1.0, column(ADDERS))),
+        EACH_PORT_S: inverse(column(EACH_PORT_BW)),
+        LINK_S: inverse(column(HOP_BW)),
     }
     for index, values in derived.items():
         hardware[..., index] = values

@@ -16,8 +16,10 @@ from sim.cost.kernel import (
     ALIGNMENT,
     CHANNEL_S,
     CORE_S,
+    EACH_PORT_S,
     HEAD_S,
     ISSUE_S,
+    LINK_S,
     PEAK_S,
     PORT_S,
     SEND_S,
@@ -43,6 +45,7 @@ from sim.cost.nest_tables import (
     TOUCHES,
 )
 from sim.cost.tiles import extent_of, largest_part, parts_of
+from sim.cost.wires import LINK, PORT
 from sim.jit import jit, jit_bare, jit_inline
 
 # Columns of a level: tiles per core, indices of a tile; then of every operand its elements and contiguous elements
@@ -218,7 +221,8 @@ def level_run(t: Any, nest: int, operand: int, levels: Any, at: Any) -> tuple[fl
 class CoreCuts(NamedTuple):
     """CoreCuts over cores: `splits` [cuts, dims]; rows of the levels of every role (`first`, one past the `last` [cuts,
     4]); cores, cores that share a sum; groups of cores that need different boxes of every operand (0: every core
-    has its own in the scratchpad), cores that own results last [cuts, operands]."""
+    has its own in the scratchpad), cores that own results last [cuts, operands]; how often the busiest port and link
+    carry what one core moves of them, `wires` [cuts, operands, 2] (sim/cost/wires.py)."""
 
     splits: Any
     first: Any
@@ -226,6 +230,7 @@ class CoreCuts(NamedTuple):
     used: Any
     summed: Any
     apart: Any
+    wires: Any
 
 
 class Lines(NamedTuple):
@@ -241,7 +246,7 @@ class Lines(NamedTuple):
 class Moved(NamedTuple):
     """What a tiling moves: bytes of scratchpad; transfers; bytes of a core and of the DRAM; of all operands' tiles, of
     the largest, of those of all cores; fills and bytes of buffers that are filled more than once, at most; bytes of a
-    result tile."""
+    result tile; bytes through the busiest port and over the busiest link."""
 
     sram: float
     transfers: float
@@ -254,6 +259,8 @@ class Moved(NamedTuple):
     most_loads: float
     channel: float
     out: float
+    ported: float
+    linked: float
 
 
 BYTES, INSIDE, OUTSIDE, IDLE = range(4)
@@ -290,7 +297,7 @@ def moved_by(
     """What a level of the role scanned moves; every operand's share into `lines.moved`."""
     fixed, moved, tiles = lines.fixed, lines.moved, levels[row, TILES]
     sram, transfers, core, read, fresh, largest, shared = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    dram, most_loads, channel, size = 0.0, 0.0, 0.0, 0.0
+    dram, most_loads, channel, size, ported, linked = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for operand in range(operands + 1):
         c = FIRST + PER_OPERAND * operand
         size = np.ceil(fixed[operand, BYTES] * levels[row, c])
@@ -315,8 +322,12 @@ def moved_by(
         transfers += loads * apart
         core += loads * size
         dram += loads * apart * size
+        ported += loads * size * cuts.wires[cut, operand, PORT]
+        linked += loads * size * cuts.wires[cut, operand, LINK]
         moved[operand, 0], moved[operand, 1] = loads * apart * size, apart * size
-    return Moved(sram, transfers, core, dram, read, fresh, largest, shared, most_loads, channel, size)
+    return Moved(
+        sram, transfers, core, dram, read, fresh, largest, shared, most_loads, channel, size, ported, linked
+    )  # fmt: skip
 
 
 @jit_bare
@@ -372,6 +383,7 @@ def scan_role(
             break  # finer levels only have more transfers
         # No pattern is faster than the peak.
         moved_s = max(m.core * hw[CORE_S], m.dram * hw[PEAK_S])
+        moved_s = max(moved_s, max(m.ported * hw[EACH_PORT_S], m.linked * hw[LINK_S]))
         if hw[HEAD_S] + moved_s >= best:
             continue
         first_s = max(m.largest * hw[CHANNEL_S], m.fresh * hw[CORE_S], m.shared * hw[PEAK_S])

@@ -16,11 +16,13 @@ from sim.cost.kernel import (
     ACCUMULATOR_BYTES,
     CHANNEL_S,
     CORE_S,
+    EACH_PORT_S,
     FEED_CYCLES,
     HEAD_S,
     HOP_BW,
     ISSUE_S,
     LANE_PART,
+    LINK_S,
     PART_S,
     PERIOD_S,
     PORT_S,
@@ -60,13 +62,13 @@ LIST_ROWS = 32_768
 # bytes of buffers that are filled more than once; bytes of a result tile, of those of all cores and those at the peak;
 # tiles and result tiles of a core; cycles that a tile holds the arrays, bytes that it has them read, cycles to its last
 # result; elements of a result tile, bytes that the vector unit moves for it; steps of a sum over cores; elements of the
-# right operand that a tile has the arrays take.
+# right operand that a tile has the arrays take; bytes through the busiest port and over the busiest link.
 (
     SRAM, ISSUED, CORE, MOVED, WIRED, LARGEST, FRESH, SHARED, SHARED_WIRED, MOST, CHANNEL, OUT, OUT_SHARED, OUT_WIRED,
     ALL_TILES, OUT_TILES, HOLD, READ, TAIL, ELEMENTS, LANED, SUM_STEPS,
-    RIGHT,
-) = range(23)  # fmt: skip
-LIST_COLUMNS = 23
+    RIGHT, PORTED, LINKED,
+) = range(25)  # fmt: skip
+LIST_COLUMNS = 25
 
 CUT, ORDER, LEVELS = range(3)
 """Columns of `Lists.tilings`; from LEVELS on a row of levels for every role."""
@@ -139,6 +141,8 @@ def list_tiling(
     _put(to, row, LANED, laned)
     _put(to, row, SUM_STEPS, np.ceil(np.log2(x.summed)) if x.summed > 1.0 and not w.vector else 0.0)
     _put(to, row, RIGHT, right)
+    _put(to, row, PORTED, moved.ported)
+    _put(to, row, LINKED, moved.linked)
     _put_wired(t, nest, hw, levels, at, lines.moved, to, row)
     lists.tilings[row, CUT], lists.tilings[row, ORDER] = cut, columns_first
     for role in range(4):
@@ -178,6 +182,7 @@ _OUT_SHARED, _OUT_WIRED, _ALL_TILES, _OUT_TILES, _HOLD, _READ, _TAIL, _ELEMENTS,
     np.uint64(column * LIST_ROWS)
     for column in (OUT_SHARED, OUT_WIRED, ALL_TILES, OUT_TILES, HOLD, READ, TAIL, ELEMENTS, LANED, SUM_STEPS, RIGHT)
 )
+_PORTED, _LINKED = (np.uint64(column * LIST_ROWS) for column in (PORTED, LINKED))
 
 
 @jit_bare
@@ -190,7 +195,7 @@ def scan_list(hw: Any, w: Work, limit: float, columns: Any, start: int, stop: in
     sum_cycles, sum_slots, accumulator = one_sum * hw[SUM_CYCLES], one_sum * SLOTS, hw[ACCUMULATOR_BYTES]
     hop_s = 1.0 / hw[HOP_BW] if hw[HOP_BW] > 0 else 0.0
     part_s, issue_s, core_s, wire_s, port_s = hw[PART_S], hw[ISSUE_S], hw[CORE_S], hw[WIRE_S], hw[PORT_S]
-    channel_s, head_s, send_s = hw[CHANNEL_S], hw[HEAD_S], hw[SEND_S]
+    channel_s, head_s, send_s, each_s, link_s = hw[CHANNEL_S], hw[HEAD_S], hw[SEND_S], hw[EACH_PORT_S], hw[LINK_S]
     for place in range(start, stop):
         at = np.uint64(place)
         elements, tiles, stores = columns[at + _ELEMENTS], columns[at + _ALL_TILES], columns[at + _OUT_TILES]
@@ -208,6 +213,7 @@ def scan_list(hw: Any, w: Work, limit: float, columns: Any, start: int, stop: in
         reduce_s = columns[at + _SUM_STEPS] * (stores * part * hop_s + send_s + part * part_s + drain_s)
         dram_s = columns[at + _WIRED] * wire_s
         moved_s = max(columns[at + _CORE] * core_s, max(dram_s, columns[at + _MOVED] * port_s))
+        moved_s = max(moved_s, max(columns[at + _PORTED] * each_s, columns[at + _LINKED] * link_s))
         shared_s = max(columns[at + _SHARED_WIRED] * wire_s, columns[at + _SHARED] * port_s)
         first_s = max(columns[at + _LARGEST] * channel_s, max(columns[at + _FRESH] * core_s, shared_s))
         out, most = columns[at + _OUT], columns[at + _MOST]

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from sim.config import changed_ns
 from sim.cost.designs import Designs
+from sim.cost.element_passes import body_passes, drain_passes
 from sim.cost.energy import COMPUTED_AS
-from sim.cost.estimate import body_passes, drain_passes
 from sim.cost.work import accumulator_dtype, unpack_cost, vector_cost
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS

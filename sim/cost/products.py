@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts
 from sim.cost.compiled import tables_of
-from sim.cost.estimate import drain_passes, operand_bits
+from sim.cost.element_passes import drain_passes
+from sim.cost.estimate import operand_bits
 from sim.cost.work import (
     accumulator_bytes,
     array_law,

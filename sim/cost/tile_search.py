@@ -38,7 +38,8 @@ class Inputs(NamedTuple):
     `hardware` [designs, kinds, HARDWARE_COLUMNS]; `rates` [designs, kinds, formats, 2] numerator (0: the array lacks
     the format) and denominator, `rate_of` [nests] the row of a nest's format, -1 where no array is any use; `work`
     [tables, nests, WORK] and `work_of` [designs, kinds] as nest_work.work_tables has them; `partitions` [rows, dims],
-    of which `partitions_of` [designs, kinds, nests, 2] are (first, one past the last); `shares` [rows, 4] numbers
+    of which `partitions_of` [designs, kinds, nests, 2] are (first, one past the last), and `wires` [rows, operands,
+    2] what they make of the busiest port and link; `shares` [rows, 4] numbers
     below `share_count`, one for each distinct way a role of a nest is cut over cores; `granules` [designs, kinds, 4]
     numbers from 1 below `granule_count`, one for each distinct granule of a role (0: none).
     """
@@ -50,6 +51,7 @@ class Inputs(NamedTuple):
     work_of: Any
     partitions: Any
     partitions_of: Any
+    wires: Any
     shares: Any
     share_count: int
     granules: Any
@@ -233,7 +235,8 @@ def cost_choices(
         if before >= 0 and alike.same[before] == alike.same[design] and equal(choice[before, nest], mine):
             traffic[design, nest] = traffic[before, nest]
         else:
-            shape = choice_shape(t, nest, hw, mine, of_operand, traffic[design, nest])
+            wires = given.wires[cut_of(t, nest, given, design, mine)]
+            shape = choice_shape(t, nest, hw, mine, wires, of_operand, traffic[design, nest])
         shape_cost(hw, w, shape, of_operand, operands, cost[design, nest])
         before = design
 
@@ -247,8 +250,21 @@ def equal(one: Any, other: Any) -> bool:
     return same
 
 
+@jit_bare
+def cut_of(t: Any, nest: int, given: Inputs, design: int, choice: Any) -> int:
+    """The row of the partitions that a choice has."""
+    first, stop = given.partitions_of[design, choice[0], nest]
+    for row in range(first, stop):
+        same = True
+        for dim in range(t.nests[nest, DIMS]):
+            same = same and given.partitions[row, dim] == choice[3 + dim]
+        if same:
+            return int(row)
+    return int(first)
+
+
 @jit
-def choice_shape(t: Any, nest: int, hw: Any, choice: Any, of_operand: Any, traffic: Any) -> Shape:
+def choice_shape(t: Any, nest: int, hw: Any, choice: Any, wires: Any, of_operand: Any, traffic: Any) -> Shape:
     """The shape of a choice, with what `tiling.tiling_shape` finds of every operand; fills in its traffic."""
     width, vector = t.extent.shape[1], choice[1] == 1
     splits, steps = choice[3 : 3 + width], choice[3 + width :]
@@ -257,7 +273,7 @@ def choice_shape(t: Any, nest: int, hw: Any, choice: Any, of_operand: Any, traff
     for dim in range(t.nests[nest, DIMS]):
         tile[dim] = largest_part(t.extent[nest, dim], splits[dim] * steps[dim], quanta[dim])
     tiling_traffic(t, nest, hw, splits, steps, tile, choice[2], vector, traffic)
-    return tiling_shape(t, nest, hw, splits, steps, tile, choice[2], 0, True, of_operand)
+    return tiling_shape(t, nest, hw, splits, steps, tile, choice[2], 0, True, wires, of_operand)
 
 
 @jit
@@ -265,7 +281,7 @@ def new_search(t: Any, given: Inputs) -> Search:
     """Memory for a search over the cuts of these inputs."""
     levels = np.empty((LEVEL_ROWS, FIRST + PER_OPERAND * t.operands.shape[1] + t.extent.shape[1]))
     spans = np.full((given.share_count, given.granule_count + 1, 2), -1, np.int64)
-    return new_memory(t, given.partitions, levels, spans, True)
+    return new_memory(t, given.partitions, given.wires, levels, spans, True)
 
 
 @jit_bare

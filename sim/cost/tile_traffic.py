@@ -48,7 +48,7 @@ from sim.jit import jit, jit_bare
 ) = range(14)  # fmt: skip
 TRAFFIC = 14
 
-UNPACKS = PARTS.index("unpack")
+UNPACKS, EPILOGUE = PARTS.index("unpack"), PARTS.index("epilogue")
 
 
 @jit_bare
@@ -183,7 +183,8 @@ def tiling_traffic(
     for operand in range(operands):
         mean = mean_box(t, nest, operand, splits, steps)
         apart = groups(t, nest, operand, splits)
-        receivers = used / apart
+        # Those that finish sums apply what is applied on the way out.
+        receivers = used / apart / (summed if t.operands[nest, operand, PART] == EPILOGUE else 1.0)
         transfers = apart * fill_count(t, nest, operand, steps, columns_first)
         moved = mean * transfers
         found[ACTIVATIONS] += opened_rows(t, nest, operand, hw, transfers, mean, tile)

@@ -15,10 +15,12 @@ from sim.cost.kernel import (
     CORE_S,
     DRAM_BYTES,
     DRAM_S,
+    EACH_PORT_S,
     FLOOR_S,
     HEAD_S,
     ISSUE_S,
     LATENCY_S,
+    LINK_S,
     PORT_S,
     SEND_S,
     SLOTS,
@@ -35,13 +37,15 @@ from sim.cost.kernel import (
 )
 from sim.cost.nest_tables import BITS, DIMS, OPERANDS
 from sim.cost.tiles import box, fill_count, groups, tile_gemm
+from sim.cost.wires import LINK, PORT
 from sim.jit import jit_bare
 
 
 class Shape(NamedTuple):
     """Of one tiling, whatever the speeds of the chip: its tiles, the GEMMs that a tile amounts to (so many of m x n x
     k); bytes of scratchpad, transfers, bytes of a core and of the DRAM; of the first tiles all bytes and those of the
-    largest; fills and bytes of buffers that are filled more than once; bytes of a result tile, 0 where results stay."""
+    largest; fills and bytes of buffers that are filled more than once; bytes of a result tile, 0 where results stay;
+    bytes through the busiest port and over the busiest link."""
 
     x: Tiles
     gemms: float
@@ -57,13 +61,15 @@ class Shape(NamedTuple):
     most_loads: float
     channel: float
     out: float
+    ported: float
+    linked: float
 
 
 @jit_bare
 def no_shape() -> Shape:
     """Of no tiling: what a variable for shapes holds before the first."""
     x = Tiles(1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
-    return Shape(x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return Shape(x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 AT_ONCE, PATTERN, MOVED = range(3)
@@ -74,7 +80,7 @@ that."""
 @jit_bare
 def tiling_shape(
     t: Any, nest: int, hw: Any, splits: Any, steps: Any, tile: Any, columns_first: int, resident: int, stored: bool,
-    of_operand: Any,
+    wires: Any, of_operand: Any,
 ) -> Shape:  # fmt: skip
     """The shape of one tiling, as `tiling_cost` describes it, and of every operand, the result last, what the DRAM has
     to do with it, into `of_operand` [operands, 3]. Of the chip it depends on what patterns cost the DRAM."""
@@ -88,6 +94,7 @@ def tiling_shape(
             sum_steps *= steps[dim]
     sram, transfers, core, dram, read, out = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     fresh, largest, most_loads, channel, elements, size = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    ported, linked = 0.0, 0.0
     for operand in range(operands + 1):
         elements, run, pitch = box(t, nest, operand, tile)
         size = np.ceil(elements * t.operands[nest, operand, BITS] / 8)
@@ -113,10 +120,14 @@ def tiling_shape(
         transfers += loads * apart
         core += loads * size
         dram += loads * apart * size
+        ported += loads * size * wires[operand, PORT]
+        linked += loads * size * wires[operand, LINK]
     out_tiles = iterations / sum_steps
     x = Tiles(used, summed, iterations, out_tiles, out_tiles if stored else 0.0, elements, size, read)
     count, m, n, k = tile_gemm(t, nest, tile)
-    return Shape(x, count, m, n, k, sram, transfers, core, dram, fresh, largest, most_loads, channel, out)
+    return Shape(
+        x, count, m, n, k, sram, transfers, core, dram, fresh, largest, most_loads, channel, out, ported, linked
+    )  # fmt: skip
 
 
 @jit_bare
@@ -133,6 +144,7 @@ def shape_cost(hw: Any, w: Work, shape: Shape, of_operand: Any, operands: int, f
         dram_s += of_operand[operand, MOVED] * hw[WIRE_S]
     h = held(hw, w, x, shape.gemms, shape.m, shape.n, shape.k)
     moved_s = max(shape.core * hw[CORE_S], dram_s, shape.dram * hw[PORT_S])
+    moved_s = max(moved_s, shape.ported * hw[EACH_PORT_S], shape.linked * hw[LINK_S])
     issue_s = shape.transfers / x.used * hw[ISSUE_S]
     first_s = max(shape.largest * hw[CHANNEL_S], shape.fresh * hw[CORE_S], shared_s)
     found[LATENCY_S] = chains_s(hw, x, h, moved_s, issue_s, first_s, out_s, shape.most_loads, shape.channel)
@@ -145,27 +157,28 @@ def shape_cost(hw: Any, w: Work, shape: Shape, of_operand: Any, operands: int, f
 @jit_bare
 def tiling_cost(
     t: Any, nest: int, hw: Any, w: Work, splits: Any, steps: Any, tile: Any, columns_first: int, resident: int,
-    stored: bool, of_operand: Any, found: Any,
+    stored: bool, wires: Any, of_operand: Any, found: Any,
 ) -> None:  # fmt: skip
     """Evaluate one tiling into `found` [COSTS]; `of_operand` [operands, 3] is scratch.
 
     `splits`, `steps`, `tile` [dims] parts over cores, tiles per core, indices of the largest tile; `resident` a bit
-    mask of operands in the scratchpad; the result goes to the DRAM, or stays in the scratchpads if not `stored`.
+    mask of operands in the scratchpad; the result goes to the DRAM, or stays in the scratchpads if not `stored`;
+    `wires` [operands, 2] how often the busiest port and link carry what one core moves (sim/cost/wires.py).
 
         latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
         computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
-        moving = busiest of DMA, DRAM and ports + the last tile's compute and drain
+        moving = busiest of DMA, DRAM, ports and links + the last tile's compute and drain
 
     term by term as sim.cost.estimate.estimate explains them.
     """
-    shape = tiling_shape(t, nest, hw, splits, steps, tile, columns_first, resident, stored, of_operand)
+    shape = tiling_shape(t, nest, hw, splits, steps, tile, columns_first, resident, stored, wires, of_operand)
     shape_cost(hw, w, shape, of_operand, t.nests[nest, OPERANDS], found)
 
 
 @jit_bare
 def tiling_costs(
     t: Any, hw: Any, rate_and_cycles: Any, splits: Any, steps: Any, tile: Any, columns_first: Any, vector: bool,
-    resident: Any, stored: bool, of_operand: Any, found: Any,
+    resident: Any, stored: bool, wires: Any, of_operand: Any, found: Any,
 ) -> None:  # fmt: skip
     """`tiling_cost` of many tilings of the first nest, a row each: `found` [tilings, COSTS]. `rate_and_cycles` are
     over, under, body, drain and unpack of Work."""
@@ -174,5 +187,6 @@ def tiling_costs(
     for row in range(len(splits)):
         order = int(columns_first[row])
         tiling_cost(
-            t, 0, hw, w, splits[row], steps[row], tile[row], order, resident[row], stored, of_operand, found[row]
-        )
+            t, 0, hw, w, splits[row], steps[row], tile[row], order, resident[row], stored, wires[row], of_operand,
+            found[row],
+        )  # fmt: skip

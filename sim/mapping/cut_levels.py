@@ -62,7 +62,7 @@ def best_cut(
     levels, granules = _single_levels(nest, shares, coarse), np.array(quanta, np.int64)
     if not search_cuts(
         tables_of(nest), columns_of(site, dataflow), unit_columns(nest, site, unit), vector, float(limit), SLACK,
-        coarse, MOST_CUTS, shares, *levels, masks, granules, found, at,
+        coarse, MOST_CUTS, shares, *levels, masks, _wires(nest, site, shares), granules, found, at,
     ):  # fmt: skip
         return None
     costs, kept = found.tolist()
@@ -72,6 +72,16 @@ def best_cut(
     return Winner(
         split, tuple(steps), columns_first > 0, costs[LATENCY_S], costs[DRAM_BYTES], sram, accumulator, kept[LATENCY_S]
     )
+
+
+def _wires(nest: Nest, site: Site, shares: Shares) -> Float64:
+    """[partitions, 2, operands, 2]: what they make of the busiest port and link of a site (`Wiring.counts`)."""
+    from sim.cost.compiled import tables_of
+
+    t = tables_of(nest)
+    if site.wiring is None:
+        return np.zeros((len(shares.splits), 2, t.operands.shape[1], 2))
+    return site.wiring.counts(t, 0, shares.splits, shares)
 
 
 def vector_floor_s(nest: Nest, site: Site) -> float:

@@ -17,7 +17,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, drain_passes, feeding, loop_order
+from sim.cost.element_passes import drain_passes
+from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, feeding, loop_order
 from sim.cost.work import (
     GemmShape,
     accumulator_bytes,

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import TRAVERSALS, Site, aligned, body_passes, loop_order
+from sim.cost.element_passes import TRAVERSALS, body_passes
+from sim.cost.estimate import Site, aligned, loop_order
 from sim.cost.work import VECTOR_ELEMENTS, vector_tile_cycles
 from sim.errors import DoesNotFit
 from sim.graph.graph import Graph

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from sim.cost.banks import weighted_read_bytes
 from sim.cost.coding import codable, coded_bytes
 from sim.cost.compiled import tables_of
-from sim.cost.estimate import body_passes, lane_elements
+from sim.cost.element_passes import body_passes
+from sim.cost.estimate import lane_elements
 from sim.cost.products import Products, drain_ticks, tile_products
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, epilogue_instructions, vector_tile_cycles

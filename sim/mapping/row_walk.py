@@ -12,7 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sim.cost.estimate import TRAVERSALS, Site, body_passes
+from sim.cost.element_passes import TRAVERSALS, body_passes
+from sim.cost.estimate import Site
 from sim.cost.work import VECTOR_ELEMENTS, vector_cost
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sim.cost.estimate import Site
+from sim.cost.wires import may_limit, wiring_of
 from sim.graph.nest import Nest
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
@@ -42,6 +43,7 @@ def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]
     load = [fabric.load(core, 0, 256, through).latency_ps for core in cores]
     ports = {fabric.network.nearest_port(fabric.node(core)) for core in cores}
     net = chip.interconnect
+    limited = may_limit(net, chip.dram.bandwidth_bytes_per_s)
     return Site(
         kind,
         len(cores),
@@ -51,6 +53,9 @@ def make_site(chip: Chip, fabric: Fabric, kind: CoreKind, cores: tuple[int, ...]
         float(net.port_bandwidth_bytes_per_s * len(ports)),
         float(net.link_bandwidth_bytes_per_s),
         min(load) * 1e-12,
+        float(net.port_bandwidth_bytes_per_s),
+        # Dealt tiles are loaded core by core: no two of them over one link.
+        wiring_of(net, cores) if limited and kind.dispatch is None else None,
     )
 
 

@@ -32,12 +32,12 @@ def inputs_of(model: Model, columns: Columns) -> tuple[Inputs, Alike]:
     designs = designs_from(base_chip(), columns)
     hardware, rates = timing_columns(designs), rate_columns(designs, model.formats)
     work, work_of = nest_work.work_tables(model.nests, designs)
-    cuts, cuts_of = joined_cuts(model.nests, model.tables, model.known_cuts, AUTO, hardware)
+    cuts, cuts_of = joined_cuts(model.nests, model.tables, model.known_cuts, AUTO, designs)
     given = Inputs(
-        hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.shares, cuts.share_count,
-        *granules(hardware),
+        hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.wires, cuts.shares,
+        cuts.share_count, *granules(hardware),
     )  # fmt: skip
-    return given, alike(hardware, (rates, work_of), 0.5)
+    return given, alike(hardware, (rates, work_of, cuts_of), 0.5)
 
 
 def searched(model: Model, given: Inputs, groups: Alike) -> tuple[np.ndarray, ...]:

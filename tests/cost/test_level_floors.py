@@ -13,7 +13,7 @@ from sim.cost import kernel
 from sim.cost.bound import compile_model, evaluate
 from sim.cost.branch import Search, line_floors, new_memory
 from sim.cost.designs import designs_of
-from sim.cost.estimate import body_passes
+from sim.cost.element_passes import body_passes
 from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_unit
 from sim.cost.hardware import timing_columns
 from sim.cost.levels import MISFIT_S, scan_role
@@ -29,7 +29,8 @@ def memory_of(nest: Nest, splits: np.ndarray, hw: np.ndarray, vector: bool) -> t
     """A search's memory with one cut over cores and its levels."""
     t = nest_tables([nest])
     levels, cuts = tables_of_levels(nest, splits, hw, vector)
-    s = new_memory(t, splits[None], levels, np.full((1, 1, 2), -1, np.int64), True)
+    wires = np.zeros((1, t.operands.shape[1], 2))
+    s = new_memory(t, splits[None], wires, levels, np.full((1, 1, 2), -1, np.int64), True)
     for mine, theirs in zip(s.cuts[1:], cuts[1:], strict=True):
         mine[:] = theirs
     for role in range(4):

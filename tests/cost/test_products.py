@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sim.cost.actions import array_actions
-from sim.cost.estimate import drain_passes, feeding
+from sim.cost.element_passes import drain_passes
+from sim.cost.estimate import feeding
 from sim.cost.products import drain_ticks, known_drain, tile_products
 from sim.cost.work import GemmShape, array_cycles, vector_tile_cycles
 from sim.errors import InvariantViolation

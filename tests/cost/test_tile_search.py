@@ -16,7 +16,8 @@ from sim.cost import kernel, tiles
 from sim.cost.bound import Bounds, Model, compile_model, evaluate
 from sim.cost.branch import quantum_of
 from sim.cost.designs import designs_from, designs_of
-from sim.cost.estimate import Cuts, body_passes, estimate
+from sim.cost.element_passes import body_passes
+from sim.cost.estimate import Cuts, estimate
 from sim.cost.hardware import timing_columns
 from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, CoreCuts, Lines, fill_levels, scan_role
 from sim.cost.nest_tables import ROLES, nest_tables
@@ -47,7 +48,8 @@ def tables_of_levels(nest: Nest, splits: np.ndarray, hw: np.ndarray, vector: boo
     used, summed = float(splits.prod()), float(math.prod(splits[dim] for dim in nest.role("k")))
     apart = np.array([*(tiles.groups(t, 0, o, splits) for o in range(operands - 1)), used / summed])
     first, stop = np.array([stops[:4]]), np.array([stops[1:]])
-    return levels, CoreCuts(splits[None], first, stop, np.array([used]), np.array([summed]), apart[None])
+    wires = np.random.default_rng(int(used)).integers(0, 5, (1, operands, 2)).astype(np.float64)
+    return levels, CoreCuts(splits[None], first, stop, np.array([used]), np.array([summed]), apart[None], wires)
 
 
 @pytest.mark.parametrize("name", NESTS)
@@ -94,7 +96,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
                         for i, d in enumerate(nest.dims)
                     ]
                 )
-                tiling_cost(t, 0, hw, work, splits, steps, tile, order, 0, True, parts, found)
+                tiling_cost(t, 0, hw, work, splits, steps, tile, order, 0, True, cuts.wires[0], parts, found)
                 lacking = max(0.0, found[kernel.SRAM_NEED] / limit - 1)
                 lacking += max(0.0, found[kernel.ACCUMULATOR_NEED] / hw[kernel.ACCUMULATOR_BYTES] - 1)
                 compared = found[kernel.LATENCY_S] + 0.25 * found[kernel.DRAM_S]

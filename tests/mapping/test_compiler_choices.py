@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import sim
-from sim.cost.estimate import body_passes, drain_passes
+from sim.cost.element_passes import body_passes, drain_passes
 from sim.cost.work import GemmShape, array_cycles
 from sim.errors import InputError
 from sim.graph.builder import GraphBuilder
