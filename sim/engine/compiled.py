@@ -41,7 +41,7 @@ from sim.engine.records import (
     Records,
     Tasks,
 )
-from sim.engine.renaming import Asked, Passage, asked_by, replayed
+from sim.engine.renaming import Asked, Made, Passage, asked_by, replayed
 from sim.engine.sharing import bring_up, count_on, join, leave, settle
 from sim.errors import InvariantViolation
 from sim.hw import tags as tag_store
@@ -63,8 +63,8 @@ def run(program: Program) -> Timeline:
     return as_timeline("compiled", run_all(program, machine.begin_pass, machine.run, same_course))
 
 
-_Before = tuple[SegmentTimeline, Passage]
-"""An earlier repeat, and what it made of the cache."""
+_Before = tuple[SegmentTimeline, Made, Passage | None]
+"""An earlier repeat, the probes that it made, and what these made of the cache (where sets are not hashed)."""
 
 
 class Machine:
@@ -75,6 +75,7 @@ class Machine:
         cache = program.cache
         self.line_bytes, self.shape, self.skew = 1, (1, 1), 0
         self.recent: list[_Before] = []
+        self.asked: Asked | None = None
         if cache is not None:
             self.skew = tag_store.skew_of(cache.sets, cache.hashed)
             # Lines taken together do not move together where their sets are hashed.
@@ -99,26 +100,30 @@ class Machine:
         if not earlier:
             self.recent = []
         if segment.probes is None:
-            return _run_segment(self.program, segment, repeat, self.tags, self.line_bytes, self.skew)
-        asked, at_first = asked_by(segment.probes, repeat), self.tags.copy()
-        found = self._known(segment.probes, repeat, asked)
-        if found is None:
-            found = _run_segment(self.program, segment, repeat, self.tags, self.line_bytes, self.skew)
-        self.recent = [*self.recent[-1:], (found, Passage(asked, at_first, self.tags.copy()))]
+            return _run_segment(self.program, segment, repeat, self.tags, self.line_bytes, self.skew)[0]
+        if not earlier:
+            self.asked = None if self.skew else asked_by(segment.probes)
+        asked = None if self.asked is None else self.asked.moved(segment.probes.shift[repeat])
+        at_first = self.tags.copy()
+        found, made = self._known(segment.probes, repeat, asked) or _run_segment(
+            self.program, segment, repeat, self.tags, self.line_bytes, self.skew
+        )
+        passage = None if asked is None else Passage(asked, at_first, self.tags.copy())
+        self.recent = [*self.recent[-1:], (found, made, passage)]
         return found
 
-    def _known(self, probes: Probes, repeat: int, asked: Asked) -> SegmentTimeline | None:
+    def _known(self, probes: Probes, repeat: int, asked: Asked | None) -> tuple[SegmentTimeline, Made] | None:
         """The earlier repeat whose course this one takes; the tags are as after it then."""
-        for before, passage in () if self.skew else self.recent:
-            after = passage.again(self.tags, asked, self.line_bytes)
+        for before, made, passage in self.recent:
+            after = None if passage is None or asked is None else passage.again(self.tags, asked, self.line_bytes)
             if after is not None:
                 self.tags = after
-                return before
-        for before, _ in self.recent:
+                return before, made
+        for before, made, _ in self.recent:
             tags = self.tags.copy()
-            if replayed(tags, self.line_bytes, self.skew, probes, repeat, before):
+            if replayed(tags, self.line_bytes, self.skew, probes, repeat, made):
                 self.tags = tags
-                return before
+                return before, made
         return None
 
 
@@ -135,7 +140,7 @@ def _common_bytes(program: Program) -> int:
 
 def _run_segment(
     program: Program, segment: Segment, repeat: int, tags: Int32, line_bytes: int, skew: int
-) -> SegmentTimeline:
+) -> tuple[SegmentTimeline, Made]:
     flows = records.most_flows(program, segment)
     tasks, looks = records.tasks(segment), records.looks(segment, repeat, tags)
     drained = _simulate(
@@ -153,7 +158,7 @@ def _run_segment(
         raise InvariantViolation(f"segment {segment.name}: task {wrong[0]} ends after 2^62 ticks, or never")
     probed = None if segment.probes is None else Probed(*(looks.found[:, part].copy() for part in range(4)))
     drained = max(int(tasks.finish.max(initial=0)), drained)
-    return SegmentTimeline(tasks.start, tasks.finish, drained, probed)
+    return SegmentTimeline(tasks.start, tasks.finish, drained, probed), Made(looks.order, looks.found)
 
 
 @jit_bare
@@ -214,6 +219,8 @@ def _look_up(
     """Probe the cache for a transfer that issues now, and send the heads of its flows on their way."""
     row = int(tasks.probe[task])
     look, found = looks.probes[row], looks.found[row]
+    looks.order[board.looked] = row
+    board.looked += 1
     probe(
         looks.tags,
         looks.front,

@@ -85,6 +85,7 @@ class Looks(NamedTuple):
     counts: Int64  # of the region, [probes, levels]
     pitches: Int64
     found: Int64  # [probes, 4]
+    order: Int32  # rows, in which they were made
     tags: Int32
     front: Int32  # the first entry of each set of tags
 
@@ -157,6 +158,7 @@ MOMENT = _record(tick=np.int64, number=np.int64)
 BOARD = _record(  # how many, of
     heads=np.int64,
     lookups=np.int64,
+    looked=np.int64,  # probes made
     height=np.int64,  # queues on the stack
     active=np.int64,
     tide=np.int64,  # active routes that go on together
@@ -223,13 +225,15 @@ def looks(segment: Segment, repeat: int, tags: Int32) -> Looks:
     found = segment.probes
     if found is None:
         nothing = np.zeros((0, 1), np.int64)
-        return Looks(np.zeros(0, PROBE), nothing, nothing, np.zeros((0, 4), np.int64), tags, tags[:, 0].copy())
+        unmade, found_nothing = np.zeros(0, np.int32), np.zeros((0, 4), np.int64)
+        return Looks(np.zeros(0, PROBE), nothing, nothing, found_nothing, unmade, tags, tags[:, 0].copy())
     table = np.zeros(len(found.task), PROBE)
     for name in ("task", "run_bytes", "hit_dur", "hit_route", "rest_route", "policy", "write"):
         table[name] = getattr(found, name)
     table["address"] = found.addresses(repeat)
     count, pitch = np.array(found.count, np.int64), np.array(found.pitch, np.int64)
-    return Looks(table, count, pitch, np.zeros((len(table), 4), np.int64), tags, tags[:, 0].copy())
+    order = np.empty(len(table), np.int32)
+    return Looks(table, count, pitch, np.zeros((len(table), 4), np.int64), order, tags, tags[:, 0].copy())
 
 
 def queues(program: Program) -> Records:

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from sim.hw.tags import EMPTY, PINNED, probe_all
 from sim.jit import jit
 from sim.program import Probes
-from sim.timeline import Probed, SegmentTimeline
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -25,46 +24,54 @@ FLAGS = 3
 """Bits of an entry beside its tag (sim/hw/tags.py)."""
 
 
-def replayed(
-    tags: Int32, line_bytes: int, skew: int, probes: Probes, repeat: int, before: SegmentTimeline
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The probes of a repeat as they were made: rows in `order`, and what was `found` [probes, 4]."""
+
+    order: Int32
+    found: Int64
+
+
+def replayed(tags: Int32, line_bytes: int, skew: int, probes: Probes, repeat: int, before: Made) -> bool:
     """Do the probes find the same as before, made in the order of before? Changes the tags."""
-    assert before.probed is not None
-    order = np.argsort(before.start[probes.task], kind="stable")
-    expected = np.column_stack([getattr(before.probed, name) for name in Probed.__slots__])
     return probe_all(
         tags,
         line_bytes,
         skew,
-        order,
+        before.order.astype(np.int64),
         probes.addresses(repeat),
         np.array(probes.run_bytes, np.int64),  # copies, as Numba compiles anew for a read-only array
         np.array(probes.count, np.int64),
         np.array(probes.pitch, np.int64),
         np.array(probes.write, np.bool_),
         np.array(probes.policy, np.int8),
-        np.zeros_like(expected),
-        expected,
+        np.empty_like(before.found),
+        before.found,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The memory that a repeat may ask for: by tensor, from byte `low` to before `high`."""
+    """The memory that a repeat may ask for, of `tensors` that it asks for at all: from byte `low` to before `high`."""
 
+    tensors: Int64
     low: Int64
     high: Int64
 
+    def moved(self, shift: Int64) -> Asked:
+        """The same where each tensor of the program lies so many bytes further on."""
+        by = shift[self.tensors]
+        return Asked(self.tensors, self.low + by, self.high + by)
 
-def asked_by(probes: Probes, repeat: int) -> Asked:
-    """What a repeat of a segment may ask for, of the tensors that it asks for at all."""
+
+def asked_by(probes: Probes) -> Asked:
+    """What a segment may ask for where no tensor is shifted."""
     tensors, column = np.unique(probes.tensor, return_inverse=True)
     low, high = np.full(len(tensors), np.iinfo(np.int64).max), np.zeros(len(tensors), np.int64)
-    address = probes.addresses(repeat)
     far = (probes.count - 1) * probes.pitch
-    np.minimum.at(low, column, address + np.minimum(far, 0).sum(axis=1))
-    np.maximum.at(high, column, address + np.maximum(far, 0).sum(axis=1) + probes.run_bytes)
-    return Asked(low, high)
+    np.minimum.at(low, column, probes.address + np.minimum(far, 0).sum(axis=1))
+    np.maximum.at(high, column, probes.address + np.maximum(far, 0).sum(axis=1) + probes.run_bytes)
+    return Asked(tensors.astype(np.int64), low, high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,11 @@ def test_a_known_state_leaves_what_looking_up_leaves(seed: int) -> None:
     probes = random_probes(rng, 3)
     before = filled(rng, 1)
     after, found = looked_up(before, probes, 1)
-    passage = Passage(asked_by(probes, 1), before, after)
+    passage = Passage(asked_by(probes).moved(probes.shift[1]), before, after)
     now = renamed(before, 10, rng)
     wanted, same = looked_up(now, probes, 2)
     assert (found == same).all()
-    got = passage.again(now, asked_by(probes, 2), LINE)
+    got = passage.again(now, asked_by(probes).moved(probes.shift[2]), LINE)
     assert got is not None
     assert (got == wanted).all()
     # Anything else than a name that differs: another place in its set, written to, gone.
@@ -90,18 +90,19 @@ def test_a_known_state_leaves_what_looking_up_leaves(seed: int) -> None:
                 continue
         else:
             other[row, way] = {"dirty": now[row, way] ^ 1, "gone": EMPTY, "pinned": now[row, way] | PINNED}[change]
-        assert passage.again(other, asked_by(probes, 2), LINE) is None, change
+        assert passage.again(other, asked_by(probes).moved(probes.shift[2]), LINE) is None, change
 
 
 def test_memory_in_other_sets_or_shared_otherwise_is_not_known() -> None:
     tags = empty_tags(SETS, WAYS)
-    two = Asked(np.array([0, TAG]), np.array([TAG, 2 * TAG]))
+    both = np.array([0, 1])
+    two = Asked(both, np.array([0, TAG]), np.array([TAG, 2 * TAG]))
     passage = Passage(two, tags, tags)
-    assert passage.again(tags, Asked(two.low + TAG, two.high + TAG), LINE) is not None
+    assert passage.again(tags, Asked(both, two.low + TAG, two.high + TAG), LINE) is not None
     for by in (16, LINE, TAG // 2):
-        assert passage.again(tags, Asked(two.low + by, two.high + by), LINE) is None
+        assert passage.again(tags, two.moved(np.array([by, by])), LINE) is None
     # Both come to lie in the same place.
-    assert passage.again(tags, Asked(two.low[[1, 1]], two.high[[1, 1]]), LINE) is None
+    assert passage.again(tags, Asked(both, two.low[[1, 1]], two.high[[1, 1]]), LINE) is None
 
 
 def test_repeats_of_a_model_take_the_course_that_looking_up_shows(monkeypatch: pytest.MonkeyPatch) -> None:
