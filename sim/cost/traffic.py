@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from sim.cost.transfers import Bool, Float64, Moves, Routes, segment_moves
+from sim.cost.transfers import Bool, Float64, Routes, Sums, sums
 from sim.program import Int8, Int64, Kind, Program, Segment
 from sim.timeline import Probed
 
@@ -44,10 +44,10 @@ TRAFFIC_COLUMNS = tuple(field.name for field in fields(Traffic))
 
 
 def operator_traffic(
-    program: Program, segment: Segment, routes: Routes, probed: Probed | None = None, moves: Moves | None = None
+    program: Program, segment: Segment, routes: Routes, probed: Probed | None = None, moves: Sums | None = None
 ) -> Traffic:
     """Bytes by operator and level; `probed` is what the segment's probes found in the cache (None: nothing),
-    `moves` what `segment_moves` makes of both, where that is known already.
+    `moves` the `sums` of both, where they are known already.
 
     A LOAD reads the DRAM once and writes one scratchpad per DMA link of its route; a STORE reads a
     scratchpad and writes the DRAM; a SEND reads its source's scratchpad and writes its destinations'. A
@@ -56,7 +56,7 @@ def operator_traffic(
     payload: the route weight of a bad DRAM pattern costs time, not bytes. What is exchanged with other chips comes over
     the interconnect, through the DMA engine into the scratchpad and leaves by the same way.
     """
-    moves = segment_moves(segment, probed) if moves is None else moves
+    moves = sums(segment, len(routes.rate), probed) if moves is None else moves
     kind, route, op, nbytes = moves.kind, moves.route, moves.op, moves.nbytes
     dma, hops = routes.crossings["dma"][route], routes.hops[route]
     on_dram, on_host = routes.crossings["dram"][route] > 0, routes.crossings["host"][route] > 0

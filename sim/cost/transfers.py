@@ -177,6 +177,35 @@ def by_slower_way(segment: Segment, probed: Probed | None, routes: Routes) -> Se
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """What moved in one run of a segment, in all: bytes by operator, kind, route and whether in the background. An
+    operator whose tasks lie apart in the table may have several entries of a kind."""
+
+    op: Int64
+    kind: Int64
+    route: Int64
+    nbytes: Int64
+    background: Bool
+
+
+def sums(segment: Segment, routes: int, probed: Probed | None = None) -> Sums:
+    """`segment_moves`, added up, of a program with so many routes."""
+    from sim.cost.moved import Tables, sum_moves
+
+    nothing, nowhere = np.zeros(0, np.int64), np.zeros(0, np.int32)
+    probes = None if probed is None else segment.probes
+    if probes is None or probed is None:
+        found = nowhere, nowhere, nowhere, nothing, nothing, nothing, nothing
+    else:
+        bytes_found = probed.hit, probed.miss, probed.rest, probed.evicted
+        found = probes.task, probes.hit_route, probes.rest_route, *bytes_found
+    table = Tables(segment.op, segment.kind, segment.route, segment.nbytes, *found)
+    op, key, nbytes = sum_moves(table, max(1, routes))
+    way, route = np.divmod(key, max(1, routes))
+    return Sums(op, way // 2, route, nbytes, way % 2 == 1)
+
+
+@dataclass(frozen=True, slots=True)
 class LinkWork:
     """Bytes over each link in one run of a segment, one row per operator and one column per link.
 
@@ -190,11 +219,11 @@ class LinkWork:
 
 
 def link_work(
-    program: Program, segment: Segment, probed: Probed | None = None, moves: Moves | None = None
+    program: Program, segment: Segment, probed: Probed | None = None, moves: Sums | None = None
 ) -> LinkWork:
     """Work on every link by operator: transfers are summed by (operator, route) first, then spread over the
-    links. `moves` are those of `segment_moves`, where they are known already."""
-    moves = segment_moves(segment, probed) if moves is None else moves
+    links. `moves` are the `sums` of the segment, where they are known already."""
+    moves = sums(segment, len(program.route_ptr) - 1, probed) if moves is None else moves
     if not moves.background.any():
         payload, weighted = _on_links(program, segment, moves, slice(None))
         return LinkWork(payload, weighted, np.zeros_like(weighted))
@@ -203,7 +232,7 @@ def link_work(
     return LinkWork(payload + behind, weighted + background, background)
 
 
-def _on_links(program: Program, segment: Segment, moves: Moves, which: Bool | slice) -> tuple[Float64, Float64]:
+def _on_links(program: Program, segment: Segment, moves: Sums, which: Bool | slice) -> tuple[Float64, Float64]:
     """Payload and weighted bytes [operators, links] of some of the moves."""
     ops, links = len(segment.ops), len(program.links)
     routes = max(1, len(program.route_ptr) - 1)

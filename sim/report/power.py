@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sim.cost.energy import COMPONENTS, IDLE
-from sim.cost.transfers import Float64, is_transfer
+from sim.cost.transfers import Float64
 from sim.report.account import Account, SegmentAccount
 from sim.report.ramps import Ramps
 from sim.report.tables import Table
@@ -87,24 +87,32 @@ def _observed(account: Account, s: SegmentAccount, at: Float64) -> Spent:
 
     assert s.observed is not None
     times, segment, routes = s.observed.times, s.segment, account.routes
-    moves = is_transfer(segment)
-    begin = np.where(moves, np.minimum(times.start + segment.dur, times.finish - 1), times.start)
-    ramps = Ramps(begin, np.where(moves, times.finish, times.start + segment.hold))
     columns = spending.Columns(
         segment.kind, segment.op, segment.hold, segment.dur, segment.nbytes, segment.route,
         routes.crossings["dma"], routes.crossings["dram"], routes.crossings["host"], routes.hops, routes.exchanged,
     )  # fmt: skip
-    total, bare = np.empty(len(segment.ops)), np.empty(len(segment.ops), np.bool_)
-    amount, done = np.empty(segment.tasks), np.empty(2 * segment.tasks)
-    for name, shares in {"sram": _sram(s), **_shares(s)}.items():
-        some = [(joules, by) for joules, by in shares if joules.any()]
-        if not some:
-            continue
-        for number, (joules, by) in enumerate(some):
-            spending.divide(columns, joules, by, number > 0, total, bare, amount)
-        until = np.empty(len(at))
-        spending.fill_done(amount, ramps.span, ramps.order, ramps.times, at, done, until)
-        yield name, until, float(amount.sum())
+    share, total = np.empty(spending.SHARES), np.zeros((len(segment.ops), spending.SHARES))
+    spending.fill_totals(columns, share, total)
+    spent = {name: shares for name, shares in {"sram": _sram(s), **_shares(s)}.items() if _any(shares)}
+    if not spent:
+        return
+    component = np.repeat(np.arange(len(spent)), [len(shares) for shares in spent.values()])
+    ways = [spending.joules_per_share(total, *one) for shares in spent.values() for one in shares]
+    by_of, each = (np.stack(column, axis=1) for column in zip(*ways, strict=True))
+    instants, back = np.unique(at, return_inverse=True)
+    ended, under_way = np.zeros((len(instants) + 1, len(spent))), np.zeros((len(instants), len(spent)))
+    some = np.empty(len(spent))
+    spending.fill_spent(
+        columns, times.start, times.finish, by_of, each, component, instants, share, some, ended, under_way
+    )
+    until = np.cumsum(ended, axis=0)
+    for part, name in enumerate(spent):
+        yield name, (until[:-1, part] + under_way[:, part])[back], float(until[-1, part])
+
+
+def _any(shares: list[tuple[Float64, int]]) -> bool:
+    """Is anything spent?"""
+    return any(joules.any() for joules, _ in shares)
 
 
 def _shares(s: SegmentAccount) -> dict[str, list[tuple[Float64, int]]]:

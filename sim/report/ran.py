@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from sim.cost.traffic import Traffic, operator_traffic
-from sim.cost.transfers import LinkWork, Routes, by_slower_way, link_work, segment_moves
+from sim.cost.transfers import LinkWork, Routes, by_slower_way, link_work, sums
 from sim.program import Int64, Program, Segment
 from sim.report.causes import previous_in_queue
 from sim.timeline import Probed
@@ -23,8 +23,8 @@ class Ran:
 
     @cached_property
     def _bytes(self) -> tuple[LinkWork, Traffic]:
-        """Both from one list of what moved, which is not kept: it takes more memory than the tasks."""
-        moves = segment_moves(self.segment, self.probed)
+        """Both from the sums of what moved."""
+        moves = sums(self.segment, len(self.routes.rate), self.probed)
         links = link_work(self.program, self.segment, self.probed, moves)
         return links, operator_traffic(self.program, self.segment, self.routes, self.probed, moves)
 

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sim.jit import jit, jit_bare, jit_inline
+from sim.jit import jit_bare, jit_inline
 from sim.program import Int8, Int32, Int64, Kind
 
 # By what tasks share the energy of their operator: cycles of products, of the vector unit, of both; tasks; bytes moved,
 # by the DMA engines they pass (of the scratchpad: without those exchanged with other chips), by hops, over the host
-# link, to other chips, to and from DRAM, out of it, into it.
+# link, to other chips, to and from DRAM, out of it, into it; ticks from start to finish.
 (
-    PRODUCTS, PASSES, HELD, TASKS, BYTES, DMA, ENGINES, HOPS, HOST, EXCHANGED, DRAM, DRAM_READ, DRAM_WRITE,
-) = range(13)  # fmt: skip
-NO_SHARE = -1
+    PRODUCTS, PASSES, HELD, TASKS, BYTES, DMA, ENGINES, HOPS, HOST, EXCHANGED, DRAM, DRAM_READ, DRAM_WRITE, DURATION,
+) = range(14)  # fmt: skip
+SHARES = DURATION + 1
 
 MATMUL, VECTOR, LOAD, SEND, BARRIER = (
     int(kind) for kind in (Kind.MATMUL, Kind.VECTOR, Kind.LOAD, Kind.SEND, Kind.BARRIER)
@@ -43,80 +43,81 @@ class Columns(NamedTuple):
 
 
 @jit_inline
-def share_of(c: Any, task: int, by: int) -> float:
-    """The weight of a task among those of its operator."""
-    if by == PRODUCTS:
-        return float(c.hold[task]) if c.kind[task] == MATMUL else 0.0
-    if by == PASSES:
-        return float(c.hold[task]) if c.kind[task] == VECTOR else 0.0
-    if by == HELD:
-        return float(c.hold[task]) if c.kind[task] == MATMUL or c.kind[task] == VECTOR else 0.0
-    if by == TASKS:
-        return 0.0 if c.kind[task] == BARRIER else 1.0
-    moved, route = float(c.nbytes[task]), c.route[task]
-    if by == BYTES or route < 0:
-        return moved if by == BYTES else 0.0
-    if by == ENGINES:
-        return float(c.engines[route] * moved)
-    if by == DMA:
-        return float(c.engines[route] * moved + 2 * (moved * c.exchanged[route]))
-    if by == HOPS:
-        return float(c.hops[route] * moved * (1 + 2 * c.exchanged[route]))
-    if by == HOST:
-        return moved if c.on_host[route] > 0 else 0.0
-    if by == EXCHANGED:
-        return float(moved * c.exchanged[route])
-    if c.on_dram[route] == 0:
-        return 0.0
-    if by == DRAM:
-        return moved
-    sent = c.kind[task] == SEND
-    reads = not sent and (c.kind[task] == LOAD) != (c.on_host[route] > 0)
-    return moved if (reads if by == DRAM_READ else not sent and not reads) else 0.0
+def fill_shares(c: Any, task: int, share: Any) -> None:
+    """The weights [SHARES] of a task among those of its operator."""
+    for by in range(SHARES):
+        share[by] = 0.0
+    kind, moved, route = c.kind[task], float(c.nbytes[task]), c.route[task]
+    share[DURATION], share[BYTES] = c.dur[task], moved
+    share[TASKS] = 0.0 if kind == BARRIER else 1.0
+    if kind in (MATMUL, VECTOR):
+        share[HELD] = share[PRODUCTS if kind == MATMUL else PASSES] = c.hold[task]
+    if route < 0:
+        return
+    host, exchanged = c.on_host[route] > 0, moved * c.exchanged[route]
+    share[ENGINES], share[EXCHANGED] = c.engines[route] * moved, exchanged
+    share[DMA], share[HOPS] = share[ENGINES] + 2 * exchanged, c.hops[route] * (moved + 2 * exchanged)
+    if host:
+        share[HOST] = moved
+    if c.on_dram[route] > 0:
+        share[DRAM] = moved
+        if kind != SEND:
+            share[DRAM_READ if (kind == LOAD) != host else DRAM_WRITE] = moved
 
 
 @jit_bare
-def divide(c: Any, joules: Any, by: int, more: bool, total: Any, bare: Any, found: Any) -> None:
-    """The joules of every operator among its tasks, in `found` [tasks] (or `more` of them there): by their shares, or,
-    where no task of an operator that has joules has a share, by their durations. `total` and `bare` [operators] are for
-    sums, and for which operators these are."""
-    lost = False
-    for op in range(len(joules)):
-        total[op] = 0.0
-    for task in range(len(found)):
-        total[c.op[task]] += share_of(c, task, by)
-    for op in range(len(joules)):
-        bare[op] = total[op] == 0 and joules[op] > 0
-        lost = lost or bare[op]
-    if lost:
-        for task in range(len(found)):
-            if bare[c.op[task]]:
-                total[c.op[task]] += c.dur[task]
-    for task in range(len(found)):
-        of = c.op[task]
-        share = float(c.dur[task]) if bare[of] else share_of(c, task, by)
-        part = joules[of] * share / (total[of] if total[of] != 0 else 1.0)
-        found[task] = found[task] + part if more else part
+def fill_totals(c: Any, share: Any, total: Any) -> None:
+    """Add up the weights of all tasks by operator, in `total` [operators, SHARES]; `share` is one row of it."""
+    for task in range(len(c.op)):
+        fill_shares(c, task, share)
+        of = total[c.op[task]]
+        for by in range(SHARES):
+            of[by] += share[by]
 
 
-@jit
-def fill_done(amount: Any, span: Any, order: Any, times: Any, at: Any, done: Any, found: Any) -> None:
-    """Of pieces of work, each of which does its `amount` [pieces] evenly in `span` ticks: what is done by each instant
-    `at`, in `found`; see sim/report/ramps.py. `times` [2 x pieces] are beginnings and ends in rising order, `order`
-    says of which (ends behind all beginnings); `done` [2 x pieces] is for what is done by these."""
-    pieces, slope, sofar = len(amount), 0.0, 0.0
-    for place in range(len(order)):
-        if place:
-            sofar += slope * (times[place] - times[place - 1])
-        done[place] = sofar
-        which = order[place]
-        slope += amount[which] / span[which] if which < pieces else -(amount[which - pieces] / span[which - pieces])
-    for one in range(len(at)):
-        place = np.searchsorted(times, at[one], side="right") - 1
-        if place < 0:
-            found[one] = done[0]
-        elif place == len(times) - 1 or times[place] == at[one]:
-            found[one] = done[place]
-        else:
-            rise = (done[place + 1] - done[place]) / (times[place + 1] - times[place])
-            found[one] = rise * (at[one] - times[place]) + done[place]
+def joules_per_share(total: Any, joules: Any, by: int) -> tuple[Any, Any]:
+    """By what the tasks of every operator share its `joules` [operators], and joules for each unit of that: by `by`,
+    or, where an operator has joules and none of its tasks a share, by their durations."""
+    by_of = np.where((total[:, by] == 0) & (joules > 0), DURATION, by)
+    units = np.take_along_axis(total, by_of[:, None], axis=1)[:, 0]
+    return by_of, joules / np.where(units > 0, units, 1.0)
+
+
+@jit_bare
+def fill_spent(
+    c: Any, start: Any, finish: Any, by_of: Any, each: Any, component: Any, at: Any, share: Any, some: Any, ended: Any,
+    under_way: Any,
+) -> None:  # fmt: skip
+    """Spread what every task spends evenly: of a transfer between its first byte and its finish, of others while they
+    hold their queue, but over one tick at least.
+
+    What tasks spend comes in columns `by_of` and `each` [operators, columns] (`joules_per_share`), which add up to
+    components, `component` [columns]. `under_way` [instants, components] receives what tasks that have begun by an
+    instant of `at` (ascending) and not ended have spent by then; `ended` [instants + 1, components] what those spend
+    that end by this instant and not by the one before. `share` [SHARES] and `some` [components] are for one task.
+    """
+    for task in range(len(c.op)):
+        fill_shares(c, task, share)
+        op = c.op[task]
+        for part in range(len(some)):
+            some[part] = 0.0
+        for column in range(len(component)):
+            some[component[column]] += each[op, column] * share[by_of[op, column]]
+        begin, end = start[task], start[task] + c.hold[task]
+        if c.route[task] >= 0:
+            begin, end = min(begin + c.dur[task], finish[task] - 1), finish[task]
+        end = max(end, begin + 1)
+        place, beyond = 0, len(at)  # the first instant after the beginning
+        while place < beyond:
+            middle = (place + beyond) >> 1
+            if at[middle] > begin:
+                beyond = middle
+            else:
+                place = middle + 1
+        while place < len(at) and at[place] < end:
+            done = (at[place] - begin) / (end - begin)
+            for part in range(len(some)):
+                under_way[place, part] += some[part] * done
+            place += 1
+        for part in range(len(some)):
+            ended[place, part] += some[part]

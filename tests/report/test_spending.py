@@ -8,7 +8,6 @@ import pytest
 
 from sim.program import Kind
 from sim.report import spending as by
-from sim.report.ramps import Ramps
 
 TASKS, OPS, ROUTES = 200, 7, 9
 Float64 = npt.NDArray[np.float64]
@@ -58,11 +57,34 @@ def shares(c: by.Columns) -> dict[int, Float64]:
     }  # type: ignore[dict-item]
 
 
+def spend(
+    c: by.Columns, joules: list[tuple[Float64, int]], start: npt.NDArray[np.int64], finish: npt.NDArray[np.int64],
+    at: Float64,
+) -> tuple[Float64, Float64]:  # fmt: skip
+    """Joules by each instant, and in all, of (joules of the operators, by what) that make up one component."""
+    share, total = np.empty(by.SHARES), np.zeros((OPS, by.SHARES))
+    by.fill_totals(c, share, total)
+    ways = [by.joules_per_share(total, *one) for one in joules]
+    by_of, each = (np.stack(one, axis=1) for one in zip(*ways, strict=True))
+    ended, under_way = np.zeros((len(at) + 1, 1)), np.zeros((len(at), 1))
+    component = np.zeros(len(joules), np.int64)
+    by.fill_spent(c, start, finish, by_of, each, component, at, share, np.empty(1), ended, under_way)
+    until = np.cumsum(ended[:, 0])
+    return until[:-1] + under_way[:, 0], until[-1]
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_joules_go_to_the_tasks_by_their_share(seed: int) -> None:
+def test_joules_go_to_the_tasks_by_their_share_and_are_spent_evenly(seed: int) -> None:
+    """Instants within, at the ends of and beyond tasks; tasks without length take a tick."""
     rng = np.random.default_rng(seed)
     c = columns(rng)
     c = c._replace(op=np.where(c.op == 0, 1, c.op).astype(np.int32))
+    start = rng.integers(0, 3000, TASKS)
+    finish = start + c.dur + rng.integers(0, 500, TASKS)
+    finish[:9] = start[:9] + c.dur[:9] - 1
+    c.hold[9:20] = 0
+    ends = [start[:20], (start + c.hold)[:20], finish[:40]]
+    at = np.unique(np.concatenate([rng.random(60) * 5000, *ends, [0, 1e6]]))
     for number, weight in shares(c).items():
         weight = np.asarray(weight, np.float64)
         joules = rng.random(OPS)
@@ -75,30 +97,19 @@ def test_joules_go_to_the_tasks_by_their_share(seed: int) -> None:
         weight = np.where(total[c.op] == 0, c.dur, weight)
         total = np.bincount(c.op, weights=weight, minlength=OPS)
         wanted = joules[c.op] * weight / total[c.op]
-        found = np.empty(TASKS)
-        by.divide(c, joules, number, False, np.empty(OPS), np.empty(OPS, np.bool_), found)
-        np.testing.assert_allclose(found, wanted, rtol=1e-12)
-        assert found.sum() == pytest.approx(joules[1:].sum())  # operator 0 has no task
-        by.divide(c, joules, number, True, np.empty(OPS), np.empty(OPS, np.bool_), found)
-        np.testing.assert_allclose(found, 2 * wanted, rtol=1e-12)
+        moves = c.route >= 0
+        begin = np.where(moves, np.minimum(start + c.dur, finish - 1), start)
+        end = np.maximum(np.where(moves, finish, start + c.hold), begin + 1)
+        slow = (wanted * np.clip((at[:, None] - begin) / (end - begin), 0, 1)).sum(axis=1)
+        found, whole = spend(c, [(joules, number)], start, finish, at)
+        np.testing.assert_allclose(found, slow, rtol=1e-12, atol=1e-12)
+        assert whole == pytest.approx(joules[1:].sum())  # operator 0 has no task
+        twice, _ = spend(c, [(joules, number), (joules, number)], start, finish, at)
+        np.testing.assert_allclose(twice, 2 * slow, rtol=1e-12, atol=1e-12)
 
 
 def test_an_operator_without_joules_and_without_shares_spends_nothing() -> None:
     c = columns(np.random.default_rng(9))
-    found = np.full(TASKS, 7.0)
-    by.divide(c, np.zeros(OPS), by.PRODUCTS, False, np.empty(OPS), np.empty(OPS, np.bool_), found)
-    assert (found == 0).all()
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_work_done_is_that_of_straight_ramps(seed: int) -> None:
-    """At instants in any order, some at the ends of pieces and beyond them; pieces without length take a tick."""
-    rng = np.random.default_rng(seed)
-    begin = rng.integers(0, 300, 50)
-    ramps, amount = Ramps(begin, begin + rng.integers(0, 40, 50)), rng.random(50)
-    at = np.concatenate([rng.random(60) * 350, begin[:20], [0.0, -3.0, 1e6], ramps.times[-2:]])
-    found, done = np.empty(len(at)), np.empty(100)
-    by.fill_done(amount, ramps.span, ramps.order, ramps.times, at, done, found)
-    np.testing.assert_array_equal(found, ramps.until(amount, at))
-    slow = (amount * np.clip((at[:, None] - begin) / ramps.span, 0, 1)).sum(axis=1)
-    np.testing.assert_allclose(found, slow, atol=1e-9)
+    start = np.zeros(TASKS, np.int64)
+    found, whole = spend(c, [(np.zeros(OPS), by.PRODUCTS)], start, start + 1, np.array([0.5, 5.0]))
+    assert (found.tolist(), whole) == ([0.0, 0.0], 0.0)
