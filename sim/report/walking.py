@@ -1,4 +1,4 @@
-"""Causes of starts, compiled: the latest predecessors, room in queues, and the way back along them; see
+"""Causes of starts, compiled: the latest predecessor, room in queues, and the way back along them; see
 sim/report/causes.py and sim/report/critical_path.py."""
 
 from __future__ import annotations
@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sim.jit import jit, jit_bare
+from sim.jit import jit, jit_bare, jit_inline
+from sim.report.causes import Cause
+
+HOLD, ROOM, ORDER, PREDECESSOR, RELEASE = (int(cause) for cause in Cause)
 
 
 @jit_bare
@@ -34,14 +37,53 @@ def fill_previous(queue: Any, last: Any, previous: Any) -> None:
         last[queue[task]] = task
 
 
+@jit_inline
+def latest_predecessor(task: int, pointers: Any, before: Any, finish: Any) -> tuple[int, int]:
+    """Finish of a task's last predecessor and which one that is (of several the last); 0 and -1 without one."""
+    ready, ready_by = 0, -1
+    for place in range(pointers[task], pointers[task + 1]):
+        if finish[before[place]] >= ready:
+            ready, ready_by = int(finish[before[place]]), int(before[place])
+    return ready, ready_by
+
+
 @jit_bare
-def latest_predecessors(pointers: Any, before: Any, finish: Any, ready: Any, ready_by: Any) -> None:
-    """Finish of every task's last predecessor and which one that is (of several the last); 0 and -1 without one."""
-    for task in range(len(ready)):
-        ready[task], ready_by[task] = 0, -1
-        for place in range(pointers[task], pointers[task + 1]):
-            if finish[before[place]] >= ready[task]:
-                ready[task], ready_by[task] = finish[before[place]], before[place]
+def fill_starts(
+    start: Any, finish: Any, hold: Any, release: Any, queue: Any, room: Any, previous: Any, pointers: Any, before: Any,
+    by_finish: Any, first: Any, place: Any, cause: Any, blocker: Any, broken: Any,
+) -> None:  # fmt: skip
+    """Why every task started when it did: its `cause` and `blocker` (see sim/report/causes.py). `broken` gets the first
+    task that starts before its release, before the last predecessor's finish, before its queue has room, and later than
+    all three.
+
+    Task i of a queue with room for k needs i - k + 1 of
+    the earlier ones finished; `by_finish`, `first` and `place` are those of `order_by_finish`.
+    """
+    for task in range(len(start) - 1, -1, -1):
+        ready, ready_by = latest_predecessor(task, pointers, before, finish)
+        of = queue[task]
+        free, free_by, why = 0, previous[task], ORDER if room[of] > 0 else HOLD
+        if free_by >= 0:
+            free = start[free_by] + (hold[free_by] if room[of] == 0 else 0)
+        if 0 < room[of] <= place[task]:
+            opener = by_finish[first[of] + place[task] - room[of]]
+            if finish[opener] > free:
+                free, free_by, why = finish[opener], opener, ROOM
+        now = start[task]
+        if free_by >= 0 and now == free:
+            cause[task], blocker[task] = why, free_by
+        elif ready_by >= 0 and now == ready:
+            cause[task], blocker[task] = PREDECESSOR, ready_by
+        else:
+            cause[task], blocker[task] = RELEASE, -1
+        if now < release[task]:
+            broken[0] = task
+        if now < ready:
+            broken[1] = task
+        if now < free:
+            broken[2] = task
+        if now > max(ready, free, release[task]):
+            broken[3] = task
 
 
 @jit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sim.report.walking import fill_previous, latest_predecessors, order_by_finish, walk_back
+from sim.report.walking import fill_previous, latest_predecessor, order_by_finish, walk_back
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -15,12 +15,10 @@ def test_the_last_predecessor_to_finish_lets_a_task_go(seed: int) -> None:
     lists = [rng.integers(0, task, rng.integers(0, min(task, 5) + 1)).tolist() for task in range(30)]
     pointers, before = np.cumsum([0, *map(len, lists)]), np.array([p for row in lists for p in row], np.int32)
     finish = rng.integers(1, 6, 30)
-    ready, ready_by = np.empty((2, 30), np.int64)
-    latest_predecessors(pointers, before, finish, ready, ready_by)
     for task, row in enumerate(lists):
         latest = max((int(finish[p]) for p in row), default=0)
-        assert ready[task] == latest
-        assert ready_by[task] == next((p for p in reversed(row) if finish[p] == latest), -1)
+        by = next((p for p in reversed(row) if finish[p] == latest), -1)
+        assert latest_predecessor(task, pointers, before, finish) == (latest, by)
 
 
 @pytest.mark.parametrize("seed", range(10))
