@@ -228,9 +228,10 @@ def _observed_ends(program: Program, timeline: Timeline) -> Iterator[int]:
     offset = 0
     for segment, times, repeats in zip(program.segments, timeline.segments, program.repeats, strict=True):
         input_of_op = np.array([op.input_index for op in segment.ops], np.int64)
-        input_of_task = input_of_op[segment.op]
+        latest = np.zeros(len(segment.ops), np.int64)
+        np.maximum.at(latest, segment.op, times.finish)
         offset += times.length * (repeats - 1)
-        for index in np.unique(input_of_task).tolist():
-            ends[index] = offset + int(times.finish[input_of_task == index].max())
+        for index in np.unique(input_of_op[latest > 0]).tolist():
+            ends[index] = offset + int(latest[input_of_op == index].max())
         offset += times.length
     yield from sorted(ends.values())

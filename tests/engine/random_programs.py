@@ -101,11 +101,11 @@ def random_program(seed: int, large: bool = False, hub: bool = False) -> Program
     return build_program(segments, outstanding, capacities, routes, repeats)
 
 
-def cached_program(seed: int, large: bool = False) -> Program:
+def cached_program(seed: int, large: bool = False, hub: bool = False) -> Program:
     """A random program in which many transfers probe a small cache: lines that come and go, in few sets, of few
     tensors that overlap; regions of up to three levels; each segment repeated, some in several passes."""
     rng = random.Random(-1 - seed)
-    program = random_program(seed, large)
+    program = random_program(seed, large, hub)
     cache = TagStore(
         rng.choice((1, 2, 3, 8)), rng.choice((1, 2, 4)), rng.choice((1, 8, 64)), rng.random() < 0.3
     )

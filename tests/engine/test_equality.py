@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from random_programs import cached_program, random_program, relabelled
 
-from sim.engine import compiled, reference
+from sim.engine import compiled, records, reference
 from sim.program import Program
 from sim.timeline import Probed, Timeline
 
@@ -16,6 +18,7 @@ NIGHTLY_PROGRAMS = 50_000
 LARGE_PROGRAMS = 40
 HUB_PROGRAMS = range(700, 1100)
 CACHED_PROGRAMS = 800
+HUB_CACHED_PROGRAMS = range(3000, 3040)
 
 
 def assert_same(a: Timeline, b: Timeline, what: str) -> None:
@@ -61,15 +64,26 @@ def test_many_random_programs_that_all_cross_one_link(first: int) -> None:
     check(range(first, first + 9 * BLOCK), large=True, hub=True)
 
 
-def check_cached(seeds: range) -> None:
+def check_cached(seeds: range, large: bool = False, hub: bool = False) -> None:
     for seed in seeds:
-        program = cached_program(seed)
+        program = cached_program(seed, large, hub)
         assert_same(compiled.run(program), reference.run(program), f"cached, seed {seed}")
 
 
 @pytest.mark.parametrize("first", range(0, CACHED_PROGRAMS, BLOCK))
 def test_random_programs_with_a_cache(first: int) -> None:
     check_cached(range(first, first + BLOCK))
+
+
+@pytest.mark.parametrize("first", HUB_CACHED_PROGRAMS[::10])
+def test_random_programs_with_a_cache_that_all_cross_one_link(first: int) -> None:
+    check_cached(range(first, first + 10), large=True, hub=True)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("first", range(HUB_CACHED_PROGRAMS.stop, HUB_CACHED_PROGRAMS.stop + 3000, BLOCK))
+def test_many_random_programs_with_a_cache_that_all_cross_one_link(first: int) -> None:
+    check_cached(range(first, first + BLOCK), large=True, hub=True)
 
 
 @pytest.mark.nightly
@@ -116,6 +130,18 @@ def test_the_random_programs_are_awkward_enough() -> None:
         _transfers_overlap(program, timeline) for program, timeline in zip(programs, timelines, strict=True)
     )
     assert min(overlaps, released, weighted, ties, shared) > 100
+
+
+@pytest.mark.parametrize("make", [random_program, cached_program])
+def test_in_programs_that_all_cross_one_link_routes_go_with_the_tide(
+    make: Callable[[int, bool, bool], Program], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = []
+    fresh = records.board
+    monkeypatch.setattr(records, "board", lambda: boards.append(fresh()) or boards[-1])
+    for seed in range(700, 740):
+        compiled.run(make(seed, True, True))
+    assert sum(int(board["count"][0]) > 0 for board in boards) > 20
 
 
 def test_the_random_programs_with_a_cache_are_awkward_enough() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -116,6 +116,29 @@ def random_trace(
 @pytest.mark.parametrize("seed", range(200))
 def test_random_traces_give_what_a_plain_cache_gives(seed: int) -> None:
     shape, regions = random_trace(seed)
+    assert ours(shape, regions) == plain(shape, regions)
+
+
+@pytest.mark.parametrize("seed", range(80))
+def test_long_runs_and_tiles_that_several_cores_load_give_what_a_plain_cache_gives(seed: int) -> None:
+    """Tens of lines in a row or at a pitch, many of them used last in their sets: those are looked up together. Runs
+    begin within lines, and go round the sets; pitches are whole lines or not; hashed and not."""
+    rng = random.Random(seed)
+    shape = Shape(rng.choice((33, 64, 100)), rng.choice((1, 2, 4)), rng.choice((4, 32)), rng.choice((0, 1, 39, 61)))
+    line, whole = shape.line, rng.random() < 0.6
+    regions: list[Region] = []
+    for _ in range(40):
+        if regions and rng.random() < 0.6:
+            tile = rng.choice(regions[-3:])
+            policy = rng.choice((ALLOCATE, ALLOCATE, BYPASS, PIN))
+            regions.append(replace(tile, write=rng.random() < 0.3, policy=policy))
+            continue
+        address = rng.randrange(6 * shape.sets) * line + (0 if whole else rng.randrange(line))
+        long = rng.random() < 0.5
+        run = rng.randint(1, 80) * line if long else rng.randint(1, line)
+        pitch = rng.randint(0, 9) * line + (0 if whole else rng.randrange(line))
+        rows, runs = rng.randint(1, 2), rng.randint(1, 2) if long else rng.randint(1, 70)
+        regions.append(Region(address, run, (rows, runs), (rng.randint(0, 300) * line, pitch), rng.random() < 0.3))
     assert ours(shape, regions) == plain(shape, regions)
 
 
