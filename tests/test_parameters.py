@@ -208,6 +208,7 @@ CASES: Mapping[str, Case] = {
     "host.bandwidth": Case(),
     "host.latency": Case(),
     "host.energy": Case(None, "energy_j"),
+    "host.into": Case("scratchpad", chip="tpu_v1"),
     "links.count": Case(4, "area_mm2", before=LINKS),
     "links.bandwidth": Case("5 GB/s", graph=summed, before=LINKS),
     "links.latency": Case("5 us", graph=summed, before=LINKS),

@@ -261,9 +261,9 @@ class _Executor:
         kind = Kind(int(self.segment.kind[task]))
         writes = [access for access in accesses if access.write]
         if kind in (Kind.LOAD, Kind.STORE, Kind.SEND):
-            moved = next(iter(values.values()), None)
-            if moved is None:
-                return []
+            if not values or not writes:
+                return self._with_host(writes, values)
+            moved = next(iter(values.values()))
             return [moved for _ in writes]
         if kind == Kind.BARRIER:
             return []
@@ -278,6 +278,15 @@ class _Executor:
         result = sums[0] if sums else self._body(op, nest, out, operands)
         late = [i for i, o in enumerate(nest.operands) if o.part == "epilogue"]
         return [drain_result(op, result, [operands[i][1] for i in late])]
+
+    def _with_host(self, writes: list[Access], values: dict[Access, Array]) -> list[Array]:
+        """What a transfer from the host writes to a scratchpad: the input, which lies among the DRAM's tensors from the
+        beginning. There a result that the host takes from a scratchpad is put as well."""
+        for access, value in values.items():
+            if access.space == Space.KEPT:
+                self.memory.dram[access.root] = _Kept(value.reshape(-1), np.ones(value.size, np.bool_))
+        given = [self.memory.dram[access.root].value for access in writes if access.space == Space.KEPT]
+        return [value.reshape(access.shape) for value, access in zip(given, writes, strict=False)]
 
     def _body(self, op: Op, nest: Nest, out: Access, operands: dict[int, tuple[Box, Array]]) -> Array:
         main = [i for i, o in enumerate(nest.operands) if o.part != "epilogue"]

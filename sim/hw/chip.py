@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from sim.config import (
     Document,
@@ -68,6 +68,10 @@ class Host(Part):
         int, Unit("bandwidth"), Field(alias="bandwidth", ge=SLOWEST_LINK, le=FASTEST_LINK, description="one direction")
     ]
     latency_ps: Annotated[int, Unit("time_ps"), Field(alias="latency", ge=0, description="one way")]
+    into: Annotated[
+        Literal["memory", "scratchpad"],
+        Field(description="where inputs come to and results leave from: the DRAM, or the only core's scratchpad"),
+    ] = "memory"
     energy_j_per_byte: Annotated[
         float, Unit("energy_per_byte"), Field(alias="energy", gt=0, description="both ends of the link")
     ] = 40e-12  # PCIe at 5 pJ/bit: an assumption of public models, not a measurement
@@ -114,6 +118,8 @@ class Chip(Part):
         if self.core_count > nodes:
             message = f"{nodes} nodes cannot hold {self.core_count} cores"
             complaints.append((("interconnect", "shape"), message))
+        if self.host is not None and self.host.into == "scratchpad":
+            complaints += self._not_beside_the_host()
         if self.cache is not None and any(kind.dma.run_length_coding for kind in self.cores):
             message = "lines of a shared cache have addresses, coded activations have none"
             complaints.append((("cache",), message))
@@ -129,6 +135,15 @@ class Chip(Part):
             complaints.append((("links", "efficiency"), message))
         if complaints:
             raise FieldError(complaints)
+
+    def _not_beside_the_host(self) -> list[tuple[KeyPath, str]]:
+        """Why the host cannot reach a scratchpad."""
+        if self.core_count > 1:
+            return [(("host", "into"), f"found {self.core_count} cores; a scratchpad is that of the only one")]
+        core = self.cores[0]
+        if core.dispatch is not None or (core.array is not None and core.array.row_stationary is not None):
+            return [(("host", "into"), "nothing stays in the scratchpad of such a core (dispatch, row_stationary)")]
+        return []
 
     @property
     def uses_density(self) -> bool:

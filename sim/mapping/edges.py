@@ -246,6 +246,20 @@ class Edges:
         users = np.concatenate([unread, *(readers.tasks for readers in self.readers.get(root, []))])
         self.drams[self.parity].release(*self.in_dram(root), users[None, :])
 
+    def claim_kept(self, root: str) -> Int64:
+        """Users [cores, any] of the place that what comes from the host takes in a scratchpad."""
+        self.inherited[root] = np.empty((self.cores, 0), np.int64)
+        return self.scratchpads[self.plan.kept[root].kind].claim(*self.in_scratchpad(root))
+
+    def release_kept(self, root: str, reader: Int64) -> None:
+        """One more task of the first core reads a result that was handed back when the last step had."""
+        self.scratchpads[self.plan.kept[root].kind].release(*self.in_scratchpad(root), reader.reshape(1, -1))
+
+    def in_scratchpad(self, root: str) -> tuple[int, int]:
+        """Address and size of a tensor that stays there."""
+        layout, key = self.plan.scratchpads[self.plan.kept[root].kind], f"kept:{root}"
+        return layout.address_bytes[key], layout.size_bytes[key]
+
     def in_dram(self, root: str) -> tuple[int, int]:
         """Address and size of a tensor."""
         return self.plan.dram.address_bytes[root], self.plan.dram.size_bytes[root]

@@ -108,6 +108,10 @@ class Fabric:
         """Host to memory or back, through the host's node and its nearest memory port."""
         return self._path(PAYLOAD_WEIGHT, "host", inward, level)
 
+    def host_core(self, core: int, inward: bool) -> Path:
+        """Host to a core's scratchpad or back."""
+        return self._path(PAYLOAD_WEIGHT, "host_core", core, inward)
+
     def _path(self, weight: int, *asked: object) -> Path:
         way = self.ways.number(*asked)
         route = self.ways.route[way] + (weight if self.ways.weighted[way] else 0)

@@ -27,7 +27,7 @@ from sim.mapping.step import Plan, Step
 from sim.mapping.table import Table
 from sim.mapping.template import TEMPLATES, Template
 from sim.mapping.written import Written
-from sim.program import PAYLOAD_WEIGHT, RESULT, Kind, OpRow, Policy, Program, Segment, TagStore
+from sim.program import PAYLOAD_WEIGHT, RESULT, Kind, OpRow, Policy, Program, Segment, Space, TagStore
 
 Int64 = npt.NDArray[np.int64]
 
@@ -91,7 +91,8 @@ class Lowering:
             if to_host and host:
                 self._outputs_to_host(number)
             for name in graph.inputs if from_host and host else ():
-                self.edges.release_dram(name)
+                if name not in self.plan.kept:
+                    self.edges.release_dram(name)
 
     def _step(self, position: int, step: Step, number: int) -> None:
         self.edges.position = position
@@ -149,8 +150,11 @@ class Lowering:
     # ---- host -----------------------------------------------------------------------------------------------
 
     def _inputs_from_host(self, number: int) -> None:
-        """Inputs come over the host link into DRAM before they are loaded."""
+        """Inputs come over the host link into DRAM before they are loaded, or into the scratchpad."""
         for name in self.plan.graph.inputs:
+            if name in self.plan.kept:
+                self._input_in_place(name, number)
+                continue
             tensor = self.plan.graph.tensors[name]
             final = self._host_transfer(Kind.LOAD, 0, tensor.size_bytes)
             self._host_lookup(final, name, True)
@@ -164,10 +168,45 @@ class Lowering:
             none = np.full(1, -1, np.int64)
             self.edges.written[name] = Written(tensor.shape, np.zeros_like(whole), whole, none, none, final)
 
+    def _input_in_place(self, name: str, number: int) -> None:
+        """The transfer waits for whatever used its place in the scratchpad; the steps that read it wait for it as for a
+        step that made it."""
+        tensor, path = self.plan.graph.tensors[name], self.fabric.host_core(0, True)
+        queue = self.fabric.queue("host", 0)
+        final = self.table.add(Kind.LOAD, queue, 1, path.latency_ps, tensor.size_bytes, path.row, len(self.rows))
+        users = self.edges.claim_kept(name)
+        self.table.after(final, np.unique(users[users >= 0]))
+        self.rows.append(host_row(self.plan.graph, name, "in", number))
+        whole = np.array([tensor.shape], np.int64)
+        self._log_kept(final, True, name, whole)
+        self.edges.readers[name] = []
+        core, none = np.zeros(1, np.int64), np.full(1, -1, np.int64)
+        self.edges.written[name] = Written(tensor.shape, np.zeros_like(whole), whole, core, final.reshape(1), none)
+
+    def _output_in_place(self, name: str, number: int) -> None:
+        """The transfer waits for everything that wrote the result; what takes its place waits for the transfer."""
+        tensor, path = self.plan.graph.tensors[name], self.fabric.host_core(0, False)
+        queue, root = self.fabric.queue("host", 1), self.plan.root(name)
+        final = self.table.add(Kind.STORE, queue, 1, path.latency_ps, tensor.size_bytes, path.row, len(self.rows))
+        self.table.after(final, self.edges.written[root].vector)
+        self.rows.append(host_row(self.plan.graph, name, "out", number))
+        self._log_kept(final, False, name, np.array([tensor.shape], np.int64))
+        self.edges.release_kept(root, final)
+
+    def _log_kept(self, task: Int64, write: bool, name: str, whole: Int64) -> None:
+        """The transfer's access to what lies in the scratchpad of the only core."""
+        if self.log is not None:
+            address, size = self.edges.in_scratchpad(self.plan.root(name))
+            boxes = np.zeros_like(whole), whole
+            self.log.add(task, write, -1, name, boxes, Space.KEPT, 0, address, size)
+
     def _outputs_to_host(self, number: int) -> None:
-        """Outputs go over the host link when they are stored."""
+        """Outputs go over the host link when they are stored, or when they are made."""
         for name in self.plan.graph.outputs:
             root = self.plan.root(name)
+            if root in self.plan.to_host:
+                self._output_in_place(name, number)
+                continue
             final = self._host_transfer(Kind.STORE, 1, self.plan.graph.tensors[name].size_bytes)
             self._host_lookup(final, name, False)
             # What an earlier segment or a repeat of one wrote is there.

@@ -21,6 +21,7 @@ from sim.graph.nest import Nest
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.mapping.beside_host import at_hand, bring_inputs, half_at_hand, keep_for_host
 from sim.mapping.caching import Blocks, blocks_of, plan_caching, taking_turns
 from sim.mapping.cut_levels import least_cut_s, parts_are_disjoint
 from sim.mapping.deal import deal_search, waves
@@ -82,6 +83,10 @@ def make_plan(
             graph, chip, fabric, assignment, dataflow, segments, {} if memo is None else memo, banned, limit_s
         )
         planner.run()
+        given = {planner.root(name) for name in graph.outputs}
+        if mixed := half_at_hand(graph, planner.residency, planner.from_dram | given):
+            banned |= mixed
+            continue
         steps = planner.decided()
         spans, layouts, homeless = scratchpad_layouts(chip, steps, planner.residency)
         if homeless is None:
@@ -102,7 +107,10 @@ def make_plan(
                 block_starts=starts,
             )
             caching = plan_caching(graph, chip, steps, planner.roots, dram, blocks)
-            return Plan(graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments, caching)
+            placed_at = tuple(layouts)
+            return Plan(
+                graph, steps, planner.roots, kept, placed_at, dram, last_read, segments, caching, planner.to_host
+            )
         crowding = [span for span in spans if span.last > span.first]
         if not crowding:
             break
@@ -138,6 +146,10 @@ class _Planner:
         self.kept_s: list[float] = []
         self.look_again_s = self.limit_s
         self.floors_s: dict[tuple[int, Splits], float] = {}  # partitions are those of one shape of nests
+        self.to_host: frozenset[str] = frozenset()  # results that it finds in the scratchpad
+        self.beside_host = at_hand(self.graph, self.chip, self.segments)
+        if self.beside_host:
+            bring_inputs(self.graph, self.residency)
 
     @property
     def streaming_peak(self) -> int:
@@ -168,6 +180,8 @@ class _Planner:
                 # Several loop nests wrote it, or part of it is older: no core holds a single box.
                 self.residency.forget(self.root(op.result))
             self._give_up_if_slower(left_s[index + 1])
+        if self.beside_host:
+            self.to_host = keep_for_host(self.graph, self.residency, self.root, self.from_dram)
 
     def _floor_s(self, index: int, nest: Nest) -> float:
         """Seconds that no estimate of a nest of an operator is below, wherever it is mapped and what it reads lies."""
@@ -209,7 +223,7 @@ class _Planner:
     def decided(self) -> tuple[Step, ...]:
         """The steps with the fate of their results: kept if someone reads them in place, stored if anyone does
         not (or the user gets them, or nobody reads them at all)."""
-        outputs = {self.root(name) for name in self.graph.outputs}
+        outputs = {self.root(name) for name in self.graph.outputs} - self.to_host
         found = []
         for step in self.steps:
             root = self.root(step.nest.out.tensor.name)
@@ -291,6 +305,8 @@ class _Planner:
 
     def _order(self, kept: Kept, cores: tuple[int, ...]) -> tuple[int, ...]:
         """These cores in the order in which a kept operand was made, those that made none of it last."""
+        if kept.made >= len(self.steps):
+            return cores  # an input, of the only core
         made = self.steps[kept.made].cores
         if made == cores[: len(made)] or not set(made) <= set(cores):
             return cores

@@ -172,6 +172,30 @@ class Residency:
                 return None
         return kept
 
+    def keep_until(self, root: str, last: int) -> bool:
+        """Keep a result until a step that is planned already, if there is room for it; is there?"""
+        kept = self.results[root]
+        more = range(max(kept.made, kept.until + 1), last + 1)
+        if any(self._need(step, kept.kind) + kept.size_bytes > self.capacity[kept.kind] for step in more):
+            return False
+        self.read_in_place(root, last)
+        return True
+
+    def reserve(self, root: str) -> None:
+        """Keep the place of a kept result free before it is made, if there is room: who takes it from there need not be
+        through when the model runs again."""
+        kept = self.results[root]
+        before = range(kept.made)
+        if any(self._need(step, kept.kind) + kept.size_bytes > self.capacity[kept.kind] for step in before):
+            return
+        self._hold(kept, 0, kept.made - 1, kept.size_bytes)
+        kept.made = 0
+
+    def _need(self, step: int, kind: int) -> int:
+        """Bytes of kept results and buffers on cores of a kind in a step that is planned."""
+        user, buffers = self.streaming[step]
+        return self.held_bytes(step, kind) + (buffers if user == kind else 0)
+
     def read_in_place(self, root: str, step: int) -> None:
         """A step reads the result where it lies: keep it until then."""
         kept = self.results[root]

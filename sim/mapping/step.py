@@ -49,7 +49,7 @@ class Plan:
     """The mapping as a value: steps in program order, the results kept in scratchpads, the scratchpad layout of
     each core kind, the DRAM layout with the last step that reads each result from there, and for every tensor
     that is a view or an update in place the tensor whose memory it is (`roots`); what goes through the cache, if the
-    chip has one."""
+    chip has one; `to_host`, results that the host takes from the scratchpad."""
 
     graph: Graph
     steps: tuple[Step, ...]
@@ -60,6 +60,7 @@ class Plan:
     last_read: Mapping[str, int]
     segments: Segments
     caching: Caching | None = None
+    to_host: frozenset[str] = frozenset()
 
     def root(self, name: str) -> str:
         """The tensor whose memory `name` is."""

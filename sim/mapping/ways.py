@@ -68,6 +68,7 @@ class Ways:
             ways: Mapping[str, Callable[..., int]] = {
                 "load": self._load, "store": self._store, "multicast": self._multicast, "send": self._send,
                 "write_back": self._write_back, "exchange": self._exchange, "host": self._host,
+                "host_core": self._host_core,
             }  # fmt: skip
             found = self._numbers[asked] = ways[asked[0]](*asked[1:])
         return found
@@ -164,6 +165,15 @@ class Ways:
         node = self.chip.interconnect.host_port
         route = self.network.memory_write_route(node) if inward else self.network.memory_read_route(node)
         links = (*self._memory(level), self._end("host"), *route.links)
+        return self._add(links, route.crossed, self.chip.host.latency_ps, route.hops)
+
+    def _host_core(self, core: int, inward: bool) -> int:
+        """Host to a core's scratchpad or back, by its last DMA channel."""
+        assert self.chip.host is not None
+        ends = self.chip.interconnect.host_port, self._node(core)
+        route = self.network.route(*(ends if inward else ends[::-1]))
+        channel = self.dma_links[core, self.chip.kind_of_core(core).dma.channels - 1]
+        links = (self._end("host"), *route.links, channel)
         return self._add(links, route.crossed, self.chip.host.latency_ps, route.hops)
 
     def _node(self, core: int) -> int:
