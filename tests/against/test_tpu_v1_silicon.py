@@ -151,7 +151,7 @@ def test_tera_operations_by_the_counters_and_of_production_code(
 
 def test_with_activations_between_host_and_buffer() -> None:
     """As on the chip, where the DRAM has weights alone. CNN0 comes closer to its 86 TOPS in production, and waits less
-    for its first weights; MLP0, whose weights load while its input comes, waits more: so the chip file leaves it out."""
+    for its first weights; MLP0, whose weights load while its input comes, waits more: the chip file leaves it out."""
     peak_s = {name: counted.active_cycles / CLOCK_HZ * PEAK_TOPS for name, (_, counted) in CASES.items()}
     chip = load_chip("tpu_v1", {"host.into": "scratchpad"})
     report = sim.simulate(cnn0(), chip, inputs=3)
