@@ -33,6 +33,9 @@ BUFFER_SLOTS = 2
 ALIGNMENT_BYTES = 64
 """Buffers start at multiples of this: a line of every memory modelled."""
 
+SECTOR_BYTES = 32
+"""What a GPU reads its caches by (Jia et al., Dissecting the NVIDIA Volta GPU via Microbenchmarking, 2018)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -381,6 +384,9 @@ def _efficiency(site: Site, operand: Operand, tile: Sequence[Int64], *, store: b
         extents[..., index] = axis.extent(tile)
     run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
     pattern = np.asarray(pattern_efficiency(site.dram, run, pitch, store=store), np.float64)
+    if site.kind.dispatch is not None:
+        # Threads side by side read whole sectors, so that tiles had better have whole ones of every row.
+        pattern = pattern * run / (-(-run // SECTOR_BYTES) * SECTOR_BYTES)
     return pattern * site.kind.calibration.dram_efficiency
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sim.cost.estimate import Site
 from sim.cost.wires import may_limit, wiring_of
 from sim.graph.nest import Nest
@@ -21,9 +23,17 @@ def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
         return ("vector",)
     if kind.array is None or nest.operands[0].tensor.dtype not in kind.array.rates:
         return ("vector",)
+    if kind.dispatch is not None and _depthwise(nest):
+        return ("vector",)
     if kind.array.row_stationary is not None:
         return ("vector",) if undefined(nest, kind.array) else ("array",)
     return ("array", "vector")
+
+
+def _depthwise(nest: Nest) -> bool:
+    """One filter of one channel for every result: a tile of a product would have one column, a library's kernels
+    multiply on lanes."""
+    return bool(nest.role("g")) and math.prod(nest.extents[dim] for dim in (*nest.role("n"), *nest.role("k"))) == 1
 
 
 def working_bytes(nest: Nest, kind: CoreKind) -> int:

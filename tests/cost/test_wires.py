@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 from test_kernel import NESTS
 
 import sim
+from sim.cost.bound import compile_model
+from sim.cost.core_cuts import joined_cuts
+from sim.cost.designs import designs_from
 from sim.cost.estimate import site_wires
 from sim.cost.nest_tables import nest_tables
 from sim.cost.wires import GIVEN, LINK, PLACED, PORT, may_limit, placed_order, wiring_of
+from sim.graph.load import load_model
 from sim.graph.nest import Nest, Operand
 from sim.hw.chip import Chip, load_chip
 from sim.hw.noc import Interconnect, build_network
 from sim.mapping.fabric import Fabric
+from sim.mapping.partition import mode_splits
 from sim.mapping.search import ALL_ROLES, split_candidates
 from sim.mapping.sites import make_site
+from sim.passes import default_passes
 
 NETWORKS = {
     "mesh": {"topology": "mesh", "shape": [3, 4]},
@@ -142,15 +149,29 @@ def test_the_mapper_splits_so_that_links_carry_less() -> None:
 
 
 def test_a_design_does_not_depend_on_the_networks_beside_it() -> None:
-    """Ten meshes and ten tori of as many cores: neither kind is searched with the other's links."""
-    topologies: list[object] = [name for name in ("mesh", "torus") for _ in range(10)]
+    """Ten rings with the ports at the first cores, ten at the last: neither kind is searched with the other's links."""
     clocks: list[object] = [f"{mhz} MHz" for mhz in range(1000, 1200, 10)]
-    columns = {"interconnect.topology": topologies, "clock": clocks}
-    together = sim.bound("gemm:96x1536x640", chip_on("mesh"), columns, dtype="int8")["latency_s"]
+    columns = {"interconnect.memory_ports": [[[0], [1]]] * 10 + [[[6], [7]]] * 10, "clock": clocks}
+    chip = chip_on("ring")
+    together = sim.bound("gemm:8x1000x300", chip, columns, dtype="int8")["latency_s"]
     for at in (0, 9, 10, 19):
         one = {path: values[at : at + 1] for path, values in columns.items()}
-        assert sim.bound("gemm:96x1536x640", chip_on("mesh"), one, dtype="int8")["latency_s"][0] == together[at]
+        assert sim.bound("gemm:8x1000x300", chip, one, dtype="int8")["latency_s"][0] == together[at]
     assert len(set(together)) == 20
+
+
+def test_of_many_designs_each_has_the_counts_of_its_network() -> None:
+    """In the best order of the cores: nothing lies in the scratchpads."""
+    above, below, chip = *([[row, col] for col in range(4)] for row in (0, 2)), chip_on("mesh")
+    model, known = compile_model(default_passes(load_model("gemm:32x2048x640", dtype="int8"))), {}
+    two = {"interconnect.memory_ports": [above, below]}
+    cuts, spans = joined_cuts(model.nests, model.tables, known, partial(mode_splits, "auto"), designs_from(chip, two))
+    for at, ports in enumerate((above, below)):
+        net = chip.replace_many({"interconnect.memory_ports": ports}).interconnect
+        first, stop = spans[at, 0, 0]
+        counts, orders = wiring_of(net, tuple(range(12))).counted(model.tables, 0, cuts.splits[first:stop])
+        assert np.array_equal(cuts.wires[first:stop], counts[:, PLACED])
+        assert (orders > 0).any()
 
 
 def test_operands_in_the_scratchpads_keep_the_cores_in_their_order() -> None:
