@@ -139,10 +139,12 @@ def fills(nest: Nest, operand: Operand, steps: Int64, columns_first: Bool) -> In
 
 
 def estimate(
-    nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool, stored: bool = True
-) -> Estimate:
+    nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool, stored: bool = True,
+    staying: Sequence[bool] = (),
+) -> Estimate:  # fmt: skip
     """Evaluate all candidates. `resident` [candidates, operands] marks operands that every core that needs them
-    already has in its scratchpad; the result goes to DRAM, or stays in the scratchpads if not `stored`.
+    already has in its scratchpad; the result goes to DRAM, or stays in the scratchpads if not `stored`. Operands that
+    are `staying` are loaded once, into room for all of a core's tiles of them.
 
         latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
         computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
@@ -160,10 +162,12 @@ def estimate(
     compute_s, busy_s, tail_s, drain_s, accumulator = _compute_time(
         nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
     )
-    moved = _Movement(site, used, site_wires(nest, site, cuts.splits, resident))
+    moved = _Movement(site, used, site_wires(nest, site, cuts.splits, resident), staying)
     for index, operand in enumerate(nest.operands):
-        loads = np.where(resident[:, index], 0, fills(nest, operand, steps, cuts.columns_first))
-        distinct = cuts.splits[:, sorted(operand.dims)].prod(axis=1)
+        dims = sorted(operand.dims)
+        often = steps[:, dims].prod(axis=1) if moved.stays(index) else fills(nest, operand, steps, cuts.columns_first)
+        loads = np.where(resident[:, index], 0, often)
+        distinct = cuts.splits[:, dims].prod(axis=1)
         moved.load(index, operand, tile, loads, distinct)
     loading_s = moved.wires_s()
     if stored:
@@ -187,8 +191,8 @@ class _Movement:
     """Sums over the operands of a nest, per candidate: buffers, transfers, bytes of the busiest core and of the
     DRAM, those of the first tiles, and the most fills of a buffer that is filled more than once."""
 
-    def __init__(self, site: Site, used: Int64, wires: Float64) -> None:
-        self.site, self.used, self.wires = site, used, wires
+    def __init__(self, site: Site, used: Int64, wires: Float64, staying: Sequence[bool]) -> None:
+        self.site, self.used, self.wires, self.staying = site, used, wires, staying
         self.ported, self.linked = np.zeros((2, len(used)))
         self.sram_bytes = np.zeros_like(used)
         self.transfers = np.zeros_like(used)
@@ -196,6 +200,10 @@ class _Movement:
         self.core_bytes, self.dram_bytes, self.dram_s, self.busiest_channel = np.zeros((4, len(used)))
         self.first_bytes, self.first_largest, self.first_shared_s, self.last_s = np.zeros((4, len(used)))
         self.stores, self.stored = np.zeros_like(used), np.zeros_like(used)
+
+    def stays(self, index: int) -> bool:
+        """Is there room for all tiles of operand number `index`?"""
+        return any(self.staying[index : index + 1])
 
     def load(self, index: int, operand: Operand, tile: Sequence[Int64], loads: Int64, distinct: Int64) -> None:
         """`loads` fills of the operand's buffer on every core; `distinct` groups of cores need different tiles."""
@@ -294,7 +302,8 @@ class _Movement:
         tile of every core on the busier of DRAM and ports."""
         accesses = count * distinct
         from_dram = (accesses * size).astype(np.float64)
-        slots = np.where(count > 1, self.site.kind.sram.tile_slots, np.minimum(count, 1))
+        turns = np.where(count > 1, self.site.kind.sram.tile_slots, np.minimum(count, 1))
+        slots = count if not store and self.stays(index) else turns
         self.sram_bytes += slots * aligned(size)
         self.transfers += accesses
         self.core_bytes += count * size

@@ -172,8 +172,7 @@ class _StepRecorder:
             where = self._kept(self.log.plan.root(name))
             self.log.add(tasks, False, index, name, boxes, Space.KEPT, core, *where)
             return
-        fill = np.searchsorted(fills.first, iterations, side="right") - 1
-        address = self._slot(f"in{index}", fill)
+        address = self._slot(f"in{index}", fills.read_at(iterations))
         self.log.add(
             tasks,
             False,

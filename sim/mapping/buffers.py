@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sim.cost.estimate import BUFFER_SLOTS, aligned
 from sim.cost.work import accumulator_bytes
-from sim.graph.nest import Nest
+from sim.graph.nest import Nest, Operand
 from sim.mapping.deal_vector import staged_bytes
 from sim.mapping.grid import largest_part
 from sim.mapping.memo import Recent
@@ -77,7 +77,8 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
         if not here:
             fills, size = needed[index]
             size = staged_bytes(nest.operands[index], size, kernel)
-            found.append(Buffer(f"in{index}", slots if fills > 1 else 1, size))
+            mine = boxes_of(nest.operands[index], tiling) if tiling.stays(index) else slots
+            found.append(Buffer(f"in{index}", mine if fills > 1 else 1, size))
     if not step.keep:
         tiles, size = needed[-1]
         found.append(Buffer("out", out_slots if tiles > 1 else 1, staged_bytes(nest.out, size, kernel)))
@@ -85,6 +86,11 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
         part = aligned(elements * accumulator_bytes(nest.operands[0].tensor.dtype))
         found += [Buffer("part", 1, part), Buffer("message", BUFFER_SLOTS, part)]
     return tuple(found)
+
+
+def boxes_of(operand: Operand, tiling: Tiling) -> int:
+    """Different tiles of an operand that a core needs."""
+    return math.prod(tiling.steps[dim] for dim in operand.dims)
 
 
 def _turns(nest: Nest, tiling: Tiling, deal: Deal) -> int:

@@ -17,6 +17,7 @@ from sim.hw.tags import skew_of
 from sim.mapping.allocate import Layout
 from sim.mapping.memo import Recent
 from sim.mapping.segments import Segments, runs_of_blocks
+from sim.mapping.staying import returns
 from sim.mapping.step import Step
 from sim.program import Policy
 
@@ -209,28 +210,24 @@ def _read_again(steps: Sequence[Step], roots: Mapping[str, str]) -> set[str]:
     again: set[str] = set()
     for step in steps:
         mine = set()
-        for operand, here in zip(step.nest.operands, step.resident, strict=True):
+        for index, (operand, here) in enumerate(zip(step.nest.operands, step.resident, strict=True)):
             root = roots.get(operand.tensor.name, operand.tensor.name)
             if not here:
-                if root in loaded or root in mine or _reloads(step, operand):
+                if root in loaded or root in mine or _reloads(step, index, operand):
                     again.add(root)
                 mine.add(root)
         loaded |= mine
     return again
 
 
-def _reloads(step: Step, operand: Operand) -> bool:
-    """Does the step load some element of the operand twice: in another pass of its loops, or in the overlap of tiles
-    that lie side by side?"""
+def _reloads(step: Step, index: int, operand: Operand) -> bool:
+    """Does the step load some element of operand number `index` twice: in another pass of its loops, or in the overlap
+    of tiles that lie side by side?"""
     tiling = step.tiling
     if tiling.deal is not None:
         return True  # every tile of the result loads its operands anew
-    again = False
-    for dim in tiling.order:
-        # A loop that moves the box, inside of one that does not: the same boxes once more.
-        if again and dim in operand.dims and tiling.steps[dim] > 1:
-            return True
-        again = again or (dim not in operand.dims and tiling.steps[dim] > 1)
+    if returns(tiling, operand) and not tiling.stays(index):
+        return True
     return any(
         tiling.steps[dim] * tiling.splits[dim] > 1 and axis.high - axis.low >= factor
         for axis in operand.axes

@@ -22,17 +22,25 @@ class Fills:
     """The fills of one operand's buffer: by groups of cores that need the same tiles at the same iterations.
 
     `first` [fills] is the iteration that needs each fill first; `group` [cores] the group of each core;
-    `members` [groups, sharers] the positions of the cores of each group.
+    `members` [groups, sharers] the positions of the cores of each group. `needed` [iterations] is the fill that each
+    iteration reads, of an operand that stays; of another, that is the latest.
     """
 
     first: Int64
     group: Int64
     members: Int64
+    needed: Int64 | None = None
 
     @property
-    def last_use(self) -> Int64:
-        """Iteration that uses each fill last, but for the final one."""
+    def before_next(self) -> Int64:
+        """Iteration before the one that needs the next fill: the last to use this one, where operands do not stay."""
         return self.first[1:] - 1
+
+    def read_at(self, iterations: Int64) -> Int64:
+        """The fill that each of these iterations reads."""
+        if self.needed is not None:
+            return self.needed[iterations]
+        return np.searchsorted(self.first, iterations, side="right") - 1
 
 
 def operand_number(nest: Nest, operand: Operand) -> int:
@@ -180,9 +188,23 @@ class Loops:
         from sim.cost.moves import fill_sharing
         from sim.cost.nest_tables import TOUCHES
 
-        touches = int(tables_of(self.nest).operands[0, operand_number(self.nest, operand), TOUCHES])
+        number = operand_number(self.nest, operand)
+        touches = int(tables_of(self.nest).operands[0, number, TOUCHES])
         first, group = np.empty(self.iterations, np.int64), np.empty(len(positions), np.int64)
         members = np.empty(len(positions), np.int64)
         splits, steps, _, order = self._cut
         fills, groups = fill_sharing(splits, steps, order, touches, positions, self.iterations, first, group, members)
-        return Fills(first[:fills], group, members.reshape(groups, -1))
+        sharing = members.reshape(groups, -1)
+        if not self.tiling.stays(number):
+            return Fills(first[:fills], group, sharing)
+        needed = self._box_number(operand.dims)
+        # A box is loaded for the first iteration that needs it: where no loop that leaves the box alone has turned.
+        return Fills(np.unique(needed, return_index=True)[1], group, sharing, needed)
+
+    def _box_number(self, dims: frozenset[int]) -> Int64:
+        """Which box of an operand of these dimensions each iteration needs, in the order of their first use."""
+        number = np.zeros(self.iterations, np.int64)
+        for dim in self.tiling.order:
+            if dim in dims:
+                number = number * self.tiling.steps[dim] + self.index[dim]
+        return number

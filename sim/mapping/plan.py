@@ -36,10 +36,11 @@ from sim.mapping.partition import Assignment
 from sim.mapping.placement import placed
 from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, add_in_place, core_boxes
 from sim.mapping.row_tiles import row_search
-from sim.mapping.search import Limits, Tiling, cut_quanta, latency_s, search
+from sim.mapping.search import Limits, Tiling, cut_quanta, estimate_of, search
 from sim.mapping.segments import Segments, one_segment
 from sim.mapping.sites import site_of, usable_units, working_bytes
 from sim.mapping.splits import Local, Splits, shape_of, splits_of
+from sim.mapping.staying import with_staying
 from sim.mapping.step import KeptResult, Plan, Step
 
 SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
@@ -90,6 +91,10 @@ def make_plan(
         steps = planner.decided()
         spans, layouts, homeless = scratchpad_layouts(chip, steps, planner.residency)
         if homeless is None:
+            roomier = with_staying(chip, fabric, steps, planner.residency)
+            if roomier != steps:
+                _, laid, crowded = scratchpad_layouts(chip, roomier, planner.residency)
+                steps, layouts = (roomier, laid) if crowded is None else (steps, layouts)
             kept = {
                 root: KeptResult(result.kind, result.made, result.until)
                 for root, result in planner.residency.results.items()
@@ -250,7 +255,7 @@ class _Planner:
         key = (step.signature, site, tiling, step.resident)
         found_s = KEPT_SECONDS.get(key)
         if found_s is None:
-            found_s = latency_s(step.nest, site.value, tiling, step.resident, stored=False)
+            found_s = float(estimate_of(step.nest, site.value, tiling, step.resident, stored=False).latency_s[0])
             KEPT_SECONDS[key] = found_s
         return with_exchange(step.nest, self.chip, replace(tiling, latency_s=found_s)).latency_s
 

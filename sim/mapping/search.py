@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +85,8 @@ class RowTiling:
 class Tiling:
     """How one nest is cut. `splits` and `steps` are parts over cores and tiles per core of every dimension;
     `quanta` the granule of the cuts; `order` the loops from outermost to innermost. Where tiles are dealt (see
-    deal.py), `steps` counts the tiles of the whole result in every dimension that is not summed over."""
+    deal.py), `steps` counts the tiles of the whole result in every dimension that is not summed over. `staying` says
+    which operands are loaded once and stay until the end (see staying.py); none of them, if empty."""
 
     splits: tuple[int, ...]
     steps: tuple[int, ...]
@@ -101,11 +102,16 @@ class Tiling:
     rows: RowTiling | None = None
     slots: int = BUFFER_SLOTS  # of a buffer that is filled more than once
     kept_s: float | None = None  # `latency_s` of a result that stays in the scratchpads, if the search told
+    staying: tuple[bool, ...] = ()
 
     @property
     def cores(self) -> int:
         """Cores that have work."""
         return math.prod(self.splits) * (self.deal.cores if self.deal is not None else 1)
+
+    def stays(self, index: int) -> bool:
+        """Is operand number `index` loaded once?"""
+        return any(self.staying[index : index + 1])
 
     def tile(self, nest: Nest) -> tuple[int, ...]:
         """The largest tile, by dimension."""
@@ -204,15 +210,19 @@ def _least_need(
     return min(found)
 
 
-def latency_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...], *, stored: bool) -> float:
+def estimate_of(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...], *, stored: bool) -> Estimate:
     """The estimate of one tiling, of which the result is stored or stays in the scratchpads."""
     from sim.cost.compiled import compiled_estimate
 
-    how = estimate if lacking_law(site.kind, tiling.dataflow) else compiled_estimate
+    how: Callable[..., Estimate] = compiled_estimate
+    if any(tiling.staying):
+        how = partial(estimate, staying=tiling.staying)
+    elif lacking_law(site.kind, tiling.dataflow):
+        how = estimate
     steps, splits = np.array([tiling.steps], np.int64), np.array([tiling.splits], np.int64)
     columns_first = np.array([tiling.order != loop_order(nest, False)])
     tile = tuple(np.array([size], np.int64) for size in tiling.tile(nest))
-    cost = how(
+    return how(
         nest,
         site,
         Cuts(splits, steps, columns_first, tile),
@@ -221,7 +231,6 @@ def latency_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...]
         resident=np.array([resident], np.bool_),
         stored=stored,
     )
-    return float(cost.latency_s[0])
 
 
 def split_candidates(nest: Nest, cores: int, roles: frozenset[str]) -> tuple[tuple[int, ...], ...]:

@@ -99,7 +99,8 @@ SKELETONS: Recent[object, Skeleton] = Recent(SKELETON_BYTES, lambda skeleton: sk
 def skeleton_of(step: Step, kind: CoreKind, fabric: Fabric, loops: Loops) -> Skeleton:
     """The skeleton of a step whose loops these are, from memory if an equal one was made before."""
     tiling = step.tiling
-    cut = tiling.splits, tiling.steps, tiling.order, tiling.unit, tiling.slots, tiling.deal, tiling.rows is None
+    turned = tiling.splits, tiling.steps, tiling.order, tiling.staying
+    cut = *turned, tiling.unit, tiling.slots, tiling.deal, tiling.rows is None
     fate = step.cores, step.resident, step.keep, step.store
     slots = tuple((buffer.name, buffer.slots) for buffer in buffers(step))
     halves = accumulator_halves(step, kind)
@@ -259,11 +260,13 @@ class Builder:
         if self.step.nest.chips > 1:
             # The others have begun when the first piece is there: nothing before it can be.
             self.batch.edge(tasks[:, 1:], tasks[:, :1])
-        slots = self.slots[name]
+        slots, tiling = self.slots[name], self.step.tiling
+        # With room for every tile, loads still run no further ahead: they would slow those that are waited for.
+        ahead = tiling.slots if tiling.stays(index) else slots
         every = consumers[fills.members]  # [groups, sharers, iterations]
         self.batch.edge(every[..., fills.first], tasks[:, None])
-        if tasks.shape[1] > slots:
-            self.batch.edge(tasks[:, None, slots:], every[..., fills.last_use[: tasks.shape[1] - slots]])
+        if tasks.shape[1] > ahead:
+            self.batch.edge(tasks[:, None, ahead:], every[..., fills.before_next[: tasks.shape[1] - ahead]])
         self.claim(name, positions, tasks[:, :slots, None], fills.members[:, None, :])
         among = np.zeros((len(self.loops.cores), 1), np.bool_)
         among[positions] = True

@@ -67,13 +67,14 @@ Elements = frozenset[tuple[int, ...]]
 
 
 def loaded(step: Step, touched: dict[str, list[list[Elements]]]) -> dict[str, int]:
-    """Bytes (int8) loaded by operand: each core loads a tile when it differs from the one before; cores that need
-    the same one at the same time share one transfer."""
+    """Bytes (int8) loaded by operand: each core loads a tile when it differs from the one before, or from all before
+    where the operand stays; cores that need the same one at the same time share one transfer."""
     found = {}
-    for operand, by_core in touched.items():
+    for index, (operand, by_core) in enumerate(touched.items()):
         total = 0
         for at in range(len(by_core[0])):
-            fresh = {core[at] for core in by_core if at == 0 or core[at] != core[at - 1]}
+            before = 0 if step.tiling.stays(index) else max(0, at - 1)
+            fresh = {core[at] for core in by_core if core[at] not in core[before:at]}
             total += sum(len(box) for box in fresh)
         found[operand] = total
     return found

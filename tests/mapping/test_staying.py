@@ -1,0 +1,100 @@
+"""Operands that are loaded once and stay: every byte crosses the DRAM once, nobody waits longer, nothing is overrun."""
+
+import itertools
+
+import pytest
+
+import sim
+from sim.graph.builder import GraphBuilder
+from sim.graph.graph import Graph
+from sim.hw.chip import Chip, load_chip
+from sim.mapping import plan as planning
+from sim.mapping.buffers import boxes_of, buffers
+from sim.mapping.fabric import Fabric
+from sim.mapping.partition import Assignment
+from sim.mapping.step import Step
+from sim.pipeline import plan
+
+
+def steps_of(graph: Graph, chip: Chip, mode: str = "auto") -> tuple[Step, ...]:
+    names = tuple(op.name for op in graph.ops)
+    return planning.make_plan(graph, chip, Fabric(chip), Assignment(chip, mode, names=names)).steps
+
+
+def product(m: int, n: int, k: int, layers: int = 1) -> Graph:
+    b = GraphBuilder("product", "int8")
+    x = b.input("x", (m, k))
+    for layer in range(layers):
+        x = b.linear(x, n if layer == layers - 1 else k, bias=False, name=f"l{layer}")
+    return b.build([x])
+
+
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "with_staying", lambda chip, fabric, steps, residency: tuple(steps))
+
+
+@pytest.mark.parametrize(("chip", "size"), [("lepton_s", 512), ("gemmini_16", 256), ("tiny", 64), ("nvdla_large", 512)])
+def test_a_product_that_fits_is_loaded_once(chip: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both matrices once, where the tiles of the search load one of them again and again; and no later for it."""
+    now = sim.simulate(f"gemm:{size}x{size}x{size}", chip, dtype="int8").summary.iloc[0]
+    assert now.dram_read_bytes == 2 * size * size
+    assert now.dram_write_bytes == size * size
+    without(monkeypatch)
+    before = sim.simulate(f"gemm:{size}x{size}x{size}", chip, dtype="int8").summary.iloc[0]
+    assert before.dram_read_bytes >= 1.5 * now.dram_read_bytes
+    assert now.latency_s <= before.latency_s
+    assert now.energy_j < before.energy_j
+
+
+@pytest.mark.parametrize("kib", [96, 64, 56, 48, 40, 32, 24, 16])
+def test_what_stays_has_a_slot_for_every_tile_and_fits(kib: int) -> None:
+    """Whatever the room: what stays has a slot for each of its tiles, buffers fit side by side, values are right."""
+    graph, chip = product(128, 96, 128, layers=2), load_chip("gemmini_16", {"core.sram.size": f"{kib} KiB"})
+    for step in steps_of(graph, chip):
+        found = {buffer.name: buffer for buffer in buffers(step)}
+        assert sum(b.slots * b.size_bytes for b in found.values()) <= kib * 1024
+        for index, operand in enumerate(step.nest.operands):
+            if step.tiling.stays(index):
+                assert found[f"in{index}"].slots == boxes_of(operand, step.tiling) > 1
+    assert sim.verify_values(graph, chip).passed
+
+
+def test_less_room_keeps_less() -> None:
+    """All of a product's operands stay in a large scratchpad, none in one that the tiles fill; the loads say so."""
+    read = {}
+    for kib in (512, 64):
+        chip = load_chip("gemmini_16", {"core.sram.size": f"{kib} KiB"})
+        read[kib] = sim.simulate("gemm:256x256x256", chip, dtype="int8").summary.iloc[0].dram_read_bytes
+    assert read[512] == 2 * 256 * 256
+    assert read[64] > read[512]
+
+
+def test_neighbours_keep_their_room() -> None:
+    """Buffers of two operators one after the other never need the same memory because an operand stays."""
+    chip = load_chip("lepton_s")
+    steps = steps_of(product(512, 512, 512, layers=4), chip)
+    own = [sum(b.slots * b.size_bytes for b in buffers(step)) for step in steps]
+    assert any(step.tiling.staying for step in steps)
+    assert all(a + b <= chip.cores[0].sram.size_bytes for a, b in itertools.pairwise(own))
+
+
+def test_the_closed_form_knows_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bytes are those of the events, and its time is near theirs; without what stays both would be more."""
+    chip = load_chip("lepton_s")
+    graph, _, _ = plan("gemm:512x512x512", chip, dtype="int8")
+    (now,) = steps_of(graph, chip)
+    found = sim.simulate("gemm:512x512x512", chip, dtype="int8").summary.iloc[0]
+    assert now.tiling.dram_bytes == found.dram_read_bytes + found.dram_write_bytes == 3 * 512**2
+    assert now.tiling.latency_s == pytest.approx(found.latency_s, rel=0.1)
+    without(monkeypatch)
+    (before,) = steps_of(graph, chip)
+    assert (now.tiling.steps, now.tiling.order) == (before.tiling.steps, before.tiling.order)
+    assert now.tiling.dram_bytes < before.tiling.dram_bytes
+    assert now.tiling.latency_s <= before.tiling.latency_s
+
+
+def test_dealt_tiles_and_single_slots_keep_nothing() -> None:
+    """A GPU's blocks share nothing but the cache, and a chip with one slot has one."""
+    for chip in (load_chip("a100"), load_chip("lepton_s", {"core.sram.tile_slots": 1})):
+        graph, _, _ = plan("gemm:512x512x512", chip, dtype="int8")
+        assert not any(step.tiling.staying for step in steps_of(graph, chip))
