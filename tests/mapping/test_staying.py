@@ -1,6 +1,7 @@
 """Operands that are loaded once and stay: every byte crosses the DRAM once, nobody waits longer, nothing is overrun."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,8 @@ from sim.mapping import plan as planning
 from sim.mapping.buffers import boxes_of, buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.partition import Assignment
+from sim.mapping.residency import Residency
+from sim.mapping.staying import with_staying
 from sim.mapping.step import Step
 from sim.pipeline import plan
 
@@ -69,13 +72,47 @@ def test_less_room_keeps_less() -> None:
     assert read[64] > read[512]
 
 
-def test_neighbours_keep_their_room() -> None:
+@pytest.mark.parametrize("kib", [768, 512, 336, 304, 272, 256, 240])
+def test_neighbours_keep_their_room(kib: int) -> None:
     """Buffers of two operators one after the other never need the same memory because an operand stays."""
-    chip = load_chip("lepton_s")
+    chip = load_chip("lepton_s", {"core.sram.size": f"{kib} KiB"})
     steps = steps_of(product(512, 512, 512, layers=4), chip)
     own = [sum(b.slots * b.size_bytes for b in buffers(step)) for step in steps]
-    assert any(step.tiling.staying for step in steps)
-    assert all(a + b <= chip.cores[0].sram.size_bytes for a, b in itertools.pairwise(own))
+    assert any(step.tiling.staying for step in steps) or kib < 768
+    assert all(a + b <= kib * 1024 for a, b in itertools.pairwise(own))
+
+
+def one_step(monkeypatch: pytest.MonkeyPatch) -> tuple[Chip, Step]:
+    """A product of which an operand could stay, as the search leaves it."""
+    chip = load_chip("lepton_s")
+    with monkeypatch.context() as context:
+        without(context)
+        (step,) = steps_of(product(512, 512, 512), chip)
+    return chip, step
+
+
+def test_two_in_a_row_share_what_both_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alone an operand stays where it just fits beside its step's buffers; of two steps, where it fits twice."""
+    chip, step = one_step(monkeypatch)
+    own = sum(b.slots * b.size_bytes for b in buffers(step))
+    (alone,) = with_staying(chip, Fabric(chip), (step,), Residency((1 << 30,)))
+    more = sum(b.slots * b.size_bytes for b in buffers(alone)) - own
+    assert more > 0
+    for steps, size in ((1, own + more), (2, 2 * (own + more))):
+        for short in (False, True):
+            tight = load_chip("lepton_s", {"core.sram.size": f"{size - short * own // 2} B"})
+            found = with_staying(tight, Fabric(tight), (step,) * steps, Residency((size,)))
+            assert [any(one.tiling.staying) for one in found] == [not short] * steps
+
+
+def test_results_that_are_kept_have_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    chip, step = one_step(monkeypatch)
+    capacity = chip.cores[0].sram.size_bytes
+    own = sum(b.slots * b.size_bytes for b in buffers(step))
+    for held, kept in ((0, True), (capacity - own, False)):
+        ledger = Residency((capacity,), _held={(0, 0): held})
+        (found,) = with_staying(chip, Fabric(chip), (step,), ledger)
+        assert any(found.tiling.staying) == kept
 
 
 def test_the_closed_form_knows_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +121,7 @@ def test_the_closed_form_knows_what_stays(monkeypatch: pytest.MonkeyPatch) -> No
     graph, _, _ = plan("gemm:512x512x512", chip, dtype="int8")
     (now,) = steps_of(graph, chip)
     found = sim.simulate("gemm:512x512x512", chip, dtype="int8").summary.iloc[0]
+    assert now.tiling.sram_bytes == sum(b.slots * b.size_bytes for b in buffers(now))
     assert now.tiling.dram_bytes == found.dram_read_bytes + found.dram_write_bytes == 3 * 512**2
     assert now.tiling.latency_s == pytest.approx(found.latency_s, rel=0.1)
     without(monkeypatch)
@@ -93,8 +131,11 @@ def test_the_closed_form_knows_what_stays(monkeypatch: pytest.MonkeyPatch) -> No
     assert now.tiling.latency_s <= before.tiling.latency_s
 
 
-def test_dealt_tiles_and_single_slots_keep_nothing() -> None:
+def test_dealt_tiles_and_single_slots_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU's blocks share nothing but the cache, and a chip with one slot has one."""
-    for chip in (load_chip("a100"), load_chip("lepton_s", {"core.sram.tile_slots": 1})):
-        graph, _, _ = plan("gemm:512x512x512", chip, dtype="int8")
-        assert not any(step.tiling.staying for step in steps_of(graph, chip))
+    a100 = load_chip("a100")
+    graph, _, _ = plan("gemm:512x512x512", a100, dtype="fp16")
+    assert not any(step.tiling.staying for step in steps_of(graph, a100))
+    chip, step = one_step(monkeypatch)
+    single = replace(step, tiling=replace(step.tiling, slots=1))
+    assert with_staying(chip, Fabric(chip), (single,), Residency((1 << 30,))) == (single,)
