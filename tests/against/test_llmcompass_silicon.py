@@ -30,8 +30,9 @@ SAMPLE = {(8192, 1024, 1024), (8192, 512, 512), (4096, 4096), (2048, 4096), (167
 
 @cache
 def rows(chip: str) -> tuple[Measurement, ...]:
-    """Of the figures of single operators, each once."""
-    mine = [row for row in of_chip(load_measurements(), chip) if row.dataset.startswith("llmcompass")]
+    """Of the figures of single operators, each once; sums over chips have a test of their own."""
+    of_set = [row for row in of_chip(load_measurements(), chip) if row.dataset.startswith("llmcompass")]
+    mine = [row for row in of_set if row.family in BARS[chip]]
     return tuple({row.case: row for row in mine if "gpt3" not in row.dataset}.values())
 
 

@@ -54,13 +54,14 @@ def chosen(bounds: Bounds, nest: Nest, chip: Chip) -> Tiling:
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Graph, Chip, Bounds], Report]:
-    """Maps a graph with the bound's tilings, nothing kept in scratchpads, and reports it in closed form."""
+    """Maps a graph with the bound's tilings, nothing kept or staying in scratchpads, and reports it in closed form."""
 
     def run(graph: Graph, chip: Chip, bounds: Bounds) -> Report:
         monkeypatch.setattr(plan, "search", lambda nest, *_: chosen(bounds, nest, chip))
         monkeypatch.setattr(
             plan._Planner, "_candidates", lambda self, index, nest, kind: [None] * len(nest.operands)
         )
+        monkeypatch.setattr(plan, "with_staying", lambda chip, fabric, steps, residency: steps)
         monkeypatch.setattr(mapper, "FINALISTS", ())
         program = map_graph(graph, chip)
         technology = load_technology(chip.technology)
