@@ -38,6 +38,9 @@ class CutTable:
 Known = dict[tuple[Partitions, int, Wiring | None], CutTable]
 """Cuts by what they were asked for: so many cores, on an interconnect (None: one that is no limit)."""
 
+MOST_KNOWN = 128
+"""Tables of cuts that a model keeps, some 50 KB each; the oldest go first."""
+
 
 def joined_cuts(
     nests: Sequence[Nest], tables: NestTables, known: Known, partitions: Partitions, designs: Designs
@@ -83,16 +86,20 @@ def _known_cuts(
     nests: Sequence[Nest], tables: NestTables, known: Known, partitions: Partitions, count: int, wiring: Wiring | None
 ) -> CutTable:
     key = partitions, count, wiring
-    if key not in known:
+    found = known.get(key)
+    if found is None:
         if wiring is None:
-            known[key] = _cut_table(nests, tables, partitions, count)
+            found = _cut_table(nests, tables, partitions, count)
         else:
             plain = _known_cuts(nests, tables, known, partitions, count, None)
             wires = np.empty_like(plain.wires)
             for nest, (first, stop) in enumerate(plain.spans.tolist()):
                 wires[first:stop] = wiring.counted(tables, nest, plain.splits[first:stop])[0][:, PLACED]
-            known[key] = replace(plain, wires=wires)
-    return known[key]
+            found = replace(plain, wires=wires)
+        if len(known) >= MOST_KNOWN:
+            known.pop(next(iter(known)), None)
+        known[key] = found
+    return found
 
 
 def _cut_table(nests: Sequence[Nest], tables: NestTables, partitions: Partitions, cores: int) -> CutTable:

@@ -32,8 +32,8 @@ WORTH = 0.99
 CROSSBAR, MESH, ROUND = range(3)
 """Topologies: links to and from one switch; a grid with borders; one without (a ring is a row of it)."""
 
-MOST_WIRINGS, MOST_SPLITS = 64, 4096
-"""Kept in memory, and of each."""
+MOST_WIRINGS, MOST_SPLITS = 64, 1024
+"""Kept in memory, and of each: some KB a piece. The oldest go first."""
 
 
 class Wires(NamedTuple):
@@ -64,7 +64,7 @@ class Wiring:
         found = self.known.get(id(owner))
         if found is None:
             if len(self.known) >= MOST_SPLITS:
-                self.known.clear()
+                self.known.pop(next(iter(self.known)), None)
             found = self.known[id(owner)] = owner, self.counted(t, nest, splits)[0]
         return found[1]
 
@@ -88,7 +88,7 @@ def wiring_of(net: Interconnect, cores: tuple[int, ...]) -> Wiring:
     found = _WIRINGS.get(key)
     if found is None:
         if len(_WIRINGS) >= MOST_WIRINGS:
-            _WIRINGS.clear()
+            _WIRINGS.pop(next(iter(_WIRINGS)), None)
         topology = {"crossbar": CROSSBAR, "mesh": MESH}.get(net.topology, ROUND)
         rows, cols = (1, *net.shape)[-2:]
         across = sorted(range(len(cores)), key=lambda place: net.coordinate(cores[place])[::-1])

@@ -11,7 +11,8 @@ import pytest
 from test_kernel import NESTS
 
 import sim
-from sim.cost.bound import compile_model
+from sim.cost import core_cuts, wires
+from sim.cost.bound import compile_model, evaluate
 from sim.cost.core_cuts import joined_cuts
 from sim.cost.designs import designs_from
 from sim.cost.estimate import site_wires
@@ -172,6 +173,23 @@ def test_of_many_designs_each_has_the_counts_of_its_network() -> None:
         counts, orders = wiring_of(net, tuple(range(12))).counted(model.tables, 0, cuts.splits[first:stop])
         assert np.array_equal(cuts.wires[first:stop], counts[:, PLACED])
         assert (orders > 0).any()
+
+
+def test_what_is_kept_of_many_networks_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a design has the same numbers whatever was forgotten."""
+    monkeypatch.setattr(core_cuts, "MOST_KNOWN", 3)
+    monkeypatch.setattr(wires, "MOST_WIRINGS", 2)
+    monkeypatch.setattr(wires, "_WIRINGS", {})
+    model = compile_model(default_passes(load_model("gemm:32x2048x640", dtype="int8")))
+    chip, ports = chip_on("ring"), [[[at]] for at in range(8)]
+    every = designs_from(chip, {"interconnect.memory_ports": ports})
+    auto = partial(mode_splits, "auto")
+    together = evaluate(model, every, auto).latency_s
+    assert len(model.known_cuts) <= 3
+    assert len(wires._WIRINGS) <= 2
+    again = [evaluate(model, every.rows(np.array([at])), auto).latency_s[0] for at in range(8)]
+    assert together.tolist() == again
+    assert len(model.known_cuts) <= 3
 
 
 def test_operands_in_the_scratchpads_keep_the_cores_in_their_order() -> None:
