@@ -174,7 +174,7 @@ def _check_laws(designs: Designs) -> None:
     told, lacking = "", np.zeros(len(designs.chips), np.bool_)
     for at, chip in enumerate(designs.chips):
         for kind in chip.cores:
-            law = lacking_law(kind)
+            law = lacking_law(kind) or ("sram.tiles" if kind.sram.tiles_bytes else "")
             if law:
                 lacking[at] = True
                 where = f"(core '{kind.name}' of chip '{chip.name}')"

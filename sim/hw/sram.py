@@ -41,6 +41,15 @@ class Sram(Part):
             description="slots of a buffer filled more than once: 2 loads the next tile during this one",
         ),
     ] = 2
+    tiles_bytes: Annotated[
+        int,
+        Unit("size"),
+        Field(
+            alias="tiles",
+            ge=0,
+            description="most that tiles of one operator take, where smaller ones do; default: half of what is free",
+        ),
+    ] = 0
 
     @property
     def bank_bytes(self) -> int:

@@ -362,7 +362,8 @@ class _Planner:
         }
         free = kind.sram.size_bytes - sum(sizes.values())
         granule = max(1, kind.sram.size_bytes // 32)
-        limits = Limits(int(free * PREFERRED_SHARE) // granule * granule, free // granule * granule, units)
+        preferred = min(int(free * PREFERRED_SHARE), kind.sram.tiles_bytes or free)
+        limits = Limits(preferred // granule * granule, free // granule * granule, units)
         held_where = tuple(kept.boxes.key if kept else None for kept in candidates)
         shape = shape_of(nest)
         cache = self.chip.cache if kind.dispatch is not None else None

@@ -60,6 +60,31 @@ def test_one_slot_takes_less_scratchpad_for_the_same_tile():
     assert one <= two
 
 
+# ---- size of tiles ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_tiles_take_no_more_of_the_scratchpad_than_they_may(slots):
+    # With a law in the compiled search (two slots) and without.
+    def peak(tiles: str) -> int:
+        chip = load_chip("lepton_m", {"core.sram.tiles": tiles, "core.sram.tile_slots": slots})
+        return sim.plan("gemm:4096x4096x4096", chip, dtype="int8")[2].facts["scratchpad"]["peak_bytes"]
+
+    free, least, some = peak("0 B"), peak("256 KiB"), peak("1 MiB")
+    assert least <= 256 << 10 < some <= 1 << 20 < free <= 2 << 20
+
+
+def test_where_no_tile_is_so_small_it_is_as_large_as_it_must():
+    # A softmax is not cut along its row: 64 KiB of it in bytes, and as much for the result.
+    graph, limited = row_softmax(64, 1 << 16), load_chip("lepton_m", {"core.sram.tiles": "128 KiB"})
+    assert sim.plan(graph, limited)[2].facts["scratchpad"]["peak_bytes"] >= 2 << 16
+
+
+def test_the_bound_of_many_designs_refuses_a_limit_on_tiles():
+    with pytest.raises(InputError, match=r"no law for sram\.tiles"):
+        sim.bound("gemm:256x256x256", [load_chip("lepton_m", {"core.sram.tiles": "1 MiB"})], dtype="int8")
+
+
 # ---- one core or all -------------------------------------------------------------------------------------------
 
 
