@@ -25,7 +25,7 @@ from sim.mapping.beside_host import at_hand, bring_inputs, half_at_hand, keep_fo
 from sim.mapping.caching import Blocks, blocks_of, plan_caching, taking_turns
 from sim.mapping.cut_levels import least_cut_s, parts_are_disjoint
 from sim.mapping.deal import deal_search, waves
-from sim.mapping.deal_vector import deal_vector, deals_vector, left_in_cache
+from sim.mapping.deal_vector import deal_vector, deals_vector, left_in_cache, share_left
 from sim.mapping.exchange import check_links, with_exchange
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import granules
@@ -145,7 +145,7 @@ class _Planner:
         self.residency = Residency(tuple(kind.sram.size_bytes for kind in self.chip.cores), self.banned)
         self.steps: list[Step] = []
         self.roots: dict[str, str] = {}
-        self.warm = left_in_cache(self.graph, self.chip)
+        self.warm, self.left = left_in_cache(self.graph, self.chip), share_left(self.graph, self.chip)
         self.from_dram: set[str] = set()
         self.spent_s: list[float] = []
         self.kept_s: list[float] = []
@@ -369,7 +369,7 @@ class _Planner:
         cache = self.chip.cache if kind.dispatch is not None else None
         near = None if cache is None else (cache.size_bytes, cache.bandwidth_bytes_per_s)
         warm = tuple(operand.tensor.name in self.warm for operand in nest.operands)
-        key = (shape, known_site, cores, limits, dataflow, splits, held_where, near, warm)
+        key = (shape, known_site, cores, limits, dataflow, splits, held_where, near, warm, self.left)
         known = self.memo.get(key)
         if known is None and kind.dispatch is not None and "array" in units:
             none = (False,) * len(nest.operands)
@@ -377,7 +377,8 @@ class _Planner:
             known = self.memo[key] = tiling, none
         elif known is None and kind.dispatch is not None and deals_vector(nest):
             none = (False,) * len(nest.operands)
-            known = self.memo[key] = deal_vector(nest, site, limits, kind.dispatch, self.chip.cache, warm), none
+            tiling = deal_vector(nest, site, limits, kind.dispatch, self.chip.cache, warm, self.left)
+            known = self.memo[key] = tiling, none
         elif known is None and dataflow == "row_stationary" and "array" in units:
             none = (False,) * len(nest.operands)
             known = self.memo[key] = row_search(nest, site, splits.each), none

@@ -116,9 +116,11 @@ def accesses(nest: Nest) -> float:
 
 
 def walk_rows(
-    nest: Nest, site: Site, dispatch: Dispatch, block: Block, cache: Cache | None, warm: Sequence[bool]
-) -> Walk:
-    """The tiles of a row kernel, and what its blocks wait for; `warm` says which operands the cache holds."""
+    nest: Nest, site: Site, dispatch: Dispatch, block: Block, cache: Cache | None, warm: Sequence[bool],
+    left: float = 1.0,
+) -> Walk:  # fmt: skip
+    """The tiles of a row kernel, and what its blocks wait for; `warm` says which operands the cache holds, `left`
+    which part of a gated activation's the last wave of the product before it left there."""
     kind = site.kind
     whole = {dim for dim, _ in nest.out.axes[-1].terms} if nest.kind in ELEMENTWISE else set()
     across = tuple(dim for dim in range(len(nest.dims)) if dim not in whole)
@@ -131,7 +133,8 @@ def walk_rows(
     # Sums hold a block up between loading and storing; without them its warps drift apart, and so do blocks. Rows that
     # are read again from afar keep others from arriving.
     alone = nest.kind in TRAVERSALS and together == 1
-    waiting_s = _waiting_s(nest, site, rows, cache) + again_s
+    look_s = _look_s(nest, site, cache, left if nest.kind not in TRAVERSALS else 1.0)
+    waiting_s = _waiting_s(nest, site, rows, cache, look_s) + again_s
     alone_s = waiting_s + rows.steps * chain / kind.clock_hz
     stages = 1 if alone or again_s else 2
     source = loads_from(site, cache if warm[0] else None)
@@ -145,7 +148,7 @@ def walk_rows(
         # A block waits for its first loads too: no thread loads ahead for a block that has not begun, as slots do here
         # for all but a core's first blocks and those of a last wave of fewer cores.
         ahead = -(-max(1, rows.count // site.cores) // rows.held) - 1
-        first_s = _look_s(nest, site, cache) * ahead / rows.mine
+        first_s = look_s * ahead / rows.mine
         tile, waiting_s = 1, waiting_s * rounds - beside_s + first_s
         alone_s = max(alone_s * rounds - beside_s + first_s, alone_s * rounds / rows.steps)
     else:
@@ -177,9 +180,9 @@ def _more_passes(nest: Nest, length: int) -> Mapping[str, float]:
     return {"div": 1.0} if _reads(nest, length) == 1 else {"div": 1.0, "exp": 1.0}
 
 
-def _waiting_s(nest: Nest, site: Site, rows: _Rows, cache: Cache | None) -> float:
-    """Seconds for which the threads of a block wait for their loads and for one another."""
-    waiting_s = (rows.steps - 1) * _look_s(nest, site, cache)
+def _waiting_s(nest: Nest, site: Site, rows: _Rows, cache: Cache | None, look_s: float) -> float:
+    """Seconds for which the threads of a block wait for their loads, `look_s` at a time, and for one another."""
+    waiting_s = (rows.steps - 1) * look_s
     if nest.kind in TRAVERSALS and len(nest.operands) > 1:
         # The last walk, which applies the sums, waits for scale and offset at every step. The first row of a core finds
         # them in the DRAM, as all weights, the others in the cache.
@@ -189,12 +192,13 @@ def _waiting_s(nest: Nest, site: Site, rows: _Rows, cache: Cache | None) -> floa
     return waiting_s + tree / site.kind.clock_hz
 
 
-def _look_s(nest: Nest, site: Site, cache: Cache | None) -> float:
-    """Seconds from a load of a thread to its operand: from the DRAM, or from a cache that holds what the kernel before
-    left there."""
+def _look_s(nest: Nest, site: Site, cache: Cache | None, left: float) -> float:
+    """Seconds from a load of a thread to its operand, on average: from the DRAM, or from a cache that holds the part
+    that is `left` of it."""
     moved = sum(o.tensor.size_bytes for o in (*nest.operands, nest.out))
-    warm = cache is not None and moved <= cache.size_bytes
-    return _look_up_s(site, cache) if warm else site.head_latency_s
+    if cache is None or moved > cache.size_bytes:
+        return site.head_latency_s
+    return left * _look_up_s(site, cache) + (1 - left) * site.head_latency_s
 
 
 def _look_up_s(site: Site, cache: Cache | None) -> float:

@@ -162,7 +162,7 @@ def _select(
 def band_edges(chip: Chip) -> tuple[float, ...]:
     """MACs per DRAM byte between which a family and regime has intervals of its own. Products of up to 64 rows on a GPU
     are the DRAM's, those of many are many waves; in between are few tiles, of which the library chooses."""
-    return (40.0, 64.0, 160.0) if workings(chip) == "gpu" else ()
+    return (40.0, 64.0, 160.0, 400.0) if workings(chip) == "gpu" else ()
 
 
 def time_edges(chip: Chip, family: str) -> tuple[float, ...]:
@@ -170,7 +170,7 @@ def time_edges(chip: Chip, family: str) -> tuple[float, ...]:
     take a few microseconds are its start for the most part, and were measured to one; long ones are many waves."""
     if workings(chip) != "gpu":
         return ()
-    return (100e-6, 300e-6) if family == "matmul" else (5e-6, 30e-6)
+    return (100e-6, 300e-6) if family == "matmul" else (5e-6, 20e-6, 100e-6)
 
 
 def error_bar_columns(chip: Chip, table: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

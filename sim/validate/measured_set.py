@@ -2,7 +2,8 @@
 
 A set is a file of hw_configs/measured: what a call of each family costs on the host, and, where its board ran at
 another operating point (clocks, power limit), the calibration of that board. Both belong to the measurement, not to
-the chip: a report of the chip knows nothing of them. So does what a cache held when a kernel began (`in_sequence`).
+the chip: a report of the chip knows nothing of them. So does what a cache held when a kernel began (`in_sequence`),
+and what was really timed under the name of an operator (`operators`).
 """
 
 from __future__ import annotations
@@ -57,12 +58,25 @@ class Board(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredOperator(Part):
+    """What rows of a set really timed, where their `op` does not say it: another function, or several kernels."""
+
+    dataset: Annotated[str, Field(min_length=1, description="what `dataset` of its rows begins with")]
+    op: Annotated[str, Field(min_length=1, description="operator in its rows")]
+    function: Annotated[str | None, Field(description="what was computed, if another than `op`")] = None
+    kernels: Annotated[int, Field(ge=1, description="one after another, each as large as the row says")] = 1
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredSet(Part):
     """A set by its name, which the `dataset` of its rows begins with."""
 
     name: Annotated[str, Field(min_length=1, description="what `dataset` of its rows begins with")]
     boards: Annotated[
         tuple[Board, ...], Field(description="chips with calls of the host, or a calibration, of their own")
+    ] = ()
+    operators: Annotated[
+        tuple[MeasuredOperator, ...], Field(description="rows whose operator was another, or several")
     ] = ()
     in_sequence: Annotated[
         bool, Field(description="kernels timed one after another: what the one before wrote is in the cache")
@@ -91,6 +105,15 @@ def in_sequence(row: Measurement) -> bool:
     """Was a row timed behind the kernel that wrote its operand?"""
     found = set_of(row)
     return found is not None and found.in_sequence
+
+
+def timed_as(row: Measurement) -> tuple[str, int]:
+    """(function that a row timed, its kernels): `op` and one, unless its set says otherwise."""
+    found = set_of(row)
+    for one in () if found is None else found.operators:
+        if one.op == row.op and row.dataset.startswith(one.dataset):
+            return one.function or row.op, one.kernels
+    return row.op, 1
 
 
 def board_calibration(found: MeasuredSet | None, chip: str, own: Calibration) -> Calibration:

@@ -10,7 +10,7 @@ from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.links import exchanged_share
-from sim.validate.measured_set import in_sequence
+from sim.validate.measured_set import in_sequence, timed_as
 from sim.validate.measurement import Measurement
 
 
@@ -24,8 +24,8 @@ class Work:
 
 
 def build_graph(row: Measurement) -> Graph:
-    """The operator alone, its operands in DRAM; of a kernel timed in a sequence, what the one before wrote may still be
-    in the cache. Raises KeyError for an operator of no family."""
+    """The operator alone, one kernel of several, its operands in DRAM; of a kernel timed in a sequence, what the one
+    before wrote may still be in the cache. Raises KeyError for an operator of no family."""
     builder = GraphBuilder(f"{row.op} {'x'.join(map(str, row.shape))}", row.dtype)
     out = _BUILDERS[row.family or ""](builder, row)
     graph = builder.build([out], kernel=True)
@@ -49,7 +49,7 @@ def work(row: Measurement) -> Work:
     if row.family == "all_reduce":
         chips, elements = row.shape
         return Work(float(elements), element * elements * exchanged_share(chips))
-    elements = math.prod(row.shape)
+    elements = math.prod(row.shape) * timed_as(row)[1]
     tensors = {"binary": 3, "gated": 3, "copy": 1}.get(row.family or "", 2)
     return Work(float(elements), element * tensors * elements)
 
@@ -74,7 +74,7 @@ def _unary(builder: GraphBuilder, row: Measurement) -> str:
     if row.op == "linear":
         return builder.elementwise("mul", x, builder.weight((1,), "slope"), name=row.op)
     parameters = {"leaky_relu": (0.01,), "elu": (1.0,)}.get(row.op, ())
-    return builder.elementwise(row.op, x, parameters=parameters, name=row.op)
+    return builder.elementwise(timed_as(row)[0], x, parameters=parameters, name=row.op)
 
 
 def _binary(builder: GraphBuilder, row: Measurement) -> str:

@@ -13,6 +13,7 @@ from sim.mapping.plan import closed_form_s, make_plan
 from sim.mapping.step import Step
 from sim.passes import default_passes
 from sim.units import PS_PER_S
+from sim.validate.measured_set import timed_as
 from sim.validate.measurement import Measurement
 from sim.validate.operator_graph import build_graph
 
@@ -23,7 +24,7 @@ def planned_s(row: Measurement, chip: Chip, fabric: Fabric | None = None) -> flo
         latency_s, _ = planned(row, chip, fabric)
     except DoesNotFit:
         return float("nan")
-    return latency_s
+    return timed_as(row)[1] * latency_s
 
 
 def planned(row: Measurement, chip: Chip, fabric: Fabric | None = None) -> tuple[float, tuple[Step, ...]]:

@@ -16,7 +16,7 @@ from sim.hw.chip import Chip
 from sim.pipeline import Fidelity, simulate
 from sim.units import PS_PER_S
 from sim.validate.copies import COPY_TENSORS, copy_s
-from sim.validate.measured_set import HostCall, board_calibration, host_call, in_sequence, set_of
+from sim.validate.measured_set import HostCall, board_calibration, host_call, in_sequence, set_of, timed_as
 from sim.validate.measurement import Measurement
 from sim.validate.operator_graph import build_graph, work
 from sim.validate.planned import launches_s, planned, product_bounds
@@ -85,14 +85,14 @@ def predict(
     known = [row for row in rows if row.family is not None]
     own = chip.calibration
     used = [board_calibration(set_of(row), chip.name, own) if boards == "all" else own for row in known]
-    keys = [(row.case, in_sequence(row), its) for row, its in zip(known, used, strict=True)]
+    keys = [(row.case, timed_as(row), in_sequence(row), its) for row, its in zip(known, used, strict=True)]
     found: dict[object, Prediction] = {}
     done = 0
     for calibration in dict.fromkeys(used):
         cases = list({key: row for row, key in zip(known, keys, strict=True) if key[-1] == calibration}.values())
         on = chip if calibration == own else chip.with_calibration(calibration)
         for row, prediction in _predictions(cases, on, fidelity, workers, events_to):
-            found[row.case, in_sequence(row), calibration] = prediction
+            found[row.case, timed_as(row), in_sequence(row), calibration] = _one_after_another(prediction, row)
             done += 1
             if progress is not None and done % 50 == 0:
                 progress(f"simulated {done} operators")
@@ -100,6 +100,16 @@ def predict(
     if boards == "none":
         return [Compared(row, prediction) for row, prediction in zip(known, predictions, strict=True)]
     return [_compare(row, prediction) for row, prediction in zip(known, predictions, strict=True)]
+
+
+def _one_after_another(one: Prediction, row: Measurement) -> Prediction:
+    """Of as many kernels as the row timed."""
+    _, kernels = timed_as(row)
+    if kernels == 1:
+        return one
+    return replace(
+        one, latency_s=kernels * one.latency_s, bound_s=kernels * one.bound_s, launch_s=kernels * one.launch_s
+    )
 
 
 def _compare(row: Measurement, prediction: Prediction) -> Compared:

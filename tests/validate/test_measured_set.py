@@ -21,9 +21,11 @@ from sim.validate.measured_set import (
     in_sequence,
     measured_sets,
     set_of,
+    timed_as,
 )
 from sim.validate.measurement import Measurement, load_measurements
-from sim.validate.operator_graph import build_graph
+from sim.validate.operator_graph import build_graph, work
+from sim.validate.planned import planned_s
 from sim.validate.prediction import Compared, Prediction, predict
 
 SLOWER = Calibration(array_efficiency=0.5)
@@ -71,6 +73,33 @@ def test_what_the_kernel_before_wrote_of_an_operator() -> None:
     assert warm("add", (8, 16), "llmcompass_add") == ()
     with pytest.raises(ValueError, match="cannot be warm"):
         replace(build_graph(Measurement("A40", "matmul", (8, 16, 32), "fp16", 1e-6, "", "", "")), warm=("w",))
+
+
+def test_a_set_says_what_was_timed_under_a_name() -> None:
+    """The layer of phi-2 adds two tensors to its residual; the gelu of LLMCompass is the tanh approximation."""
+
+    def row(op: str, dataset: str) -> Measurement:
+        return Measurement("A40", op, (64, 2560), "fp16", 1e-5, "kernel", dataset, "")
+
+    one, two = row("add", "vidur:meta-llama/Llama-2-7b-hf:add:tp1"), row("add", "vidur:microsoft/phi-2:add:tp1")
+    assert (timed_as(one), timed_as(two)) == (("add", 1), ("add", 2))
+    assert timed_as(row("gelu", "vidur:microsoft/phi-2:mlp_act:tp1")) == ("gelu", 1)
+    # Rows of one case with and without: neither takes the prediction of the other.
+    a, b = (found.prediction for found in predict([one, two], load_chip("a40")))
+    assert b.latency_s == pytest.approx(2 * a.latency_s)
+    assert (b.launch_s, b.bound_s) == pytest.approx((2 * a.launch_s, 2 * a.bound_s))
+    assert work(two).nbytes == 2 * work(one).nbytes == 12 * 64 * 2560
+    assert planned_s(two, load_chip("a40")) == pytest.approx(2 * planned_s(one, load_chip("a40")))
+
+    kinds = [build_graph(row("gelu", made)).ops[0].attributes["function"] for made in ("llmcompass_gelu", "vidur:any")]
+    assert kinds == ["gelu_tanh", "gelu"]
+
+
+def test_phi_2s_sums_are_known_by_their_set() -> None:
+    """24 rows of the package, all of 2,560 columns; nobody else's rows have as many."""
+    adds = [r for r in load_measurements() if r.op == "add" and r.timing == "kernel"]
+    assert [r for r in adds if timed_as(r)[1] == 2] == [r for r in adds if r.shape[1] == 2560]
+    assert sum(timed_as(r)[1] == 2 for r in adds) == 24
 
 
 def test_the_host_works_beside_the_device_before_it_waits() -> None:

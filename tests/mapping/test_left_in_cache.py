@@ -1,0 +1,73 @@
+"""What a kernel finds of the product before it, by hand: 108 cores of an A100, tiles of 256 x 128 at most."""
+
+from dataclasses import replace
+
+import pytest
+
+from sim.graph.builder import GraphBuilder
+from sim.graph.graph import Graph
+from sim.hw.chip import load_chip
+from sim.mapping.deal_vector import left_in_cache, share_left
+from sim.mapping.fabric import Fabric
+from sim.mapping.partition import Assignment
+from sim.mapping.plan import make_plan
+from sim.passes import default_passes
+
+A100 = load_chip("a100")
+
+
+def gated(rows: int, columns: int, *, after_a_product: bool = True) -> Graph:
+    builder = GraphBuilder("gated", "fp16")
+    gate, factor = builder.input("a", (rows, columns)), builder.input("b", (rows, columns))
+    graph = builder.build([builder.mul(builder.silu(gate), factor)], kernel=True)
+    return replace(graph, warm=graph.inputs if after_a_product else ())
+
+
+def waiting_ps(graph: Graph) -> int:
+    """For which the threads of a block wait."""
+    graph = default_passes(graph)
+    (step,) = make_plan(graph, A100, Fabric(A100), Assignment(A100, names=tuple(op.name for op in graph.ops))).steps
+    assert step.tiling.deal is not None
+    assert step.tiling.deal.vector is not None
+    return step.tiling.deal.vector.waiting_ps
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "share"),
+    [
+        (1, 6912, 1.0),  # 13,824 elements: 108 tiles of 128 columns
+        (1, 6976, 108 / 109),
+        (1, 28672, 108 * 128 / 57344),
+        (64, 28672, 108 * 128 / 57344),
+        (512, 6912, 108 * 256 * 128 / (512 * 13824)),
+    ],
+)
+def test_the_last_wave_of_a_product_is_left(rows: int, columns: int, share: float) -> None:
+    graph = gated(rows, columns)
+    assert share_left(graph, A100) == pytest.approx(share)
+    # By what loads are as fast as the cache: all, where one wave of the largest tiles could have written it.
+    assert left_in_cache(graph, A100) == (graph.warm if rows * 2 * columns <= 108 * 256 * 128 else ())
+
+
+def test_nothing_is_known_of_a_product_before_a_lone_kernel() -> None:
+    assert share_left(gated(1, 28672, after_a_product=False), A100) == 1.0
+    assert share_left(gated(1, 28672), load_chip("tiny")) == 1.0
+
+
+def test_a_walk_waits_for_the_dram_where_its_row_is_not_left() -> None:
+    """One row of 28,672 elements, 1,024 at a time: at 27 of 28 steps, but for what one wave left, 205 ns more."""
+    more_ps = waiting_ps(gated(1, 28672)) - waiting_ps(gated(1, 28672, after_a_product=False))
+    assert more_ps == pytest.approx(27 * (1 - 108 * 128 / 57344) * 205e3, abs=2)
+    assert waiting_ps(gated(1, 6912)) == waiting_ps(gated(1, 6912, after_a_product=False))
+
+
+def test_a_norm_does_not_follow_a_product() -> None:
+    """What it normalises was added or looked up, element by element."""
+
+    def norm(warm: bool) -> Graph:
+        builder = GraphBuilder("norm", "fp16")
+        graph = builder.build([builder.rms_norm(builder.input("x", (1, 28672)))], kernel=True)
+        return replace(graph, warm=graph.inputs if warm else ())
+
+    assert share_left(norm(True), A100) < 0.5
+    assert waiting_ps(norm(True)) == waiting_ps(norm(False))
