@@ -3,8 +3,8 @@
 What the area needs is stated; DMA engines, latencies and the like are placeholders. Sources: TPU v2 and v3, Norrie et
 al., IEEE Micro 2021, and Jouppi et al., CACM 2020; TPU v4i, Jouppi et al., ISCA 2021; TPU v4, Google Cloud page and
 JAX documentation; A100 and H100, NVIDIA white papers (a streaming multiprocessor is a core, its four tensor cores are
-arrays); MI210, LLMCompass mi210.json and data sheet; A40, data sheet; K40, P100 and V100 (`earlier_gpus`), NVIDIA white
-papers, whose dies are as the vendors' tables have them.
+arrays); MI210, LLMCompass mi210.json and data sheet; A40, data sheet; K40, P100 and V100 (`earlier_gpus`), NVIDIA's
+table of its generations (May 2017) as the press printed it, with the dies of P100 and V100; K40's is a reseller's.
 """
 
 from __future__ import annotations
