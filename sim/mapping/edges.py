@@ -230,8 +230,7 @@ class Edges:
             kept, writers = self.plan.kept[root], self.written[root]
             layout = self.plan.scratchpads[kept.kind]
             # Stores of a core may finish in any order: all of them count.
-            stores = np.full((self.cores, len(writers.store)), -1, np.int64)
-            stores[writers.core, np.arange(len(writers.store))] = writers.store
+            stores = _by_core(writers.core, writers.store, self.cores)
             readers = np.full((self.cores, len(self.readers[root])), -1, np.int64)
             for column, one in enumerate(self.readers[root]):
                 readers[one.cores, column] = one.tasks
@@ -263,6 +262,16 @@ class Edges:
     def in_dram(self, root: str) -> tuple[int, int]:
         """Address and size of a tensor."""
         return self.plan.dram.address_bytes[root], self.plan.dram.size_bytes[root]
+
+
+def _by_core(core: Int64, tasks: Int64, cores: int) -> Int64:
+    """Tasks [cores, most of a core] of each core, in order; -1 behind those of cores that have fewer."""
+    order = np.argsort(core, kind="stable")
+    mine, many = core[order], np.bincount(core, minlength=cores)
+    place = np.arange(len(core)) - (np.cumsum(many) - many)[mine]
+    found = np.full((cores, many.max(initial=0)), -1, np.int64)
+    found[mine, place] = tasks[order]
+    return found
 
 
 def _by_step(plan: Plan) -> tuple[dict[int, list[str]], dict[int, list[str]]]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.mapping.edges import _by_core
 from sim.mapping.occupancy import Claim, Int64, Occupancy, Pairs, ports_of
 
 
@@ -99,3 +100,10 @@ def test_pairs_broadcast_and_grow() -> None:
     pairs.add(np.array([[1], [2]]), np.array([[7, 8, 9]]))
     pairs.add(np.array([5, 6]), np.array([4]))
     assert waits(pairs) == [(1, 7), (1, 8), (1, 9), (2, 7), (2, 8), (2, 9), (5, 4), (6, 4)]
+
+
+def test_tasks_by_core() -> None:
+    """In their order, as many columns as the busiest core has tasks: not one column for every task."""
+    core, tasks = np.array([2, 0, 2, 2, 0]), np.array([10, 11, 12, 13, 14])
+    assert _by_core(core, tasks, 4).tolist() == [[11, 14, -1], [-1, -1, -1], [10, 12, 13], [-1, -1, -1]]
+    assert _by_core(core[:0], tasks[:0], 3).shape == (3, 0)
