@@ -187,18 +187,19 @@ def _look_at(
     Most lines were used last in their sets, as several cores load the same tile; for those `front` says it all.
     """
     wanted, singly, hits, inside, dirty = np.int32(tag << 2), 0, 0, 0, 0
-    done = 0
+    done, in_front = 0, True
     while done < many:
         singly -= 1
         at = np.uint32(number + done * step)
-        if singly < 0 and many - done >= AT_ONCE and policy != PIN:
+        if in_front and singly < 0 and many - done >= AT_ONCE and policy != PIN:
             if _all_in_front(front, at, step, wanted, write):
                 hits, done, singly = hits + AT_ONCE, done + AT_ONCE, 0
                 continue
             singly = AT_ONCE - 1
         done += 1
         entry = front[at]
-        if (entry ^ wanted) & ~3 == 0 and policy != PIN and (not write or entry & DIRTY != 0):
+        in_front = (entry ^ wanted) & ~3 == 0 and policy != PIN and (not write or entry & DIRTY != 0)
+        if in_front:
             hits += 1
             continue
         what = _look(tags, at, wanted, write, policy)
