@@ -67,6 +67,7 @@ def describe_step(graph: Graph, step: Step, work: Work, kind: CoreKind, number: 
         "order": " ".join(names[dim] for dim in tiling.order if tiling.steps[dim] > 1),
         "dataflow": tiling.dataflow if tiling.unit == "array" else "",
         "resident": [o.tensor.name for o, here in zip(nest.operands, step.resident, strict=True) if here],
+        "staying": [o.tensor.name for index, o in enumerate(nest.operands) if tiling.stays(index)],
         "utilization": counts["macs"] / counts["array_peak_macs"] if tiling.unit == "array" else 0.0,
         "notes": _notes(op, step, kind, counts),
         "core_macs": dict(work.core_macs),

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from sim.errors import Diagnostic, InputError
 
 TEXT_COLUMNS = frozenset({
-    "name", "kind", "segment", "dtype", "unit", "bound_by", "split", "tile", "order", "resident", "notes",
+    "name", "kind", "segment", "dtype", "unit", "bound_by", "split", "tile", "order", "resident", "staying", "notes",
     "resource", "op", "cause", "component",
 })  # fmt: skip
 """Columns that hold words even where every word of a run looks like a number."""

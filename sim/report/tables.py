@@ -98,7 +98,7 @@ def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
         "energy_j": (energy * n).tolist(),
         **{f"energy_{name}_j": (s.energy_j[name] * n).tolist() for name in COMPONENTS},
         **{name: [_words(op.mapping.get(name)) for op in ops] for name in ("split", "tile", "order")},
-        **{name: [_words(op.mapping.get(name)) for op in ops] for name in ("resident", "notes")},
+        **{name: [_words(op.mapping.get(name)) for op in ops] for name in ("resident", "staying", "notes")},
     }
     return columns
 

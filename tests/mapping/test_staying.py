@@ -39,7 +39,9 @@ def without(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("chip", "size"), [("lepton_s", 512), ("gemmini_16", 256), ("tiny", 64), ("nvdla_large", 512)])
 def test_a_product_that_fits_is_loaded_once(chip: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both matrices once, where the tiles of the search load one of them again and again; and no later for it."""
-    now = sim.simulate(f"gemm:{size}x{size}x{size}", chip, dtype="int8").summary.iloc[0]
+    report = sim.simulate(f"gemm:{size}x{size}x{size}", chip, dtype="int8")
+    now = report.summary.iloc[0]
+    assert set(report.ops["staying"]) <= {"a", "b"}
     assert now.dram_read_bytes == 2 * size * size
     assert now.dram_write_bytes == size * size
     without(monkeypatch)
