@@ -27,13 +27,15 @@ print(added({name}(1, 2)), sum(added.stats.cache_hits.values()))
 
 
 def printed(module: Path) -> str:
-    """What a module prints that is imported in a new process, whose machine code is kept beside it."""
+    """What a module prints that is imported in a new process. Its machine code is kept beside it; its bytecode is not,
+    for Python knows a file by second and size, and a test may change a number twice in a second."""
     found = subprocess.run(
         [sys.executable, "-c", f"import {module.stem}"],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(module.parent), *sys.path]),
             "NUMBA_CACHE_DIR": str(module.parent),
+            "PYTHONDONTWRITEBYTECODE": "1",
         },
         capture_output=True,
         text=True,
