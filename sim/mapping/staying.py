@@ -39,7 +39,7 @@ def returns(tiling: Tiling, operand: Operand) -> bool:
 
 def with_staying(chip: Chip, fabric: Fabric, steps: Sequence[Step], residency: Residency) -> tuple[Step, ...]:
     """The steps, their operands loaded once where there is room, those that save most bytes first."""
-    own = [sum(b.slots * b.size_bytes for b in buffers(step)) if _may_keep(step) else 0 for step in steps]
+    own = [sum(b.slots * b.size_bytes for b in buffers(step)) for step in steps]
     found = []
     for position, step in enumerate(steps):
         wanted = _wanted(step) if _may_keep(step) else []
