@@ -105,9 +105,12 @@ def test_two_in_a_row_share_what_both_leave(monkeypatch: pytest.MonkeyPatch) -> 
             tight = load_chip("lepton_s", {"core.sram.size": f"{size - short * own // 2} B"})
             found = with_staying(tight, Fabric(tight), (step,) * steps, Residency((size,)))
             assert [any(one.tiling.staying) for one in found] == [not short] * steps
-            single = replace(step, tiling=replace(step.tiling, slots=1))  # needs its room, and keeps nothing
-            first, *_ = with_staying(tight, Fabric(tight), (step, single)[:steps], Residency((size,)))
-            assert any(first.tiling.staying) == (not short)
+    single = replace(step, tiling=replace(step.tiling, slots=1))  # needs its room, and keeps nothing
+    beside = sum(b.slots * b.size_bytes for b in buffers(single))
+    for short in (False, True):
+        tight = load_chip("lepton_s", {"core.sram.size": f"{own + beside + 2 * more - short * beside // 2} B"})
+        first, _ = with_staying(tight, Fabric(tight), (step, single), Residency((1 << 30,)))
+        assert any(first.tiling.staying) == (not short)
 
 
 def test_results_that_are_kept_have_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
