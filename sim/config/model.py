@@ -236,7 +236,8 @@ def _explain(error: Any, path: KeyPath, model: type) -> tuple[str, str]:
         keys = known_keys(model, path[:-1])
         return f"unknown key '{last}'", did_you_mean(last, keys) or f"known keys: {', '.join(keys)}"
     if kind == "missing":
-        return f"required key '{last}' is missing", ""
+        of_list = bool(path) and isinstance(path[-1], int)
+        return f"entry {int(last) + 1} of the list is missing" if of_list else f"required key '{last}' is missing", ""
     if kind == "value_error":
         return str(ctx["error"]), ""
     found = _short(error["input"])

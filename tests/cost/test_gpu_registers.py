@@ -104,3 +104,8 @@ def test_operands_belong_to_an_instruction() -> None:
     dispatch = {k: v for k, v in core["dispatch"].items() if k != "instruction"} | {"operands": "scratchpad"}
     with pytest.raises(InputError, match=r"cores\[0\]\.dispatch\.operands: are those of a matrix instruction"):
         chip_from_dict({**A100.expanded(), "cores": [{**core, "dispatch": dispatch}]})
+
+
+def test_an_instruction_of_two_sides_misses_its_third() -> None:
+    with pytest.raises(InputError, match=r"dispatch.instruction\[2\]: entry 3 of the list is missing$"):
+        load_chip("a100", {"core.dispatch.instruction": [16, 8]})
