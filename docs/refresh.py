@@ -142,7 +142,7 @@ def draw_pictures(folder: Path) -> None:
 
     import sim.plot
     from sim.explore.sensitivity import steps
-    from sim.plot.draw import figure_bytes
+    from sim.plot.draw import figure_bytes, plot_runs
     from sim.plot.pareto import Limit
 
     run, other = (sim.simulate("resnet18", chip=chip, dtype="int8") for chip in ("lepton_m", "lepton_s"))
@@ -157,6 +157,7 @@ def draw_pictures(folder: Path) -> None:
     axes = {
         "timeline": sim.plot.plot_timeline(run),
         "power": sim.plot.plot_power(run),
+        "floorplan": plot_runs("floorplan", [run]),
         "compare": sim.plot.plot_compare([run, other]),
         "pareto": sim.plot.plot_pareto(study.table, ["latency_s", "energy_j"], limits=limits),
         "sensitivity": sim.plot.plot_sensitivity(steps(study.table, leading, "latency_s"), "latency_s"),

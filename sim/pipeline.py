@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, Unpack, get_args
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 Progress = Callable[[str], None]
 Fidelity = Literal["event", "bound"]
 Engine = Literal["compiled", "reference"]
+Attention = Literal["stored", "fused", "auto"]
 
+
+
+FEWEST_LAYERS = 3
+"""Of a sample: the first, one for those left out, and the last."""
 
 
 class Options(TypedDict, total=False):
@@ -48,14 +54,17 @@ class Options(TypedDict, total=False):
     weights: str | None
     chips: int | None
     density: float | Mapping[str, float] | None
+    attention: Attention
+    sample_layers: int | None
 
 
 _LEFT_OUT: Options = {
     "batch": None, "dtype": None, "inputs": 1, "partition": "auto", "dataflow": None, "phase": None, "seq": None,
     "kv": None, "new_tokens": None, "dims": None, "weights": None, "chips": None, "density": None,
+    "attention": "stored", "sample_layers": None,
 }  # fmt: skip
 
-_WHOLE = {"batch", "inputs", "seq", "kv", "new_tokens", "chips"}
+_WHOLE = {"batch", "inputs", "seq", "kv", "new_tokens", "chips", "sample_layers"}
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -98,17 +107,21 @@ def simulate(
     """Simulate a model on a chip.
 
     `model` and `chip` are names, paths or objects; `overrides` are chip parameters ("core.array.rows=256"). The options
-    (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims, weights, chips and
-    density, as on the command line: back-to-back `inputs` overlap; of a transformer that `chips` share, one is
-    simulated; `density` is the share of activations that are not zero, of all of them or by the name of a tensor (""
-    for those not named), for chips that make use of zeros. Fidelity `bound` is the closed form: an estimate, no lower
-    bound, and no engine runs. `engine` is compiled unless said. Raises
-    InputError (bad input) and DoesNotFit.
+    (`Options`) are batch, dtype, inputs, partition, dataflow, phase, seq, kv, new_tokens, dims, weights, chips,
+    density, attention and sample_layers, as on the command line: back-to-back `inputs` overlap; of a transformer that
+    `chips` share, one is simulated; `density` is the share of activations that are not zero, of all of them or by the
+    name of a tensor ("" for those not named), for chips that make use of zeros; `attention` says where scores are:
+    stored in memory, on the chip (fused, by an online softmax), or where it is faster by the closed form (auto); of
+    equal layers that a shared cache tells apart at most `sample_layers` are simulated, the others count as the last,
+    and the report says how far they differ. Fidelity `bound` is the closed form: an estimate, no lower bound, and no
+    engine runs. `engine` is compiled unless said. Raises InputError (bad input) and DoesNotFit.
     """
     from sim.hw.technology import load_technology
     from sim.report.report import build_report
 
     _check_engine(fidelity, engine)
+    if fidelity == "bound" and options.get("sample_layers") is not None:
+        raise InputError("sample_layers chooses which layers are simulated; fidelity bound simulates none")
     began = time.perf_counter()
     say = progress or _silent
     with no_collections():
@@ -155,6 +168,10 @@ def plan(
         if not any(kind.array for kind in on.cores):
             raise InputError(f"dataflow: chip '{on.name}' has no arrays")
         _check_row_stationary(dataflow, on)
+    _check_choice("attention", asked["attention"], get_args(Attention))
+    sampled = asked["sample_layers"]
+    if sampled is not None and sampled < FEWEST_LAYERS:
+        raise InputError(f"sample_layers: found {sampled}; expected {FEWEST_LAYERS} or more layers to be simulated")
     say("reading the model")
     graph = _load(model, asked, on)
     if functional and isinstance(graph, Passes):
@@ -171,7 +188,7 @@ def plan(
             baseline=baseline,
             memo=_SEARCHES,
         )
-    return graph, on, program
+    return graph, on, replace(program, sampled=sampled) if sampled else program
 
 
 @_with_options
@@ -229,6 +246,7 @@ def bound(
 
     from sim.cost.bound import evaluate
     from sim.cost.designs import designs_from, designs_of
+    from sim.cost.hardware import NoLaw
     from sim.jit import announce_compilation
     from sim.mapping.partition import MODES
     from sim.mapping.plan import check_dtypes
@@ -237,8 +255,13 @@ def bound(
     asked = _complete(options)
     partition, dataflow = asked["partition"], asked["dataflow"]
     _check_choice("partition", partition, tuple(MODES))
+    if asked["sample_layers"] is not None:
+        raise InputError("sample_layers chooses which layers are simulated; the bound of many designs simulates none")
     if asked["density"] is not None:
         raise InputError("density: the bound of many designs knows none; simulate such chips one by one")
+    _check_choice("attention", asked["attention"], get_args(Attention))
+    if asked["attention"] != "stored":
+        raise NoLaw("attention: the closed form of many designs knows no fused attention")
     if dataflow is not None:
         _check_choice("dataflow", dataflow, get_args(Dataflow))
     if isinstance(chip, str | Chip):
@@ -324,7 +347,9 @@ def _size_bytes(parts: list[tuple[Graph, int]]) -> int:
 def _load(model: str | Graph, asked: Options, on: Chip | None = None) -> Graph | Passes:
     """The model after its passes, with the density of its activations on chip `on` where one is given."""
     from sim.graph.load import load_plan
+    from sim.mapping.attention_choice import faster_of
     from sim.passes import default_passes
+    from sim.passes.attention import with_attention
 
     dtype, density = asked["dtype"], asked["density"]
     if isinstance(model, Graph):
@@ -337,6 +362,10 @@ def _load(model: str | Graph, asked: Options, on: Chip | None = None) -> Graph |
             parts = load_plan(model, dtype=dtype, **_variant(asked))
             found = _GRAPHS[key] = [(default_passes(part), count) for part, count in parts]
         ready = found
+    if on is not None and asked["attention"] != "stored":
+        ready = [(with_attention(one, faster_of(asked["attention"], on, _SEARCHES)), count) for one, count in ready]
+        if asked["attention"] == "fused" and not any(op.kind == "attention" for part, _ in ready for op in part.ops):
+            raise InputError(f"attention: '{ready[0][0].name}' has none, a softmax between two products, to be fused")
     return _passes(ready if density is None or on is None else _with_density(ready, density, on))
 
 

@@ -233,6 +233,7 @@ class Program:
 
     `passes` lists (segments, times): so many segments, one after another, make a pass that runs so many times and
     begins with an empty cache, but for its `warm` regions; `repeats` counts all passes. Default: one pass of all.
+    Of equal repeats that a cache tells apart at most `sampled` are run, unless it is 0 (sim/cost/repeats.py).
     Routes are compressed rows: route r crosses links `route_link[route_ptr[r]:route_ptr[r + 1]]` with the integer
     weights beside them; `route_hops` counts the on-chip links of each.
     """
@@ -249,6 +250,7 @@ class Program:
     facts: Mapping[str, Any] = field(default_factory=dict)
     cache: TagStore | None = None
     passes: tuple[tuple[int, int], ...] = ()
+    sampled: int = 0
 
     def __repr__(self) -> str:
         """One line: the tasks are arrays in `segments`."""

@@ -106,7 +106,7 @@ def test_every_option_reaches_the_library(lepton: Lepton, monkeypatch: pytest.Mo
     options = (
         "--batch 2 --dtype bf16 --weights int4 --inputs 3 --partition data --dataflow output_stationary --phase decode "
         "--seq 5 --kv 6 --new-tokens 7 --chips 2 --dim a=8 --dim b=9 --set core.array.rows=16 --set clock=1GHz "
-        "--engine reference --format json --density 0.4 --density x=1"
+        "--engine reference --format json --density 0.4 --density x=1 --attention fused --sample-layers 5"
     )
     assert lepton("simulate", "m", "--chip", "c", *options.split()).code == 0
     progress = taken.pop("progress")
@@ -115,7 +115,7 @@ def test_every_option_reaches_the_library(lepton: Lepton, monkeypatch: pytest.Mo
         "model": "m", "chip": "c", "batch": 2, "dtype": "bf16", "weights": "int4", "inputs": 3, "partition": "data",
         "dataflow": "output_stationary", "phase": "decode", "seq": 5, "kv": 6, "new_tokens": 7, "chips": 2,
         "dims": {"a": 8, "b": 9}, "overrides": ("core.array.rows=16", "clock=1GHz"), "fidelity": "event",
-        "engine": "reference", "density": {"": 0.4, "x": 1.0},
+        "engine": "reference", "density": {"": 0.4, "x": 1.0}, "attention": "fused", "sample_layers": 5,
     }  # fmt: skip
     assert lepton("simulate", "m", "--chip", "c", "--fidelity", "bound", "--format", "json").code == 0
     assert (taken["fidelity"], taken["engine"], taken["inputs"]) == ("bound", None, 1)

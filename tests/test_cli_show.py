@@ -72,7 +72,7 @@ def test_shown_model_program_and_partition_add_up(lepton: Lepton) -> None:
     assert sum(row["stored_bytes"] for row in parts) == 512 * 512 * 2
 
 
-@pytest.mark.parametrize("what", ["chips", "models", "parameters"])
+@pytest.mark.parametrize("what", ["chips", "models", "parameters", "technologies", "drams"])
 def test_lists_agree_in_every_format(lepton: Lepton, what: str) -> None:
     import csv
 
@@ -93,6 +93,24 @@ def test_shown_numbers_carry_their_source(lepton: Lepton) -> None:
     every = (ROOT / "hw_configs" / "dram").glob("*.yaml")
     assert {lepton("show", "dram", path.stem).code for path in every} == {0}
     assert (values["mul.int8"], values["sram_read[8 KiB]"]) == ("0.07 pJ", "0.9375 pJ/B")
+
+
+def test_the_table_of_a_dram_fits_a_screen_or_two_and_has_mixtures_and_streams(lepton: Lepton) -> None:
+    """A source that all numbers share stands there once. Half and half: the times of loads and stores add up."""
+    lines = lepton("show", "dram", "hbm2e").out.splitlines()
+    assert len(lines) < 100
+    assert sum("JESD235C" in line for line in lines) == 1
+    assert max(map(len, lines)) <= 100
+    rows = {tuple(line.split()[:2]): line.split() for line in lines if line.startswith("sequential")}
+    assert [(row[1], row[-1]) for row in rows.values()] == [("1", "no"), ("4", "yes"), ("16", "no")]
+    for row in rows.values():
+        load, half, store = map(float, row[2:5])
+        assert store < half < load < 1
+        assert half == pytest.approx(2 / (1 / load + 1 / store), rel=1e-3)
+    # More streams turn the bus less often: each has its 4 KiB before the next direction's turn.
+    assert float(rows["sequential", "16"][4]) > 1.4 * float(rows["sequential", "4"][4])
+    table = lepton("show", "technology", "n7").out.splitlines()
+    assert sum("Ten Lessons" in line and "Table 2" in line for line in table) <= 4  # sram_read says more
 
 
 @pytest.mark.parametrize("kind", ["chip", "workload", "partition"])

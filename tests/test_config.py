@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +163,16 @@ def test_cores_merge_by_name(tmp_path: Path) -> None:
     assert document.position(("cores", 0, "sram", "banks")).file == tmp_path / "p.yaml"
 
 
+def test_a_key_without_a_value_takes_the_parents_away(tmp_path: Path) -> None:
+    parent = "version: 1\na: {x: 1, y: {z: 2}}\nb: 3\ndram: {stacks: 4, capacity: 8}\ncores: [{name: c, p: 1, q: 2}]\n"
+    child = "version: 1\nextends: p.yaml\na: {y: }\nb:\nd:\ndram: {channels: 2}\ncores: [{name: c, p: ~}]\n"
+    write(tmp_path, parent, "p.yaml")
+    found = load_yaml(write(tmp_path, child)).data
+    assert found == {"a": {"x": 1}, "d": None, "dram": {"capacity": 8, "channels": 2}, "cores": [{"name": "c", "q": 2}]}
+    both = "version: 1\nextends: p.yaml\ndram: {channels: 2, stacks: 3}\n"
+    assert load_yaml(write(tmp_path, both)).data["dram"] == {"stacks": 3, "capacity": 8, "channels": 2}
+
+
 def test_errors_name_the_file_that_wrote_the_value(tmp_path: Path) -> None:
     parent = write(tmp_path, "version: 1\nname: p\ncores:\n- {size: 1 KB}\n", "p.yaml")
     path = write(tmp_path, "version: 1\nextends: p.yaml\nname: 7\n")
@@ -197,8 +208,6 @@ def test_models_describe_themselves() -> None:
 
 
 def test_json_schema_gives_quantities_a_pattern() -> None:
-    import re
-
     size = json_schema(Shelf)["$defs"]["Box"]["properties"]["size"]
     assert size["examples"] == ["128 KiB"]
     assert re.fullmatch(size["pattern"], "1.5 KiB")
@@ -207,10 +216,13 @@ def test_json_schema_gives_quantities_a_pattern() -> None:
 
 
 def test_unknown_resources_list_what_there_is() -> None:
-    with pytest.raises(
-        InputError, match=r"unknown technology 'n77'; did you mean 'n7'\?; available: n12, n16, n28"
-    ):
-        find_resource("hw_configs/technology", "n77", what="technology")
+    near = {"n6": "the nearest are n5 and n7", "n77": "the nearest is n65", "N7": "did you mean 'n7'?"}
+    for name, nearest in near.items():
+        message = f"unknown technology '{name}'; {nearest}; available: n12, n16, n28"
+        with pytest.raises(InputError, match=re.escape(message)):
+            find_resource("hw_configs/technology", name, what="technology")
+    with pytest.raises(InputError, match=r"did you mean 'lpddr5_6400'.*; or the path of a file of your own"):
+        find_resource("hw_configs/dram", "lpddr4_4266", what="DRAM device")
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

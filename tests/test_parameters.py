@@ -102,6 +102,7 @@ LINKS = {"links.count": 2, "links.bandwidth": "10 GB/s"}
 RING = {"interconnect.topology": "ring", "interconnect.shape": [8], "interconnect.memory_ports": [[0]]}
 TWO_WAYS = {"cache.size": "128 KiB", "cache.ways": 2, "cache.policy.weights": "cache"}
 SMALL_CACHE = {"cache.size": "64 KiB"}
+SPECIAL = {"core.vector.special": {"lanes": 16, "results": {"exp": 2}}}
 CONVERSIONS = {"int8": {"unpack": 3, "pack": 5}}
 
 CASES: Mapping[str, Case] = {
@@ -133,6 +134,8 @@ CASES: Mapping[str, Case] = {
     "core.accumulator.bandwidth": Case("100 GB/s"),
     "core.vector.lanes": Case(),
     "core.vector.functions": Case({"exp": 9}),
+    "core.vector.special.lanes": Case(8, before=SPECIAL),
+    "core.vector.special.results": Case({"exp": 4}, before=SPECIAL),
     "core.vector.conversions": Case(CONVERSIONS),
     "core.vector.register": Case([8, 32]),
     "core.sram.size": Case("128 KiB"),
@@ -192,6 +195,7 @@ CASES: Mapping[str, Case] = {
     "dram.read_energy": Case(None, "energy_j"),
     "dram.write_energy": Case(None, "energy_j"),
     "dram.io_energy": Case(None, "energy_j"),
+    "dram.receiver_share": Case(0.8, "chip_power_w"),
     "dram.refresh_period": Case(None, "energy_j"),
     "dram.standby_power": Case(None, "energy_j"),
     "dram.phy_area": Case(None, "area_mm2"),

@@ -10,6 +10,7 @@ import pytest
 
 import sim
 from sim.errors import InputError
+from sim.graph.builder import GraphBuilder
 from sim.graph.load import load_model
 from sim.graph.onnx import light_model_path
 from sim.hw.chip import chip_from_dict
@@ -138,6 +139,16 @@ def test_what_means_nothing_is_refused(options: dict[str, Any], words: str) -> N
 def test_text_generation_has_no_inputs_that_overlap() -> None:
     with pytest.raises(InputError, match="2 passes that follow each other"):
         run("gpt2", "lepton_s", phase="generate", seq=4, new_tokens=2, inputs=2)
+
+
+@pytest.mark.parametrize("fidelity", ["event", "bound"])
+def test_a_model_that_leaves_nothing_to_do(fidelity: Any) -> None:
+    """A view of the input, on a chip that no host gives anything."""
+    builder = GraphBuilder("seen", "int8")
+    graph = builder.build([builder.reshape(builder.input("x", (4, 6)), (24,), "y")])
+    with pytest.raises(InputError, match=r"seen leaves chip 'tiny' nothing to do.*a block host"):
+        run(graph, "tiny", fidelity=fidelity)
+    assert run(graph, "lepton_s", fidelity=fidelity)["dram_write_bytes"] == 24
 
 
 def test_a_dataflow_needs_an_array() -> None:

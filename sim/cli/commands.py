@@ -27,7 +27,7 @@ from sim.cli.options import (
     SetOption,
     grouped,
 )
-from sim.cli.output import Progress, console, print_json, print_rows
+from sim.cli.output import Progress, console, print_json, print_rows, print_sourced
 from sim.cli.validation import validate
 from sim.errors import InputError
 
@@ -43,7 +43,7 @@ app = typer.Typer(
 show_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 list_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(show_app, name="show", help="Print a chip, model, partition, program, technology or DRAM.")
-app.add_typer(list_app, name="list", help="List chips, models, spaces, metrics or the parameters of a chip.")
+app.add_typer(list_app, name="list", help="List chips, models, nodes, DRAMs, spaces, metrics or parameters.")
 
 
 def _print_version(wanted: bool) -> None:
@@ -230,25 +230,40 @@ def show_program(
 
 @show_app.command("technology")
 def show_technology(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as n7.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as n7: lepton list technologies.")],
     output_format: FormatOption = Format.table,
 ) -> None:
     """Print the energies and areas of a technology node, each with its source."""
     from sim.cli.views import data_file_rows
 
     rows = data_file_rows("hw_configs/technology", name, "technology")
-    print_rows(rows, output_format, f"Technology {name}")
+    if output_format is Format.table:
+        print_sourced(rows, f"Technology {name}")
+    else:
+        print_rows(rows, output_format, f"Technology {name}")
 
 
 @show_app.command("dram")
 def show_dram(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as hbm3.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as hbm3: lepton list drams.")],
     output_format: FormatOption = Format.table,
 ) -> None:
     """Print a DRAM device: each number with its source, efficiency and latency by access pattern."""
-    from sim.cli.views import dram_rows
+    from sim.cli.views import data_file_rows, dram_pattern_rows, dram_rows
 
-    print_rows(dram_rows(name), output_format, f"DRAM device {name}")
+    if output_format is not Format.table:
+        print_rows(dram_rows(name), output_format, f"DRAM device {name}")
+        return
+    patterns = dram_pattern_rows(name)
+    derived = [row for row in dram_rows(name) if str(row["name"]).startswith("latency")]
+    numbers = [*data_file_rows("hw_configs/dram", name, "DRAM device"), *derived]
+    print_sourced(numbers, f"DRAM device {name}")
+    print_rows(
+        patterns,
+        output_format,
+        "\nShare of a channel's peak by access pattern and by transfers that take turns (streams);\n"
+        "a store bears the cost of turning the bus, as where half of the bytes are loaded",
+    )
 
 
 @show_app.command("area")
@@ -313,6 +328,22 @@ def parameters(output_format: ListFormatOption = ListFormat.table) -> None:
     from sim.cli.views import parameter_rows
 
     print_rows(parameter_rows(), output_format, "Parameters of a chip file")
+
+
+@list_app.command("technologies")
+def technologies(output_format: ListFormatOption = ListFormat.table) -> None:
+    """The technology nodes that come with lepton; `lepton show technology` has every number and its source."""
+    from sim.cli.views import technology_rows
+
+    print_rows(technology_rows(), output_format, "Technology nodes")
+
+
+@list_app.command("drams")
+def drams(output_format: ListFormatOption = ListFormat.table) -> None:
+    """The DRAM devices that come with lepton, by channel; `lepton show dram` has every number and its source."""
+    from sim.cli.views import device_rows
+
+    print_rows(device_rows(), output_format, "DRAM devices")
 
 
 @list_app.command("spaces")

@@ -79,6 +79,14 @@ class Dataflow(StrEnum):
     row_stationary = "row_stationary"
 
 
+class Attention(StrEnum):
+    """How attention is computed."""
+
+    stored = "stored"
+    fused = "fused"
+    auto = "auto"
+
+
 ModelArgument = Annotated[
     str,
     typer.Argument(
@@ -151,6 +159,14 @@ class MappingOptions:
         str, typer.Option(help="auto, data, channel, reduction, pipeline or a partition file.")
     ] = "auto"
     dataflow: Annotated[Dataflow | None, typer.Option(help="Instead of the chip's own.")] = None
+    attention: Annotated[
+        Attention,
+        typer.Option(help="Scores in memory, on the chip by an online softmax, or whichever is faster."),
+    ] = Attention.stored
+    sample_layers: Annotated[
+        int | None,
+        typer.Option(min=3, metavar="N", help="Simulate N of equal layers that a shared cache tells apart."),
+    ] = None
     density: Annotated[
         list[str] | None,
         typer.Option(
@@ -166,6 +182,8 @@ class MappingOptions:
             "partition": self.partition,
             "dataflow": None if self.dataflow is None else self.dataflow.value,
             "density": _density(self.density),
+            "attention": self.attention.value,
+            "sample_layers": self.sample_layers,
             "overrides": tuple(self.overrides or ()),
         }
 

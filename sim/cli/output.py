@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -66,6 +67,19 @@ def print_rows(rows: Sequence[Row], output_format: Format | ListFormat, title: s
             typer.echo("| " + " | ".join(_cell(value).replace("|", "\\|") for value in row.values()) + " |")
     else:
         _print_table(rows, columns, title)
+
+
+def print_sourced(rows: Sequence[Row], title: str) -> None:
+    """Numbers with their `source` as a table; what several have in common stands below it, once, by a number."""
+    from collections import Counter
+
+    times = Counter(str(row["source"]) for row in rows)
+    shared = {text: f"[{place}]" for place, text in enumerate((t for t in times if t and times[t] > 2), start=1)}
+    short = [{**row, "source": shared.get(str(row["source"]), row["source"])} for row in rows]
+    _print_table(short, list(short[0]), title)
+    wrap = textwrap.TextWrapper(console().width, subsequent_indent="    ", break_long_words=False)
+    for text, place in shared.items():
+        typer.echo(wrap.fill(f"{place} {text}"))
 
 
 def _print_table(rows: Sequence[Row], columns: Sequence[str], title: str) -> None:

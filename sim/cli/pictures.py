@@ -64,8 +64,9 @@ def plot(
         str,
         typer.Argument(
             metavar="KIND",
-            help="Of a run: roofline, breakdown, energy, timeline, utilisation, power, traffic; of several: compare, "
-            "energy; of a study: pareto, parallel, sensitivity, heatmap; of studies, or a study and runs: compare.",
+            help="Of a run: roofline, breakdown, energy, timeline, utilisation, power, traffic, floorplan; of "
+            "several: compare, energy; of a study: pareto, parallel, sensitivity, heatmap; of studies, or a study and "
+            "runs: compare.",
         ),
     ],
     target: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sim.units import format_quantity
@@ -10,6 +11,7 @@ from sim.units import format_quantity
 if TYPE_CHECKING:
     from sim.graph.graph import Graph
     from sim.hw.chip import Chip
+    from sim.hw.dram import Dram
     from sim.program import Program
 
 Row = Mapping[str, Any]
@@ -54,6 +56,49 @@ def parameter_rows() -> list[Row]:
     from sim.hw.chip import parameter_table
 
     return list(parameter_table())
+
+
+def technology_rows() -> list[Row]:
+    """One row per technology node: what makes chips on it large, hungry and dear."""
+    from sim.config import list_resources
+    from sim.hw.technology import load_technology
+
+    nodes = sorted(map(load_technology, list_resources("hw_configs/technology")), key=lambda node: -node.node_nm)
+    return [
+        {
+            "technology": node.name,
+            "int8_mac_pj": node.mac_energy_j("int8") * 1e12,
+            "bf16_mac_pj": node.mac_energy_j("bf16") * 1e12,
+            "sram_mm2_per_mib": node.sram_area.value,
+            "mtransistors_per_mm2": node.logic_transistors_per_mm2.value / 1e6,
+            "leakage_mw_per_mm2": node.logic_leakage.value * 1e3,
+            "leakage_mw_per_mib": node.sram_leakage.value * 1e3,
+            "wafer_usd": round(node.wafer_price.value),
+        }
+        for node in nodes
+    ]
+
+
+def device_rows() -> list[Row]:
+    """One row per DRAM device: what one channel of it gives."""
+    from sim.config import list_resources
+
+    rows: list[Row] = []
+    for name in list_resources("hw_configs/dram"):
+        dram = _one_channel(name)
+        rows.append(
+            {
+                "device": name,
+                "channel_gb_per_s": dram.channel_bandwidth_bytes_per_s / 1e9,
+                "channels_per_stack": dram.channels_per_stack or None,
+                "burst_bytes": dram.burst_bytes,
+                "row_bytes": dram.row_bytes,
+                "read_latency_ns": dram.unloaded_latency_ps / 1e3,
+                "read_pj_per_bit": (dram.read_energy_j_per_byte + dram.io_energy_j_per_byte) / 8 * 1e12,
+                "status": dram.status,
+            }
+        )
+    return rows
 
 
 def graph_title(graph: Graph) -> str:
@@ -179,34 +224,60 @@ def data_file_rows(folder: str, name: str, what: str) -> list[Row]:
     return list(_leaves(load_yaml(data_file(folder, name, what=what), search=data_dir(folder)).data, "", {}))
 
 
+_ENDLESS = 1 << 30
+_STREAMS = (1, 4, 16)
+"""Transfers that take turns on a channel, of the tables that come with the package."""
+
+
 def dram_rows(name: str) -> list[Row]:
     """The numbers of a DRAM device, then what follows from them for one channel: latencies, and the efficiency of loads
-    and of stores by access pattern. Raises InputError on an unknown name."""
-    from sim.hw.chip import load_chip
-    from sim.hw.dram import pattern_efficiency
-
-    rows = data_file_rows("hw_configs/dram", name, "DRAM device")
-    dram = load_chip("tiny", {"dram.device": name, "dram.channels": 1}).dram
-    timing, burst = dram.timing, dram.burst_bytes
+    and of stores by access pattern and number of streams. Raises InputError on an unknown name."""
+    dram = _one_channel(name)
+    timing = dram.timing
     hit_ps = timing.read_clocks * timing.clock_ps + dram.controller_latency_ps
     derived = {
         "latency.row_open": format_quantity(hit_ps, "time_ps"),
         "latency.other_row_open": format_quantity(dram.unloaded_latency_ps, "time_ps"),
     }
-    endless = 1 << 30
-    patterns = {"sequential": (endless, endless)}
+    for row in dram_pattern_rows(name):
+        label = f"efficiency[{row['pattern']}, {row['streams']} stream{'s' if row['streams'] > 1 else ''}]"
+        shown = (f"{row[kind]:.3f} {kind}" for kind in ("load", "half_and_half", "store"))
+        derived[label] = ", ".join(shown).replace("_", " ")
+    return [
+        *data_file_rows("hw_configs/dram", name, "DRAM device"),
+        *({"name": k, "value": v, "status": dram.status, "source": "simulated"} for k, v in derived.items()),
+    ]
+
+
+def dram_pattern_rows(name: str) -> list[Row]:
+    """Share of the peak bandwidth of one channel that loads reach, loads and stores of half of the bytes each, and what
+    a store adds to such a mixture, by access pattern and by how many transfers take turns."""
+    from sim.hw.dram import pattern_efficiency
+
+    dram = _one_channel(name)
+    burst = dram.burst_bytes
+    patterns = {"sequential": (_ENDLESS, _ENDLESS)}
     patterns |= {f"tile of {run} B rows, pitch 8 KiB": (run, 8192) for run in (64, 256, 1024)}
     patterns |= {f"tile of {run} B rows, pitch 9 KiB": (run, 9216) for run in (64, 256, 1024)}
     patterns |= {f"stride {stride} B": (burst, stride) for stride in (256, 4096)}
     patterns |= {"random bursts": (burst, 0), "random 1 KiB": (1024, 0)}
+    found: list[Row] = []
     for label, (run, pitch) in patterns.items():
-        load, store = (float(pattern_efficiency(dram, run, pitch, store=s)) for s in (False, True))
-        derived[f"efficiency[{label}]"] = f"{load:.3f} load, {store:.3f} store"
-    source = f"simulated, {dram.streams} streams"
-    return [
-        *rows,
-        *({"name": k, "value": v, "status": dram.status, "source": source} for k, v in derived.items()),
-    ]
+        for streams in dict.fromkeys((*_STREAMS, dram.streams)):
+            on = replace(dram, streams=streams)
+            load, store = (float(pattern_efficiency(on, run, pitch, store=s)) for s in (False, True))
+            half = 2 / (1 / load + 1 / store)
+            found.append({
+                "pattern": label, "streams": streams, "load": load, "half_and_half": half, "store": store,
+                "used": streams == dram.streams,
+            })  # fmt: skip
+    return found
+
+
+def _one_channel(name: str) -> Dram:
+    from sim.hw.chip import load_chip
+
+    return load_chip("tiny", {"dram.device": name, "dram.channels": 1}).dram
 
 
 def file_schema(kind: str) -> dict[str, Any]:

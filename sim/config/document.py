@@ -145,12 +145,19 @@ def _check_version(tree: _Located, path: Path) -> None:
         raise InputError(_diagnostic(message, version.at, "version"))
 
 
+_INSTEAD: Mapping[KeyPath, tuple[tuple[str, str], ...]] = {("dram",): (("channels", "stacks"),)}
+"""Two ways to say the same: a child that says the one takes the other away."""
+
+
 def _merge(parent: _Located, child: _Located, path: KeyPath) -> _Located:
-    """`child` over `parent`."""
+    """`child` over `parent`. A key without a value takes the parent's away."""
     if isinstance(parent.value, dict) and isinstance(child.value, dict):
-        merged = dict(parent.value)
+        others = [one for pair in _INSTEAD.get(path, ()) for one, other in (pair, pair[::-1]) if other in child.value]
+        dropped = {key for key, value in child.value.items() if value.value is None} | set(others) - child.value.keys()
+        merged = {key: value for key, value in parent.value.items() if key not in dropped}
         for key, value in child.value.items():
-            merged[key] = _merge(merged[key], value, (*path, key)) if key in merged else value
+            if value.value is not None or key not in parent.value:
+                merged[key] = _merge(merged[key], value, (*path, key)) if key in merged else value
         return _Located(merged, child.at)
     if path == ("cores",) and isinstance(parent.value, list) and isinstance(child.value, list):
         return _Located(_merge_by_name(parent.value, child.value), child.at)

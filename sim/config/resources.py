@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sim.errors import Diagnostic, InputError, did_you_mean
@@ -51,8 +53,19 @@ def find_resource(folder: str, name: str, *, what: str = "file", suffix: str = "
     available = list_resources(folder, suffix)
     if name in available:
         return data_dir(folder) / f"{name}{suffix}"
-    hint = f"available: {', '.join(available)}"
-    suggestion = did_you_mean(name, available)
-    raise InputError(
-        Diagnostic(f"unknown {what} '{name}'", hint=f"{suggestion}; {hint}" if suggestion else hint)
-    )
+    suggestion = _nearest(name, available) or did_you_mean(name, available)
+    known = f"available: {', '.join(available)}"
+    hint = "; ".join(filter(None, (suggestion, known, "or the path of a file of your own")))
+    raise InputError(Diagnostic(f"unknown {what} '{name}'", hint=hint))
+
+
+def _nearest(name: str, available: Sequence[str]) -> str:
+    """Of names that are a letter and a number, as nodes are: those on either side of one that is not there."""
+    numbers = {int(match[1]): one for one in available if (match := re.fullmatch(r"[a-z](\d+)", one))}
+    asked = re.fullmatch(r"[a-z](\d{1,4})", name)
+    if asked is None or len(numbers) < len(available):
+        return ""
+    below = [number for number in numbers if number < int(asked[1])]
+    above = [number for number in numbers if number > int(asked[1])]
+    found = [numbers[number] for number in (*sorted(below)[-1:], *sorted(above)[:1])]
+    return f"the nearest {'is' if len(found) == 1 else 'are'} {' and '.join(found)}"

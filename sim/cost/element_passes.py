@@ -4,7 +4,7 @@ conversions of element types."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,16 @@ Int64 = npt.NDArray[np.int64]
 TRAVERSALS = {"layer_norm": 3, "rms_norm": 2, "softmax": 3, "group_norm": 3}
 """How often a kind goes over its operand: once per reduction over it, and once more. Elements are unpacked each time:
 the wide copies would not fit the registers."""
+
+_NORM = {"mul": 2.0, "add": 1.0, "rsqrt": 1.0}
+OF_A_ROW: Mapping[str, Mapping[str, float]] = {
+    "layer_norm": _NORM,
+    "group_norm": _NORM,
+    "rms_norm": {"mul": 1.0, "add": 1.0, "rsqrt": 1.0},
+    "softmax": {"reciprocal": 1.0},
+}
+"""Functions of one number of a row: sums over their count, epsilon, the root of the variance; one over a sum of
+exponentials."""
 
 
 def body_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
@@ -38,25 +48,29 @@ def body_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:
         rows = math.prod(nest.extents[dim] for dim in nest.role("m"))
         for name, count in nest.unpack.items():
             passes[name] = passes.get(name, 0.0) + count * depth / rows
-    across = across_lanes(nest, kind)
-    if across:
-        passes["add"] = passes.get("add", 0.0) + across
+    for name, count in across_lanes(nest, kind).items():
+        passes[name] = passes.get(name, 0.0) + count
     return _with_conversions(passes, nest, nest.operands, kind)
 
 
-def across_lanes(nest: Nest, kind: CoreKind) -> float:
-    """Passes per element, on average, by which the reductions of a norm or softmax end within a register: what its
-    columns hold of a row is added up by halves, log2(columns) steps on a whole register. A unit without registers of
-    two sides (`vector.register`) is taken to add along its lanes for free.
+def across_lanes(nest: Nest, kind: CoreKind) -> dict[str, float]:
+    """Passes per element, on average, of what a norm or softmax does with one number of a row, by whole registers all
+    the same. Its reductions end within one: what its columns hold of a row is added up by halves, in log2(columns)
+    steps. Then come the functions of the row's number (`OF_A_ROW`). A unit without registers of two sides
+    (`vector.register`) is taken to add along its lanes for free, and to have its numbers side by side.
 
-    Two reductions over rows of 512 in registers of 8 x 128: 2 x 7 passes on one register of four: 3.5.
+    A layer norm of rows of 512 in registers of 8 x 128: on one register of four 2 x 7 additions and one more, two
+    multiplications and a root: 3.75, 0.5 and 0.25 an element.
     """
     reductions = TRAVERSALS.get(nest.kind, 1) - 1
     if not reductions or not kind.vector.register_shape:
-        return 0.0
+        return {}
     columns = kind.vector.register_shape[1]
     length = math.prod(nest.out.tensor.shape) / math.prod(nest.extents)
-    return reductions * math.ceil(math.log2(columns)) / math.ceil(length / columns)
+    passes = {"add": float(reductions * math.ceil(math.log2(columns)))}
+    for name, count in OF_A_ROW[nest.kind].items():
+        passes[name] = passes.get(name, 0.0) + count
+    return {name: count / math.ceil(length / columns) for name, count in passes.items()}
 
 
 def drain_passes(nest: Nest, kind: CoreKind) -> dict[str, float]:

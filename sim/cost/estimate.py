@@ -159,9 +159,16 @@ def estimate(
     out_tiles = iterations // (steps[:, sums].prod(axis=1) if sums else 1)
     elements = result_elements(nest, tile)
     out_bytes = nest.out.tile_bytes(tile)
-    compute_s, busy_s, tail_s, drain_s, accumulator = _compute_time(
-        nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
-    )
+    inside = np.zeros_like(used)
+    if nest.kind == "attention":
+        from sim.cost.online import online_bytes, online_time, scratchpad_bytes
+
+        compute_s, busy_s, tail_s, drain_s, accumulator = online_time(nest, kind, tile, dataflow, steps)
+        inside = scratchpad_bytes(online_bytes(nest, tile, iterations // out_tiles, here=False))
+    else:
+        compute_s, busy_s, tail_s, drain_s, accumulator = _compute_time(
+            nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
+        )
     moved = _Movement(site, used, site_wires(nest, site, cuts.splits, resident), staying)
     for index, operand in enumerate(nest.operands):
         dims = sorted(operand.dims)
@@ -184,7 +191,8 @@ def estimate(
     moving_s = moved.wires_s() + compute_s / iterations + drain_s + post_s
     busiest_s = np.maximum.reduce([computing_s, moving_s, moved.issue_s()])
     latency = site.head_latency_s + busiest_s + tail_s + reduce_s
-    return Estimate(latency, moved.dram_bytes, moved.transfers, moved.sram_bytes + reduce_bytes, accumulator)
+    held = moved.sram_bytes + reduce_bytes + inside
+    return Estimate(latency, moved.dram_bytes, moved.transfers, held, accumulator)
 
 
 class _Movement:

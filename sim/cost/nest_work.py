@@ -37,8 +37,8 @@ _MOST_TABLES = 256
 
 def work_tables(nests: tuple[Nest, ...], designs: Designs) -> tuple[Float64, Int64]:
     """Tables [tables, nests, WORK] of one run of each nest, and which of them each kind of cores [designs, kinds] has:
-    it depends on the vector unit's passes and conversions, on what the array unpacks and on the technology. A core that
-    is absent has the first. Raises InputError on an unknown technology."""
+    it depends on the vector unit's passes, special lanes and conversions, on what the array unpacks and on the
+    technology. A core that is absent has the first. Raises InputError on an unknown technology."""
     kinds = max(len(chip.cores) for chip in designs.chips)
     numbers: dict[tuple[object, ...], int] = {}
     tables: list[Float64] = []
@@ -47,7 +47,8 @@ def work_tables(nests: tuple[Nest, ...], designs: Designs) -> tuple[Float64, Int
         for column, kind in enumerate(chip.cores):
             unpacks = () if kind.array is None else kind.array.unpacks
             node = chip.technology, changed_ns(chip.technology)
-            key = (*node, unpacks, *kind.vector.passes.items(), *kind.vector.conversions.items())
+            unit = kind.vector
+            key = (*node, unpacks, unit.lanes, unit.special, *unit.passes.items(), *unit.conversions.items())
             if key not in numbers:
                 numbers[key] = len(tables)
                 tables.append(_table(nests, kind, chip.technology, key))

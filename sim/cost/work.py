@@ -188,3 +188,9 @@ def _achieved(cycles: Int64, efficiency: float) -> Int64:
 def vector_cost(passes: Mapping[str, float], kind: CoreKind) -> float:
     """Cycles per element and lane of a mix of primitive passes."""
     return math.fsum(count * kind.vector.passes_of(name) for name, count in passes.items())
+
+
+def vector_instructions(passes: Mapping[str, float], kind: CoreKind) -> float:
+    """Instructions of a thread per element of a mix of primitive passes, one after another: a result of a special
+    function is one, however few lanes compute it."""
+    return math.fsum(count * kind.vector.instructions_of(name) for name, count in passes.items())

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sim.engine.online import online_task
 from sim.errors import InvariantViolation
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
@@ -268,6 +269,10 @@ class _Executor:
         if kind == Kind.BARRIER:
             return []
         op, nest = self.columns.semantics[int(self.segment.op[task])]
+        if nest.kind == "attention":
+            inside = {a.tensor.removeprefix(nest.out.tensor.name): v for a, v in values.items() if a.operand == PARTIAL}
+            read = {a.operand: v for a, v in values.items() if a.operand >= 0}
+            return online_task(op, nest, [(a.tensor, a.operand == PARTIAL, a.box[0]) for a in writes], read, inside)
         sums = [values[a] for a in accesses if not a.write and a.operand == PARTIAL]
         operands = {a.operand: (a.box, values[a]) for a in accesses if not a.write and a.operand >= 0}
         (out,) = writes

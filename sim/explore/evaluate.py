@@ -51,7 +51,9 @@ def _bounds(space: Space, workload: int, points: Sequence[Point]) -> Results:
 
     asked = space.workloads[workload]
     options = space.options(asked, points[0])
-    if options.get("partition", "auto") not in _TOGETHER or options.get("density") is not None:
+    options.pop("sample_layers", None)  # nothing is simulated
+    together = options.get("partition", "auto") in _TOGETHER and options.get("attention", "stored") == "stored"
+    if not together or options.get("density") is not None:
         return _one_by_one(space, workload, points)
     began = time.perf_counter()
     columns = space.columns_of(points)
@@ -98,6 +100,8 @@ def _simulated(space: Space, workload: int, fidelity: Fidelity, point: Point) ->
     asked = space.workloads[workload]
     try:
         chip, options = space.chip(point), space.options(asked, point)
+        if fidelity == "bound":
+            options.pop("sample_layers", None)
         if not chip.uses_density:
             options.pop("density", None)  # of a chip without use of zeros it changes nothing
         report = simulate(asked.model, chip, **options, fidelity=fidelity)

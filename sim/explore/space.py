@@ -21,7 +21,7 @@ Point = tuple[int, ...]
 
 OPTIONS = (
     "batch", "dtype", "weights", "phase", "seq", "kv", "new_tokens", "chips", "inputs", "partition", "dataflow",
-    "density",
+    "density", "attention", "sample_layers",
 )  # fmt: skip
 """Of a workload, as sim.simulate takes them; `workload.batch` is the path of a parameter."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from sim.config import (
     Document,
@@ -74,6 +74,12 @@ class WorkloadBlock(Part):
     dataflow: Annotated[str | None, Field(description="instead of the chip's own")] = None
     density: Annotated[
         float | None, Field(gt=0, le=1, description="share of activations that are not zero")
+    ] = None
+    attention: Annotated[
+        Literal["stored", "fused", "auto"] | None, Field(description="attention scores: in memory, or on the chip")
+    ] = None
+    sample_layers: Annotated[
+        int | None, Field(ge=3, description="of equal layers that a shared cache tells apart, how many are simulated")
     ] = None
     dims: Annotated[
         Mapping[str, Annotated[int, Field(ge=1)]], Field(description="symbolic dimensions of an ONNX file")

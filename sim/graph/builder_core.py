@@ -25,6 +25,7 @@ class GraphCore:
         self.ops: list[Op] = []
         self.inputs: list[str] = []
         self.idle: list[str] = []
+        self.causal: list[str] = []
         self._counts: dict[str, int] = {}
         self._block = -1
 
@@ -146,6 +147,7 @@ class GraphCore:
             source,
             kernel,
             tuple(self.idle),
+            causal=tuple(self.causal),
         )
 
     def _axis(self, x: str, axis: int) -> int:

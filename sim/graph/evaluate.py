@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sim.graph.attention import attended
+from sim.graph.causal import HIDDEN, causal_mask
 from sim.graph.element_functions import FUNCTIONS
 from sim.graph.graph import Graph
 from sim.graph.interpolation import interpolate, resize_taps
@@ -78,7 +80,7 @@ def apply_epilogue(op: Op, result: Array, extras: Sequence[Array]) -> Array:
 def random_values(graph: Graph, seed: int, integers: bool = False) -> dict[str, Array]:
     """Values for every input, weight and state that has none: reproducible, and small enough to stay tame.
 
-    Tensors that end up as indices of a gather get legal ones; variances are positive.
+    Tensors that end up as indices of a gather get legal ones; variances are positive; causal masks are what they say.
     """
     rng = np.random.default_rng(seed)
     limits = _index_limits(graph)
@@ -93,6 +95,8 @@ def random_values(graph: Graph, seed: int, integers: bool = False) -> dict[str, 
             values[name] = rng.integers(0, 2, tensor.shape).astype(bool)
         elif name in variances:
             values[name] = rng.uniform(0.5, 1.5, tensor.shape)
+        elif name in graph.causal:
+            values[name] = causal_mask(tensor.shape[0], tensor.shape[1], -(1 << 20) if integers else HIDDEN)
         elif integers or tensor.dtype in ("int32", "int64"):
             values[name] = rng.integers(-3, 4, tensor.shape)
         else:
@@ -413,6 +417,7 @@ _RULES: Mapping[str, Rule] = {
     "conv_transpose": _conv_transpose,
     "matmul": _matmul,
     "packed_matmul": _packed_matmul,
+    "attention": lambda op, inputs: attended(op, inputs, evaluate_op),
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

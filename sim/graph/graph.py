@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from sim.graph.causal import CAUSAL, Range, ranges
 from sim.graph.op import CONTRACTIONS, ELEMENT_FUNCTIONS, Op
+from sim.graph.places import listed
 from sim.graph.tensor import INDEX_DTYPES, Tensor
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ class Graph:
     sent to). `unit` names what one pass through the graph yields for one item of the batch (inference, token, step),
     `items` how many of them one pass makes. A `kernel` is a single operator rather than a model: its operands lie in
     DRAM before and after, and no host is involved. `warm` names inputs of a kernel that the kernel before has just
-    written: a cache still holds what it can of them.
+    written: a cache still holds what it can of them. `causal` names masks [S, T] that are added to scores and hide what
+    is ahead: the last query sees all keys (sim/graph/causal.py).
     """
 
     name: str
@@ -42,6 +45,7 @@ class Graph:
     kernel: bool = False
     idle: tuple[str, ...] = ()
     warm: tuple[str, ...] = ()
+    causal: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = {name for name, tensor in self.tensors.items() if tensor.role != "activation"}
@@ -216,7 +220,36 @@ def op_macs(op: Op, tensors: Mapping[str, Tensor]) -> int:
     if op.kind in ("matmul", "packed_matmul"):
         left = tensors[op.inputs[0]].shape
         return tensors[op.output].elements * left[-2 if op.attributes.get("transpose_a") else -1]
+    if op.kind == "attention":
+        q, _, v = attention_shapes(op, tensors)
+        scores = math.prod(q[:-2]) * sum((r.stop - r.first) * r.keys for r in attention_ranges(op, tensors))
+        return scores * (q[-1] + v[-1])
     return 0
+
+
+def attention_shapes(op: Op, tensors: Mapping[str, Tensor]) -> tuple[tuple[int, ...], ...]:
+    """Shapes of queries, keys and values, their axes as an attention lists them."""
+    places = op.attributes.get("places", ())
+    return tuple(listed(places, number, tensors[op.inputs[number]].shape) for number in range(3))
+
+
+def attention_ranges(op: Op, tensors: Mapping[str, Tensor]) -> tuple[Range, ...]:
+    """The ranges of queries of an attention."""
+    causal = any(function == CAUSAL for function, _ in op["steps"])
+    q, _, v = attention_shapes(op, tensors)
+    return ranges(q[-2], v[-2], causal)
+
+
+def score_passes(op: Op, part: Range) -> Mapping[str, float]:
+    """Primitive vector passes per score of a range of queries of an attention: its steps, then what a softmax takes
+    before it divides, which is left to the sums of values (Milakov and Gimelshein, Online normalizer calculation for
+    softmax, 2018). What is ahead is compared and left out where only some of the queries see it."""
+    passes = {name: float(count) for name, count in _FIXED_PASSES["softmax"].items() if name != "mul"}
+    hiding = {"compare": part.partly_hidden, "select": part.partly_hidden}
+    for function, _ in op["steps"]:
+        for name, count in (hiding if function == CAUSAL else ELEMENT_FUNCTIONS[function]).items():
+            passes[name] = passes.get(name, 0.0) + count
+    return passes
 
 
 def unpack_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
@@ -256,6 +289,14 @@ def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
         return _FIXED_PASSES[op.kind]
     if op.kind == "packed_matmul":
         return {"mul": 1.0} if _scaled_behind(op, tensors) else {}
+    if op.kind == "attention":
+        found = {"mul": 1.0}
+        q, _, v = attention_shapes(op, tensors)
+        for part in attention_ranges(op, tensors):
+            share = (part.stop - part.first) * part.keys / (q[-2] * v[-1])
+            for name, count in score_passes(op, part).items():
+                found[name] = found.get(name, 0.0) + count * share
+        return found
     if op.kind in CONTRACTIONS:
         return {"add": 1.0} if len(op.inputs) > 2 else {}
     if op.kind == "lrn":

@@ -132,7 +132,8 @@ def load_model(
 
     `spec` is a name from workloads/, a path (.onnx, a workload .yaml, a Hugging Face config.json, a SCALE-Sim
     topology .csv) or `gemm:MxNxK`, `gemm:BxMxNxK` for B independent ones. The batch of an ONNX model is
-    one of its `dims`. Graph.items counts inferences (the batch) or tokens (batch * seq of a prefill, batch of
+    the symbolic dimension that its inputs begin with; `dims` has the others. Graph.items counts inferences (the
+    batch) or tokens (batch * seq of a prefill, batch of
     a decode step). `weights` (int4, int8, fp8, or int4:64 for groups of 64) keeps the matrices of the layers packed
     (sim/graph/packing.py); a config.json with a `quantization_config` says so itself. A transformer that `chips` chips
     share is what one of them does (tensor parallelism).
@@ -302,8 +303,8 @@ def _file(path: Path, options: _Options) -> Plan:
     if path.suffix == ".onnx":
         from sim.graph.onnx import load_onnx
 
-        options.refuse_all_but(frozenset({"dtype", "dims", "weights"}), "an ONNX model (its batch is one of its dims)")
-        return [(load_onnx(path, options.dims, options.dtype), 1)]
+        options.refuse_all_but(_PLAIN | {"dims"}, "an ONNX model")
+        return [(load_onnx(path, options.dims, options.dtype, options.batch), 1)]
     hint = f"expected {', '.join(_SUFFIXES)}"
     raise InputError(Diagnostic(f"unknown kind of model file '{path.suffix}'", path, hint=hint))
 

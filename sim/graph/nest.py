@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from sim.graph.graph import Graph
 from sim.graph.op import CONTRACTIONS, Op
+from sim.graph.places import Places
 from sim.graph.tensor import DTYPE_BITS, Tensor
 
 Int64 = npt.NDArray[np.int64]
@@ -74,6 +75,14 @@ class Axis:
             ((tile[dim] - 1) * factor for dim, factor in self.terms), start=np.int64(self.high - self.low)
         )
         return np.minimum(self.size, -(-reach // self.denominator) + 1)
+
+
+def broadcast_axes(tensor: Tensor, axes: Sequence[Axis]) -> tuple[Axis, ...]:
+    """Axes of an operand that NumPy broadcasting aligns with the result's, from the right."""
+    aligned = axes[len(axes) - len(tensor.shape) :]
+    return tuple(
+        axis if size == axis.size else Axis(size) for size, axis in zip(tensor.shape, aligned, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +191,11 @@ class Nest:
 
     `taps` multiplies the reduction length (kernel window); `nested` lists (outer, inner) dimensions that share a
     tensor axis: a tile may hold several outer indices only with the inner dimension whole. `passes` are primitive
-    vector passes per element of the result, `own` for a vector operator's body, `drain` for what is applied on the
-    way out (bias, fused operators, conversion from the accumulator). `unpack` are the passes by which an element of a
-    packed right operand becomes a number, for each tile. `macs` of all nests of an operator sum to
-    the operator's. Where there are more than one `chips`, what is loaded is exchanged with the others.
+    vector passes per element of the result, `own` for a vector operator's body (of an attention per score), `drain`
+    for what is applied on the way out (bias, fused operators, conversion from the accumulator). `unpack` are the
+    passes by which an element of a packed right operand becomes a number, for each tile. `macs` of all nests of an
+    operator sum to the operator's. Where there are more than one `chips`, what is loaded is exchanged with the others.
+    `places` are those of an attention (sim/graph/op.py).
     """
 
     name: str
@@ -200,6 +210,7 @@ class Nest:
     nested: tuple[tuple[int, int], ...] = ()
     unpack: Mapping[str, float] = field(default_factory=dict)
     chips: int = 1
+    places: Places = ()
     _roles: Mapping[str, tuple[int, ...]] = field(init=False, repr=False, compare=False)
     _extents: tuple[int, ...] = field(init=False, repr=False, compare=False)
 

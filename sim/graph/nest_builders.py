@@ -8,9 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.graph.graph import op_macs, op_passes, unpack_passes
+from sim.graph.attention import attention_nest
+from sim.graph.causal import Range
+from sim.graph.graph import (
+    attention_ranges,
+    attention_shapes,
+    op_macs,
+    op_passes,
+    score_passes,
+    unpack_passes,
+)
 from sim.graph.interpolation import resize_taps
-from sim.graph.nest import Axis, Dim, DimRole, Int64, Nest, Operand, Part
+from sim.graph.nest import Axis, Dim, DimRole, Int64, Nest, Operand, Part, broadcast_axes
 from sim.graph.op import CONTRACTIONS, Op
 from sim.graph.tensor import Tensor
 
@@ -47,15 +56,20 @@ class _Context:
         taps: int = 1,
         name: str = "",
         nested: tuple[tuple[int, int], ...] = (),
+        part: Range | None = None,
     ) -> Nest:
-        """Add the fused operators' operands and passes, which every kind shares."""
+        """Add the fused operators' operands and passes, which every kind shares. Of an attention it is a `part`."""
         op = self.op
         contraction = op.kind in CONTRACTIONS
         out = self.operand(op.result, "out", out_axes)
         fused: list[Operand] = []
         drain: dict[str, float] = {"convert": 1.0} if contraction else {}
-        own = dict(op_passes(op, self.tensors))
-        for primitive, count in own.items() if contraction else ():
+        if part is not None:
+            own = dict(score_passes(op, part))
+            drain["mul"] = 1.0
+        else:
+            own = dict(op_passes(op, self.tensors))
+        for primitive, count in own.items() if contraction and part is None else ():
             drain[primitive] = drain.get(primitive, 0.0) + count
         for step in op.epilogue:
             if step.kind != "elementwise":
@@ -66,7 +80,7 @@ class _Context:
             for primitive, count in op_passes(step, self.tensors).items():
                 drain[primitive] = drain.get(primitive, 0.0) + count
             fused += [
-                self.operand(extra, "epilogue", _broadcast(self.tensors[extra], out_axes))
+                self.operand(extra, "epilogue", broadcast_axes(self.tensors[extra], out_axes))
                 for extra in step.inputs[1:]
             ]
         return Nest(
@@ -76,21 +90,14 @@ class _Context:
             (*operands, *fused),
             out,
             taps,
-            op_macs(op, self.tensors),
-            {} if contraction else own,
+            op_macs(op, self.tensors) if part is None else math.prod(dim.extent for dim in dims) * _widths(self),
+            {} if contraction and part is None else own,
             drain,
             nested,
             unpack_passes(op, self.tensors),
             op["chips"] if op.kind == "all_reduce" else 1,
+            op.attributes.get("places", ()),
         )
-
-
-def _broadcast(tensor: Tensor, axes: Sequence[Axis]) -> tuple[Axis, ...]:
-    """Axes of an operand that NumPy broadcasting aligns with the result's, from the right."""
-    aligned = axes[len(axes) - len(tensor.shape) :]
-    return tuple(
-        axis if size == axis.size else Axis(size) for size, axis in zip(tensor.shape, aligned, strict=True)
-    )
 
 
 def _parallel(shape: Sequence[int], last: bool) -> tuple[list[Dim], list[Axis]]:
@@ -209,6 +216,22 @@ def _packed_matmul(c: _Context) -> list[Nest]:
     return [c.finish(dims, operands, out_axes)]
 
 
+def _attention(c: _Context) -> list[Nest]:
+    parts, nests = attention_ranges(c.op, c.tensors), []
+    for index, part in enumerate(parts):
+        dims, operands, out_axes = attention_nest(c.op, c.tensors, part)
+        found = [c.operand(name, of, axes) for name, of, axes in operands]
+        name = f"{c.op.name}[{index}]" if len(parts) > 1 else c.op.name
+        nests.append(c.finish(dims, found, out_axes, name=name, part=part))
+    return nests
+
+
+def _widths(c: _Context) -> int:
+    """Multiply-accumulates per score of an attention."""
+    q, _, v = attention_shapes(c.op, c.tensors)
+    return q[-1] + v[-1]
+
+
 def _pool(c: _Context) -> list[Nest]:
     op, x = c.op, c.tensor(0)
     dims, out_axes = _parallel(c.result.shape, True)
@@ -234,7 +257,7 @@ def _reduce(c: _Context) -> list[Nest]:
 
 def _elementwise(c: _Context) -> list[Nest]:
     dims, out_axes = _parallel(c.result.shape, c.op.output in c.last)
-    operands = [c.operand(name, "main", _broadcast(c.tensors[name], out_axes)) for name in c.op.inputs]
+    operands = [c.operand(name, "main", broadcast_axes(c.tensors[name], out_axes)) for name in c.op.inputs]
     return [c.finish(dims, operands, out_axes)]
 
 
@@ -253,7 +276,7 @@ def _whole_axes(c: _Context, whole: set[int]) -> list[Nest]:
     operands = [c.operand(x.name, "main", out_axes)]
     for name in op.inputs[1:]:
         extra = c.tensors[name]
-        beside = _broadcast(extra, out_axes) if op.kind == "softmax" else [Axis(size) for size in extra.shape]
+        beside = broadcast_axes(extra, out_axes) if op.kind == "softmax" else [Axis(size) for size in extra.shape]
         operands.append(c.operand(name, "main", beside))
     return [c.finish(dims, operands, out_axes)]
 
@@ -398,6 +421,7 @@ _BUILDERS: Mapping[str, Callable[[_Context], list[Nest]]] = {
     "conv_transpose": _convolution,
     "matmul": _matmul,
     "packed_matmul": _packed_matmul,
+    "attention": _attention,
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

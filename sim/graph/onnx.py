@@ -52,11 +52,14 @@ _HANDLERS: Mapping[tuple[str, str], Handler] = {
 _MOST_NAMES = 5
 
 
-def load_onnx(path: Path, dims: Mapping[str, int] | None = None, dtype: str | None = None) -> Graph:
+def load_onnx(
+    path: Path, dims: Mapping[str, int] | None = None, dtype: str | None = None, batch: int | None = None
+) -> Graph:
     """The model of an ONNX file.
 
     `dims` gives every symbolic dimension of the inputs a number; a dimension without a name is called
-    `input.axis`, such as `x.0`. `dtype` replaces the number formats of the file (indices and masks excepted).
+    `input.axis`, such as `x.0`; `batch` is the number of those that are the first of an input. `dtype`
+    replaces the number formats of the file (indices and masks excepted).
     Graph.items is the first extent of the inputs and outputs where they all share it, else 1.
 
     Raises InputError with every complaint: a file that cannot be parsed, a cycle, missing external data,
@@ -69,11 +72,12 @@ def load_onnx(path: Path, dims: Mapping[str, int] | None = None, dtype: str | No
     importer.constants = read_constants(model.graph, path)
     read = every_read(model.graph)
     importer.read = frozenset(read)
-    _add_inputs(importer, model.graph, read, dims or {}, path)
+    dims = {**_first_dimensions(importer, model.graph, read, batch, dims or {}, path), **(dims or {})}
+    _add_inputs(importer, model.graph, read, dims, path)
     opsets = {"" if item.domain == "ai.onnx" else item.domain: item.version for item in model.opset_import}
     complaints = _Nodes(importer, opsets, read, path).add(protos)
     if complaints:
-        raise InputError(_with_sizes(complaints, dims or {}))
+        raise InputError(_with_sizes(complaints, dims))
     graph = _finish(importer, [item.name for item in model.graph.output], path)
     return graph.with_dtype(dtype) if dtype else graph
 
@@ -106,6 +110,30 @@ def light_model_path(name: str) -> Path:
     return known[name]
 
 
+def _first_dimensions(
+    importer: Importer,
+    graph: onnx.GraphProto,
+    read: set[str],
+    batch: int | None,
+    dims: Mapping[str, int],
+    path: Path,
+) -> dict[str, int]:
+    """`batch` for the symbolic dimensions that come first in an input and have no number of their own. Raises
+    InputError where there is none."""
+    if batch is None:
+        return {}
+    taken = [item for item in graph.input if item.name not in importer.constants and item.name in read]
+    first = [(item, next(iter(item.type.tensor_type.shape.dim), None)) for item in taken]
+    names = [dim.dim_param or f"{item.name}.0" for item, dim in first if dim is not None and dim.dim_value <= 0]
+    if not set(names) - dims.keys():
+        given = ", ".join(f"--dim {name}={dims[name]}" for name in dict.fromkeys(names))
+        hint = f"{given} gives the first dimension" if names else "export it with a symbolic first dimension"
+        shapes = "; ".join(_written(item) for item in taken[:_MOST_NAMES])
+        found = f"batch: the first dimension of every input has its number: {shapes}"
+        raise InputError(Diagnostic(found, path, hint=hint))
+    return dict.fromkeys(names, batch)
+
+
 def _add_inputs(
     importer: Importer, graph: onnx.GraphProto, read: set[str], dims: Mapping[str, int], path: Path
 ) -> None:
@@ -133,7 +161,8 @@ def _add_inputs(
                 empty = dim.HasField("dim_value") and dim.dim_value == 0
                 state = f"cannot be {extent}" if extent or symbol in dims else "has no number"
                 state = "is 0, and an empty input computes nothing" if empty and symbol not in dims else state
-                hint = f"give it one with --dim {symbol}=N, at most {MAX_EXTENT:,}; {_written(item)}"
+                either = "" if axis else " or --batch N"
+                hint = f"give it one with --dim {symbol}=N{either}, at most {MAX_EXTENT:,}; {_written(item)}"
                 complaints[symbol] = Diagnostic(
                     f"dimension {symbol} {state}", path, path=item.name, hint=hint
                 )

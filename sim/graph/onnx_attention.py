@@ -115,7 +115,10 @@ def visible(
     ahead = np.arange(length) - here
     seen = ((ahead <= right) | (right < 0)) & ((-ahead <= left) | (left < 0))
     values = np.where(seen, np.float32(0), np.float32(_LOWEST))
-    return model.builder.weight(values.shape, f"{node.name}.causal", model.dtype(like), values)
+    name = model.builder.weight(values.shape, f"{node.name}.causal", model.dtype(like), values)
+    if np.ndim(past) == 0 and (left, right, past) == (-1, 0, length - tokens):
+        model.builder.causal.append(name)
+    return name
 
 
 def append(model: Importer, node: Node, new: str, past: int, tokens: int | None = None) -> str:

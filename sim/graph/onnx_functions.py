@@ -129,9 +129,30 @@ def _clip(model: Importer, node: Node) -> list[str]:
     return [model.function(node, "clip", model.tensor(node, 0), parameters=limits)]
 
 
-def _binary(model: Importer, node: Node) -> list[str]:
-    node.expect("broadcast", 0)
+def _operands(model: Importer, node: Node) -> tuple[str, str]:
+    """Both operands. Before opset 7 the second begins at axis `axis` of the first where `broadcast` says so (a suffix
+    unless told), and the slopes of PRelu are those of axis 1."""
     a, b = model.tensor(node, 0), model.tensor(node, 1)
+    rank, own = len(model.shape(a)), model.shape(b)
+    axis = node.get("axis", None) if node.get("broadcast", 0) else None
+    if node.op_type == "PRelu" and node.opset < 7 and len(own) == 1 and own != (1,):
+        axis = 1
+    if axis is None or node.opset >= 7:
+        return a, b
+    behind = rank - normal_axis(axis, rank) - len(own)
+    if behind < 0:
+        raise ValueError(f"axis {axis}: {len(own)} dimensions do not begin there in a tensor of rank {rank}")
+    if not behind:
+        return a, b
+    shape = (*own, *[1] * behind)
+    if node.inputs[1] in model.constants:
+        return a, model.weight(model.constants[node.inputs[1]].reshape(shape), f"{node.name}.operand")
+    return a, model.builder.reshape(b, shape, f"{node.name}.operand")
+
+
+def _binary(model: Importer, node: Node) -> list[str]:
+    node.expect("broadcast", 0, 1)
+    a, b = _operands(model, node)
     whole = node.op_type == "Div" and "int" in model.dtype(a)
     return [model.function(node, "int_div" if whole else _BINARY[node.op_type], a, b)]
 
@@ -154,14 +175,14 @@ def _negated(model: Importer, node: Node) -> list[str]:
 
 def _power(model: Importer, node: Node) -> list[str]:
     """Squares and square roots, which are what exponents mostly are, cost less than a power."""
-    node.expect("broadcast", 0)
-    base = model.tensor(node, 0)
+    node.expect("broadcast", 0, 1)
+    base, other = _operands(model, node)
     exponent = model.constants.get(node.inputs[1])
     if exponent is not None and exponent.size == 1 and exponent.ndim <= len(model.shape(base)):
         plain = {2.0: "square", 0.5: "sqrt"}.get(float(exponent.reshape(-1)[0]))
         if plain:
             return [model.function(node, plain, base)]
-    return [model.function(node, "pow", base, model.tensor(node, 1))]
+    return [model.function(node, "pow", base, other)]
 
 
 def _chained(model: Importer, node: Node) -> list[str]:

@@ -9,6 +9,7 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | conv_transpose | x [N,C,*S], w [C,O/groups,*kernel], bias [O]? | as conv, and output_pad |
 | matmul | a [*,M,K], b [*,K,N], bias [N]? | transpose_a, transpose_b (last two axes); batch axes broadcast |
 | packed_matmul | a [*,M,K], b [K,N], scale [ceil(K/group),N], zero? | transpose_b (b, scale, zero: [N,.]), group |
+| attention | q [*,S,D], k [*,T,D], v [*,T,E], of steps, sink? | transpose_b (else k [*,D,T]), steps, sink, places? |
 | pool | x [N,C,*S] | function (max, average), kernel, stride, dilation, pads, count_include_pad |
 | reduce | x | function (sum, mean, max, min, prod, and of one axis argmax, argmin), axes, keepdims, last? (of ties) |
 | elementwise | 1 to 3 tensors, broadcast | function (see ELEMENT_FUNCTIONS), parameters (tuple of floats) |
@@ -36,6 +37,12 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 
 A packed_matmul is a @ ((b - zero) * scale): the weights b stay small in memory and are unpacked for each product,
 `group` elements along K by one scale (and zero point). Its result has the format of a.
+
+An attention is softmax(steps(q @ k^T)) @ v in one kernel (sim/graph/attention.py): `steps` are (function, parameters)
+of element functions on the scores, whose further inputs follow v in order, or "causal", which hides the keys ahead of
+a query (the last one sees all); k and v have q's batch axes, or 1 where heads share them. `sink` says whether the last
+input is that of a softmax. `places` says which axis of its tensor every axis of q, k, v and the result is
+(sim/graph/places.py), where they lie in another order than listed.
 
 `coordinates` of a resize says which input coordinate an output index y has, with scale s, extents X and Y:
 half_pixel (y + 0.5) / s - 0.5, pytorch_half_pixel (the same, 0 where Y = 1), asymmetric y / s, align_corners
@@ -68,6 +75,7 @@ KINDS: tuple[str, ...] = (
     "conv_transpose",
     "matmul",
     "packed_matmul",
+    "attention",
     "pool",
     "reduce",
     "elementwise",
@@ -92,10 +100,10 @@ KINDS: tuple[str, ...] = (
     "all_reduce",
 )
 
-CONTRACTIONS = frozenset({"conv", "conv_transpose", "matmul", "packed_matmul"})
+CONTRACTIONS = frozenset({"conv", "conv_transpose", "matmul", "packed_matmul", "attention"})
 """Kinds made of multiply-accumulates, which a systolic array can run."""
 
-BIASED = CONTRACTIONS - {"packed_matmul"}
+BIASED = CONTRACTIONS - {"packed_matmul", "attention"}
 """Kinds whose third input, if any, is a bias."""
 
 ELEMENT_FUNCTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType(

@@ -10,7 +10,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sim.graph.causal import CAUSAL
 from sim.graph.op import ELEMENT_FUNCTIONS
+from sim.graph.places import RESULT, laid, listed
 
 Shape = tuple[int, ...]
 
@@ -29,6 +31,7 @@ _INPUT_COUNTS: Mapping[str, tuple[int, int]] = {
     "conv_transpose": (2, 3),
     "matmul": (2, 3),
     "packed_matmul": (3, 4),
+    "attention": (3, 64),
     "elementwise": (1, 3),
     "softmax": (1, 2),
     "layer_norm": (1, 3),
@@ -191,6 +194,34 @@ def _packed_matmul(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     return (*a[:-1], n)
 
 
+def _attention(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
+    places, (q, k, v, *rest) = attributes.get("places", ()), shapes
+    if places:
+        every = [tuple(range(len(q)))] * 4
+        fits = [tuple(sorted(one)) for one in places] == every and len(q) == len(k) == len(v)
+        _expect(fits, f"attention: expected places of the {len(q)} axes of q, k, v and the result, found {places}")
+        q, k, v = (listed(places, number, shape) for number, shape in enumerate((q, k, v)))
+    k = k if attributes["transpose_b"] else (*k[:-2], *reversed(k[-2:]))
+    fits = len(q) >= 2 and len(q) == len(k) == len(v) and q[-1] == k[-1] and k[:-1] == v[:-1]
+    _expect(fits, f"attention: expected q [*, S, D], k [*, T, D] and v [*, T, E], found {q}, {k} and {v}")
+    shared = all(many in (one, 1) for one, many in zip(q[:-2], k[:-2], strict=True))
+    _expect(shared, f"attention: expected the batch axes of {q} or 1 in keys and values, found {k}")
+    scores = (*q[:-1], k[-2])
+    for function, _ in attributes["steps"]:
+        if function == CAUSAL:
+            continue
+        count = arity(function) - 1
+        _expect(len(rest) >= count, f"attention: {function} lacks an input")
+        now, rest = rest[:count], rest[count:]
+        found = _elementwise({"function": function}, [scores, *now])
+        _expect(found == scores, f"attention: {function} makes {found} of scores {scores}")
+    if attributes["sink"]:
+        _expect(bool(rest), "attention: the sink is missing")
+        _softmax({"axis": len(scores) - 1, "log": False}, [scores, rest.pop()])
+    _expect(not rest, f"attention: {len(rest)} inputs more than its steps take")
+    return laid(places, RESULT, (*q[:-1], v[-1]))
+
+
 def _pool(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     (x,) = shapes
     function = attributes["function"]
@@ -218,9 +249,14 @@ def _elementwise(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
         function in ELEMENT_FUNCTIONS,
         f"elementwise: unknown function {function!r}; one of {sorted(ELEMENT_FUNCTIONS)}",
     )
-    arity = 3 if function in TERNARY_FUNCTIONS else 2 if function in BINARY_FUNCTIONS else 1
-    _expect(len(shapes) == arity, f"{function}: expected {arity} inputs, found {len(shapes)}")
+    count = arity(function)
+    _expect(len(shapes) == count, f"{function}: expected {count} inputs, found {len(shapes)}")
     return broadcast_shape(shapes)
+
+
+def arity(function: str) -> int:
+    """Operands of an element function."""
+    return 3 if function in TERNARY_FUNCTIONS else 2 if function in BINARY_FUNCTIONS else 1
 
 
 def _axis(kind: str, axis: int, shape: Shape) -> int:
@@ -390,6 +426,7 @@ _RULES: Mapping[str, Callable[[Mapping[str, Any], list[Shape]], Shape]] = {
     "conv_transpose": _conv_transpose,
     "matmul": _matmul,
     "packed_matmul": _packed_matmul,
+    "attention": _attention,
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

@@ -275,7 +275,8 @@ def _embed(step: Step) -> tuple[str, str]:
         # Each chip has some rows of the table, and zeros for tokens whose rows are elsewhere.
         x = builder.all_reduce(x, config.chips, f"{step.prefix}embedding.sum")
     if config.scaled_embedding:
-        x = builder.mul(x, scalar(builder, config.hidden**0.5), f"{step.prefix}embedding.scaled")
+        factor = config.embedding_scale or config.hidden**0.5
+        x = builder.mul(x, scalar(builder, factor), f"{step.prefix}embedding.scaled")
     name = f"{step.prefix}positions"
     if config.positions == "learned":
         rows = config.max_positions + config.position_offset
@@ -305,6 +306,8 @@ def _score_bias(step: Step) -> str | None:
         table = builder.embedding(indices, config.relative_buckets, step.heads, f"{step.prefix}relative")
         return builder.transpose(table, (2, 0, 1), f"{step.prefix}relative_bias")
     if (config.architecture == "decoder" or config.causal) and step.tokens > 1:
+        if "causal_mask" not in builder.causal:
+            builder.causal.append("causal_mask")
         return builder.input("causal_mask", (step.tokens, length))
     return None
 

@@ -19,8 +19,9 @@ from sim.graph.transformer_families import (
 )
 from sim.graph.transformer_families_later import LATER, settle
 from sim.graph.transformer_families_newer import NEWER, opened, settle_newer
+from sim.graph.transformer_families_recent import RECENT, settle_recent
 
-ALL_FAMILIES: Mapping[str, Family] = {**FAMILIES, **LATER, **NEWER}
+ALL_FAMILIES: Mapping[str, Family] = {**FAMILIES, **LATER, **NEWER, **RECENT}
 SUPPORTED_TYPES: tuple[str, ...] = tuple(sorted(ALL_FAMILIES))
 
 Architecture = Literal["decoder", "encoder", "encoder_decoder", "vision", "towers", "state_space"]
@@ -96,6 +97,7 @@ class TransformerConfig:
     window_pattern: int = 1  # every so many layers one attends to all tokens; 1: none does, all have the window
     chunked: bool = False  # tokens attend within chunks of the window's size; it does not slide
     windows_rotate: bool = False  # layers that attend to all tokens have no positions
+    unrotated_step: int = 0  # every so many layers one has no positions
     temperature: float = 0.0  # by how much queries without positions grow, per logarithm
     temperature_floor: int = 8192  # tokens
     sinks: bool = False  # learned per head, a score that no value goes with
@@ -105,6 +107,8 @@ class TransformerConfig:
     norm_after: bool = False  # of what a sublayer makes, before it is added
     parallel_norms: int = 0  # 1 or 2: attention and FFN side by side, from one or two norms
     embedding_norm: bool = False
+    layer_scale: bool = False  # learned, by channel: what a sublayer makes is multiplied with before it is added
+    residual_scale: float = 1.0  # the same, one number
     qk_norm: bool = False  # per head
     bare_qk_norm: bool = False  # per head, nothing learned, where there are rotary positions
     qkv_clip: float = 0.0  # queries, keys and values are cut off at +- so much; 0: as they are
@@ -140,7 +144,9 @@ class TransformerConfig:
     norm_bias: bool = True  # of layer_norm
     head_bias: bool = False
     scaled_scores: bool = True
+    score_scale: float = 0.0  # what with; 0: 1 / sqrt(head_dim)
     scaled_embedding: bool = False
+    embedding_scale: float = 0.0  # what with; 0: sqrt(hidden)
     tied: bool = False
     token_types: int = 0
     pooler: bool = False
@@ -176,9 +182,13 @@ class TransformerConfig:
         for heads in (self.heads, self.encoder_heads):
             if self.architecture != "decoder" and self.hidden % heads and self.positions != "relative":
                 yield f"hidden size {self.hidden} does not divide into {heads} heads"
+        if self.head_dim < 1:
+            yield f"hidden size {self.hidden} leaves {self.heads} heads nothing each; head_dim, or fewer heads"
         if self.heads % self.kv_heads:
             yield f"{self.heads} query heads do not divide among {self.kv_heads} key-value heads"
-        if self.positions == "rope" and self.latent is None and self.rotary_dim % 2:
+        if self.positions == "rope" and self.latent is None and not 0 < self.rotary_dim <= max(self.head_dim, 1):
+            yield f"rotary embedding of {self.rotary_dim} of the {self.head_dim} dimensions of a head; expected a part"
+        elif self.positions == "rope" and self.latent is None and self.rotary_dim % 2:
             yield f"rotary embedding needs an even number of dimensions, found {self.rotary_dim}"
         if self.positions == "alibi" and self.heads != self.kv_heads:
             yield f"slopes of {self.heads} heads with {self.kv_heads} key-value heads are not supported"
@@ -199,6 +209,8 @@ class TransformerConfig:
 
     def rotates(self, layer: int) -> bool:
         """Whether a layer has rotary positions."""
+        if self.unrotated_step and (layer + 1) % self.unrotated_step == 0:
+            return False
         return self.positions == "rope" and not (self.windows_rotate and self.window_of(layer) is None)
 
     def has_experts(self, layer: int) -> bool:
@@ -240,10 +252,12 @@ class TransformerConfig:
     @classmethod
     def from_hf(cls, data: Mapping[str, Any], name: str = "", file: Path | None = None) -> TransformerConfig:
         """The content of a config.json. Raises InputError with everything that is missing or unsupported."""
-        data = opened(_text_part(data))
+        whole, data = data, opened(_text_part(data))
         family = _family(data, file)
+        inside = whole.get("model_type") != data.get("model_type") and "text_config" in whole
+        where, why = ("text_config.", "; write there what the library assumes") if inside else ("", "")
         complaints = [
-            f"required key '{key}' is missing" for key in family.required.values() if data.get(key) is None
+            f"required key '{where}{key}' is missing{why}" for key in family.required.values() if data.get(key) is None
         ]
         values: dict[str, Any] = dict(family.traits)
         for key, (source, default) in {
@@ -266,8 +280,13 @@ class TransformerConfig:
 
 def _text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of a model for text and images, the language model: what `text_config` says, in the format of the whole."""
-    inner = data.get("text_config")
-    if data.get("model_type") in ALL_FAMILIES or not isinstance(inner, Mapping):
+    inner, kind = data.get("text_config"), data.get("model_type")
+    if not isinstance(kind, str):
+        return data
+    if kind not in ALL_FAMILIES and inner is None and f"{kind}_text" in ALL_FAMILIES:
+        # As older releases write it, all in one.
+        return {**data, "model_type": f"{kind}_text"}
+    if kind in ALL_FAMILIES or not isinstance(inner, Mapping):
         return data
     whole = {key: data[key] for key in ("torch_dtype", "dtype", "quantization_config") if key in data}
     return {**whole, **inner}
@@ -313,7 +332,8 @@ def _family(data: Mapping[str, Any], file: Path | None) -> Family:
     if found is None:
         raise InputError(Diagnostic("required key 'model_type' is missing", file, hint=known))
     suggestion = did_you_mean(str(found), SUPPORTED_TYPES)
-    hint = f"{suggestion}; {known}" if suggestion else known
+    way = "name a supported type that it is built like, or export the model as ONNX"
+    hint = "; ".join(filter(None, (suggestion, way, known)))
     raise InputError(Diagnostic(f"unknown model_type '{found}'", file, hint=hint))
 
 
@@ -339,7 +359,7 @@ def _translate(values: dict[str, Any], data: Mapping[str, Any]) -> list[str]:
     """Settle, in place, what one key alone does not tell; returns complaints."""
     complaints = []
     activation = str(values["activation"])
-    if data["model_type"] == "t5":
+    if data["model_type"] in ("t5", "mt5"):
         values["encoder_layers"] = values["layers"]
         values["layers"] = data.get("num_decoder_layers") or values["layers"]
         values["gated"] = activation.startswith("gated-")
@@ -357,6 +377,7 @@ def _translate(values: dict[str, Any], data: Mapping[str, Any]) -> list[str]:
     complaints += _packing(values, data.get("quantization_config"))
     complaints += settle(values, data, Latent)
     complaints += settle_newer(values, data, TransformerConfig.from_hf, StateSpace)
+    complaints += settle_recent(values, data)
     torch_dtype = data.get("torch_dtype", data.get("dtype"))
     if torch_dtype is not None:
         values["dtype"] = DTYPES.get(str(torch_dtype))

@@ -279,6 +279,7 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
     "quick_gelu": "quick_gelu",
+    "relu2": "relu2",
 }
 ACTIVATION_PARAMETERS = {"quick_gelu": (1.702,)}
 DTYPES = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}

@@ -52,9 +52,18 @@ def layer(
         y = norm(step, x, f"{name}.{part}_norm") if config.norm_first else x
         y = run(y)
         y = norm(step, y, f"{name}.{part}_after") if config.norm_after else y
+        y = _scaled(step, y, f"{name}.{part}_scaled")
         x = builder.add(y, x, f"{name}.{part}_add")
         x = x if config.norm_first or config.norm_after else norm(step, x, f"{name}.{part}_norm")
     return x
+
+
+def _scaled(step: Step, y: str, name: str) -> str:
+    """What a sublayer makes, as it is added: times a number for every channel, or one for all."""
+    builder, config = step.builder, step.config
+    if config.layer_scale:
+        return builder.mul(y, builder.weight((config.hidden,), f"{name}.weight"), name)
+    return y if config.residual_scale == 1.0 else builder.mul(y, scalar(builder, config.residual_scale), name)
 
 
 def _attention(step: Step, x: str, index: int, bias: str | None, cached: bool) -> str:
@@ -162,7 +171,7 @@ def _attend(
         v = builder.reshape(v, (batch, kv_heads, 1, *builder.shape(v)[2:]), f"{name}.grouped_v")
     scores = builder.matmul(q, k, transpose_b=True, name=f"{name}.scores")
     if step.config.scaled_scores:
-        scores = builder.mul(scores, scalar(builder, width**-0.5), f"{name}.scaled")
+        scores = builder.mul(scores, scalar(builder, step.config.score_scale or width**-0.5), f"{name}.scaled")
     if step.config.score_cap:
         scores = capped(builder, scores, step.config.score_cap, f"{name}.cap")
     if step.config.positions == "alibi":
@@ -207,6 +216,9 @@ def _middle(step: Step, x: str, name: str, width: int) -> str:
     builder, config = step.builder, step.config
     activation, parameters = config.activation, ACTIVATION_PARAMETERS.get(config.activation, ())
     up = builder.linear(x, width, config.ffn_bias, f"{name}.up")
+    if activation == "relu2":
+        # The square of relu (So et al., Primer, 2021).
+        up, activation = builder.relu(up, f"{name}.relu"), "square"
     if not config.gated:
         return builder.elementwise(activation, up, parameters=parameters, name=f"{name}.{activation}")
     gate = builder.linear(x, width, config.ffn_bias, f"{name}.gate")

@@ -11,6 +11,7 @@ from sim.hw.chip import chip_from_dict
 from sim.plot.breakdown import step_colour
 from sim.plot.style import COMPONENT_COLOURS, COMPONENT_GROUPS, GROUP_WORDS, UNIT_COLOURS, by_group, rate_text
 from sim.plot.traffic import LEVELS
+from sim.report.notes import REASON, error_bar, over_power_limit
 from sim.report.report import Report
 from sim.report.roofline import peak_macs_per_s
 from sim.report.words import ENERGY_WORDS, critical_steps
@@ -32,9 +33,9 @@ _CARDS = (
     ("tasks", "tasks", ""),
 )
 _OPERATORS = (
-    "name", "kind", "unit", "dtype", "cores", "time_s", "share", "active_s", "exposed_transfer_s", "bound_s",
-    "bound_by", "macs", "macs_per_dram_byte", "utilization", "dram_read_bytes", "dram_write_bytes", "energy_j",
-    "tasks", "split", "tile", "notes",
+    "name", "kind", "unit", "dtype", "cores", "time_s", "time_low_s", "time_high_s", "validated_on", "validated_in",
+    "share", "active_s", "exposed_transfer_s", "bound_s", "bound_by", "macs", "macs_per_dram_byte", "utilization",
+    "dram_read_bytes", "dram_write_bytes", "energy_j", "tasks", "split", "tile", "validity_note", "notes",
 )  # fmt: skip
 _BODY = """<div id="warnings"></div>
 <div id="cards" class="cards"></div>
@@ -126,7 +127,16 @@ def _distance(report: Report) -> float | None:
 
 
 def _warnings(report: Report) -> list[str]:
-    found = []
+    found: list[str] = []
+    for line in error_bar(report):
+        text = " ".join(line.split())
+        if found and found[-1].endswith(":"):
+            found[-1] += f" {text}"
+        elif line.startswith(" " * REASON):
+            found[-1] += f"; {text}"
+        else:
+            found.append(text)
+    found += [" ".join(line.split()).removeprefix("note: ") for line in over_power_limit(report.values)]
     if not report.overlap_ps:
         found.append(
             "This is the closed form: an estimate of every operator, without contention and without times."

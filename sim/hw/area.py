@@ -114,12 +114,13 @@ def registers_area_mm2(kind: CoreKind, technology: Technology) -> float:
 
 
 def hop_length_mm(chip: Chip, technology: Technology) -> float:
-    """Wire of one hop: the side of a square as large as one node's share of the cores and the cache; on a crossbar,
-    which lies in the middle, half the side of them all."""
+    """Wire of one hop: the side of a square as large as one node's share of the cores and the cache. On a crossbar,
+    which lies across the middle, three quarters of the side of them all: from anywhere in a square to its middle it is
+    a quarter of the side in either direction, and along the crossbar to what it leads to another quarter."""
     area = chip_area(chip, technology)
     tiles_mm2 = sum(area[part] for part in (*IN_CORES, "interconnect", "cache"))
     if chip.interconnect.topology == "crossbar" and chip.interconnect.node_count > 1:
-        return _root(tiles_mm2) / 2
+        return _root(tiles_mm2) * 0.75
     return _root(tiles_mm2 / chip.interconnect.node_count)
 
 

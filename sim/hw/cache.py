@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
+
+import numpy as np
 
 from sim.config import Field, Part, Unit
 from sim.errors import FieldError
 from sim.units import FASTEST_LINK, SLOWEST_LINK
+
+ADDRESS_BITS, STATE_BITS = 48, 2
+"""Of a physical address (estimate: that of today's servers and GPUs); valid and dirty."""
 
 PolicyName = Literal["auto", "cache", "bypass", "pin"]
 
@@ -56,6 +61,15 @@ class Cache(Part):
                 f"{self.size_bytes} B is not a whole number of sets of {self.ways} ways x {self.line_bytes} B"
             )
             raise FieldError([(("size",), message)])
+
+    @property
+    def tag_bits(self) -> float:
+        """Bits that are kept of a line besides its data: what its set does not tell of its address, valid and dirty.
+
+        40 MiB in 16 ways, hashed or not: 48 bit less the 21 of 2.5 MiB, and 2, are 29. May be an array, one entry per
+        design.
+        """
+        return cast(float, ADDRESS_BITS - np.floor(np.log2(self.size_bytes / self.ways)) + STATE_BITS)
 
     @property
     def sets(self) -> int:

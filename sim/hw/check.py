@@ -42,6 +42,8 @@ def _memory_warnings(chip: Chip) -> Iterator[str]:
     if chip.cache is not None and chip.cache.bandwidth_bytes_per_s < dram:
         cache = chip.cache.bandwidth_bytes_per_s
         yield f"the cache ({_rate(cache)}) is slower than the DRAM behind it ({_rate(dram)})"
+    if chip.cache is not None and not chip.cache.hashed and any(kind.dispatch for kind in chip.cores):
+        yield "the cache is not hashed: rows a power of two apart share few of its sets, unlike a GPU's (cache.hashed)"
     pull = sum(kind.count * kind.dma.channels * kind.dma.bandwidth_bytes_per_s for kind in chip.cores)
     if pull < dram:
         yield f"all DMA channels together ({_rate(pull)}) cannot use the {_rate(dram)} of the DRAM"

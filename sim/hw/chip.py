@@ -82,14 +82,16 @@ class Chip(Part):
     """An accelerator chip. Cores are numbered kind by kind; core i sits at node i of the interconnect."""
 
     name: Annotated[str, Field(min_length=1, description="name of the chip")]
-    technology: Annotated[str, Field(min_length=1, description="a name of hw_configs/technology/, or a file")]
+    technology: Annotated[
+        str, Field(min_length=1, description="a name that `lepton list technologies` shows, or a file")
+    ]
     clock_hz: Annotated[
         int, Unit("frequency"), Field(alias="clock", gt=0, le=10**12, description="of the chip")
     ]
     cores: Annotated[tuple[CoreKind, ...], Field(min_length=1, description="kinds of cores")]
     interconnect: Annotated[Interconnect, Field(description="may be left out on a chip of one core")]
     cache: Annotated[Cache | None, Field(description="shared last-level cache, if any")] = None
-    dram: Annotated[Dram, Field(description="off-chip memory")]
+    dram: Annotated[Dram, Field(description="off-chip memory: weights, and what finds no room on the chip")]
     host: Annotated[Host | None, Field(description="link to the host, if any")] = None
     links: Annotated[Links | None, Field(description="links to other chips, if any")] = None
     clock_gating: Annotated[
@@ -139,7 +141,8 @@ class Chip(Part):
     def _not_beside_the_host(self) -> list[tuple[KeyPath, str]]:
         """Why the host cannot reach a scratchpad."""
         if self.core_count > 1:
-            return [(("host", "into"), f"found {self.core_count} cores; a scratchpad is that of the only one")]
+            message = f"found scratchpad on a chip of {self.core_count} cores; expected memory (one core only has it)"
+            return [(("host", "into"), message)]
         core = self.cores[0]
         if core.dispatch is not None or (core.array is not None and core.array.row_stationary is not None):
             return [(("host", "into"), "nothing stays in the scratchpad of such a core (dispatch, row_stationary)")]

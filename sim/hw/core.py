@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache, lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from sim.config import Field, Part, Unit
 from sim.errors import FieldError, InputError, KeyPath, did_you_mean
@@ -35,7 +35,10 @@ class Array(Part):
     cols: Annotated[int, Field(ge=1, le=1 << 16, description="PE columns of one array")]
     rates: Annotated[
         Mapping[Dtype, Rate],
-        Field(min_length=1, description="multiply-accumulates per PE and cycle, by element type"),
+        Field(
+            min_length=1,
+            description=f"multiply-accumulates per PE and cycle, by element type: {', '.join(get_args(Dtype))}",
+        ),
     ] = field(hash=False)
     count: Annotated[int, Field(ge=1, le=1024, description="arrays in one core")] = 1
     dataflow: Annotated[Dataflow, Field(description="which operand stays in the PEs")] = "weight_stationary"

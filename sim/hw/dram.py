@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim.config import Document, Field, Part, Unit, changed_ns, data_dir, data_file, load_yaml
+from sim.config import Document, Field, Part, Unit, changed_ns, data_dir, data_file, list_resources, load_yaml
 from sim.errors import FieldError, InputError
 from sim.hw.dram_efficiency import ENDLESS, ChannelSetup, cost_table, interpolate
 from sim.hw.dram_timing import DramTiming, Mapper, Scheduler
@@ -27,7 +27,7 @@ DEVICE_FOLDER = "hw_configs/dram"
 class Dram(Part):
     """The DRAM of a chip. `bandwidth_bytes_per_s` is the peak of all channels together."""
 
-    device: Annotated[str, Field(min_length=1, description="a name of hw_configs/dram/, or a file")]
+    device: Annotated[str, Field(min_length=1, description="a name that `lepton list drams` shows, or a file")]
     channels: Annotated[int, Field(ge=1, le=4096, description="independent channels (or write stacks: N)")]
     channel_bandwidth_bytes_per_s: Annotated[
         int,
@@ -82,6 +82,10 @@ class Dram(Part):
     ] = 0
     mapper: Annotated[Mapper, Field(description="address bits to banks")] = "bank_interleaved_xor"
     scheduler: Annotated[Scheduler, Field(description="which request goes next")] = "first_ready_row_hits"
+    receiver_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="of io_energy at the end that receives; the chip receives what it reads"),
+    ] = 0.5
     interleave_bytes: Annotated[
         int,
         Unit("size"),
@@ -199,6 +203,18 @@ def _rows_touched(dram: Dram, stretch_bytes: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(1.0 + np.maximum(stretch - dram.burst_bytes, 0.0) / dram.row_bytes)
 
 
+def chip_share_of_interface(receiver_share: ArrayLike, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Any:
+    """Part of the interface's energy that heats the chip, and not the DRAM, where so much is read and written; the
+    arguments broadcast. 1/2 where nothing moves.
+
+    Reads alone with a terminated bus, 0.82: 0.82; half of the bytes written: 0.5.
+    """
+    read, written = np.asarray(read_bytes, np.float64), np.asarray(write_bytes, np.float64)
+    moved = read + written
+    share = np.asarray(receiver_share) * read + (1.0 - np.asarray(receiver_share)) * written
+    return np.where(moved > 0, share / np.where(moved > 0, moved, 1.0), 0.5)[()]
+
+
 def refresh_power_w(dram: Dram) -> float:
     """Every row of the capacity opened once a refresh period.
 
@@ -216,12 +232,15 @@ def resolve_dram(document: Document) -> dict[str, Any]:
     block = dict(document.data["dram"])
     device = block.get("device")
     if not isinstance(device, str):
-        return block
+        message = f"found {device!r}; expected a name" if "device" in block else "required key 'device' is missing"
+        hint = f"one of {', '.join(list_resources(DEVICE_FOLDER))}, or the path of a file of your own"
+        raise InputError(document.complaint(("dram", "device"), message, hint))
     try:
         path = data_file(DEVICE_FOLDER, device, what="DRAM device")
     except InputError as error:
         problem = error.diagnostics[0]
         raise InputError(document.complaint(("dram", "device"), problem.message, problem.hint)) from error
+    _check_total(document)
     base = dict(_device_data(path, changed_ns(device)))
     per_stack = base.get("channels_per_stack")
     if "stacks" in block:
@@ -230,6 +249,20 @@ def resolve_dram(document: Document) -> dict[str, Any]:
     if isinstance(block.get("timing"), dict):
         block["timing"] = base["timing"] | block["timing"]
     return base | block
+
+
+def _check_total(document: Document) -> None:
+    """Raise InputError where a child has another DRAM than its parent, which states the total bandwidth of its own."""
+    own = document.position(()).file
+    block, total = document.data["dram"], document.position(("dram", "bandwidth")).file
+    if "bandwidth" not in block or total == own or not isinstance(total, Path):  # an option
+        return
+    said = [key for key in ("device", "channels", "stacks") if key in block]
+    changed = [key for key in said if document.position(("dram", key)).file == own]
+    if changed:
+        message = "the parent states a total bandwidth, which this would not change"
+        hint = "state bandwidth as well, or write `bandwidth:` without a value, for that of the channels"
+        raise InputError(document.complaint(("dram", changed[-1]), message, hint))
 
 
 @lru_cache(maxsize=32)

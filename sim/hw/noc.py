@@ -59,7 +59,11 @@ class Interconnect(Part):
     ]
     memory_port_coordinates: Annotated[
         tuple[CoordinateInput, ...] | None,
-        Field(alias="memory_ports", min_length=1, description="nodes where memory joins; default: one edge"),
+        Field(
+            alias="memory_ports",
+            min_length=1,
+            description="nodes where memory joins; default: first row of a mesh or torus, else every node",
+        ),
     ] = None
     memory_port_bandwidth_bytes_per_s: Annotated[
         int | None,

@@ -54,13 +54,19 @@ def _lines(spec: FieldSpec, value: Any, indent: str) -> Iterator[str]:
         body = [
             line
             for child in field_specs(inner)
-            if child.key in entry
+            if child.key in entry and not _unsaid(child, entry[child.key])
             for line in _lines(child, entry[child.key], "")
         ]
         lead = f"{indent}  - " if isinstance(value, list) else f"{indent}  "
         for line in body:
             yield lead + line
             lead = " " * len(lead)
+
+
+def _unsaid(spec: FieldSpec, value: Any) -> bool:
+    """A default that is empty tells a reader nothing: {}, [], 0 B."""
+    empty = value in ({}, []) or (spec.dimension is not None and str(value).partition(" ")[0] == "0")
+    return empty and spec.default is not dataclasses.MISSING
 
 
 def _flow(value: Any) -> str:

@@ -82,6 +82,17 @@ NATIVE = Conversion(unpack=0, pack=0)
 
 
 @dataclass(frozen=True, slots=True)
+class SpecialUnit(Part):
+    """Lanes beside the others that compute single results of hard functions (a GPU's: exp2, reciprocals, roots)."""
+
+    lanes: Annotated[int, Field(ge=1, le=1 << 20, description="results per cycle")]
+    results: Annotated[
+        Mapping[FunctionName, Passes],
+        Field(description="that an element of a function takes of them, besides its passes"),
+    ] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
 class VectorUnit(Part):
     """Vector unit of one core: `lanes` elements per pass, of any element type but for the passes of `conversions`."""
 
@@ -94,6 +105,9 @@ class VectorUnit(Part):
         Mapping[VectorDtype, Conversion],
         Field(description="element types that the lanes do not compute in"),
     ] = field(default_factory=dict, hash=False)
+    special: Annotated[
+        SpecialUnit | None, Field(description="further lanes for single results of hard functions")
+    ] = None
     register_shape: Annotated[
         tuple[int, ...],
         Field(
@@ -136,12 +150,25 @@ class VectorUnit(Part):
         return np.asarray(np.minimum.reduce(layouts), np.int64)
 
     def passes_of(self, function: str) -> int:
-        """Passes per element of `function`. Raises InputError on an unknown name: nothing is free."""
+        """Cycles of a lane per element of `function`: its passes, and what it waits for the special lanes, of which
+        there are fewer. Raises InputError on an unknown name: nothing is free.
+
+        A sigmoid of 16 passes and two special results, with 16 special lanes beside 128: 16 + 2 x 8 = 32.
+        """
+        passes, results = self._count(function)
+        return passes if self.special is None else passes - (-results * self.lanes // self.special.lanes)
+
+    def instructions_of(self, function: str) -> int:
+        """Instructions of a thread per element of `function`, which follow each other: a special result is one."""
+        return sum(self._count(function))
+
+    def _count(self, function: str) -> tuple[int, int]:
         known: Mapping[str, int] = self.passes  # type: ignore[assignment]
         if function not in known:
             hint = did_you_mean(function, known)
             raise InputError(f"unknown element function '{function}'" + (f"; {hint}" if hint else ""))
-        return known[function]
+        results: Mapping[str, int] = {} if self.special is None else self.special.results  # type: ignore
+        return known[function], results.get(function, 0)
 
 
 def vector_cycles(elements: ArrayLike, passes_per_element: ArrayLike, lanes: ArrayLike) -> NDArray[np.int64]:

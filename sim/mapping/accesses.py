@@ -14,6 +14,7 @@ from sim.mapping.allocate import Layout
 from sim.mapping.buffers import buffers
 from sim.mapping.loops import Fills
 from sim.mapping.moving import load_reads
+from sim.mapping.online import OnlineRecorder, accumulator_places
 from sim.mapping.step import Plan, Step
 from sim.mapping.template import Template
 from sim.program import PARTIAL, RESULT, Functional, Space
@@ -32,6 +33,7 @@ class AccessLog:
     rows: list[tuple[Int64, ...]] = field(default_factory=list)
     boxes: list[tuple[Int64, Int64]] = field(default_factory=list)
     semantics: list[Any] = field(default_factory=list)
+    inside: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what no memory keeps
 
     def add(
         self,
@@ -88,7 +90,7 @@ class AccessLog:
         order = np.lexsort((-write, task))
         return Functional(
             tuple(self.names),
-            tuple(self.plan.graph.tensors[name].shape for name in self.names),
+            tuple(self.inside.get(name) or self.plan.graph.tensors[name].shape for name in self.names),
             tuple(self.plan.root(name) for name in self.names),
             tuple(self.semantics),
             np.searchsorted(task[order], np.arange(tasks + 1)).astype(np.int64),
@@ -139,7 +141,13 @@ class _StepRecorder:
             self._reads(index, operand, positions, fills)
         last = loops.result_last
         out_boxes = loops.boxes(nest.out, slice(None), last)
-        if self.step.tiling.unit == "array":
+        if template.online is not None:
+            places = accumulator_places(self.step)
+            for name in ("shares", "rows", "running"):
+                if name in self.slots:
+                    places[name] = int(self._slot(name, np.zeros(1, np.int64))[0]), self.slots[name].size_bytes
+            OnlineRecorder(self.log, self.step, template, self.final, self.cores, places).run()
+        elif self.step.tiling.unit == "array":
             self._sums(out_boxes)
         self._results(out_boxes)
 
@@ -165,7 +173,9 @@ class _StepRecorder:
         template, loops, name = self.template, self.template.loops, operand.tensor.name
         late = operand.part == "epilogue" and self.step.tiling.unit == "array"
         iterations = loops.result_last if late else np.arange(loops.iterations)
-        tasks = self.final[(template.drain if late else template.main)[positions]]
+        readers = None if template.online is None else template.online.readers(index)
+        main = template.main if readers is None else readers
+        tasks = self.final[(template.drain if late else main)[positions]]
         boxes = loops.boxes(operand, positions, iterations)
         core = self.cores[positions][:, None]
         if self.step.resident[index]:

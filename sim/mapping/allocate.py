@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from operator import sub
 
 from sim.cost.estimate import ALIGNMENT_BYTES, aligned
 
@@ -43,56 +46,69 @@ def place(
 
     Returns the layout and the name of the first span that found no room (None when all did).
     """
-    by_step: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    address: dict[str, int] = {}
     order = sorted(spans, key=lambda s: (s.last == s.first, s.first, -s.size_bytes, s.name))
-    failed: str | None = None
+    begins: dict[int, list[Span]] = defaultdict(list)
     for span in order:
-        # Those before it in the order began no later, or live for a single step: what it meets at all, it meets first.
-        taken = sorted(by_step[span.first])
-        size = aligned(span.size_bytes)
-        downward = alternate and span.first == span.last and span.first % 2 == 1
-        spot = _gap(taken, size, base_bytes, capacity_bytes, downward)
-        if spot is None:
-            failed = failed or span.name
-            continue
-        address[span.name] = spot
-        for step in range(span.first, span.last + 1):
-            by_step[step].append((spot, spot + size))
-    peak, live = _peaks(by_step, base_bytes, capacity_bytes, alternate)
-    return Layout(address, {span.name: span.size_bytes for span in spans}, peak, live), failed
+        begins[span.first].append(span)
+    holes = _Holes(base_bytes, capacity_bytes)
+    address: dict[str, int] = {}
+    ends: list[tuple[int, int, int]] = []  # (last step, address, bytes) of what lives on, those that end first at front
+    live = most_live = peak = base_bytes
+    for step in sorted(begins):
+        while ends and ends[0][0] < step:
+            _, spot, size = heappop(ends)
+            holes.free(spot, size)
+            live -= size
+        # Spans that live on know nothing of those of a single step, which come behind them in the order.
+        for span in begins[step]:
+            size = aligned(span.size_bytes)
+            downward = alternate and span.last == step and step % 2 == 1
+            found = holes.take(size, downward=downward) if size else base_bytes
+            if found is not None:
+                address[span.name] = found
+            if found is not None and size:
+                live += size
+                heappush(ends, (span.last, found, size))
+                peak = peak if alternate else max(peak, found + size)
+        # Something always begins where most is taken.
+        most_live = max(most_live, live)
+        peak = max(peak, capacity_bytes - holes.widest) if alternate else peak
+    placed = {span.name: address[span.name] for span in order if span.name in address}
+    failed = next((span.name for span in order if span.name not in address), None)
+    return Layout(placed, {span.name: span.size_bytes for span in spans}, max(peak, most_live), most_live), failed
 
 
-def _peaks(
-    by_step: Mapping[int, Sequence[tuple[int, int]]], base: int, capacity: int, alternate: bool
-) -> tuple[int, int]:
-    """(peak, live) bytes of the intervals taken in every step. Where spans are placed from both ends, the peak of a
-    step is what lies outside its widest hole."""
-    live = max((sum(top - bottom for bottom, top in pairs) for pairs in by_step.values()), default=0) + base
-    if alternate:
-        peak = max((_reach(pairs, capacity) for pairs in by_step.values()), default=0)
-    else:
-        peak = max((top for pairs in by_step.values() for _, top in pairs), default=base)
-    return max(peak, live), live
+class _Holes:
+    """Free memory between two addresses, as holes that do not touch, by rising address."""
 
+    def __init__(self, bottom: int, top: int) -> None:
+        self.bottoms, self.tops = ([bottom], [top]) if bottom < top else ([], [])
 
-def _reach(pairs: Iterable[tuple[int, int]], capacity: int) -> int:
-    """Capacity less the widest hole left."""
-    widest, at = 0, 0
-    for bottom, top in sorted(pairs):
-        widest, at = max(widest, bottom - at), max(at, top)
-    return capacity - max(widest, capacity - at)
+    @property
+    def widest(self) -> int:
+        """Bytes of the largest hole."""
+        return max(map(sub, self.tops, self.bottoms), default=0)
 
-
-def _gap(taken: Sequence[tuple[int, int]], size: int, base: int, capacity: int, downward: bool) -> int | None:
-    """Lowest (or highest) start of a hole of `size` bytes between the sorted, possibly touching intervals."""
-    holes, at = [], base
-    for bottom, top in taken:
-        if bottom - at >= size:
-            holes.append((at, bottom))
-        at = max(at, top)
-    if capacity - at >= size:
-        holes.append((at, capacity))
-    if not holes:
+    def take(self, size: int, *, downward: bool) -> int | None:
+        """The lowest (or highest) aligned start of `size` free bytes, which are free no more; None where no hole is so
+        large."""
+        places = range(len(self.bottoms))
+        for at in reversed(places) if downward else places:
+            bottom, top = self.bottoms[at], self.tops[at]
+            if top - bottom >= size:
+                spot = (top - size) // ALIGNMENT_BYTES * ALIGNMENT_BYTES if downward else bottom
+                left = [(a, b) for a, b in ((bottom, spot), (spot + size, top)) if a < b]
+                self.bottoms[at : at + 1], self.tops[at : at + 1] = [a for a, _ in left], [b for _, b in left]
+                return spot
         return None
-    return (holes[-1][1] - size) // ALIGNMENT_BYTES * ALIGNMENT_BYTES if downward else holes[0][0]
+
+    def free(self, spot: int, size: int) -> None:
+        """Give back what was taken."""
+        at = bisect_left(self.bottoms, spot)
+        bottom, top = spot, spot + size
+        before = at > 0 and self.tops[at - 1] == bottom
+        behind = at < len(self.bottoms) and self.bottoms[at] == top
+        first, last = at - before, at + behind
+        bottom = self.bottoms[first] if before else bottom
+        top = self.tops[last - 1] if behind else top
+        self.bottoms[first:last], self.tops[first:last] = [bottom], [top]

@@ -15,6 +15,7 @@ from sim.graph.nest import Nest, Operand
 from sim.mapping.deal_vector import staged_bytes
 from sim.mapping.grid import largest_part
 from sim.mapping.memo import Recent
+from sim.mapping.online import scratchpad_buffers
 from sim.mapping.search import Deal, RowTiling, Tiling
 from sim.mapping.step import Step
 
@@ -23,7 +24,8 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """`name` is in0, in1, ... for operands, out, part (a partial sum of this core), message (of another)."""
+    """`name` is in0, in1, ... for operands, out, part (a partial sum of this core), message (of another),
+    shares and running (of an attention)."""
 
     name: str
     slots: int
@@ -82,6 +84,8 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
     if not step.keep:
         tiles, size = needed[-1]
         found.append(Buffer("out", out_slots if tiles > 1 else 1, staged_bytes(nest.out, size, kernel)))
+    if nest.kind == "attention":
+        found += [Buffer(*more) for more in scratchpad_buffers(step)]
     if any(tiling.splits[dim] > 1 for dim in nest.role("k")):
         part = aligned(elements * accumulator_bytes(nest.operands[0].tensor.dtype))
         found += [Buffer("part", 1, part), Buffer("message", BUFFER_SLOTS, part)]

@@ -100,7 +100,7 @@ def least_cut_s(
     from sim.cost.compiled import columns_of, tables_of, unit_columns
     from sim.cost.cut_search import least_seconds
 
-    if lacking_law(site.kind, dataflow):
+    if nest.kind == "attention" or lacking_law(site.kind, dataflow):
         return 0.0
     found: list[float] = []
     maybe = _maybe_resident(nest)

@@ -30,23 +30,14 @@ from sim.errors import DoesNotFit
 from sim.graph.nest import Nest, Operand
 from sim.hw.cache import Cache
 from sim.hw.core import Dispatch
-from sim.hw.dram import pattern_efficiency
-from sim.mapping.grid import largest_part
+from sim.mapping.deal_attention import deal_attention
+from sim.mapping.deal_menu import menu_of
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.search import Deal, Limits, Tiling
 from sim.mapping.step import Step
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-
-SUM_PARTS = (1, 2, 3, 4, 6, 8)
-"""Ways to split a sum over cores that are tried, as kernel libraries do where tiles are few."""
-
-MOST_STEPS = 4096
-"""Of a sum in a tile."""
-
-GROUPS = (1, 8)
-"""Widths of the bands that tiles are numbered in: a row of tiles, or about as wide as a wave is long."""
 
 SLACK = 1.01
 """Among candidates within 1 % of the fastest, the one with the fewest transfers wins: it simulates faster."""
@@ -171,6 +162,8 @@ def deal_search(
 
     Raises DoesNotFit when no tile of the menu fits the scratchpad and the accumulator.
     """
+    if nest.kind == "attention":
+        return deal_attention(nest, site, limits, dataflow, dispatch, cache)
     for tiles in (_preferred(nest, dispatch), dispatch.tiles):
         cost = _Costs(nest, site, dataflow, dispatch, tiles, cache)
         accumulator = site.kind.accumulator
@@ -211,35 +204,16 @@ class _Costs:
         cache: Cache | None,
     ) -> None:  # fmt: skip
         self.nest, self.site, self.dataflow, self.cache = nest, site, dataflow, cache
-        self.sums = nest.role("k")
-        # The window of a convolution multiplies what a step of the sum holds.
-        self.depth = max(1, dispatch.depth // nest.taps)
-        self._enumerate(dispatch, tiles)
-        self._evaluate()
-
-    def _enumerate(self, dispatch: Dispatch, menu: Sequence[tuple[int, int]]) -> None:
-        nest, sums = self.nest, self.sums
-        outer = nest.dims[sums[0]].extent
-        blocks = -(-outer // self.depth)
-        parts = [p for p in SUM_PARTS if p <= min(blocks, self.site.cores)] if dispatch.split_sums else [1]
-        rows = []
-        for m, n in menu:
-            sides = _tile_sides(nest, m, n)
-            for p in parts:
-                steps = _even_counts(max(1, blocks // p))
-                rows += [(m, n, p, s, o, g, *sides) for s in steps for o in (0, 1) for g in GROUPS]
-        table = np.array(rows, np.int64)
-        self.rows, self.columns, self.parts, self.sum_steps, self.columns_first, self.group = table[:, :6].T
-        self.side = [table[:, 6 + dim] for dim in range(len(nest.dims))]
-        self.tile = list(self.side)
-        self.tile[sums[0]] = largest_part(outer, self.parts * self.sum_steps, self.depth)
-        dealt = [dim for dim in range(len(nest.dims)) if dim not in sums]
-        self.tiles = np.prod([-(-nest.dims[d].extent // self.tile[d]) for d in dealt], axis=0)
-        self.cores = np.minimum(self.tiles, self.site.cores // self.parts)
+        self.sums, self.menu = nest.role("k"), menu_of(nest, dispatch, tiles, site.cores)
+        menu = self.menu
+        self.rows, self.columns, self.parts, self.sum_steps = menu.rows, menu.columns, menu.parts, menu.sum_steps
+        self.columns_first, self.group, self.tile, self.tiles = menu.columns_first, menu.group, menu.tile, menu.tiles
+        self.cores = np.minimum(self.tiles, site.cores // self.parts)
         self.waves = -(-self.tiles // self.cores)
         # Tiles that a core works on by turns hide each other's round trips; one alone has its own slots only.
         self.lone_stages = min(dispatch.lone_stages or dispatch.stages, dispatch.stages)
         self.stages = np.where(self.waves > 1, dispatch.stages, self.lone_stages)
+        self._evaluate()
 
     def _evaluate(self) -> None:
         nest, site, kind, tile = self.nest, self.site, self.site.kind, self.tile
@@ -251,15 +225,15 @@ class _Costs:
         self.slowed = np.maximum(1.0, self._sustained_s() * kind.clock_hz / self._busy_cycles(hold))
         hold, dur = hold * self.slowed, dur * self.slowed
         elements = self.rows * self.columns
-        out_bytes = nest.out.tile_bytes(tile)
+        *operand_bytes, out_bytes = self.menu.operand_bytes
         self.accumulator_bytes = elements * accumulator_bytes(dtype)
         instructions = epilogue_instructions(kind)
         drain = vector_tile_cycles(
             elements, drain_passes(nest, kind), kind, out_bytes, self.accumulator_bytes, instructions=instructions
         )
         hold_s, drain_s = hold / kind.clock_hz, drain / kind.clock_hz
-        fed = sum((o.tile_bytes(tile) for o in nest.inputs), start=np.zeros_like(one))
-        late = sum((o.tile_bytes(tile) for o in nest.epilogue), start=np.zeros_like(one))
+        late = sum((b for b, o in zip(operand_bytes, nest.operands, strict=True) if o.part == "epilogue"), 0 * one)
+        fed = sum(operand_bytes, -late)
         size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
         doubled = (BUFFER_SLOTS * self.accumulator_bytes <= size) & (self.waves > 1)
 
@@ -273,10 +247,11 @@ class _Costs:
         wave_s = self.sum_steps * step_s
         wave_s = np.where(doubled, np.maximum(wave_s, tail_s), wave_s + drain_s)
         once_s = 2 * site.head_latency_s + fed / rate + tail_s + (dur - hold) / kind.clock_hz
-        cold, later = self._dram_bytes()
+        first = self._first_waves()
+        cold, later = self._dram_bytes(first / self.waves)
         self.dram_bytes = cold + later
         peak = site.dram.bandwidth_bytes_per_s
-        first, rest = self._first_waves(), self.waves - self._first_waves()
+        rest = self.waves - first
         on_chip_s = np.maximum(first * wave_s, cold / peak) + np.maximum(rest * wave_s, later / peak)
         # The cores of the last wave are alone with the DRAM, each no faster than its lanes.
         full, alone = divmod(self.tiles, self.cores)
@@ -288,8 +263,8 @@ class _Costs:
         slots = np.where(self.sum_steps * self.waves > 1, self.stages, 1)
         messages = (1 + BUFFER_SLOTS) * aligned(self.accumulator_bytes)
         sram_bytes = np.asarray(aligned(out_bytes) + np.where(self.parts > 1, messages, 0), np.int64)
-        for operand in nest.operands:
-            sram_bytes = np.asarray(sram_bytes + slots * aligned(operand.tile_bytes(tile)), np.int64)
+        for size_bytes in operand_bytes:
+            sram_bytes = np.asarray(sram_bytes + slots * aligned(size_bytes), np.int64)
         self.sram_bytes = sram_bytes
 
     def _busy_cycles(self, hold: Int64) -> Float64:
@@ -311,23 +286,23 @@ class _Costs:
             return self.cache.bandwidth_bytes_per_s * self.site.kind.calibration.cache_efficiency
         return float(self.site.dram.bandwidth_bytes_per_s)
 
-    def _dram_bytes(self) -> tuple[Float64, Float64]:
-        """Bytes between the chip and its DRAM in the waves that meet the inner operand for the first time, and in
-        those after; weighted by the efficiency of their runs."""
+    def _dram_bytes(self, share: Float64) -> tuple[Float64, Float64]:
+        """Bytes between the chip and its DRAM in the `share` of waves that meet the inner operand for the first time,
+        and in those after; weighted by the efficiency of their runs."""
         cold, later = np.zeros((2, len(self.rows)))
-        share = self._first_waves() / self.waves
-        for operand in self.nest.operands:
-            efficiency = self._efficiency(operand)
+        whole = self.site.kind.calibration.dram_efficiency
+        *loading, storing = (pattern * whole for pattern in self.menu.efficiencies(self.site.dram))
+        *operand_bytes, out_bytes = self.menu.operand_bytes
+        for operand, size_bytes, efficiency in zip(self.nest.operands, operand_bytes, loading, strict=True):
             if self.cache is None:
                 many = self.waves * self.cores * self.parts
                 many = many * (1 if operand.part == "epilogue" else self.sum_steps)
-                spread, once = many * operand.tile_bytes(self.tile), np.zeros(len(self.rows))
+                spread, once = np.asarray(many * size_bytes, np.float64), np.zeros(len(self.rows))
             else:
                 spread, once = self._through_cache(operand, self.cache.size_bytes)
             cold += (once + share * spread) / efficiency
             later += (1 - share) * spread / efficiency
-        out = self.nest.out
-        stored = self.tiles * out.tile_bytes(self.tile) / self._efficiency(out, store=True)
+        stored = self.tiles * out_bytes / storing
         return cold + share * stored, later + (1 - share) * stored
 
     def _through_cache(self, operand: Operand, cache_bytes: int) -> tuple[Float64, Float64]:
@@ -343,34 +318,20 @@ class _Costs:
                 once = np.where(here, size, once)
                 spread = np.where(here, 0.0, spread)
             else:
-                together = np.maximum(self.group, self.cores // self._tiles_of(inner))
-                turns = -(-self._tiles_of(outer) // together)
+                together = np.maximum(self.group, self.cores // self.menu.tiles_of[inner])
+                turns = -(-self.menu.tiles_of[outer] // together)
                 spread = np.where(here, float(size) * turns, spread)
         return spread, once
 
     def _first_waves(self) -> Int64:
         """Waves until every tile of the inner loops has come up once."""
-        rows, columns = self._tiles_of("m"), self._tiles_of("n")
+        rows, columns = self.menu.tiles_of["m"], self.menu.tiles_of["n"]
         outer, inner = np.where(self.columns_first == 1, [columns, rows], [rows, columns])
         found = np.minimum(self.waves, -(-inner * np.minimum(self.group, outer) // self.cores))
         return np.asarray(found, np.int64)
 
     def _follows(self, operand: Operand, role: str) -> bool:
         return any(self.nest.dims[dim].role == role for dim in operand.dims)
-
-    def _tiles_of(self, role: str) -> Int64:
-        dims = [d for d in range(len(self.nest.dims)) if self.nest.dims[d].role == role]
-        return np.asarray(
-            np.prod([-(-self.nest.dims[d].extent // self.tile[d]) for d in dims], axis=0, initial=1)
-        )
-
-    def _efficiency(self, operand: Operand, *, store: bool = False) -> Float64:
-        extents = np.empty((len(self.rows), len(operand.axes)), np.int64)
-        for index, axis in enumerate(operand.axes):
-            extents[:, index] = axis.extent(self.tile)
-        run, pitch = operand.run_bytes(extents), operand.pitch_bytes(extents)
-        pattern = pattern_efficiency(self.site.dram, run, pitch, store=store)
-        return np.asarray(pattern * self.site.kind.calibration.dram_efficiency)
 
     def _sum_s(self, drain_s: Float64) -> Float64:
         """Adding up the parts of split sums, as a binary tree."""
@@ -388,7 +349,7 @@ class _Costs:
             int(self.sum_steps[index]) if dim == first else -(-nest.dims[dim].extent // tile[dim])
             for dim in dims
         ]
-        quanta = [self.depth if dim == first else 1 if dim in self.sums else tile[dim] for dim in dims]
+        quanta = [self.menu.depth if dim == first else 1 if dim in self.sums else tile[dim] for dim in dims]
         cores, sides = int(self.cores[index]), (int(self.rows[index]), int(self.columns[index]))
         return Tiling(
             tuple(splits),
@@ -411,15 +372,6 @@ class _Costs:
         )
 
 
-def _even_counts(blocks: int) -> list[int]:
-    """Numbers of steps that cut a sum of so many blocks evenly, as the main loop of a kernel goes on by one depth.
-
-    Steps of one and of two blocks by turns, which powers of two made of 224 blocks, kept half the bytes in flight half
-    of the time: products of few rows came out up to 40 % slower than by the estimate.
-    """
-    return [steps for steps in range(1, min(blocks, MOST_STEPS) + 1) if blocks % steps == 0]
-
-
 def _preferred(nest: Nest, dispatch: Dispatch) -> Sequence[tuple[int, int]]:
     """Tiles that the library would try for a result of this shape."""
     rows, columns = (math.prod(nest.dims[dim].extent for dim in nest.role(role)) for role in ("m", "n"))
@@ -428,17 +380,3 @@ def _preferred(nest: Nest, dispatch: Dispatch) -> Sequence[tuple[int, int]]:
     full = [(m, n) for m, n in dispatch.tiles if m < 2 * rows and n < 2 * columns]
     largest = max((m * n for m, n in full), default=0)
     return [(m, n) for m, n in full if m * n == largest] or [min(dispatch.tiles, key=math.prod)]
-
-
-def _tile_sides(nest: Nest, rows: int, columns: int) -> list[int]:
-    """Size along every dimension of a tile with at most this many rows and columns, innermost dimensions first;
-    one repeat (group, head); the whole sum."""
-    left = {"m": rows, "n": columns, "g": 1}
-    sides = [dim.extent for dim in nest.dims]
-    for index in reversed(range(len(nest.dims))):
-        role = nest.dims[index].role
-        if role != "k":
-            sides[index] = min(sides[index], left[role])
-            # A dimension that is cut leaves single indices of those outside.
-            left[role] = left[role] // sides[index] if sides[index] == nest.dims[index].extent else 1
-    return sides

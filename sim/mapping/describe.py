@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.actions import array_actions, row_stationary_actions, vector_actions
+from sim.cost.online import OnlineProducts, online_actions
 from sim.cost.products import Products
 from sim.cost.work import accumulator_dtype
 from sim.graph.graph import Graph
@@ -30,14 +31,21 @@ LOW_UTILIZATION = 0.05
 
 
 def step_work(
-    step: Step, loops: Loops, kind: CoreKind, products: Products | None, results: int, more: Mapping[str, float]
+    step: Step,
+    loops: Loops,
+    kind: CoreKind,
+    products: Products | OnlineProducts | None,
+    results: int,
+    more: Mapping[str, float],
 ) -> Work:
     """What the tasks of a step do, whatever its tensors are called; `products` are those on arrays that are not
     row-stationary, `results` the elements that the step makes; `more` counts what only the tasks tell."""
     nest, tiling = step.nest, step.tiling
     core_macs = _core_macs(loops, products)
     macs = sum(core_macs.values())
-    if tiling.unit == "array":
+    if isinstance(products, OnlineProducts):
+        counts = online_actions(nest, kind, products)
+    elif tiling.unit == "array":
         parts = len(loops.cores) // len(loops.owners)
         if tiling.rows is not None:
             tiles = row_tiles(nest, loops)
@@ -89,7 +97,7 @@ def _row_facts(tiling: Tiling) -> dict[str, object]:
     return {"active_pes": mapping.active_pes, "row_stationary": mapping.text()}
 
 
-def _core_macs(loops: Loops, products: Products | None) -> dict[int, int]:
+def _core_macs(loops: Loops, products: Products | OnlineProducts | None) -> dict[int, int]:
     """Multiply-accumulates of each core, summed over its tiles: the check against the graph's rests on them.
 
     A transposed convolution's tiles count taps that fall between input rows; they are scaled to its nominal ones.

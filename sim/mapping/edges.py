@@ -6,6 +6,7 @@ whatever lay at its address before; a store into reused DRAM waits for the last 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -66,6 +67,7 @@ class Edges:
         self.sums = np.full((cores, 2), -1, np.int64)
         self.overwritten = np.zeros(0, np.int64)
         self.last_kept, self.last_read = _by_step(self.plan)
+        self.nests = Counter(step.op for step in self.plan.steps)
 
     # ---- before a step --------------------------------------------------------------------------------------
 
@@ -171,6 +173,10 @@ class Edges:
             before += [self.written[root].store] if root in self.written else []
             waits_for = distinct_keys(np.concatenate([np.zeros(0, np.int64), *before]))
             waits_for = waits_for[waits_for >= 0]
+        # Every loop nest of an operator (a concatenation has thousands) overwrites the same.
+        nests = self.nests[step.op]
+        if waits_for.size * nests > DENSE_EDGES * (waits_for.size + nests):
+            self.overwritten = waits_for = self.barrier(waits_for)
         if waits_for.size * first_stores.size > DENSE_EDGES * (waits_for.size + first_stores.size):
             self._after(first_stores, self.barrier(waits_for))
         elif waits_for.size:

@@ -14,6 +14,7 @@ from sim.cost.coding import codable, coded_bytes
 from sim.cost.compiled import tables_of
 from sim.cost.element_passes import body_passes
 from sim.cost.estimate import lane_elements
+from sim.cost.online import OnlineProducts
 from sim.cost.products import Products, drain_ticks, tile_products
 from sim.cost.row_stationary import row_cycles
 from sim.cost.work import accumulator_bytes, epilogue_instructions, vector_tile_cycles
@@ -23,6 +24,7 @@ from sim.mapping.describe import step_work
 from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Loops
 from sim.mapping.moving import Group, Moving, moving_of
+from sim.mapping.online import emit_online
 from sim.mapping.regions import Regions
 from sim.mapping.row_tiles import row_tiles
 from sim.mapping.search import VectorKernel
@@ -55,7 +57,7 @@ class Emitter:
     loops: Loops
     policies: Mapping[int, Policy] = field(default_factory=dict)
     routes: list[int] = field(default_factory=list)
-    products: Products | None = None
+    products: Products | OnlineProducts | None = None
     row_activations: float = 0.0
     more_read_bytes: int = 0
     more_written_bytes: int = 0
@@ -72,7 +74,10 @@ class Emitter:
         self.owners = self.skeleton.owners
         self.columns = np.empty((4, len(self.skeleton.order)), np.int64)
         nbytes, where = self._boxes()
-        if self.step.tiling.unit == "array":
+        if self.skeleton.online is not None:
+            self.products = found = emit_online(self)
+            results = found.results
+        elif self.step.tiling.unit == "array":
             self._matrix_products()
             results = self._drains()
         else:
@@ -108,6 +113,7 @@ class Emitter:
             results=self.boxes(moving.groups[-1]),
             work=step_work(self.step, self.loops, self.kind, self.products, results, self._more_counts()),
             lookups=lookups,
+            online=frame.online,
         )
 
     def _more_counts(self) -> dict[str, float]:

@@ -65,7 +65,7 @@ class Fabric:
             self._add_queue("host", 0, 0, "host.in", -1, dma.outstanding)
             self._add_queue("host", 1, 0, "host.out", -1, dma.outstanding)
         self._add_queue("sync", 0, 0, "sync", -1, 0)
-        if self.chip.calibration.launches:
+        if self.chip.calibration.launches or any(kind.dispatch is not None for kind in self.chip.cores):
             self._add_queue("dispatch", 0, 0, "dispatch", -1, 0)
         ports = tuple(self.network.nearest_port(node) for node in self._nodes)
         self.queueing = Hashed((tuple(self._queue_ids), ports))

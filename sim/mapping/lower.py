@@ -45,6 +45,8 @@ class Lowering:
     table: Table = field(default_factory=Table)
     rows: list[OpRow] = field(default_factory=list)
     log: AccessLog | None = None
+    kernel: list[Int64] = field(default_factory=list)
+    """What ends the kernel under way, where operators are kernels (`_launch`)."""
     probed: ProbeLog = field(init=False)
     edges: Edges = field(init=False)
 
@@ -55,15 +57,22 @@ class Lowering:
         self.half = np.zeros(self.chip.core_count, np.int64)
 
     def _launch(self, step: Step) -> Int64 | None:
-        """A serial task of the calibrated launch overhead; launches follow one another, beside the work before. None
-        where a launch takes no time. The last wave of a dealt nest belongs to the launch of those before it."""
+        """A serial task of the calibrated launch overhead, or None where a launch takes no time. Launches follow one
+        another, beside the work before; where tiles are dealt, operators are kernels of one stream, each launched
+        when the one before has ended. The last wave of a dealt nest belongs to the launch of those before it."""
         overhead_ps = self.chip.calibration.launch_ps(
             1 + len(step.nest.operands), contraction=step.nest.contraction
         )
-        if not overhead_ps or (step.tiling.deal is not None and step.tiling.deal.first):
+        kernels = self.chip.cores[step.kind].dispatch is not None
+        if not (overhead_ps or kernels) or (step.tiling.deal is not None and step.tiling.deal.first):
             return None
-        queue = self.fabric.queue("dispatch")
-        return self.table.add(Kind.BARRIER, queue, overhead_ps, overhead_ps, 0, -1, len(self.rows))
+        queue, held_ps = self.fabric.queue("dispatch"), max(1, overhead_ps)
+        launch = self.table.add(Kind.BARRIER, queue, held_ps, held_ps, 0, -1, len(self.rows))
+        if kernels:
+            for tasks in self.kernel:
+                self.table.after(launch, tasks)
+            self.kernel.clear()
+        return launch
 
     # ---- steps ----------------------------------------------------------------------------------------------
 
@@ -142,6 +151,8 @@ class Lowering:
             # What follows in a queue waits for its first task.
             first = np.unique(template.columns[1], return_index=True)[1]
             self.table.after(final[first], launch)
+        if self.chip.cores[step.kind].dispatch is not None:
+            self.kernel.append(final[template.ends])
         found, begin = self.edges.waiting, final[0]
         self.table.edges.append((template.edges[0] + begin, template.edges[1] + begin))
         self.table.edges.append((found.tasks[: found.count] + begin, found.before[: found.count].copy()))
@@ -278,7 +289,7 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional
             bound,
             MAX_TASKS,
             "the task table",
-            ("fewer --inputs", "a larger sram.size (larger tiles)", "a smaller model input"),
+            (*("fewer --inputs",) * (inputs > 1), "a larger sram.size (larger tiles)", "a smaller model input"),
             unit="tasks",
         )
     found = []

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from sim.errors import DoesNotFit, InputError
+from sim.errors import Diagnostic, DoesNotFit, InputError
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
@@ -16,9 +16,9 @@ from sim.mapping.lower import lower
 from sim.mapping.memo import Hashed, Recent
 from sim.mapping.partition import Assignment, Stage, pipeline_stages
 from sim.mapping.partition_file import load_partition
-from sim.mapping.plan import SearchMemo, Slower, closed_form_s, make_plan
+from sim.mapping.plan import SearchMemo, Slower, make_plan
 from sim.mapping.segments import find_segments, one_segment
-from sim.mapping.step import Plan
+from sim.mapping.step import Plan, closed_form_s
 from sim.program import Program
 
 MODES = ("auto", "data", "channel", "reduction", "pipeline")
@@ -66,6 +66,14 @@ def map_graph(
         programs.append(lower(plan, chip, fabric, inputs=inputs, functional=functional))
     counts = [count for _, count in parts]
     program = _chain(graph.name, programs, counts)
+    if not program.tasks:
+        raise InputError(
+            Diagnostic(
+                f"{graph.name} leaves chip '{chip.name}' nothing to do: what it gives is what it is given, in another "
+                "shape, or known beforehand",
+                hint="with a block host: the transfers of inputs and results are simulated",
+            )
+        )
     facts = program_facts(plans, chip, program)
     if baseline or plans[0][1].stages:
         # Without a baseline where one core alone cannot hold the model's tiles.

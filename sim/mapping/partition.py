@@ -10,7 +10,9 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+
+import numpy as np
 
 from sim.cost.estimate import Site
 from sim.errors import InputError, did_you_mean
@@ -50,7 +52,7 @@ class Rule:
     split: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Assignment:
     """The partition asked for: a mode for all operators, rules for some, stages if it is a pipeline.
 
@@ -63,10 +65,16 @@ class Assignment:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
+    @cached_property
+    def _cores_of(self) -> dict[int, frozenset[int]]:
+        """The cores of every operator of a stage."""
+        sets = [(stage.ops, frozenset(stage.cores)) for stage in self.stages]
+        return {op: cores for ops, cores in sets for op in ops}
+
     def sites(self, op: int) -> Sequence[tuple[int, tuple[int, ...]]]:
         """(core kind, cores) that operator `op` may run on."""
         every = _all_cores(tuple([kind.count for kind in self.chip.cores]))
-        allowed = next((set(stage.cores) for stage in self.stages if op in stage.ops), None)
+        allowed = self._cores_of.get(op)
         if allowed is None:
             return every
         mine = [(index, tuple(core for core in cores if core in allowed)) for index, cores in every]
@@ -99,6 +107,8 @@ _OF_MODE: Recent[object, tuple[Nest, Splits]] = Recent(1 << 13)
 def mode_splits(mode: str, nest: Nest, cores: int) -> list[tuple[int, ...]]:
     """Partitions of a loop nest over so many cores that a mode (of MODES) allows, never empty."""
     roles = MODES[mode]
+    if nest.kind == "attention":
+        return list(split_candidates(nest, cores, ALL_ROLES))  # heads and queries, whatever the mode
     if nest.contraction or mode in ("auto", "data"):
         return list(split_candidates(nest, cores, roles))
     # Vector operators have rows only: split by channel means by their channel (or last) dimension.
@@ -153,22 +163,27 @@ def cut_stages(
     """
     n = len(seconds)
     stages = min(stages, n)
-    total = [0.0, *itertools.accumulate(seconds)]
+    total = np.array([0.0, *itertools.accumulate(seconds)])
+    crossing = np.array([0, *cut_bytes[1:]], np.float64)  # whole numbers; the first part begins at no cut
 
     def solve(limit: float, by_bytes: bool) -> tuple[float, list[int]]:
         """(slowest part or bytes cut, cuts) at its least, with every part at most `limit` seconds."""
-        best: list[dict[int, tuple[float, list[int]]]] = [{0: (0.0, [])}, *({} for _ in range(stages))]
+        best = np.full(n + 1, np.inf)  # of so many parts that end before an operator
+        best[0], begins = 0.0, []
         for part in range(1, stages + 1):
+            now, begin = np.full(n + 1, np.inf), np.zeros(n + 1, np.int64)
             for end in range(part, n - (stages - part) + 1):
-                for start, (value, cuts) in best[part - 1].items():
-                    length = total[end] - total[start]
-                    if start >= end or length > limit:
-                        continue
-                    crossing = cut_bytes[start] if start else 0
-                    score = value + crossing if by_bytes else max(value, length)
-                    if end not in best[part] or score < best[part][end][0]:
-                        best[part][end] = (score, [*cuts, start])
-        return best[stages][n]
+                length = total[end] - total[:end]
+                score = best[:end] + crossing[:end] if by_bytes else np.maximum(best[:end], length)
+                score[length > limit] = np.inf
+                begin[end] = score.argmin()  # the first of the least
+                now[end] = score[begin[end]]
+            best = now
+            begins.append(begin)
+        cuts = [n]
+        for begin in reversed(begins):
+            cuts.append(int(begin[cuts[-1]]))
+        return float(best[n]), cuts[:0:-1]
 
     slowest, _ = solve(math.inf, by_bytes=False)
     return solve(slowest * (1.1 if method == "min_cut" else 1.0), by_bytes=True)[1]
@@ -176,12 +191,13 @@ def cut_stages(
 
 def crossing_bytes(graph: Graph) -> list[int]:
     """For each operator, the bytes of activations made before it and read at or after it."""
-    found = [0] * len(graph.ops)
+    change = [0] * (1 + len(graph.ops))
     for name, made in graph.producers.items():
-        readers = [reader for reader in graph.consumers.get(name, ()) if reader > made]
-        for cut in range(made + 1, max(readers, default=made) + 1):
-            found[cut] += graph.tensors[name].size_bytes
-    return found
+        last = max(graph.consumers.get(name, ()), default=made)
+        if last > made:
+            change[made + 1] += graph.tensors[name].size_bytes
+            change[last + 1] -= graph.tensors[name].size_bytes
+    return list(itertools.accumulate(change[:-1]))
 
 
 def pipeline_stages(

@@ -8,7 +8,7 @@ otherwise it goes through DRAM.
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,10 +38,10 @@ from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, add_in_pla
 from sim.mapping.row_tiles import row_search
 from sim.mapping.search import Limits, Tiling, cut_quanta, estimate_of, search
 from sim.mapping.segments import Segments, one_segment
-from sim.mapping.sites import site_of, usable_units, working_bytes
+from sim.mapping.sites import check_attention, site_of, usable_units, working_bytes
 from sim.mapping.splits import Local, Splits, shape_of, splits_of
 from sim.mapping.staying import with_staying
-from sim.mapping.step import KeptResult, Plan, Step
+from sim.mapping.step import KeptResult, Plan, Step, step_seconds
 
 SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
@@ -51,6 +51,9 @@ KEPT_SECONDS: Recent[object, float] = Recent(1 << 13)
 
 PLACEMENT_ATTEMPTS = 64
 """Results sent through DRAM, one by one, when fragmentation leaves no hole for a buffer that would fit by size."""
+
+
+ROUNDING = 1e-9  # more than it takes from the sum of a million times, each 2^-53 of it at most
 
 
 class Slower(Exception):
@@ -78,6 +81,7 @@ def make_plan(
     segments = segments or one_segment(graph)
     check_dtypes(graph, chip)
     check_links(graph, chip)
+    check_attention(graph, chip)
     banned: frozenset[str] = frozenset()
     for _ in range(PLACEMENT_ATTEMPTS):
         planner = _Planner(
@@ -148,6 +152,7 @@ class _Planner:
         self.warm, self.left = left_in_cache(self.graph, self.chip), share_left(self.graph, self.chip)
         self.from_dram: set[str] = set()
         self.spent_s: list[float] = []
+        self.about_s = 0.0
         self.kept_s: list[float] = []
         self.look_again_s = self.limit_s
         self.floors_s: dict[tuple[int, Splits], float] = {}  # partitions are those of one shape of nests
@@ -209,8 +214,11 @@ class _Planner:
     def _give_up_if_slower(self, left_s: float) -> None:
         """Raises Slower once the steps so far, however many of their results may stay, and what those to come take at
         least (`left_s`) are above the limit."""
-        new = self.steps[len(self.spent_s) :]
-        self.spent_s += step_seconds(new, self.segments)
+        new = step_seconds(self.steps[len(self.spent_s) :], self.segments)
+        self.spent_s += new
+        self.about_s += sum(new)
+        if self.about_s + left_s < (1 - ROUNDING) * self.look_again_s:
+            return  # a sum of all that is exact, for every operator of a deep model, would take longer than its plan
         spent_s = math.fsum(self.spent_s) + left_s
         if spent_s > self.look_again_s:
             if self._least_s() + left_s > self.limit_s:
@@ -276,7 +284,7 @@ class _Planner:
         position = len(self.steps)
         for step in waves(best):
             self.steps.append(step)
-            self.residency.streaming.append((step.kind, step.tiling.sram_bytes))
+            self.residency.planned(step.kind, step.tiling.sram_bytes)
         for operand, here in zip(nest.operands, best.resident, strict=True):
             root = self.root(operand.tensor.name)
             if here:
@@ -355,6 +363,7 @@ class _Planner:
         if kind.divide == "to_fit" and working_bytes(nest, kind) <= kind.sram.size_bytes:
             alone = [split for split in splits.each if max(split) == 1]
             splits = splits_of(nest, alone) if alone else splits
+        dealt = kind.dispatch is not None and ("array" in units or deals_vector(nest))
         sizes = {
             self.root(o.tensor.name): kept.size_bytes
             for o, kept in zip(nest.operands, candidates, strict=True)
@@ -369,18 +378,13 @@ class _Planner:
         cache = self.chip.cache if kind.dispatch is not None else None
         near = None if cache is None else (cache.size_bytes, cache.bandwidth_bytes_per_s)
         warm = tuple(operand.tensor.name in self.warm for operand in nest.operands)
-        key = (shape, known_site, cores, limits, dataflow, splits, held_where, near, warm, self.left)
+        of = None if dealt else splits  # no partition says which cores tiles are dealt to
+        key = (shape, known_site, cores, limits, dataflow, of, held_where, near, warm, self.left)
         known = self.memo.get(key)
-        if known is None and kind.dispatch is not None and "array" in units:
-            none = (False,) * len(nest.operands)
-            tiling = deal_search(nest, site, limits, dataflow, kind.dispatch, self.chip.cache)
-            known = self.memo[key] = tiling, none
-        elif known is None and kind.dispatch is not None and deals_vector(nest):
-            none = (False,) * len(nest.operands)
-            tiling = deal_vector(nest, site, limits, kind.dispatch, self.chip.cache, warm, self.left)
-            known = self.memo[key] = tiling, none
+        none = (False,) * len(nest.operands)
+        if known is None and dealt:
+            known = self.memo[key] = self._dealt(nest, site, limits, dataflow, warm), none
         elif known is None and dataflow == "row_stationary" and "array" in units:
-            none = (False,) * len(nest.operands)
             known = self.memo[key] = row_search(nest, site, splits.each), none
         elif known is None:
             local = self._local(nest, splits, site, units, dataflow, cores, candidates)
@@ -391,6 +395,13 @@ class _Planner:
         net = self.chip.interconnect
         used = cores[: tiling.cores] if any(resident) else placed(nest, tiling, cores, net)
         return Step(index, nest, tiling, kind_index, used, resident, len(cores), shape)
+
+    def _dealt(self, nest: Nest, site: Site, limits: Limits, dataflow: str, warm: tuple[bool, ...]) -> Tiling:
+        dispatch, cache = site.kind.dispatch, self.chip.cache
+        assert dispatch is not None
+        if "array" in limits.units:
+            return deal_search(nest, site, limits, dataflow, dispatch, cache)
+        return deal_vector(nest, site, limits, dispatch, cache, warm, self.left)
 
     def _local(
         self,
@@ -425,20 +436,10 @@ def result_boxes(step: Step, quanta: tuple[int, ...], total: int) -> Boxes:
     return found
 
 
-def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:
-    """Seconds of all steps one after another by the closed form, repeats counted."""
-    return math.fsum(step_seconds(steps, segments))
-
-
-def step_seconds(steps: Sequence[Step], segments: Segments) -> list[float]:
-    """Seconds of every step by the closed form, repeats counted."""
-    return [step.tiling.latency_s * segments.repeats[segments.of_op[step.op]] for step in steps]
-
-
 def check_dtypes(graph: Graph, chip: Chip) -> None:
     """Refuse a model whose contractions no array of the chip computes in their format. Raises InputError."""
     arrays = [kind.array for kind in chip.cores if kind.array is not None]
-    kinds = ("conv", "matmul", "packed_matmul")
+    kinds = ("conv", "matmul", "packed_matmul", "attention")
     found = sorted({graph.tensors[op.inputs[0]].dtype for op in graph.ops if op.kind in kinds})
     for dtype in found if arrays else ():
         if not any(dtype in array.rates for array in arrays):

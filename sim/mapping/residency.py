@@ -120,19 +120,55 @@ class Kept:
     until: int = -1
 
 
+class _Room:
+    """Bytes taken in every step on the cores of a kind: by kept results, and by buffers too. Sums and largest values of
+    whole ranges of steps are NumPy's: results of deep models stay over thousands of steps."""
+
+    def __init__(self) -> None:
+        self.held, self.need = np.zeros((2, 64), np.int64)
+
+    def reach(self, step: int) -> None:
+        """Have a place for a step."""
+        if step >= len(self.held):
+            wider = np.zeros((2, 2 * step), np.int64)
+            wider[:, : len(self.held)] = self.held, self.need
+            self.held, self.need = wider
+
+    def hold(self, first: int, last: int, size_bytes: int) -> None:
+        """From step `first` to step `last` so many more bytes of kept results (none where the last is before the
+        first)."""
+        if first <= last:
+            self.reach(last)
+            self.held[first : last + 1] += size_bytes
+            self.need[first : last + 1] += size_bytes
+
+    def most(self, first: int, last: int) -> int:
+        """The most bytes taken in any step from `first` to `last`; 0 where there is none."""
+        return int(np.maximum.reduce(self.need[first : last + 1], initial=0)) if first <= last else 0
+
+
 @dataclass
 class Residency:
     """The ledger: results that could stay, those that do, and the room of each step.
 
-    `capacity` is the scratchpad of each core kind; `streaming[step]` (kind, bytes) the buffers of a planned step.
+    `capacity` is the scratchpad of each core kind; `streaming[step]` (kind, bytes) the buffers of a planned step, told
+    by `planned`.
     """
 
     capacity: tuple[int, ...]
     banned: frozenset[str] = frozenset()
     results: dict[str, Kept] = field(default_factory=dict)
-    streaming: list[tuple[int, int]] = field(default_factory=list)
-    _held: dict[tuple[int, int], int] = field(default_factory=dict)
-    """Bytes kept by (kind, step)."""
+    streaming: list[tuple[int, int]] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        self._rooms = [_Room() for _ in self.capacity]
+
+    def planned(self, kind: int, buffers_bytes: int) -> None:
+        """The next step is planned: on cores of a kind, with so many bytes of buffers."""
+        room, step = self._rooms[kind], len(self.streaming)
+        room.reach(step)
+        room.need[step] += buffers_bytes
+        self.streaming.append((kind, buffers_bytes))
 
     def made(self, root: str, boxes: Boxes, dtype: str, kind: int, segment: int) -> None:
         """The step planned last wrote `root`, box by box."""
@@ -146,15 +182,16 @@ class Residency:
         """The result, if there is one, stays nowhere."""
         kept = self.results.pop(root, None)
         if kept is not None:
-            self._hold(kept, kept.made, kept.until, -kept.size_bytes)
+            self.hold(kept.kind, kept.made, kept.until, -kept.size_bytes)
 
     def held_bytes(self, step: int, kind: int) -> int:
         """Bytes of results kept over a step on cores of a kind."""
-        return self._held.get((kind, step), 0)
+        held = self._rooms[kind].held
+        return int(held[step]) if step < len(held) else 0
 
-    def _hold(self, kept: Kept, first: int, last: int, size_bytes: int) -> None:
-        for step in range(first, last + 1):
-            self._held[kept.kind, step] = self.held_bytes(step, kept.kind) + size_bytes
+    def hold(self, kind: int, first: int, last: int, size_bytes: int) -> None:
+        """So many more bytes of results are kept on cores of a kind, from one step to another."""
+        self._rooms[kind].hold(first, last, size_bytes)
 
     def candidate(self, root: str, kind: int, segment: int) -> Kept | None:
         """The result, if the step to be planned next may read it in place as far as room goes."""
@@ -165,18 +202,14 @@ class Residency:
         own = kept.size_bytes if kept.until >= now else 0
         if self.held_bytes(now, kind) - own + kept.size_bytes > capacity * KEPT_SHARE:
             return None
-        for step in range(max(kept.made, kept.until + 1), now):
-            user, buffers = self.streaming[step]
-            need = self.held_bytes(step, kind) + (buffers if user == kind else 0)
-            if need + kept.size_bytes > capacity:
-                return None
-        return kept
+        before = self._rooms[kind].most(max(kept.made, kept.until + 1), now - 1)
+        return None if before + kept.size_bytes > capacity else kept
 
     def keep_until(self, root: str, last: int) -> bool:
         """Keep a result until a step that is planned already, if there is room for it; is there?"""
         kept = self.results[root]
-        more = range(max(kept.made, kept.until + 1), last + 1)
-        if any(self._need(step, kept.kind) + kept.size_bytes > self.capacity[kept.kind] for step in more):
+        most = self._rooms[kept.kind].most(max(kept.made, kept.until + 1), last)
+        if most + kept.size_bytes > self.capacity[kept.kind]:
             return False
         self.read_in_place(root, last)
         return True
@@ -185,20 +218,14 @@ class Residency:
         """Keep the place of a kept result free before it is made, if there is room: who takes it from there need not be
         through when the model runs again."""
         kept = self.results[root]
-        before = range(kept.made)
-        if any(self._need(step, kept.kind) + kept.size_bytes > self.capacity[kept.kind] for step in before):
+        if self._rooms[kept.kind].most(0, kept.made - 1) + kept.size_bytes > self.capacity[kept.kind]:
             return
-        self._hold(kept, 0, kept.made - 1, kept.size_bytes)
+        self.hold(kept.kind, 0, kept.made - 1, kept.size_bytes)
         kept.made = 0
-
-    def _need(self, step: int, kind: int) -> int:
-        """Bytes of kept results and buffers on cores of a kind in a step that is planned."""
-        user, buffers = self.streaming[step]
-        return self.held_bytes(step, kind) + (buffers if user == kind else 0)
 
     def read_in_place(self, root: str, step: int) -> None:
         """A step reads the result where it lies: keep it until then."""
         kept = self.results[root]
         if step > kept.until:
-            self._hold(kept, max(kept.made, kept.until + 1), step, kept.size_bytes)
+            self.hold(kept.kind, max(kept.made, kept.until + 1), step, kept.size_bytes)
             kept.until = step

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sim.cost.element_passes import TRAVERSALS, body_passes
 from sim.cost.estimate import Site
-from sim.cost.work import VECTOR_ELEMENTS, vector_cost
+from sim.cost.work import VECTOR_ELEMENTS, vector_cost, vector_instructions
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.cache import Cache
@@ -127,24 +127,21 @@ def walk_rows(
     rows = _rows(nest, site, dispatch, block, math.prod(nest.dims[dim].extent for dim in across))
     instructions = accesses(nest) * dispatch.access_instructions / block.elements
     instructions += vector_cost(_more_passes(nest, rows.length), kind) * dispatch.issue / kind.vector.lanes
-    chain = (instructions + vector_cost(body_passes(nest, kind), kind)) * block.elements * DEPENDENT_CYCLES
+    chain = (instructions + vector_instructions(body_passes(nest, kind), kind)) * block.elements * DEPENDENT_CYCLES
     together = min(rows.held, rows.mine)
     again_s = _again_s(nest, site, rows, dispatch, cache)
     # Sums hold a block up between loading and storing; without them its warps drift apart, and so do blocks. Rows that
     # are read again from afar keep others from arriving.
     alone = nest.kind in TRAVERSALS and together == 1
-    look_s = _look_s(nest, site, cache, left if nest.kind not in TRAVERSALS else 1.0)
+    look_s = _look_s(nest, site, cache, left)
     waiting_s = _waiting_s(nest, site, rows, cache, look_s) + again_s
     alone_s = waiting_s + rows.steps * chain / kind.clock_hz
     stages = 1 if alone or again_s else 2
     source = loads_from(site, cache if warm[0] else None)
-    beside_s = _beside_s(nest, site, rows, min(stages, together), source) * (1 - 1 / rows.steps)
+    beside_s = _beside_s(nest, site, rows, stages, source, cache)
     if together < DRIFTING_BLOCKS:
         # Blocks that a core holds together wait together, and take turns to issue; they end one by one.
         rounds = -(-rows.mine // rows.held) / rows.mine
-        # A row's arrival and its result's departure go on beside the steps of its walk; with two slots those of all
-        # rows but the first and the last do so anyway.
-        beside_s /= rows.mine if stages > 1 else 1
         # A block waits for its first loads too: no thread loads ahead for a block that has not begun, as slots do here
         # for all but a core's first blocks and those of a last wave of fewer cores.
         ahead = -(-max(1, rows.count // site.cores) // rows.held) - 1
@@ -194,9 +191,8 @@ def _waiting_s(nest: Nest, site: Site, rows: _Rows, cache: Cache | None, look_s:
 
 def _look_s(nest: Nest, site: Site, cache: Cache | None, left: float) -> float:
     """Seconds from a load of a thread to its operand, on average: from the DRAM, or from a cache that holds the part
-    that is `left` of it."""
-    moved = sum(o.tensor.size_bytes for o in (*nest.operands, nest.out))
-    if cache is None or moved > cache.size_bytes:
+    that is `left` of it, as far as that holds all tensors of the kernel."""
+    if cache is None or _moved_bytes(nest) > cache.size_bytes:
         return site.head_latency_s
     return left * _look_up_s(site, cache) + (1 - left) * site.head_latency_s
 
@@ -205,28 +201,54 @@ def _look_up_s(site: Site, cache: Cache | None) -> float:
     return site.head_latency_s - (site.dram.latency_ps / PS_PER_S if cache is not None else 0.0)
 
 
-def _row_bytes(nest: Nest, rows: _Rows) -> float:
+def _row_bytes(nest: Nest, length: int) -> float:
     """Bytes of a row of the operands that are as large as the result."""
     whole = nest.out.tensor.elements
-    return rows.length * sum(DTYPE_BITS[o.tensor.dtype] for o in nest.operands if o.tensor.elements == whole) / 8
+    return length * sum(DTYPE_BITS[o.tensor.dtype] for o in nest.operands if o.tensor.elements == whole) / 8
 
 
-def _beside_s(nest: Nest, site: Site, rows: _Rows, together: int, source: float) -> float:
-    """Time in which rows arrive at every core, as many as it loads at once, and a result leaves it: on the channels of
-    the core, an operand on each, or at the rate of the `source` of all loads."""
+def _beside_s(nest: Nest, site: Site, rows: _Rows, stages: int, source: float, cache: Cache | None) -> float:
+    """What a row's arrival and its result's departure take that goes on beside the steps of its walk, where tasks
+    follow one another. With two slots that of most rows is hidden anyway; not that of the first ones, nor of the last
+    wave of fewer cores, whose loads wait for slots of the one before: their time is taken off a core's rows alike."""
+    moved = _moved_bytes(nest)
+    # Beyond what the cache holds, every line that comes sends a result back before it.
+    evicting = max(0.0, 1 - cache.size_bytes / moved) if cache is not None else 0.0
+    busy, together = min(rows.count, site.cores), min(rows.held, rows.mine)
+    if stages == 1:
+        found_s = _transfer_s(nest, site, rows.length, 1, busy, source, evicting)
+    else:
+        found_s = _transfer_s(nest, site, rows.length, min(stages, together), busy, source, 0.0)
+        rest = rows.count % site.cores
+        if rest and rows.count >= stages * site.cores:
+            found_s += _transfer_s(nest, site, rows.length, 1, rest, source, evicting)
+        found_s /= rows.mine
+    return found_s * (1 - 1 / rows.steps)
+
+
+def _transfer_s(
+    nest: Nest, site: Site, length: int, together: int, busy: int, source: float, evicting: float
+) -> float:
+    """Time in which rows of this `length` arrive at each of the `busy` cores, as many as it loads at once, and a result
+    leaves it: on the channels of the core, an operand on each, or at the rate of the `source` of all loads, with the
+    share of results that leave the cache meanwhile for the DRAM."""
     whole, dma = nest.out.tensor.elements, site.kind.dma
     operands = sum(operand.tensor.elements == whole for operand in nest.operands)
-    loaded, stored = together * _row_bytes(nest, rows), rows.length * DTYPE_BITS[nest.out.tensor.dtype] / 8
+    loaded, stored = together * _row_bytes(nest, length), length * DTYPE_BITS[nest.out.tensor.dtype] / 8
     rate = dma.bandwidth_bytes_per_s * max(1, min(operands, dma.channels))
-    busy = min(rows.count, site.cores)
-    return max(loaded / rate, loaded * busy / source) + stored / dma.bandwidth_bytes_per_s
+    evicted_s = evicting * together * stored * busy / loads_from(site, None)
+    return max(loaded / rate, loaded * busy / source + evicted_s) + stored / dma.bandwidth_bytes_per_s
+
+
+def _moved_bytes(nest: Nest) -> int:
+    return sum(operand.tensor.size_bytes for operand in (*nest.operands, nest.out))
 
 
 def _again_s(nest: Nest, site: Site, rows: _Rows, dispatch: Dispatch, cache: Cache | None) -> float:
     """Time in which a block reads its row again, as often as it does: none where the core's own cache still holds
     the rows."""
     times = _reads(nest, rows.length) - 1
-    row_bytes = _row_bytes(nest, rows)
+    row_bytes = _row_bytes(nest, rows.length)
     together, busy = min(rows.held, rows.mine, ROWS_BETWEEN), min(rows.count, site.cores)
     if not times or row_bytes * together <= (dispatch.l1_bytes or site.kind.sram.size_bytes):
         return 0.0

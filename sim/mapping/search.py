@@ -162,7 +162,7 @@ def search(
     best: Tiling | None = None
     # Vector units do not share sums.
     units = tuple(unit for unit in limits.units if unit != "vector" or local.splits.vector is not None)
-    walk = _interpreted if lacking_law(site.kind, dataflow) else best_cut
+    walk = _interpreted if nest.kind == "attention" or lacking_law(site.kind, dataflow) else best_cut
     for limit in sorted({limits.preferred_sram_bytes, limits.sram_bytes}):
         for coarse in (True, False):
             for unit in units:
@@ -217,7 +217,7 @@ def estimate_of(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ..
     how: Callable[..., Estimate] = compiled_estimate
     if any(tiling.staying):
         how = partial(estimate, staying=tiling.staying)
-    elif lacking_law(site.kind, tiling.dataflow):
+    elif nest.kind == "attention" or lacking_law(site.kind, tiling.dataflow):
         how = estimate
     steps, splits = np.array([tiling.steps], np.int64), np.array([tiling.splits], np.int64)
     columns_first = np.array([tiling.order != loop_order(nest, False)])
@@ -237,7 +237,9 @@ def split_candidates(nest: Nest, cores: int, roles: frozenset[str]) -> tuple[tup
     """Partitions of the nest over so many cores, at most two dimensions split, those using most cores first."""
     limits = []
     for dim in nest.dims:
-        allowed = dim.role in roles and (dim.role != "k" or nest.contraction)
+        # Blocks of keys come one after another: parts of a running result are not added up.
+        summed = nest.contraction and nest.kind != "attention"
+        allowed = dim.role in roles and (dim.role != "k" or summed)
         most = MAX_REDUCTION_CORES if dim.role == "k" else cores
         limits.append(min(dim.extent, cores, most) if allowed else 1)
     return _splits(tuple(limits), cores, nest.extents, nest.nested)

@@ -6,6 +6,8 @@ import math
 
 from sim.cost.estimate import Site
 from sim.cost.wires import may_limit, wiring_of
+from sim.errors import Diagnostic, InputError
+from sim.graph.graph import Graph
 from sim.graph.nest import Nest
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
@@ -21,6 +23,8 @@ def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
     (depthwise, matrix times vector) may run faster on the vector unit."""
     if not nest.contraction:
         return ("vector",)
+    if nest.kind == "attention":
+        return ("array",) if fuses_attention(kind) else ()
     if kind.array is None or nest.operands[0].tensor.dtype not in kind.array.rates:
         return ("vector",)
     if kind.dispatch is not None and _depthwise(nest):
@@ -28,6 +32,23 @@ def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
     if kind.array.row_stationary is not None:
         return ("vector",) if undefined(nest, kind.array) else ("array",)
     return ("array", "vector")
+
+
+def fuses_attention(kind: CoreKind) -> bool:
+    """Can cores keep the scores of an attention? Those with an accumulator do; row-stationary arrays have no nest for
+    it."""
+    return kind.accumulator is not None and kind.array is not None and not kind.array.row_stationary
+
+
+def check_attention(graph: Graph, chip: Chip) -> None:
+    """Refuse attention in one operator on a chip that keeps no scores. Raises InputError."""
+    if any(op.kind == "attention" for op in graph.ops) and not all(fuses_attention(kind) for kind in chip.cores):
+        raise InputError(
+            Diagnostic(
+                f"attention: chip '{chip.name}' has cores that cannot keep scores",
+                hint="that takes an array with an accumulator, and no row-stationary one; use 'stored'",
+            )
+        )
 
 
 def _depthwise(nest: Nest) -> bool:

@@ -24,9 +24,10 @@ from sim.graph.nest import Operand
 from sim.hw.core import CoreKind
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
-from sim.mapping.loops import Fills, Loops
+from sim.mapping.loops import Fills, Loops, operand_number
 from sim.mapping.memo import Recent
 from sim.mapping.occupancy import Claim, Ports, ports_of
+from sim.mapping.online import Online, add_online, needed_at
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
 from sim.mapping.table import Batch, together
@@ -65,7 +66,7 @@ class Skeleton:
     """Tasks in program order, numbered from 0, by the names of `Template`, and the columns that are known: `kind` and
     `queue`. `order` is the place among all that were added of every task, `place` the other way round; `groups` says
     where those added under one name begin there, and their shape: main, drain, load0, ..., store; copy0, send0, add0,
-    ... of a split sum. `moving` is what sim/mapping/moving.py made of it."""
+    ... of a split sum; scores, shares, merge of an attention. `moving` is what sim/mapping/moving.py made of it."""
 
     owners: Int64
     kind: Int64
@@ -84,6 +85,7 @@ class Skeleton:
     ports: Ports
     fetches: tuple[Fetch, ...]
     rounds: tuple[Round, ...]
+    online: Online | None
     moving: Recent[object, Moving] = field(default_factory=partial(Recent, MOST_MOVING), repr=False, compare=False)
 
     @property
@@ -116,6 +118,8 @@ def accumulator_halves(step: Step, kind: CoreKind) -> int:
     tiling, size = step.tiling, kind.accumulator.size_bytes if kind.accumulator is not None else 0
     if tiling.unit != "array":
         return 0
+    if step.nest.kind == "attention":
+        return 1  # which has slots of its own in the whole of it
     return 2 if tiling.accumulator_bytes * 2 <= size and tiling.slots > 1 else 1
 
 
@@ -138,12 +142,16 @@ class Builder:
     starts: Int64 | None = None
     empties: Int64 | None = None
     rounds: list[Round] = field(default_factory=list)
+    online: Online | None = None
 
     def run(self) -> Skeleton:
         self.owners = self.loops.owners
         everyone = np.arange(len(self.loops.cores), dtype=np.int64)
         shape = len(everyone), self.loops.iterations
-        if self.step.tiling.unit == "array":
+        if self.step.nest.kind == "attention":
+            self.online, self.main, self.drain = add_online(self)
+            self.starts, self.empties = self.online.scores[:, :1], np.repeat(self.drain[:, -1:], 2, axis=1)
+        elif self.step.tiling.unit == "array":
             queue = self.queue("array")[:, None]
             iterations = np.arange(self.loops.iterations)
             self.main = self.batch.add("main", Kind.MATMUL, COMPUTE, shape, iteration=iterations, queue=queue)
@@ -197,6 +205,7 @@ class Builder:
                 replace(r, copies=moved(r.copies), sends=place[r.sends], adds=place[r.adds])
                 for r in self.rounds
             ),
+            online=None if self.online is None else self.online.placed(place),
         )
 
     def claim(self, buffer: str, positions: Int64, tasks: Int64, of: Int64) -> None:
@@ -247,13 +256,17 @@ class Builder:
     def _consumers(self, operand: Operand) -> Int64:
         """Tasks [cores, iterations] that read an operand: the main computation, or the drain of its tile."""
         if operand.part != "epilogue" or self.step.tiling.unit == "vector":
-            return self.main
+            if self.online is None:
+                return self.main
+            readers = self.online.readers(operand_number(self.step.nest, operand))
+            return self.main if readers is None else readers
         return np.repeat(self.drain, self.loops.sum_steps, axis=1)
 
     def _load(self, index: int, operand: Operand, positions: Int64, fills: Fills) -> None:
         name, shape = f"in{index}", (len(fills.members), len(fills.first))
+        ahead_of = fills.first if self.online is None else needed_at(self.step.nest, index, fills.first)
         tasks = self.batch.add(
-            f"load{index}", Kind.LOAD, LOAD, shape, iteration=fills.first, queue=self._load_queues(index, fills)
+            f"load{index}", Kind.LOAD, LOAD, shape, iteration=ahead_of, queue=self._load_queues(index, fills)
         )
         self.fetches.append(Fetch(index, positions, fills, tasks, False))
         consumers = self._consumers(operand)

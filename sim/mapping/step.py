@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -71,3 +72,13 @@ class Plan:
         own = self.graph.tensors[root].role in ("input", "activation")
         where = self.caching.address(root) if self.caching is not None else self.dram.address_bytes[root]
         return where + (copy * self.dram.peak_bytes if own else 0)
+
+
+def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:
+    """Seconds of all steps one after another by the closed form, repeats counted."""
+    return math.fsum(step_seconds(steps, segments))
+
+
+def step_seconds(steps: Sequence[Step], segments: Segments) -> list[float]:
+    """Seconds of every step by the closed form, repeats counted."""
+    return [step.tiling.latency_s * segments.repeats[segments.of_op[step.op]] for step in steps]

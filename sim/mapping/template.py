@@ -16,6 +16,7 @@ from sim.mapping.fabric import Fabric
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.memo import Recent
 from sim.mapping.occupancy import Ports
+from sim.mapping.online import Online
 from sim.mapping.regions import Regions
 from sim.program import Policy
 
@@ -86,7 +87,8 @@ class Template:
     first of every channel; `starts` [cores, 1 or 2], the first products of each part of the accumulator (used as
     `halves` parts in turn), and `empties`, the last tasks that emptied it, None on the vector unit; `ports`, the
     buffers that the step uses; `loads`, the tasks [groups, fills] of every operand not read in place; `rounds`, those
-    of a split sum; `lookups`, the transfers that look into the cache. `results` are the boxes [owners, result tiles,
+    of a split sum; `lookups`, the transfers that look into the cache; `online`, the further tasks of an
+    attention, of which `main` are the values. `results` are the boxes [owners, result tiles,
     rank] of the result.
     """
 
@@ -110,10 +112,16 @@ class Template:
     results: tuple[Int64, Int64]
     work: Work
     lookups: tuple[Lookups, ...] = ()
+    online: Online | None = None
 
     @property
     def tasks(self) -> int:
         return len(self.path)
+
+    @property
+    def ends(self) -> Int64:
+        """Tasks behind which nothing of the nest is left to do: every store, or what computes a result that stays."""
+        return (self.drain if self.stores is None else self.stores).reshape(-1)
 
     @property
     def size_bytes(self) -> int:

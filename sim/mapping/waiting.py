@@ -17,9 +17,9 @@ def keep_distinct(users: Any, first: int, end: int) -> int:
     used up."""
     most = 0
     for core in range(users.shape[1]):
-        # Gathered in rising order: users mostly come so.
+        # Gathered in rising order, from the end: a range that was claimed before has its latest first.
         count = 0
-        for column in range(first, end):
+        for column in range(end - 1, first - 1, -1):
             user = users[column, core]
             at = count
             while at > 0 and users[end + at - 1, core] > user:
@@ -48,17 +48,19 @@ def set_span(spans: Any, at: int, bottom: int, top: int, first: int, columns: in
 def take_users(spans: Any, count: int, users: Any, used: int, start: int, stop: int) -> tuple[int, int]:
     """(ranges left, end of the columns): the users of all ranges that overlap [start, stop), each once, are copied to
     the columns from `used` on; what of the ranges lies outside stays. See sim.mapping.occupancy.Occupancy."""
-    kept, more, end = 0, count, used
+    kept, more, end, copied = 0, count, used, -1
     for span in range(count):
         bottom, top, first, columns = spans[span, 0], spans[span, 1], spans[span, 2], spans[span, 3]
         if top <= start or stop <= bottom:
             set_span(spans, kept, bottom, top, first, columns)
             kept += 1
             continue
-        for column in range(columns):
-            for core in range(users.shape[1]):
-                users[end, core] = users[first + column, core]
-            end += 1
+        if columns and first != copied:  # not a piece of the same range as the one before
+            copied = first
+            for column in range(first, first + columns):
+                for core in range(users.shape[1]):
+                    users[end, core] = users[column, core]
+                end += 1
         if bottom < start:
             set_span(spans, kept, bottom, start, first, columns)
             kept += 1

@@ -11,6 +11,7 @@ from sim.plot.activity import plot_power, plot_utilization
 from sim.plot.breakdown import plot_time_energy
 from sim.plot.compare import plot_compare
 from sim.plot.energy import plot_energy
+from sim.plot.floorplan import plot_floorplan
 from sim.plot.roofline import plot_roofline
 from sim.plot.timeline import plot_timeline
 from sim.plot.traffic import plot_traffic
@@ -18,6 +19,11 @@ from sim.report.report import Report
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def _plot_die(report: Report) -> Axes:
+    return plot_floorplan(report.area, title=str(report["chip"]))
+
 
 RUN_KINDS: Mapping[str, Callable[..., Axes]] = {
     "breakdown": plot_time_energy,
@@ -27,6 +33,7 @@ RUN_KINDS: Mapping[str, Callable[..., Axes]] = {
     "utilisation": plot_utilization,
     "power": plot_power,
     "traffic": plot_traffic,
+    "floorplan": _plot_die,
     "compare": plot_compare,
 }
 """Drawn from one report; `energy` from one or more, `compare` from two or more."""

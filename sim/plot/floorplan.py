@@ -69,7 +69,7 @@ def plot_floorplan(area: pd.DataFrame, ax: Axes | None = None, *, title: str = "
                 fontsize=size,
                 color="white" if colour == BLUE else "black",
             )
-    ax.set(xlim=(0, side), ylim=(0, side), xlabel="mm", ylabel="mm", aspect="equal")
+    ax.set(xlim=(0, side), ylim=(0, side), xlabel="width (mm)", ylabel="height (mm)", aspect="equal")
     ax.set_title(f"{title or 'die'}: {total:.0f} mm2", fontsize=10)
     return ax
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from sim.cost.caching import probed_in_order
-from sim.cost.energy import COMPONENTS, IDLE, idle_power_w, operator_energy
+from sim.cost.energy import COMPONENTS, IDLE, awake_j, idle_power_w, operator_energy
 from sim.cost.repeats import Run, unfold
 from sim.cost.traffic import Traffic
 from sim.cost.transfers import Float64, LinkWork, Routes, program_routes
@@ -76,7 +76,8 @@ class SegmentAccount:
     """One segment, one run of it. Rows of `energy_j` values, traffic, floors and ticks are its operators.
 
     `idle_j` is what of `energy_j` would have flowed with nothing to do (components of IDLE). `ticks` are the operators'
-    parts of the latency: of the critical path, or of the closed form where nothing was `observed`.
+    parts of the latency: of the critical path, or of the closed form where nothing was `observed`. `awake_j` is what of
+    their clocks flows while cores have threads (GPUs).
     """
 
     segment: Segment
@@ -87,6 +88,7 @@ class SegmentAccount:
     ticks: Int64
     energy_j: dict[str, Float64]
     idle_j: dict[str, Float64]
+    awake_j: Float64
     observed: Observed | None
     probed: Probed | None = None
 
@@ -175,6 +177,7 @@ def account(
                 ticks=ticks[row],
                 energy_j=operator_energy(program, segment, traffic, chip, technology, elapsed_s),
                 idle_j={name: idle_w[name] * elapsed_s for name in IDLE},
+                awake_j=awake_j(program, segment, chip, technology, elapsed_s),
                 observed=observed[row],
                 probed=probed[row],
             )

@@ -11,6 +11,7 @@ from sim.cost.bound import Bounds
 from sim.cost.bound_energy import peak_power_w
 from sim.cost.energy import chip_power_w
 from sim.cost.transfers import Float64
+from sim.hw.dram import chip_share_of_interface
 from sim.hw.money import cost_per_million, load_prices
 from sim.report.power import SLICES
 
@@ -67,7 +68,12 @@ def bound_columns(bounds: Bounds, *, partition: str, inputs: int) -> dict[str, A
         "tops_per_w": 2e-12 * model.graph.macs * inputs / energy_j,
         "power_w": power_w,
         "peak_power_w": peak_power_w(bounds, inputs, SLICES),
-        "chip_power_w": chip_power_w({name: value / elapsed_s for name, value in joules.items()}),
+        "chip_power_w": chip_power_w(
+            {name: value / elapsed_s for name, value in joules.items()},
+            chip_share_of_interface(
+                bounds.designs.column("dram", "receiver_share"), traffic["dram_read_bytes"], traffic["dram_write_bytes"]
+            ),
+        ),
         "area_mm2": bounds.costs.area_mm2,
         "cost_usd": bounds.costs.cost_usd,
         "cost_per_million_usd": _per_million_usd(bounds, power_w, rate),

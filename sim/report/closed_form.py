@@ -1,7 +1,8 @@
 """The closed form: how long a program takes by the planner's estimates alone, without a timeline.
 
 Operators follow one another, each alone on the chip: no contention between operators, no stalls, no overlap of one
-operator with the next. Launches follow one another beside them, as in the program: an operator waits for its own.
+operator with the next. Launches follow one another beside them or between them, as in the program: an operator waits
+for its own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,16 @@ def operator_ticks(program: Program, segment: Segment, floors: Floors, routes: R
     working = [kind != "dispatch" for kind in floors.kind]
     floor_s = floors.seconds[:, working].max(axis=1)
     slowest = np.maximum.reduce([estimate, floor_s * PS_PER_S, _held_ticks(program, segment)])
-    return after_launches(launch_ticks(program, segment), np.ceil(slowest).astype(np.int64))
+    launches, taken = launch_ticks(program, segment), np.ceil(slowest).astype(np.int64)
+    if launched_in_turn(program, segment):
+        return np.asarray(np.ceil(launches).astype(np.int64) + taken)
+    return after_launches(launches, taken)
+
+
+def launched_in_turn(program: Program, segment: Segment) -> bool:
+    """Does a launch wait for the operator before (kernels of one stream)?"""
+    dispatch = np.array([queue.unit == "dispatch" for queue in program.queues], np.bool_)[segment.queue]
+    return bool(np.diff(segment.pptr)[dispatch].any())
 
 
 def after_launches(launches: Float64, taken: Int64) -> Int64:

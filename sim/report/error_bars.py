@@ -1,8 +1,9 @@
 """How far off the time of an operator may be: what validation against measured chips found for operators like it.
 
 hw_configs/error_bars/CHIP.csv holds one row per family of operators and regime: between which ratios of measured to
-predicted time most measurements lay, over which times and intensities. `lepton validate CHIP --out DIR` writes it. A
-chip without measurements is told by its nearest relative: a measured chip that works in the same way.
+predicted time most measurements lay, over which times, intensities and utilisations, and in which element types.
+`lepton validate CHIP --out DIR` writes it. A chip without measurements is told by its nearest relative: a measured chip
+that works in the same way. So is a measured chip whose parameters were changed, or that computes in another type.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any, Literal
 
 from sim.config import data_dir
 from sim.errors import InputError
-from sim.hw.chip import Chip
+from sim.hw.chip import Chip, list_chips, load_chip
+from sim.report.roofline import peak_macs_per_s
 
 REGIMES = ("launch", "compute", "memory", "busy")
 
@@ -39,7 +41,8 @@ Verdict = Literal["validated", "relative", "outside"]
 @dataclass(frozen=True, slots=True)
 class Interval:
     """Of `rows` measurements on `chip`: nine in ten lay between `low` and `high` times the prediction. The predictions
-    took between `shortest_s` and `longest_s`, with `least` to `most_macs_per_byte` of DRAM traffic."""
+    took between `shortest_s` and `longest_s`, with `least` to `most_macs_per_byte` of DRAM traffic, and used `least` to
+    `most_utilization` of the arrays' peak (0: no products). `dtypes` are the element types, apart by blanks."""
 
     chip: str
     workings: str
@@ -52,18 +55,22 @@ class Interval:
     longest_s: float
     least_macs_per_byte: float
     most_macs_per_byte: float
+    least_utilization: float
+    most_utilization: float
+    dtypes: str
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorBar:
-    """`low` and `high` times the predicted time enclose what was measured for operators like it, on `chip`; both 1 and
-    `why` a reason where nothing like it was measured."""
+    """`low` and `high` times the predicted time enclose what was measured for operators like it, on `chip` in `dtypes`;
+    both 1 and `why` a reason where nothing like it was measured. "validated": on this very chip and in its type."""
 
     verdict: Verdict
     chip: str
     low: float
     high: float
     why: str
+    dtypes: str = ""
 
 
 def regime(bound_by: str, launch_s: float, latency_s: float) -> str:
@@ -135,7 +142,30 @@ def error_bar(chip: Chip, row: Mapping[str, Any], known: Sequence[Interval] | No
     if one is None:
         shortest_s, longest_s = min(o.shortest_s for o in near), max(o.longest_s for o in near)
         return _outside(f"measured from {shortest_s * 1e6:.3g} to {longest_s * 1e6:.3g} us only")
-    return ErrorBar("validated" if own else "relative", one.chip, one.low, one.high, "")
+    used = utilization(chip, str(row["dtype"]), float(row["macs"]), float(row["time_s"]))
+    if used is not None and not one.least_utilization <= used <= one.most_utilization:
+        return _outside(
+            f"measured at {one.least_utilization:.2%} to {one.most_utilization:.2%} of the arrays' peak only"
+        )
+    same = own and str(row["dtype"]) in one.dtypes.split() and _as_shipped(chip)
+    return ErrorBar("validated" if same else "relative", one.chip, one.low, one.high, "", one.dtypes)
+
+
+def utilization(chip: Chip, dtype: str, macs: float, time_s: float) -> float | None:
+    """Part of the peak of all arrays that so many multiply-accumulates in so long are; None where there are none, or no
+    array computes in the type."""
+    peak = peak_macs_per_s(chip, dtype)
+    return macs / (peak * time_s) if macs and peak and time_s > 0 else None
+
+
+@cache
+def _shipped(name: str) -> Chip | None:
+    return load_chip(name) if name in list_chips() else None
+
+
+def _as_shipped(chip: Chip) -> bool:
+    """Is it the chip that was measured, and none of its name with other parameters?"""
+    return chip == _shipped(chip.name)
 
 
 @cache
@@ -174,8 +204,9 @@ def time_edges(chip: Chip, family: str) -> tuple[float, ...]:
 
 
 def error_bar_columns(chip: Chip, table: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Columns of the operator table: `validity` (validated, relative, outside), `validated_on` (the measured chip),
-    `time_low_s` and `time_high_s`, all None outside, and `validity_note`, None inside."""
+    """Columns of the operator table: `validity` (validated, relative, outside), `validated_on` (the measured chip) and
+    `validated_in` (the measured types), `time_low_s` and `time_high_s`, all None outside, and `validity_note`, None
+    inside."""
     rows = [dict(zip(table, values, strict=True)) for values in zip(*table.values(), strict=True)]
     bars = [error_bar(chip, row) for row in rows]
     inside = [bar.verdict != "outside" for bar in bars]
@@ -183,6 +214,7 @@ def error_bar_columns(chip: Chip, table: Mapping[str, Sequence[Any]]) -> dict[st
     return {
         "validity": [bar.verdict for bar in bars],
         "validated_on": [bar.chip or None for bar in bars],
+        "validated_in": [bar.dtypes or None for bar in bars],
         "time_low_s": [t * b.low if i else None for t, b, i in zip(times, bars, inside, strict=True)],
         "time_high_s": [t * b.high if i else None for t, b, i in zip(times, bars, inside, strict=True)],
         "validity_note": [bar.why or None for bar in bars],

@@ -40,8 +40,9 @@ class Power:
 def power(account: Account, slices: int = SLICES) -> Power:
     """The power of a run in equal slices.
 
-    Arithmetic is spent while a unit is held, a transfer's share between its first byte and its finish, by bytes; idle
-    power flows evenly. Repeats are expanded. In a closed form every operator spends its energy evenly over its time.
+    Arithmetic is spent while a unit is held, a transfer's share between its first byte and its finish, by bytes, the
+    clocks of GPU cores that have threads while any task of the operator is under way; idle power flows evenly. Repeats
+    are expanded. In a closed form every operator spends its energy evenly over its time.
     Slices x power sums to the energy of the run, component by component.
     """
     edges = np.linspace(0.0, float(account.latency_ps), slices + 1)
@@ -86,6 +87,8 @@ def _observed(account: Account, s: SegmentAccount, at: Float64) -> Spent:
     from sim.report import spending
 
     assert s.observed is not None
+    if s.awake_j.any():
+        yield "clock", _under_way(s).until(s.awake_j, at), float(s.awake_j.sum())
     times, segment, routes = s.observed.times, s.segment, account.routes
     columns = spending.Columns(
         segment.kind, segment.op, segment.hold, segment.dur, segment.nbytes, segment.route,
@@ -110,6 +113,16 @@ def _observed(account: Account, s: SegmentAccount, at: Float64) -> Spent:
         yield name, (until[:-1, part] + under_way[:, part])[back], float(until[-1, part])
 
 
+def _under_way(s: SegmentAccount) -> Ramps:
+    """Operators from the first start of their tasks to the last finish; those without tasks take no time."""
+    assert s.observed is not None
+    times, op = s.observed.times, s.segment.op
+    begin, end = np.full(len(s.segment.ops), times.length, np.int64), np.zeros(len(s.segment.ops), np.int64)
+    np.minimum.at(begin, op, times.start)
+    np.maximum.at(end, op, times.finish)
+    return Ramps(np.minimum(begin, end), end)
+
+
 def _any(shares: list[tuple[Float64, int]]) -> bool:
     """Is anything spent?"""
     return any(joules.any() for joules, _ in shares)
@@ -127,6 +140,7 @@ def _shares(s: SegmentAccount) -> dict[str, list[tuple[Float64, int]]]:
         **{"dram_read": by.DRAM_READ, "dram_write": by.DRAM_WRITE},
     }
     joules = {name: s.energy_j[name] - s.idle_j[name] if name in IDLE else s.energy_j[name] for name in found}
+    joules["clock"] = joules["clock"] - s.awake_j
     return {name: [(joules[name], share)] for name, share in found.items()}
 
 

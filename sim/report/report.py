@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sim.cost.energy import COMPONENTS, chip_power_w
+from sim.cost.repeats import sampled_repeats
 from sim.errors import did_you_mean
 from sim.graph.graph import Graph, Passes
 from sim.hw.chip import Chip
+from sim.hw.dram import chip_share_of_interface
 from sim.hw.money import cost_per_million, load_prices
 from sim.hw.technology import Technology
 from sim.program import Program
@@ -209,8 +211,9 @@ def build_report(
 
     `options` is what was asked for (batch, dtype, engine, fidelity, ...): it goes to the manifest. `facts` are the
     program's, `closed_form_latency_s` of one input, `steady`: whether the inputs were enough to see the steady
-    rate, and `packed`: formats of packed weights. Raises InvariantViolation where the run breaks a law, InputError
-    where the technology lacks a cost.
+    rate, `packed`: formats of packed weights, `sampled`: layers of which only some were run, and `fused_attention`: how
+    many attentions keep their scores on the chip.
+    Raises InvariantViolation where the run breaks a law, InputError where the technology lacks a cost.
     """
     run = account(program, timeline, chip, technology, graph)
     watts = power(run)
@@ -227,6 +230,8 @@ def build_report(
             "closed_form_latency_s": run.closed_form_ps / PS_PER_S,
             "steady": _is_steady(run, graph.items),
             "packed": _packed(graph),
+            "sampled": [] if timeline is None else sampled_repeats(program, timeline),
+            "fused_attention": sum(op.kind == "attention" for op in graph.ops),
         },
         manifest=Later(partial(build_manifest, graph, chip, options, wall_s, taken(graph))),
         run=run,
@@ -261,6 +266,8 @@ def _summary(
     elapsed_s = run.latency_ps / PS_PER_S
     joules = {name: run.energy_j(name) for name in COMPONENTS}
     energy_j = sum(joules.values())
+    moved = (run.total("dram_read_bytes"), run.total("dram_write_bytes"))
+    chips_interface = float(chip_share_of_interface(run.chip.dram.receiver_share, *moved))
     inputs = len(run.input_ends)
     rate = throughput_per_s(run.input_ends, graph.items)
     if not _is_steady(run, graph.items):
@@ -288,7 +295,7 @@ def _summary(
         "tops_per_w": 2e-12 * graph.macs * inputs / energy_j if energy_j else None,
         "power_w": energy_j / elapsed_s,
         "peak_power_w": peak_power_w,
-        "chip_power_w": chip_power_w({name: spent_j / elapsed_s for name, spent_j in joules.items()}),
+        "chip_power_w": chip_power_w({name: spent_j / elapsed_s for name, spent_j in joules.items()}, chips_interface),
         "power_limit_w": run.chip.power_limit_w,
         "area_mm2": sum(run.area_mm2.values()),
         **_money(run, rate, energy_j / elapsed_s, graph.chips),

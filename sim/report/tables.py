@@ -37,6 +37,8 @@ def _judged(s: SegmentAccount) -> dict[str, list[Any]]:
     macs = np.array([op.macs for op in ops], np.float64)
     return {
         "kind": [op.kind for op in ops],
+        "dtype": [op.dtype for op in ops],
+        "macs": [op.macs * n for op in ops],
         "repeats": [n] * len(ops),
         "time_s": (s.ticks * n / PS_PER_S).tolist(),
         "launch_s": (s.floors.seconds[:, s.floors.kind.index("dispatch")] * n).tolist(),
@@ -75,11 +77,11 @@ def _segment_operators(s: SegmentAccount) -> dict[str, list[Any]]:
         "input": [op.input_index for op in ops],
         "segment": [s.segment.name] * len(ops),
         "repeats": [],
-        "dtype": [op.dtype for op in ops],
+        "dtype": [],
         "unit": _fact(ops, "unit", ""),
         "cores": _fact(ops, "cores", 0),
         "tasks": (tasks * n).tolist(),
-        "macs": [op.macs * n for op in ops],
+        "macs": [],
         "start_s": _first_start(s),
         "time_s": [],
         "share": [],

@@ -115,6 +115,8 @@ def top_operators(table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         if known is not row:
             for column in ("time_s", "share", "active_s", "bound_s", "macs", "tasks"):
                 known[column] += row[column]
+            for column in ("time_low_s", "time_high_s"):
+                known[column] = None if None in (known[column], row[column]) else known[column] + row[column]
     return sorted(merged.values(), key=lambda row: -row["time_s"])
 
 
@@ -139,7 +141,8 @@ def _title(report: Report) -> tuple[str, str]:
     several = "" if inputs == 1 else f", {inputs} back-to-back inputs"
     how = f"{v['fidelity']}, {v['engine']} engine" if v["engine"] else "closed form"
     packed = ", ".join(report.facts.get("packed", ()))
-    words = v["dtype"], packed and f"{packed} weights", v["partition"] and f"{v['partition']} partition"
+    fused = "fused attention" if report.facts.get("fused_attention") else ""
+    words = v["dtype"], packed and f"{packed} weights", fused, v["partition"] and f"{v['partition']} partition"
     chips = _chips(report)
     how += f", one of {chips} chips" if chips > 1 else ""
     how += "".join(f", {word}" for word in words if word)
@@ -310,8 +313,11 @@ def _cache_table(tensors: Mapping[str, Sequence[Any]]) -> RichTable:
 
 
 def _operators_table(rows: Sequence[Mapping[str, Any]], width: int) -> RichTable:
-    """The longest operators; on a narrow terminal without their kind and tile."""
-    headers = ["operator", "kind", "unit", ">cores", ">time", ">share", ">of bound", ">PEs used", "tile"]
+    """The longest operators; on a narrow terminal without their kind and tile. The error bar is that of measured
+    operators like it."""
+    headers = [
+        *("operator", "kind", "unit", ">cores", ">time", ">error bar", ">share", ">of bound", ">PEs used", "tile")
+    ]
     cells = [_operator_cells(row) for row in rows[:TOP_OPERATORS]]
     if width < WIDTH:
         for row in (headers, *cells):
@@ -331,9 +337,18 @@ def _operator_cells(row: Mapping[str, Any]) -> list[str]:
         row["unit"],
         str(row["cores"]),
         time_text(row["time_s"]),
+        _error_bar_text(row),
         *("" if share is None else percent_text(share) for share in (row["share"], bound, used)),
         sizes,
     ]
+
+
+def _error_bar_text(row: Mapping[str, Any]) -> str:
+    """Between which errors nine in ten measurements of operators like it lay; "none": nothing like it was measured."""
+    time_s, low_s, high_s = (row[name] for name in ("time_s", "time_low_s", "time_high_s"))
+    if not time_s:
+        return ""
+    return "none" if low_s is None else f"{low_s / time_s - 1:+.0%} {high_s / time_s - 1:+.0%}"
 
 
 def _others(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:

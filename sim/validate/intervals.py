@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.hw.chip import Chip
-from sim.report.error_bars import REGIMES, Interval, band_edges, bar_regime, time_edges, workings
+from sim.report.error_bars import REGIMES, Interval, band_edges, bar_regime, time_edges, utilization, workings
 from sim.validate.errors import row_regime
 from sim.validate.prediction import Compared
 
@@ -26,6 +26,11 @@ FEWEST_IN_BAND = 24
 SHARE = 0.925
 """Of all measurements that come, the share that an interval is made to hold. More than nine in ten: of the intervals
 that would hold as many of the rows, the narrowest is taken, which holds a little less of others."""
+
+_NUMBERS = (
+    *("low", "high", "shortest_s", "longest_s"),
+    *("least_macs_per_byte", "most_macs_per_byte", "least_utilization", "most_utilization"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +63,27 @@ def make_intervals(chip: Chip, compared: Sequence[Compared]) -> list[Interval]:
     for (family, regime), rows in sorted(groups.items(), key=lambda item: (item[0][0], REGIMES.index(item[0][1]))):
         if len(rows) < FEWEST_ROWS:
             continue
+        used = _utilizations(chip, rows)
+        dtypes = " ".join(sorted({one.row.dtype for one in rows}))
         for band in _bands(chip, family, rows):
-            ends = (*narrowest(np.array([_ratio(one) for one in band.rows])), *band.times_s, *band.intensities)
-            short = (_short(value, up=bool(number % 2)) for number, value in enumerate(ends))
-            found.append(Interval(chip.name, workings(chip), family, regime, len(band.rows), *short))
+            held = narrowest(np.array([_ratio(one) for one in band.rows]))
+            ends = (*held, *band.times_s, *band.intensities, *used)
+            short = [_short(value, up=bool(number % 2)) for number, value in enumerate(ends)]
+            numbers = dict(zip(_NUMBERS, short, strict=True))
+            found.append(Interval(chip.name, workings(chip), family, regime, len(band.rows), **numbers, dtypes=dtypes))
     return found
+
+
+def _utilizations(chip: Chip, rows: Sequence[Compared]) -> tuple[float, float]:
+    """Least and most of the arrays' peak that the predictions of a family and regime use; 0 of what multiplies nothing.
+    All bands share them, as bands are by intensity and time."""
+    used = [
+        utilization(chip, one.row.dtype, math.prod(one.row.shape), one.prediction.latency_s)
+        for one in rows
+        if one.row.family == "matmul"
+    ]
+    known = [value for value in used if value is not None]
+    return (min(known), max(known)) if known else (0.0, 0.0)
 
 
 def narrowest(ratios: Float64) -> tuple[float, float]:

@@ -9,8 +9,8 @@ from sim.errors import DoesNotFit
 from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.partition import Assignment
-from sim.mapping.plan import closed_form_s, make_plan
-from sim.mapping.step import Step
+from sim.mapping.plan import make_plan
+from sim.mapping.step import Step, closed_form_s
 from sim.passes import default_passes
 from sim.units import PS_PER_S
 from sim.validate.measured_set import timed_as

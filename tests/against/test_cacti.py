@@ -1,4 +1,4 @@
-"""Scratchpad energy by size and width against CACTI 7 (tests/against/data/cacti_sram.csv).
+"""Scratchpad energy by size and width against CACTI 7 (hw_configs/technology/cacti_sram.csv).
 
 The points are our own runs of HewlettPackard/cacti 7: RAM, one read-write port, one bank, no ECC, 350 K, optimised
 for energy x delay^2, itrs-hp and itrs-lop cells, 22 to 65 nm. CACTI's absolute energies lie below the published points
@@ -9,14 +9,14 @@ the ratio of writes to reads, and areas.
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sim.config import data_dir
 from sim.hw.technology import REFERENCE_BITS, load_technology
 
-DATA = Path(__file__).parent / "data" / "cacti_sram.csv"
+DATA = data_dir("hw_configs/technology") / "cacti_sram.csv"
 
 
 def runs() -> dict[tuple[str, str], np.ndarray]:

@@ -17,9 +17,17 @@ def area(name: str) -> dict[str, float]:
     return chip_area(chip, load_technology(chip.technology))
 
 
-@pytest.mark.parametrize("name", ["tpu_v1", "tpu_v2", "tpu_v3", "tpu_v4", "tpu_v4i", "a100", "h100"])
+@pytest.mark.parametrize("name", ["tpu_v1", "tpu_v2", "tpu_v3", "tpu_v4", "tpu_v4i", "a100", "h100", "mi210"])
 def test_dies_within_ten_percent(name: str) -> None:
     assert sum(area(name).values()) == pytest.approx(CHIPS[name][1], rel=0.10)
+
+
+def test_h100_with_what_is_off_on_its_die() -> None:
+    # GH100 has 144 multiprocessors (NVIDIA's H100 white paper), of which an H100 uses 132. Its file leaves them out:
+    # the model takes too much at 4 nm.
+    chip = CHIPS["h100"][0].replace("core.spare", 12)
+    found = sum(chip_area(chip, load_technology(chip.technology)).values())
+    assert found / CHIPS["h100"][1] - 1 == pytest.approx(0.15, abs=0.01)
 
 
 def test_mean_error_of_the_dies_whose_node_is_known() -> None:
@@ -29,12 +37,12 @@ def test_mean_error_of_the_dies_whose_node_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "low", "high"), [("mi210", -0.12, -0.05), ("a40", -0.05, 0.05)]
+    ("name", "low", "high"), [("mi210", -0.07, -0.04), ("a40", -0.05, 0.05)]
 )
 def test_known_misses(name: str, low: float, high: float) -> None:
-    # MI210 is made in 6 nm, here 7, and has fp64 lanes that its file does not have; its memory PHYs and links are twice
-    # as large as LLMCompass counts them. A40 is no witness: the density of its 8 nm process is that of this die, and
-    # part of it is graphics.
+    # MI210 has 112 compute units, of which 8 are off. It is made in 6 nm, here 7, and has fp64 lanes that its file does
+    # not have; its memory PHYs and links are twice as large as LLMCompass counts them. A40 is no witness: the density
+    # of its 8 nm process is that of this die, and part of it is graphics.
     assert low < sum(area(name).values()) / CHIPS[name][1] - 1 < high
 
 

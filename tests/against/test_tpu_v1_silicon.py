@@ -110,9 +110,10 @@ def test_cycles_within_the_error_of_googles_own_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_busy_at_40_w(name: str) -> None:
-    # Table 2, per die; Figure 10 has these 40 W for CNN0. LSTM1 makes a thirtieth of its TOPS, and comes out least.
+    # Table 2, per die; Figure 10 has these 40 W for CNN0. LSTM1 makes a thirtieth of its TOPS, and comes out least:
+    # what it reads from DDR3 all the time ends on this die.
     watts = float(str(sim.simulate(CASES[name][0](), "tpu_v1", inputs=3)["chip_power_w"]))
-    assert watts == pytest.approx(40, rel=0.15 if name == "cnn0" else 0.21)
+    assert watts == pytest.approx(40, rel=0.15 if name == "cnn0" else 0.20)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -127,6 +128,9 @@ def test_where_the_array_waits_when_a_batch_runs_alone(name: str) -> None:
     assert active == pytest.approx(counted.active, rel=0.08)
     # CNN0 waits for its first weights, which have arrived before in production.
     assert weights == pytest.approx(counted.weights, rel=0.07, abs=7 if name == "cnn0" else None)
+    # In points of all cycles every share is within what Google's model was off by.
+    points = (active - counted.active, weights - counted.weights, 100 - active - weights - counted.idle)
+    assert max(map(abs, points)) < 8
     # The chip's counters do not explain all of it either (its row 6: RAW hazards and input are 9 of MLP0's 17.5).
     assert 100 - active - weights == pytest.approx(counted.idle, abs={"mlp0": 5, "lstm1": 1.5, "cnn0": 8}[name])
 

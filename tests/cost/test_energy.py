@@ -26,7 +26,8 @@ from sim.cost.traffic import operator_traffic
 from sim.cost.transfers import program_routes
 from sim.errors import InputError
 from sim.hw.area import chip_area, core_area, hop_length_mm
-from sim.hw.chip import Chip, chip_from_dict
+from sim.hw.chip import Chip, chip_from_dict, load_chip
+from sim.hw.dram import chip_share_of_interface
 from sim.hw.technology import load_technology
 from sim.program import BYTE_UNITS, Kind, Link, Program
 
@@ -171,9 +172,27 @@ def test_memories_pay_for_their_width_and_their_wires() -> None:
         assert found.sram_read_j_per_byte == approx(0.9375e-12 * share + wire, rel=1e-3)
 
 
-def test_the_chip_alone_has_half_the_interface_and_none_of_the_dram() -> None:
+def test_the_chip_alone_has_its_share_of_the_interface_and_none_of_the_dram() -> None:
     watts = dict.fromkeys(COMPONENTS, 1.0)
-    assert chip_power_w(watts) == len(COMPONENTS) - 5 - 0.5
+    assert chip_power_w(watts, 0.5) == len(COMPONENTS) - 5 - 0.5
+    assert chip_power_w(watts, 1.0) == len(COMPONENTS) - 5
+
+
+def test_who_receives_ends_the_lines() -> None:
+    """SSTL of 1.5 V: 34 ohm down, 120 ohm up and down at the other end, so that the line is at 0.271 V. 12.6 and 0.6 of
+    15.4 mW are the receiver's, for a bit and a quarter of strobe; of the other 1.1 of 10.1 pJ/bit either has half."""
+    line_v = 1.5 * (1 / (1 / 34 + 1 / 120)) / (120 + 1 / (1 / 34 + 1 / 120))
+    supplied_w = 1.5 * (1.5 - line_v) / 120
+    ended_w = (1.5 - line_v) ** 2 / 120 + line_v**2 / 120
+    assert (line_v, supplied_w, ended_w) == approx((0.271, 15.4e-3, 13.2e-3), rel=0.01)
+    lines_j = 1.25 * supplied_w / 2.133e9
+    receiver = (lines_j * ended_w / supplied_w + (10.1e-12 - lines_j) / 2) / 10.1e-12
+    dram = load_chip("tpu_v1").dram
+    assert dram.receiver_share == approx(receiver, rel=0.005)
+    assert chip_share_of_interface(dram.receiver_share, 7, 0) == approx(0.82)
+    assert chip_share_of_interface(dram.receiver_share, 0, 7) == approx(0.18)
+    assert chip_share_of_interface(dram.receiver_share, 3, 1) == approx(0.66)
+    assert chip_share_of_interface(0.5, [1, 0], [5, 0]).tolist() == [0.5, 0.5]
 
 
 def test_nothing_is_free_for_want_of_a_number() -> None:

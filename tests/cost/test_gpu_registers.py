@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 import sim
-from sim.cost.energy import action_energies, operand_fetch_j
+from sim.cost.energy import action_energies, idle_power_w, operand_fetch_j
 from sim.errors import InputError
 from sim.graph.builder import GraphBuilder
+from sim.hw.area import chip_area
 from sim.hw.chip import Chip, chip_from_dict, load_chip
 from sim.hw.technology import load_technology
 
@@ -70,12 +71,15 @@ def test_energy_of_a_byte_in_a_register_file() -> None:
     assert energies.accumulator_write_j_per_byte / PJ == pytest.approx(1.18 * bank + wire, rel=1e-3)
 
 
-def test_what_issues_instructions_is_clocked_with_the_array() -> None:
+def test_what_issues_instructions_is_clocked_while_a_core_has_threads() -> None:
     """128 threads of 996,200 transistors each at 96.3e6 a mm2, beside 64 x 64 PEs of 1025 um2 at a quarter of a
-    product; 175 pJ/mm2 a cycle, of which idle units save nine tenths."""
+    product and lanes of 134,069; 175 pJ/mm2 a cycle, of which idle units save nine tenths."""
     energies = action_energies(A100, A100.cores[0], load_technology("n7"))
-    area_mm2 = 64 * 64 * 1025e-6 / 4 + 128 * 996_200 / 96.3e6
-    assert energies.array_clock_w == pytest.approx(0.9 * 175 * PJ * 1.41e9 * area_mm2, rel=1e-3)
+    watts_per_mm2 = 0.9 * 175 * PJ * 1.41e9
+    assert energies.awake_clock_w == pytest.approx(watts_per_mm2 * 128 * 996_200 / 96.3e6, rel=1e-3)
+    assert energies.array_clock_w == pytest.approx(watts_per_mm2 * 64 * 64 * 1025e-6 / 4, rel=1e-3)
+    lanes = A100.cores[0].vector.lanes
+    assert energies.vector_clock_w == pytest.approx(watts_per_mm2 * lanes * 134_069 / 96.3e6, rel=1e-3)
     # A core whose lanes are no threads has its control to itself.
     lepton = load_chip("lepton_m")
     plain = action_energies(lepton, lepton.cores[0], load_technology(lepton.technology))
@@ -83,6 +87,43 @@ def test_what_issues_instructions_is_clocked_with_the_array() -> None:
     pes = lepton.cores[0].array.pe_count * n.pe_area_mm2(lepton.cores[0].array.rates)  # type: ignore[union-attr]
     clock_hz = lepton.cores[0].clock_hz
     assert plain.array_clock_w == pytest.approx(lepton.clock_gating * n.clock_w(pes, clock_hz), rel=1e-6)
+    assert plain.awake_clock_w == 0.0
+
+
+def test_a_core_that_waits_for_the_dram_is_awake() -> None:
+    """An addition of 16 Mi elements on all 108 cores: what issues instructions is clocked from the end of the launch to
+    the end, however little the lanes have to do; lanes and arrays, only where they work."""
+    builder = GraphBuilder("add", "fp16")
+    shape = (4096, 4096)
+    graph = builder.build([builder.add(builder.input("a", shape), builder.input("b", shape))], kernel=True)
+    report = sim.simulate(graph, "a100")
+    technology = load_technology("n7")
+    energies = action_energies(A100, A100.cores[0], technology)
+    ops, resources = report.ops, report.resources
+    run_s, launch_s = float(ops["time_s"].sum()), float(ops["launch_s"].sum())
+    awake_s = float((ops["cores"] * (ops["time_s"] - ops["launch_s"])).sum())
+    assert (ops["cores"].iloc[0], ops["cores"].iloc[-1]) == (108, 92)  # the last wave
+    lanes_s = float(resources.loc[resources["kind"] == "vector", "busy_s"].sum())
+    expected = idle_power_w(A100, technology)["clock"] * run_s
+    expected += energies.awake_clock_w * awake_s + energies.vector_clock_w * lanes_s
+    assert launch_s > 0
+    assert lanes_s < 0.5 * 108 * run_s
+    assert float(ops["energy_clock_j"].sum()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_look_up_reads_the_tags_of_all_ways() -> None:
+    """40 MiB in 16 ways of 128 B: 48 - 21 + 2 bit each, 464 of them a look-up, of a bank with the tags of 4,096 lines;
+    a bank of 512 KiB gives the line. Writes cost 1.18 of a read, their look-up the same."""
+    n7, cache = load_technology("n7"), A100.cache
+    assert cache is not None
+    assert (cache.size_bytes, cache.ways, cache.line_bytes, cache.tag_bits) == (40 << 20, 16, 128, 29)
+    tags = 58 / 128 * float(n7.sram_read_energy_j_per_byte(4096 * 29 / 8, 464))
+    data = float(n7.sram_read_energy_j_per_byte(512 << 10, 1024))
+    wire = n7.wire_energy_j_per_byte(chip_area(A100, n7)["cache"] ** 0.5 / 2)
+    energies = action_energies(A100, A100.cores[0], n7)
+    assert energies.cache_read_j_per_byte == pytest.approx(data + tags + wire, rel=1e-9, abs=0)
+    assert energies.cache_write_j_per_byte == pytest.approx(1.18 * data + tags + wire, rel=1e-9, abs=0)
+    assert 0.05 < tags / (data + wire) < 0.10
 
 
 def test_vector_work_pays_for_its_registers() -> None:
@@ -91,7 +132,7 @@ def test_vector_work_pays_for_its_registers() -> None:
     graph = builder.build([builder.add(builder.input("a", shape), builder.input("b", shape))], kernel=True)
     energies = action_energies(A100, A100.cores[0], load_technology("n7"))
     fetched = 4 * (2 * energies.accumulator_read_j_per_byte + energies.accumulator_write_j_per_byte)
-    assert operand_fetch_j("add", energies) == pytest.approx(fetched)
+    assert operand_fetch_j("add", energies) == pytest.approx(fetched, rel=1e-9, abs=0)
     # One fp16 addition an element, and of three accesses of four elements each 7 instructions, as int32 additions.
     instructions = 3 * 7 / 4
     expected = (0.16 * PJ + fetched) + instructions * (0.03 * PJ + fetched)

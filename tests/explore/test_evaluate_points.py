@@ -153,3 +153,20 @@ def test_options_of_the_workload_are_checked_value_by_value() -> None:
         ("parameters.workload.batch", "found 0; expected greater than or equal to 1"),
         ("parameters.workload.dims.n", "found 2.5; expected a whole number"),
     ]
+
+
+def test_sweeps_take_samples_of_the_layers_that_they_simulate() -> None:
+    """By events as one design alone; the closed form, which simulates none, is what it is without."""
+    options: Any = {"dtype": "bf16", "phase": "decode", "kv": 16}
+    workload = {"model": "gpt2", **options}
+    cache = {"cache.size": "16 MiB", "cache.hashed": True}
+    given = {"chip": "lepton_m", "parameters": {path: [value] for path, value in cache.items()}}
+    whole, part = (space(**given, workloads=[workload | more]) for more in ({}, {"sample_layers": 4}))
+    alone = sim.simulate("gpt2", "lepton_m", **options, sample_layers=4, overrides=cache)
+    (found,) = evaluate(part, 0, "event", list(part.points()))
+    assert found.metrics["latency_s"] == alone["latency_s"]
+    own = space(**given, workloads=[workload | {"sample_layers": 4, "partition": "pipeline"}])  # not many at once
+    bounds = [evaluate(one, 0, "bound", list(one.points()))[0].metrics["latency_s"] for one in (whole, part, own)]
+    assert bounds[0] == bounds[1]
+    piped = sim.simulate("gpt2", "lepton_m", **options, partition="pipeline", fidelity="bound", overrides=cache)
+    assert bounds[2] == piped["latency_s"]

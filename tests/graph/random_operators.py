@@ -95,6 +95,30 @@ def _packed_matmul(builder: GraphBuilder, rng: Rng) -> str:
     return _fused(builder, rng, y)
 
 
+def _attention(builder: GraphBuilder, rng: Rng) -> str:
+    """Heads that share keys or not, masks of several shapes, a sink; scores are scaled and capped by turns."""
+    batch = _extents(rng, int(rng.integers(4)), 1, 3)
+    shared = tuple(1 if rng.random() < 0.4 else extent for extent in batch)
+    rows, keys, depth, width = _extents(rng, 4, 1, 9)
+    turned = _flag(rng)
+    q = builder.input("q", (*batch, rows, depth))
+    k = builder.input("k", (*shared, *((keys, depth) if turned else (depth, keys))))
+    inputs, steps = [q, k, builder.input("v", (*shared, keys, width))], []
+    if _flag(rng):
+        steps.append(("mul", ()))
+        inputs.append(builder.weight((1,), "scale"))
+    if _flag(rng):
+        steps.append(("tanh", ()))
+    if _flag(rng):
+        steps.append(("add", ()))
+        inputs.append(builder.input("mask", (*_broadcasting(rng, batch), rows, keys)))
+    sink = _flag(rng)
+    if sink:
+        inputs.append(builder.weight((*batch, 1, 1), "sink"))
+    y = builder.add_op("attention", inputs, {"transpose_b": turned, "steps": tuple(steps), "sink": sink}, "attention")
+    return _fused(builder, rng, y)
+
+
 def _broadcasting(rng: Rng, shape: tuple[int, ...]) -> tuple[int, ...]:
     """A shape that broadcasts with `shape`: some extents 1, leading axes left out."""
     thin = tuple(extent if rng.random() < 0.6 else 1 for extent in shape)
@@ -292,6 +316,7 @@ BUILDERS: Mapping[str, Build] = {
     "conv_transpose": _conv_transpose,
     "matmul": _matmul,
     "packed_matmul": _packed_matmul,
+    "attention": _attention,
     "pool": _pool,
     "reduce": _reduce,
     "elementwise": _elementwise,

@@ -92,8 +92,8 @@ def symbolic_model() -> onnx.ModelProto:
 
 def test_every_symbolic_dimension_is_asked_for_once(tmp_path: Path) -> None:
     text = complaint(symbolic_model(), tmp_path)
-    assert text.count("dimension batch has no number; give it one with --dim batch=N") == 1
-    assert text.count("--dim x.1=N") == 1
+    assert text.count("dimension batch has no number; give it one with --dim batch=N or --batch N,") == 1
+    assert text.count("--dim x.1=N, at most") == 1
     assert "other" not in text  # nobody reads that input
 
 
@@ -111,6 +111,18 @@ def test_symbolic_dimensions_get_numbers(tmp_path: Path) -> None:
         load_onnx(path, {"batch": 0, "x.1": 3})
     with pytest.raises(InputError, match=r"dimension batch cannot be 2147483648; .* at most 2,147,483,647"):
         load_onnx(path, {"batch": 2**31, "x.1": 3})
+
+
+def test_a_batch_is_the_first_dimension_of_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(symbolic_model().SerializeToString())
+    graph = load_onnx(path, {"x.1": 3}, batch=5)
+    assert [graph.tensors[name].shape for name in graph.inputs] == [(5, 3, 4), (5,)]
+    assert graph.items == 5
+    with pytest.raises(InputError, match=r"batch: the first dimension .*x is \[batch, \?, 4\].*--dim batch=2 gives"):
+        load_onnx(path, {"batch": 2, "x.1": 3}, batch=5)
+    with pytest.raises(InputError, match=r"data_0 is \[1, 3, 224, 224\]; export it with a symbolic first dimension"):
+        load_onnx(light_model_path("squeezenet"), batch=8)
 
 
 def test_shape_arithmetic_is_folded(tmp_path: Path) -> None:

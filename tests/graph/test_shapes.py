@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ Shape = tuple[int, ...]
 def window(rank: int, **changes: Any) -> dict[str, Any]:
     plain = {"kernel": (3,) * rank, "stride": (1,) * rank, "dilation": (1,) * rank}
     return {**plain, "pad_begin": (0,) * rank, "pad_end": (0,) * rank, **changes}
+
+
+def attended(functions: Sequence[str] = (), *, transpose_b: bool = True, sink: bool = False) -> dict[str, Any]:
+    return {"transpose_b": transpose_b, "steps": tuple((name, ()) for name in functions), "sink": sink}
 
 
 SHAPES: list[tuple[str, dict[str, Any], list[Shape], Shape]] = [
@@ -48,6 +53,13 @@ SHAPES: list[tuple[str, dict[str, Any], list[Shape], Shape]] = [
     # 10 elements in groups of 4: three scales for each of 6 columns
     ("packed_matmul", {"transpose_b": False, "group": 4}, [(2, 3, 10), (10, 6), (3, 6)], (2, 3, 6)),
     ("packed_matmul", {"transpose_b": True, "group": 4}, [(3, 10), (6, 10), (6, 3), (6, 3)], (3, 6)),
+    ("attention", attended(), [(2, 8, 5, 16), (2, 8, 7, 16), (2, 8, 7, 12)], (2, 8, 5, 12)),
+    (
+        "attention",
+        attended(("mul", "tanh", "add"), transpose_b=False, sink=True),
+        [(2, 4, 3, 5, 16), (2, 4, 1, 16, 7), (2, 4, 1, 7, 12), (1,), (5, 7), (4, 3, 1, 1)],
+        (2, 4, 3, 5, 12),
+    ),
     ("pool", window(2, stride=(2, 2)) | {"function": "max"}, [(1, 8, 8, 9)], (1, 8, 3, 4)),
     ("reduce", {"function": "sum", "axes": (0, 2), "keepdims": False}, [(2, 3, 4)], (3,)),
     ("reduce", {"function": "mean", "axes": (1,), "keepdims": True}, [(2, 3, 4)], (2, 1, 4)),
@@ -109,6 +121,12 @@ ERRORS: list[tuple[str, dict[str, Any], list[Shape], str]] = [
     ("packed_matmul", {"transpose_b": False, "group": 4}, [(3, 10), (10, 6), (2, 6)], r"expected .* \(3, 6\), found"),
     ("packed_matmul", {"transpose_b": False, "group": 0}, [(3, 10), (10, 6), (2, 6)], "group of 1 or more, found 0"),
     ("packed_matmul", {"transpose_b": False, "group": 4}, [(3, 10), (2, 10, 6), (2, 6)], "weights of rank 2"),
+    ("attention", attended(), [(2, 5, 16), (2, 7, 12), (2, 7, 12)], r"found \(2, 5, 16\), \(2, 7, 12\) and"),
+    ("attention", attended(), [(2, 5, 16), (3, 7, 16), (3, 7, 12)], r"batch axes of \(2, 5, 16\) or 1 .* found \(3, 7"),
+    ("attention", attended(["add"]), [(2, 5, 16), (2, 7, 16), (2, 7, 12)], "add lacks an input"),
+    ("attention", attended(["add"]), [(5, 16), (7, 16), (7, 12), (3, 5, 7)], r"makes \(3, 5, 7\) of scores \(5, 7\)"),
+    ("attention", attended(sink=True), [(5, 16), (7, 16), (7, 12)], "the sink is missing"),
+    ("attention", attended(), [(5, 16), (7, 16), (7, 12), (1,)], "1 inputs more than its steps take"),
     ("elementwise", {"function": "add"}, [(2, 3), (4,)], "do not broadcast"),
     ("elementwise", {"function": "add"}, [(2, 3)], "add: expected 2 inputs, found 1"),
     ("elementwise", {"function": "relo"}, [(2, 3)], "unknown function 'relo'"),

@@ -370,7 +370,7 @@ def test_positions_beyond_a_learned_table_are_refused() -> None:
         ({"hidden_size": "4096"}, "hidden_size: found '4096'; expected a positive integer"),
         ({"num_hidden_layers": True}, "num_hidden_layers: found True"),
         ({"num_key_value_heads": 5}, "32 query heads do not divide among 5"),
-        ({"hidden_act": "relu2"}, "activation 'relu2' is not supported"),
+        ({"hidden_act": "mish"}, "activation 'mish' is not supported"),
         ({"torch_dtype": "int3"}, "torch_dtype 'int3'"),
         ({"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window: found True"),
     ],

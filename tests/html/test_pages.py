@@ -185,6 +185,15 @@ def many_cores() -> Report:
 
 
 @pytest.mark.browser
+def test_a_page_tells_what_was_not_validated_in_one_line_and_a_limit_that_is_passed() -> None:
+    report = sim.simulate("resnet18", "gemmini_16", dtype="int8", overrides={"power_limit": "10 mW"})
+    first, *others = (line for line in data_of(run_page(report))["warnings"] if not line.startswith("DRAM"))
+    assert first.startswith("100% of the time is outside what was validated: ")
+    assert first.count("% no ") >= 2
+    assert len(others) == 1
+    assert "is above the chip's limit of 10 mW" in others[0]
+
+
 def test_many_cores_stand_together_until_they_are_asked_for(many_cores: Report, page: Page, tmp_path: Path) -> None:
     """32 cores with some 150 queues would be a picture of 2,500 pixels: each kind of queue is one strip, as high as
     the share of its queues that is busy."""

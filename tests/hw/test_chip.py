@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sim.errors import InputError, LeptonError
 from sim.hw.area import chip_area, core_area, hop_length_mm, memory_area_mm2
+from sim.hw.calibration import UNCALIBRATED
 from sim.hw.chip import (
     Chip,
     check_chip,
@@ -210,6 +211,36 @@ def test_a_stated_total_bandwidth_is_not_left_behind() -> None:
     assert (chip.dram.channels, chip.dram.bandwidth_bytes_per_s) == (64, 2_400_000_000_000)
 
 
+def test_a_child_has_another_dram_than_its_parent(tmp_path: Path) -> None:
+    """Stacks give way to channels, blocks of the parent to nothing; its total bandwidth is no child's in silence."""
+    path = tmp_path / "mine.yaml"
+    text = "version: 1\nextends: a100\nname: mine\nlinks:\ncache:\ncalibration:\n"
+    path.write_text(text + "dram: {device: gddr6, channels: 12, bandwidth: }\n")
+    chip = load_chip(path)
+    assert (chip.dram.bandwidth_bytes_per_s, chip.cache, chip.links) == (12 * 32 * 10**9, None, None)
+    assert chip.calibration == UNCALIBRATED
+    for changed in ("stacks: 4", "channels: 12", "device: hbm3"):
+        path.write_text(f"{text}dram: {{{changed}}}\n")
+        words = f"dram.{changed.partition(':')[0]}: the parent states a total bandwidth.*state bandwidth as well"
+        with pytest.raises(InputError, match=words):
+            load_chip(path)
+    path.write_text(text + "dram: {stacks: 4, bandwidth: 1.6 TB/s}\n")
+    assert load_chip(path).dram.channels == 32
+    assert load_chip(path, {"dram.bandwidth": "1 TB/s"}).dram.bandwidth_bytes_per_s == 10**12
+
+
+@pytest.mark.parametrize("dram", ["{device: }", "{device: 3}", "{device: lpddr4}"])
+def test_a_dram_without_a_device_is_one_mistake(tmp_path: Path, dram: str) -> None:
+    """Not as many as a device has numbers."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"version: 1\nextends: lepton_m\nname: mine\ndram: {dram}\n")
+    with pytest.raises(InputError) as error:
+        load_chip(path)
+    (found,) = error.value.diagnostics
+    assert found.path == "dram.device"
+    assert "ddr4_2400, ddr4_3200" in found.hint
+
+
 def test_positions_in_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(
@@ -292,6 +323,11 @@ def test_lopsided_chips_are_warned_of(values: Mapping[str, object], warning: str
     assert warning in found[0]
 
 
+def test_a_gpu_whose_cache_is_not_hashed_is_warned_of() -> None:
+    (warning,) = check_chip(load_chip("a100", {"cache.hashed": False}))
+    assert "the cache is not hashed" in warning
+
+
 def test_area_is_in_the_range_of_the_real_dies() -> None:
     for name, low_mm2, high_mm2 in (("tpu_v1", 300, 360), ("tpu_v4", 540, 620)):
         chip = load_chip(name)
@@ -337,7 +373,7 @@ def test_area_by_component() -> None:
     tpu = load_chip("tpu_v4")
     parts = chip_area(tpu, n7)
     tiles_mm2 = sum(parts.values()) - sum(parts[name] for name in ("dram_phy", "host_phy", "link_phy", "other"))
-    assert hop_length_mm(tpu, n7) == pytest.approx(tiles_mm2**0.5 / 2)
+    assert hop_length_mm(tpu, n7) == pytest.approx(0.75 * tiles_mm2**0.5)
 
 
 def test_the_drawing() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim.errors import FieldError, InputError
-from sim.hw.vector import FUNCTIONS, VectorUnit, vector_cycles
+from sim.hw.chip import load_chip
+from sim.hw.vector import FUNCTIONS, SpecialUnit, VectorUnit, vector_cycles
 
 
 def test_cycles() -> None:
@@ -47,6 +48,22 @@ def test_a_chip_may_be_better_than_the_defaults() -> None:
     unit = VectorUnit(128, {"exp": 1})
     assert (unit.passes_of("exp"), unit.passes_of("tanh")) == (1, FUNCTIONS["tanh"].passes)
     assert np.array_equal(vector_cycles(512, unit.passes_of("exp"), unit.lanes), 4)
+
+
+@pytest.mark.parametrize(("lanes", "special", "cycles"), [(128, 16, 32), (64, 16, 24), (64, 48, 19), (16, 16, 18)])
+def test_special_lanes_hold_an_element_up_but_are_single_instructions(lanes: int, special: int, cycles: int) -> None:
+    """16 passes and two results of the special lanes: 2 x lanes / special cycles more, rounded up; 18 instructions."""
+    unit = VectorUnit(lanes, {"sigmoid": 16}, special=SpecialUnit(special, {"sigmoid": 2}))
+    assert (unit.passes_of("sigmoid"), unit.instructions_of("sigmoid")) == (cycles, 18)
+    assert unit.passes_of("exp") == unit.instructions_of("exp") == FUNCTIONS["exp"].passes
+    with pytest.raises(InputError, match="did you mean 'tanh'"):
+        unit.instructions_of("tanhh")
+
+
+def test_a_sigmoid_is_one_program_on_three_gpus_whose_lanes_differ() -> None:
+    units = [load_chip(name).cores[0].vector for name in ("a100", "h100", "a40")]
+    assert [unit.passes_of("sigmoid") for unit in units] == [24, 32, 32]
+    assert {unit.instructions_of("sigmoid") for unit in units} == {18}
 
 
 def test_two_axes_fill_whole_registers_and_the_compiler_picks_which():

@@ -66,3 +66,59 @@ def test_what_does_not_fit_is_named() -> None:
     layout, failed = place([Span("a", 640, 0, 2), Span("b", 448, 1, 1)], 1024)
     assert failed == "b"
     assert set(layout.address_bytes) == {"a"}
+
+
+def first_fit(found: list[Span], capacity: int, alternate: bool, base: int) -> dict[str, int]:
+    """The addresses by definition: of all multiples of 64 the lowest (highest) where nothing lies that lives then."""
+    placed: dict[str, int] = {}
+    taken: list[tuple[Span, int]] = []
+    for span in sorted(found, key=lambda s: (s.last == s.first, s.first, -s.size_bytes, s.name)):
+        # Who lives longer is placed first, and looks at the step in which it begins.
+        met = [(spot, spot + -(-o.size_bytes // 64) * 64) for o, spot in taken if o.first <= span.first <= o.last]
+        spots = range(base, capacity - -(-span.size_bytes // 64) * 64 + 1, 64)
+        free = [at for at in spots if all(at >= top or at + span.size_bytes <= bottom for bottom, top in met)]
+        if free:
+            downward = alternate and span.first == span.last and span.first % 2 == 1
+            placed[span.name] = max(free) if downward else min(free)
+            taken.append((span, placed[span.name]))
+    return placed
+
+
+@given(spans(), st.booleans(), st.sampled_from([0, 128]))
+def test_spans_lie_where_first_fit_puts_them(found: list[Span], alternate: bool, base: int) -> None:
+    layout, failed = place(found, CAPACITY, alternate=alternate, base_bytes=base)
+    assert layout.address_bytes == first_fit(found, CAPACITY, alternate, base)
+    order = sorted(found, key=lambda s: (s.last == s.first, s.first, -s.size_bytes, s.name))
+    assert list(layout.address_bytes) == [span.name for span in order if span.name in layout.address_bytes]
+    assert failed == next((span.name for span in order if span.name not in layout.address_bytes), None)
+
+
+@given(spans(), st.booleans())
+def test_the_peak_is_what_the_widest_hole_leaves(found: list[Span], alternate: bool) -> None:
+    """Byte by byte (in units of 64), over all steps; without taking turns, the highest address."""
+    layout, _ = place(found, CAPACITY, alternate=alternate)
+    peaks = []
+    for step in range(10):
+        row = ["."] * (CAPACITY // 64)
+        for span in found:
+            if span.name in layout.address_bytes and span.first <= step <= span.last:
+                first = layout.address_bytes[span.name] // 64
+                for at in range(first, first + -(-span.size_bytes // 64)):
+                    row[at] = "x"
+        text = "".join(row)
+        peaks.append(64 * (len(text) - max(map(len, text.split("x"))) if alternate else len(text.rstrip("."))))
+    assert layout.peak_bytes == max(peaks)
+
+
+def test_thousands_of_spans_that_live_together_are_one_pile() -> None:
+    """5,000 results that a last step reads lie side by side in the order in which they are made; a buffer of every
+    other step goes to the far end."""
+    count = 5000
+    kept = [Span(f"k{at}", 64, at, count) for at in range(count)]
+    buffers = [Span(f"b{at}", 128, at, at) for at in range(count)]
+    layout, failed = place(kept + buffers, 1 << 20, alternate=True)
+    assert failed is None
+    assert [layout.address_bytes[f"k{at}"] for at in (0, 1, 4999)] == [0, 64, 4999 * 64]
+    far = (1 << 20) - 128
+    assert [layout.address_bytes[f"b{at}"] for at in (0, 1, 4998, 4999)] == [64, far, 4999 * 64, far]
+    assert layout.live_bytes == 5000 * 64 + 128

@@ -141,8 +141,14 @@ def test_a_vector_operator_unpacks_what_it_reads_and_packs_what_it_writes():
 
 @pytest.mark.parametrize(
     ("kind", "width", "extra"),
-    # log2(4) steps per reduction on one register of those a row fills: 32 columns are 8 of them, 6 are two.
-    [("layer_norm", 32, 2 * 2 / 8), ("rms_norm", 32, 2 / 8), ("softmax", 6, 2 * 2 / 2), ("relu", 32, 0)],
+    # log2(4) steps per reduction on one register of those a row fills: 32 columns are 8 of them, 6 are two. Then what
+    # is done with a row's one number, by whole registers: mean, variance, epsilon, root; one over the sum.
+    [
+        ("layer_norm", 32, (2 * 2 + 4) / 8),
+        ("rms_norm", 32, (2 + 3) / 8),
+        ("softmax", 6, (2 * 2 + 1) / 2),
+        ("relu", 32, 0),
+    ],
 )
 def test_sums_along_a_row_end_across_the_lanes(kind: str, width: int, extra: float) -> None:
     builder = GraphBuilder("norm", "int8")
@@ -153,6 +159,24 @@ def test_sums_along_a_row_end_across_the_lanes(kind: str, width: int, extra: flo
     plain, registers = tiny().cores[0], tiny(vector__register=[2, 4]).cores[0]
     found = sum(body_passes(nest, registers).values()) - sum(body_passes(nest, plain).values())
     assert found == pytest.approx(extra)
+
+
+def test_the_root_of_every_row_takes_a_register() -> None:
+    """8 rows share one: a root of four passes is half a cycle a row, whatever its width (TPU v4's registers)."""
+    chip = load_chip("tpu_v4")
+    kind = chip.cores[0]
+    builder = GraphBuilder("norm", "bf16")
+    for width in (128, 4096):
+        builder.layer_norm(builder.input(f"x{width}", (512, width)), bias=False, name=f"n{width}")
+    graph = builder.build(["n128", "n4096"], kernel=True)
+    for op, width in zip(graph.ops, (128, 4096), strict=True):
+        (nest,) = nests(op, graph.tensors)
+        passes = body_passes(nest, kind)
+        registers_a_row = width / 128 / 8
+        assert passes["rsqrt"] * registers_a_row == pytest.approx(1 / 8)
+        own = {"add": 4.0, "mul": 3.0}
+        assert (passes["mul"] - own["mul"]) * registers_a_row == pytest.approx(2 / 8)
+        assert (passes["add"] - own["add"]) * registers_a_row == pytest.approx((2 * 7 + 1) / 8)
 
 
 def test_a_type_the_lanes_compute_in_costs_nothing_extra():

@@ -7,7 +7,8 @@ from sim.graph.graph import Graph
 from sim.hw.chip import load_chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.partition import Assignment
-from sim.mapping.plan import closed_form_s, make_plan
+from sim.mapping.plan import make_plan
+from sim.mapping.step import closed_form_s
 from sim.passes import default_passes
 from sim.pipeline import simulate
 from sim.units import PS_PER_S

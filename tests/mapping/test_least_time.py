@@ -20,11 +20,12 @@ from sim.mapping.fabric import Fabric
 from sim.mapping.least_time import least_from, least_seconds
 from sim.mapping.mapper import map_graph
 from sim.mapping.partition import Assignment
-from sim.mapping.plan import Slower, closed_form_s, make_plan
+from sim.mapping.plan import Slower, make_plan
 from sim.mapping.residency import core_boxes
 from sim.mapping.search import ALL_ROLES, split_candidates
 from sim.mapping.segments import one_segment
 from sim.mapping.sites import site_of, usable_units
+from sim.mapping.step import closed_form_s
 from sim.passes import default_passes
 
 

@@ -188,6 +188,9 @@ def test_a_program_of_too_many_tasks_is_refused_before_it_is_built(monkeypatch: 
     with pytest.raises(DoesNotFit, match="program of 'chain'") as caught:
         map_graph(chain(), chip("small"))
     assert program.tasks <= caught.value.needed + 2 <= 3 * program.tasks
+    assert "fewer --inputs" not in caught.value.levers  # there is one
+    with pytest.raises(DoesNotFit, match="fewer --inputs"):
+        map_graph(chain(), chip("small"), inputs=2)
 
 
 def test_back_to_back_inputs_need_two_copies_in_dram() -> None:

@@ -118,7 +118,8 @@ def test_results_that_are_kept_have_their_room(monkeypatch: pytest.MonkeyPatch) 
     capacity = chip.cores[0].sram.size_bytes
     own = sum(b.slots * b.size_bytes for b in buffers(step))
     for held, kept in ((0, True), (capacity - own, False)):
-        ledger = Residency((capacity,), _held={(0, 0): held})
+        ledger = Residency((capacity,))
+        ledger.hold(0, 0, 0, held)
         (found,) = with_staying(chip, Fabric(chip), (step,), ledger)
         assert any(found.tiling.staying) == kept
 

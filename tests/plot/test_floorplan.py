@@ -53,7 +53,7 @@ def test_every_component_is_drawn_with_its_name() -> None:
         assert drawn[name].get_width() * drawn[name].get_height() == pytest.approx(mm2)
     texts = " ".join(text.get_text() for text in axes.texts)
     assert "scratchpads" in texts
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("mm", "mm")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("width (mm)", "height (mm)")
     assert f"{table['area_mm2'].sum():.0f} mm2" in axes.get_title()
     mpl.pyplot.close("all")
 

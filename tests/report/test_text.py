@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 from test_report import layer, report_of
 
+import sim
 from sim.report.report import Report
 from sim.report.text import render_text, top_operators
 
@@ -34,7 +35,7 @@ def test_the_first_screen_answers_the_three_questions() -> None:
         r"array compute +2 ns +81\.0 %",
         r"DRAM bandwidth +150 ps +6\.1 %",
         r"DRAM +100 B +50 B",
-        r"mm +matmul +array +1 +2\.11 ns +85\.4 %",
+        r"mm +matmul +array +1 +2\.11 ns +none +85\.4 %",
         r"note: mm: 1 of 2 cores used",
     ):
         assert re.search(expected, text, re.MULTILINE), expected
@@ -85,7 +86,7 @@ def test_repeats_and_long_names_are_shown_in_short() -> None:
     segment = layer()
     long = replace(segment.ops[0], name=name, mapping={**segment.ops[0].mapping, "tile": {"row": 7, "k": 64}})
     text = _text(report_of(replace(segment, ops=(long, *segment.ops[1:])), repeats=(12,), layers=12))
-    assert re.search(r"encoder\.\.\.ojection x12 +matmul .* 7x64", text)
+    assert re.search(r"encoder\.\.\.tion x12 +matmul .* 7x64", text)
     assert "relu x12" in text
 
 
@@ -148,3 +149,16 @@ def test_a_die_of_several_exposures_and_power_above_the_limit_are_said() -> None
 
 
 _NO_COST: dict[str, list[float]] = {"component": [], "cost_usd": [], "share": []}
+
+
+def test_rows_that_share_few_sets_are_told() -> None:
+    """2048 columns of fp16 are 4 KiB, the sets of 256 KiB in 16 ways go round every 16 KiB: tiles of `a` miss all that
+    others have read. With hashed sets most is found."""
+    few = {"cache.size": "256 KiB", "cache.hashed": False}
+    words = "0.0 % of the 64 MiB that are asked of the cache are found; its rows may share few sets"
+    for hashed in (False, True):
+        report = sim.simulate("gemm:512x2048x2048", "a100", dtype="fp16", overrides=few | {"cache.hashed": hashed})
+        text = " ".join(str(report).split())
+        assert (words in text) == (not hashed)
+        hits = dict(zip(report.tables["cache"]["tensor"], report.tables["cache"]["hit_rate"], strict=True))
+        assert (hits["a"] > 0.5) == hashed

@@ -49,7 +49,8 @@ def test_what_limits_a_product_of_dealt_tiles_is_told_by_its_band() -> None:
             found.append(replace(one, row=replace(one.row, chip=name), prediction=prediction))
         made = make_intervals(load_chip(name), found)
         assert {bar.regime for bar in made} == ({"busy"} if shared else {"compute", "memory"})
-        row = {"kind": "matmul", "time_s": 1e-5, "repeats": 1, "launch_s": 0.0, "macs_per_dram_byte": 10.0}
+        row = {"kind": "matmul", "time_s": 1e-5, "repeats": 1, "launch_s": 0.0, "macs_per_dram_byte": 10.0,
+               "dtype": "fp16", "macs": 0}  # fmt: skip
         bars = {error_bar(load_chip(name), row | {"bound_by": kind}, made) for kind in ("array", "dram")}
         assert len({(bar.low, bar.high) for bar in bars}) == (1 if shared else 2)
     launch = replace(compared()[0].prediction, launch_s=6e-6)
@@ -62,7 +63,7 @@ def test_what_limits_a_product_of_dealt_tiles_is_told_by_its_band() -> None:
 def test_a_report_takes_the_band_of_its_operator(intensity: float, narrow: bool) -> None:
     chip = load_chip("a100")
     row = {"kind": "matmul", "time_s": 1e-5, "repeats": 1, "bound_by": "dram", "launch_s": 0.0,
-           "macs_per_dram_byte": intensity}  # fmt: skip
+           "macs_per_dram_byte": intensity, "dtype": "fp16", "macs": 0}  # fmt: skip
     bar = error_bar(chip, row, make_intervals(chip, compared()))
     assert bar.verdict == "validated"
     assert (bar.high - bar.low < 0.01) == narrow
