@@ -145,7 +145,9 @@ class Chip(Part):
             return [(("host", "into"), message)]
         core = self.cores[0]
         if core.dispatch is not None or (core.array is not None and core.array.row_stationary is not None):
-            return [(("host", "into"), "nothing stays in the scratchpad of such a core (dispatch, row_stationary)")]
+            found = "found scratchpad on a core with dispatch or row_stationary"
+            message = f"{found}; expected memory (nothing stays there)"
+            return [(("host", "into"), message)]
         return []
 
     @property
