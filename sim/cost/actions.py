@@ -5,7 +5,7 @@ Counts are sums over all tiles of all cores. Transfers by DMA are not in here: t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,7 @@ def array_actions(
     held, left, right, reads, writes, elements, weights = sums.tolist()
     one = accumulator_bytes(dtype)
     out_bytes = results * DTYPE_BITS[nest.out.tensor.dtype] / 8
-    extra_bytes = _epilogue_bytes(nest, results)
+    extra_bytes = epilogue_bytes(nest, results)
     cycles = float(held)
     found = {
         "macs": float(macs),
@@ -102,7 +102,7 @@ def row_stationary_actions(
 ) -> dict[str, float]:
     """Counts of a contraction on row-stationary arrays, whose results leave through the vector unit."""
     density = nest.operands[0].tensor.density
-    found = row_actions(mapping, tiles, macs, _epilogue_bytes(nest, results), kind, density)
+    found = row_actions(mapping, tiles, macs, epilogue_bytes(nest, results), kind, density)
     return _with_passes(found, known_drain(nest, kind)[0], results)
 
 
@@ -125,11 +125,6 @@ def _with_passes(found: dict[str, float], passes: Mapping[str, float], results: 
     return found
 
 
-def _epilogue_bytes(nest: Nest, results: int) -> float:
-    """What the drain reads beside the sums."""
-    return sum(results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if _per_element(nest, o.axes))
-
-
-def _per_element(nest: Nest, axes: Sequence[object]) -> bool:
-    """Is an operand of the drain as large as the result (a residual), rather than a vector of biases?"""
-    return len(axes) == len(nest.out.axes)
+def epilogue_bytes(nest: Nest, results: int) -> float:
+    """What the drain reads beside the sums for so many elements of the result."""
+    return sum(results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if nest.per_result(o))

@@ -84,7 +84,7 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
     for row, nest in enumerate(nests):
         _fill_loops(tables, row, nest)
         for place, operand in enumerate(operands[row]):
-            _fill_operand(tables, row, place, operand, len(nest.out.axes))
+            _fill_operand(tables, row, place, operand, nest)
             _fill_chain(tables, row, place, operand, nest)
     return tables
 
@@ -105,7 +105,7 @@ def _fill_loops(tables: NestTables, row: int, nest: Nest) -> None:
         tables.order[row, place, :dims] = order[::-1]
 
 
-def _fill_operand(tables: NestTables, row: int, place: int, operand: Operand, result_rank: int) -> None:
+def _fill_operand(tables: NestTables, row: int, place: int, operand: Operand, nest: Nest) -> None:
     order = operand.memory_order()
     run = order if operand.row_axes is None else order[len(order) - operand.row_axes :]
     packed = operand.tensor.role == "weight" and not operand.gathered
@@ -116,7 +116,7 @@ def _fill_operand(tables: NestTables, row: int, place: int, operand: Operand, re
         len(run),
         packed,
         sum(1 << dim for dim in operand.dims),
-        operand.part == "epilogue" and len(operand.axes) == result_rank,
+        operand.part == "epilogue" and nest.per_result(operand),
     )
     tables.run_order[row, place, : len(order)] = order[::-1]
     for index, axis in enumerate(operand.axes):

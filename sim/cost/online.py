@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.actions import array_actions
+from sim.cost.actions import array_actions, epilogue_bytes
 from sim.cost.element_passes import drain_passes
-from sim.cost.estimate import BUFFER_SLOTS, aligned, feeding, lane_elements, tile_gemm
+from sim.cost.estimate import BUFFER_SLOTS, aligned, feeding, lane_elements, operand_bits, tile_gemm
 from sim.cost.products import Products, tile_products
 from sim.cost.work import (
     accumulator_bytes,
@@ -49,8 +49,7 @@ class OnlineCycles:
 @dataclass(frozen=True, slots=True)
 class OnlineProducts:
     """Both products of all tiles, and what the lanes work on: `scored` scores, `merged` elements of running results,
-    `rows` rows of blocks of keys, `results` elements in `last_rows` rows; `masked_bytes` of operands that several heads
-    share (masks) are read for the scores."""
+    `rows` rows of blocks of keys, `results` elements in `last_rows` rows."""
 
     scores: Products
     values: Products
@@ -59,7 +58,6 @@ class OnlineProducts:
     rows: int
     results: int
     last_rows: int
-    masked_bytes: int
 
     @property
     def macs(self) -> Int64:
@@ -208,15 +206,12 @@ def online_products(
     )
     tile = tuple(ranges[1] - ranges[0])
     rows, results = _rows(nest, tile), _elements(nest.out, tile)
-    # Operands as large as the scores are counted with the product.
-    shared = [o for o in parts.scores.epilogue if len(o.axes) != len(parts.scores.out.axes)]
-    masked = sum(int(o.tile_bytes(tile).sum()) for o in shared)
     merged = int(results.sum()) if len(last) < results.shape[1] else 0
     if in_place(kind):
         merged -= int(results[:, last].sum()) if merged else 0
     scored = int(_elements(parts.scores.out, tile).sum())
     return OnlineProducts(
-        scores, values, scored, merged, int(rows.sum()), int(results[:, last].sum()), int(rows[:, last].sum()), masked
+        scores, values, scored, merged, int(rows.sum()), int(results[:, last].sum()), int(rows[:, last].sum())
     )
 
 
@@ -234,13 +229,10 @@ def online_actions(nest: Nest, kind: CoreKind, products: OnlineProducts) -> dict
     results, running = products.results, DTYPE_BITS[parts.values.out.tensor.dtype] / 8
     last = {
         # A running result is read once more; where all keys come at once the sums are taken as they are.
-        "sram_read_bytes": (running * results if products.merged else 0.0) + products.masked_bytes,
+        "sram_read_bytes": (running * results if products.merged else 0.0) + epilogue_bytes(nest, results),
         "accumulator_read_bytes": 0.0 if products.merged else float(one * results),
         "sram_write_bytes": results * DTYPE_BITS[nest.out.tensor.dtype] / 8 + ROW_BYTES * products.rows,
     }
-    last["sram_read_bytes"] += sum(
-        results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if len(o.axes) == len(nest.out.axes)
-    )
     lanes = _row_lanes(kind)
     passes = [
         (drain_passes(nest, kind), results),
@@ -251,10 +243,16 @@ def online_actions(nest: Nest, kind: CoreKind, products: OnlineProducts) -> dict
         for name, count in names.items():
             last[f"vector_{name}"] = last.get(f"vector_{name}", 0.0) + count * many
     if here:
-        # Shares replace scores, sums are scaled where they are.
+        # Shares replace scores, which the second product reads in place; sums are scaled where they are.
+        shares = float(products.values.sums[1] * operand_bits(parts.values)[0]) / 8
         last["accumulator_write_bytes"] = found.pop("sram_write_bytes") + float(one * products.merged)
         last["accumulator_read_bytes"] = float(one * (products.merged + results))
-        last["sram_read_bytes"] -= running * results if products.merged else 0.0
+        last["sram_read_bytes"] -= shares + (running * results if products.merged else 0.0)
+        if kind.dispatch is not None and kind.dispatch.instruction and kind.dispatch.operands == "registers":
+            # Operands are brought to the registers, and read there, as array_actions has it: shares are there.
+            last["accumulator_write_bytes"] -= shares
+        else:
+            last["accumulator_read_bytes"] += shares
         last["vector_mul"] = last.get("vector_mul", 0.0) + products.merged
     for more in (values, last):
         for name, count in more.items():

@@ -149,7 +149,7 @@ def _segment_races(segment: Segment, columns: Functional, known: list[int]) -> l
                 for other in others:
                     if (access.write or other.write) and other.task != task and access.conflicts(other):
                         done = finished[other.task >> 3] >> (other.task & 7) & 1
-                        if not done and not _accumulate(segment, space, task, other.task):
+                        if not done and not (space == Space.ACCUMULATOR and _accumulate(segment, access, other)):
                             found.append(_race(segment, space, core, access, other))
                 if access.write:
                     ranges[low, high] = [o for o in others if o.task == task or not access.covers(o)]
@@ -157,12 +157,15 @@ def _segment_races(segment: Segment, columns: Functional, known: list[int]) -> l
     return found
 
 
-def _accumulate(segment: Segment, space: int, task: int, other: int) -> bool:
-    """Do both add to a sum in the accumulator, in the order of their queue?"""
+def _accumulate(segment: Segment, one: _Access, other: _Access) -> bool:
+    """Do both add to the same sums in the accumulator, in the order of their queue? Products that read there, or make
+    something else of the place, have to wait as all others do."""
     return bool(
-        space == Space.ACCUMULATOR
-        and segment.kind[task] == segment.kind[other] == Kind.MATMUL
-        and segment.queue[task] == segment.queue[other]
+        one.write
+        and other.write
+        and (one.root, one.start, one.stop) == (other.root, other.start, other.stop)
+        and segment.kind[one.task] == segment.kind[other.task] == Kind.MATMUL
+        and segment.queue[one.task] == segment.queue[other.task]
     )
 
 

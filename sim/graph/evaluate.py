@@ -282,6 +282,7 @@ def _scan(op: Op, inputs: Sequence[Array]) -> Array:
 
 def _softmax(op: Op, inputs: Sequence[Array]) -> Array:
     largest = inputs[0].max(axis=op["axis"], keepdims=True)
+    largest = np.maximum(largest, inputs[1]) if len(inputs) > 1 else largest
     x = inputs[0] - largest
     total = np.exp(x).sum(axis=op["axis"], keepdims=True)
     if len(inputs) > 1:

@@ -242,6 +242,12 @@ class Nest:
     def epilogue(self) -> tuple[Operand, ...]:
         return tuple(o for o in self.operands if o.part == "epilogue")
 
+    def per_result(self, operand: Operand) -> bool:
+        """Does the drain read an element of an operand for each of the result: a residual, or a mask that heads share?
+        A number for a whole column (a bias) or row is read once and kept in a register."""
+        inner = [axis for axis in self.out.axes[-2:] if axis.size > 1]
+        return all(axis in operand.axes for axis in inner)
+
 
 def channels_last(graph: Graph) -> frozenset[str]:
     """Tensors kept channels-last in memory: those of convolutions and pools, and what elementwise operators of

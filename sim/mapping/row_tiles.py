@@ -167,7 +167,7 @@ def _tiling(nest: Nest, site: Site, split: tuple[int, ...]) -> Tiling | None:
 
 def _results_held(nest: Nest) -> int:
     """The sums, and operands as large as the result (a residual)."""
-    return 1 + sum(len(o.axes) == len(nest.out.axes) for o in nest.epilogue)
+    return 1 + sum(nest.per_result(o) for o in nest.epilogue)
 
 
 def _estimate(

@@ -93,7 +93,9 @@ def _three(graph: Graph, values: Op) -> tuple[Op, Op, Op] | None:
 
 def _attended(graph: Graph, scores: Op, softmax: Op, values: Op) -> Attended | None:
     """Those three as one, if their operands have the axes of an attention."""
-    hides = [step["function"] == "add" and step.inputs[1] in graph.causal for step in scores.epilogue]
+    added = [step["function"] == "add" for step in scores.epilogue]
+    # What is done to a hidden score but an addition (a cap, a factor below 0) may show it again.
+    hides = [all(added[at:]) and step.inputs[1] in graph.causal for at, step in enumerate(scores.epilogue)]
     inputs, steps = [*scores.inputs, values.inputs[1]], []
     for step, hidden in zip(scores.epilogue, hides, strict=True):
         # The kernel knows what is ahead, and reads no mask.

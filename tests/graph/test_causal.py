@@ -77,6 +77,26 @@ def test_numbers_are_those_of_the_mask(queries: int, keys: int) -> None:
     np.testing.assert_allclose(wanted, e @ values["v"] / e.sum(-1, keepdims=True), rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("after", "hides"), [("", True), ("add", True), ("tanh", False), ("mul", False), ("tanh add", False)]
+)
+def test_a_mask_hides_where_nothing_shows_it_again(after: str, hides: bool) -> None:
+    """A cap behind the mask makes -1 of what it hides, a factor below 0 the largest score of all: such a mask is read
+    and added as any other, and no key is left out."""
+    b = GraphBuilder("capped", "fp32")
+    q, k, v = (b.input(name, (600, 4)) for name in "qkv")
+    more = b.input("more", (600,))
+    b.causal.append("mask")
+    scores = b.add(b.matmul(q, k, transpose_b=True), b.input("mask", (600, 600)))
+    for function in after.split():
+        scores = b.elementwise(function, scores, *[more] * (function != "tanh"))
+    graph = default_passes(b.build([b.matmul(b.softmax(scores), v, name="y")]))
+    fused = with_attention(graph)
+    assert (("causal", ()) in fused.ops[0]["steps"]) == (len(fused.nests[0]) > 1) == hides
+    values = random_values(graph, 2) | {"more": np.full(600, -1.0)}
+    np.testing.assert_allclose(evaluate(fused, values)["y"], evaluate(graph, values)["y"], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("chip", ["tiny", "lepton_m"])
 def test_a_chip_computes_them(chip: str) -> None:
     """Three ranges, blocks of keys that some, all or none of their queries see."""

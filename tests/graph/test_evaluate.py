@@ -193,3 +193,11 @@ def test_values_that_do_not_fit_are_named() -> None:
         evaluate(builder.build([y]), {})
     with pytest.raises(ValueError, match=r"'x': expected the shape \(2, 3\), found \(3, 2\)"):
         evaluate(builder.build([y]), {"x": np.zeros((3, 2))})
+
+
+def test_a_sink_far_above_all_scores_leaves_nothing() -> None:
+    """As of a row that sees no key: e^-1000 of 1, without an overflow."""
+    op = Op("softmax", "softmax", ("x", "sink"), "y", {"axis": 1, "log": False})
+    with np.errstate(all="raise", under="ignore"):
+        found = evaluate_op(op, [np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([[1000.0], [0.0]])])
+    assert found.tolist() == [[0.0, 0.0], [pytest.approx(1 / (2 + math.e)), pytest.approx(math.e / (2 + math.e))]]

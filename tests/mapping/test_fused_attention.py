@@ -157,6 +157,30 @@ def test_registers_take_what_scratchpads_do_not() -> None:
     assert counts["vector_exp"] == heads * rows * (keys + blocks)
 
 
+@pytest.mark.parametrize(
+    ("how", "read", "written"),
+    [
+        # Sums of 8 go through 4 rows of PEs: they are added to once.
+        (None, 2 * 512 + 2 * 512 + 1024, 2 * 2 * 512 + 512),
+        # 128 products an instruction, as deep as 8 in 32 bit: it reads and writes 4 x 4 sums, reads 2 x 4 x 8 numbers.
+        ("registers", 16 * (64 + 256) + 2 * 512, 16 * 64 + 1024 + 256 + 256 + 512),
+        ("scratchpad", 16 * 64 + 2 * 512 + 1024, 16 * 64 + 512),
+    ],
+)
+def test_shares_are_read_where_they_are(how: str | None, read: int, written: int) -> None:
+    """Of 16 queries, 8 keys and a width of 8 on 4 x 4 PEs queries and shares (512 B) are fetched for every 4 columns,
+    keys and values (256 B) once. Scratchpads give all but the shares, which are in registers: where scores and results
+    are read, and written, those of instructions too."""
+    chip = load_chip("lepton_m", DEALT | {"core.dispatch.tiles": [[16, 8]]})
+    if how is not None:
+        chip = chip.replace_many({"core.dispatch.instruction": [4, 4, 16], "core.dispatch.operands": how})
+    _, _, program = sim.plan(attention((1,), 16, 8, 8), chip)
+    (row,) = program.segments[0].ops
+    assert (row.mapping["tile"]["row"], row.mapping["tile"]["key"]) == (16, 8)
+    assert row.counts["sram_read_bytes"] == 2 * 512 + 256 + 256
+    assert (row.counts["accumulator_read_bytes"], row.counts["accumulator_write_bytes"]) == (read, written)
+
+
 @pytest.mark.parametrize("kib", [8, 16, 64, 256])
 def test_blocks_fit_their_memories(kib: int) -> None:
     """Two blocks of scores and of values fit the accumulator, everything else the scratchpad."""
@@ -198,9 +222,8 @@ def without(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 @pytest.mark.parametrize(("dealt", "number"), [*((False, n) for n in range(6)), *((True, n) for n in range(8))])
 def test_no_edge_is_there_for_nothing(dealt: bool, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any one group of edges some access is not ordered; with all of them every one is. That scores of a dealt
-    tile wait for the product that reads the shares there is what the executor sees: on one array the check of the order
-    takes any two products as ordered."""
+    """Without any one group of edges some access is not ordered; with all of them every one is: of a dealt tile also
+    that scores wait for the product that reads the shares there, on the same array."""
     graph = attention((2,), 40, 200, 8)
     chip = load_chip("lepton_m", DEALT) if dealt else load_chip("tiny", SMALL)
 
@@ -209,7 +232,7 @@ def test_no_edge_is_there_for_nothing(dealt: bool, number: int, monkeypatch: pyt
         TEMPLATES.clear()
         program = map_graph(graph, chip, functional=True)
         assert (program.segments[0].kind == Kind.MATMUL).sum() > 20
-        return len(find_races(program)) + (not sim.verify_values(graph, chip).passed)
+        return len(find_races(program))
 
     assert races() == 0
     without(monkeypatch, number)
