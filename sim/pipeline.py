@@ -170,6 +170,8 @@ def plan(
         _check_row_stationary(dataflow, on)
     _check_choice("attention", asked["attention"], get_args(Attention))
     sampled = asked["sample_layers"]
+    if functional and sampled is not None:
+        raise InputError("sample_layers chooses which layers are simulated; numbers are computed of all")
     if sampled is not None and sampled < FEWEST_LAYERS:
         raise InputError(f"sample_layers: found {sampled}; expected {FEWEST_LAYERS} or more layers to be simulated")
     say("reading the model")

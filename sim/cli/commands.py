@@ -130,6 +130,7 @@ def check(
         _refuse_model(target)
         _check_chip(target, mapping.keywords()["overrides"])
         return
+    _refuse_sampling(mapping)
     from sim.pipeline import plan
 
     with Progress() as progress:
@@ -200,6 +201,7 @@ def show_partition(
     output_format: FormatOption = Format.table,
 ) -> None:
     """Print how a model is divided over the cores: work, memory and cut of every part, and one core beside it."""
+    _refuse_sampling(mapping)
     from sim.cli.views import partition_rows, partition_title
     from sim.pipeline import plan
 
@@ -220,6 +222,7 @@ def show_program(
     output_format: FormatOption = Format.table,
 ) -> None:
     """Print what a model was lowered to: tasks and bytes of every operator."""
+    _refuse_sampling(mapping)
     from sim.cli.views import program_rows, program_title
     from sim.pipeline import plan
 
@@ -433,3 +436,8 @@ def _refuse_unused(*groups: ModelOptions | MappingOptions) -> None:
         if value != field.default and field.name != "overrides":
             option = f"--{field.name.replace('_', '-')}"
             raise InputError(f"{option} says how a model runs; add --chip CHIP to check a model on a chip")
+
+
+def _refuse_sampling(mapping: MappingOptions) -> None:
+    if mapping.sample_layers is not None:
+        raise InputError("--sample-layers chooses which layers are simulated; this command simulates none")

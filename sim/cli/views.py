@@ -275,8 +275,10 @@ def dram_pattern_rows(name: str) -> list[Row]:
 
 
 def _one_channel(name: str) -> Dram:
+    from sim.config import data_file
     from sim.hw.chip import load_chip
 
+    data_file("hw_configs/dram", name, what="DRAM device")  # complains of the name, not of a change to a chip
     return load_chip("tiny", {"dram.device": name, "dram.channels": 1}).dram
 
 

@@ -70,7 +70,7 @@ def fold_copies(graph: Graph, fused: Op) -> Folded:
         places[RESULT], copy = behind.axes, behind.copy
         gone |= behind.ops
         if behind.view is None:
-            whole = replace(whole, output=copy.output, epilogue=copy.epilogue)
+            whole = replace(whole, output=copy.output)
         else:
             made = graph.tensors[fused.output]
             tensors[made.name] = replace(made, shape=laid((behind.axes,), 0, made.shape))
@@ -110,7 +110,7 @@ def _behind(graph: Graph, name: str, block: int) -> _Copy | None:
     view = None
     if op is not None and op.kind == "reshape" and op.block == block:
         view, op = op, _only_reader(graph, op.output)
-    if op is None or (op.kind, op.block) != ("transpose", block) or (view is not None and op.epilogue):
+    if op is None or (op.kind, op.block) != ("transpose", block) or op.epilogue:
         return None
     if view is None:
         return _Copy(op, None, tuple(op["perm"].index(axis) for axis in range(len(op["perm"]))))

@@ -107,3 +107,5 @@ def test_what_simulates_nothing_takes_no_sample() -> None:
         sim.simulate("lenet5", "lepton_s", fidelity="bound", sample_layers=4)
     with pytest.raises(InputError, match="simulates none"):
         sim.bound("lenet5", "lepton_s", {"core.array.rows": [8]}, sample_layers=4)
+    with pytest.raises(InputError, match="numbers are computed of all"):
+        sim.verify_values("lenet5", "lepton_s", sample_layers=4)

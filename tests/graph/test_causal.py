@@ -10,7 +10,7 @@ from onnx_models import build, load
 
 import sim
 from sim.graph.builder import GraphBuilder
-from sim.graph.causal import HIDDEN, LEAST_QUERIES, causal_mask, ranges
+from sim.graph.causal import HIDDEN, LEAST_QUERIES, Range, causal_mask, ranges
 from sim.graph.evaluate import evaluate, random_values
 from sim.graph.graph import Graph, op_macs, op_passes
 from sim.passes import default_passes
@@ -39,6 +39,16 @@ def test_no_key_that_a_query_sees_is_left_out(queries: int, keys: int) -> None:
         assert not visible[part.first : part.stop, part.keys :].any()
         assert visible[part.stop - 1, part.keys - 1]
     assert ranges(queries, keys, False) == (replace(parts[0], first=0, stop=queries, keys=keys),)
+
+
+def test_more_queries_than_keys() -> None:
+    """The first of them see nothing: no range is left without keys, and numbers are those of the mask."""
+    assert ranges(700, 500, True) == (Range(0, 700, 500),)
+    graph = model(700, 500)
+    values = random_values(graph, 2)
+    found, wanted = (evaluate(one, values)["y"] for one in (with_attention(graph), graph))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
+    assert sim.verify_values(graph, "lepton_m", attention="fused").passed
 
 
 def test_how_much_is_computed() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sim
-from sim.cost.online import online_bytes
+from sim.cost.online import online_bytes, online_cycles
 from sim.engine import run
 from sim.engine.ordering import find_races
 from sim.errors import DoesNotFit, InputError
@@ -120,6 +120,25 @@ def test_lanes_and_multipliers_count_what_there_is() -> None:
     assert row.counts["vector_reciprocal"] == heads * rows
     # The mask once a score, the sum once a score, the difference of the largest once a row and block.
     assert row.counts["vector_add"] == heads * rows * (3 * keys + blocks)
+
+
+@pytest.mark.parametrize("dealt", [False, True])
+def test_lanes_are_held_for_each_of_their_works(dealt: bool) -> None:
+    """Shares once a block, running results once a block (scaled in place: once a block but the last), finished ones
+    once a result: tiles of one size, so the lanes of all cores are held for so many cycles."""
+    chip = load_chip("lepton_m", DEALT) if dealt else load_chip("tiny", SMALL)
+    _, _, program = sim.plan(attention((2,), 64, 256, 16), chip)
+    segment, cycle_ps = program.segments[0], 1e12 / chip.cores[0].clock_hz
+    tile = [segment.ops[0].mapping["tile"][name] for name in ("batch", "row", "key")]
+    results, blocks = (2 // tile[0]) * (64 // tile[1]), 256 // tile[2]
+    assert (results * tile[0] * tile[1], blocks * tile[2]) == (2 * 64, 256)
+    assert blocks > 1
+    (nest,) = attention((2,), 64, 256, 16).nests[0]
+    cycles = online_cycles(nest, chip.cores[0], tuple(np.array([size]) for size in tile), blocks)
+    merges = blocks - 1 if dealt else blocks
+    expected = results * (blocks * cycles.softmax[0] + merges * cycles.merge[0] + cycles.last[0])
+    lanes = np.array([queue.unit == "vector" for queue in program.queues])[segment.queue]
+    assert segment.hold[lanes].sum() == pytest.approx(expected * cycle_ps, rel=1e-4)
 
 
 @pytest.mark.parametrize(("chip", "share"), [("lepton_s", 0.025), ("lepton_m", 0.08), ("lepton_l", 0.12)])

@@ -54,3 +54,13 @@ def test_nor_do_kernels_without_a_launch_overlap() -> None:
     kernels = stretches(two_ways(), load_chip("a100").with_calibration(UNCALIBRATED))
     for before, after in pairwise(kernels):
         assert after[2] > before[3]
+
+
+def test_a_launch_waits_for_the_kernel_before_alone() -> None:
+    """Which waited for the one before it: edges grow with the tasks, not with their square."""
+    _, _, program = plan(two_ways(), "a100")
+    (segment,) = program.segments
+    names = np.array([op.name for op in segment.ops])[segment.op]
+    launches = np.flatnonzero(np.array([queue.unit == "dispatch" for queue in program.queues])[segment.queue])
+    before = [set(names[segment.pidx[segment.pptr[task] : segment.pptr[task + 1]]]) for task in launches]
+    assert before == [set(), {"left"}, {"right"}]
