@@ -69,7 +69,7 @@ def technology_rows() -> list[Row]:
             "technology": node.name,
             "int8_mac_pj": node.mac_energy_j("int8") * 1e12,
             "bf16_mac_pj": node.mac_energy_j("bf16") * 1e12,
-            "sram_mm2_per_mib": node.sram_area.value,
+            "sram_mm2_per_mib": node.sram_area_mm2(1 << 20),
             "mtransistors_per_mm2": node.logic_transistors_per_mm2.value / 1e6,
             "leakage_mw_per_mm2": node.logic_leakage.value * 1e3,
             "leakage_mw_per_mib": node.sram_leakage.value * 1e3,

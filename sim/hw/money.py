@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.config import Field, Part, Unit, changed_ns, data_dir, data_file, load_yaml, validate
-from sim.hw.area import ROUTER_TRANSISTORS, chip_area, core_area
+from sim.hw.area import chip_area, core_area, switch_transistors
 from sim.hw.chip import Chip
 from sim.hw.technology import Cost, Money, Technology
 
@@ -165,7 +165,7 @@ def _quadrature() -> tuple[Floats, Floats]:
 
 def chip_yield(chip: Chip, technology: Technology, prices: Prices) -> Values:
     """Share of the chip's dies that can be sold; spare cores may be dead."""
-    switch_mm2 = technology.logic_area_mm2(ROUTER_TRANSISTORS) if chip.interconnect.node_count > 1 else 0.0
+    switch_mm2 = technology.logic_area_mm2(switch_transistors(chip))
     cores = [
         Cores(sum(core_area(kind, technology).values()) + switch_mm2, kind.count, kind.spare)
         for kind in chip.cores

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,16 @@ from sim.hw.vector import FunctionClass
 TECHNOLOGY_FOLDER = "hw_configs/technology"
 
 DTYPES: tuple[str, ...] = get_args(Dtype)
+
+LARGEST_MACRO_BYTES = 64 << 10
+"""Larger banks are built of several macros."""
+
+PERIPHERY_CELLS = 200
+"""Decoders and amplifiers of a macro, in sides of a cell. Cells are 61 % of a macro of 64 KiB and 71 of one of 128;
+CACTI has 56 and 70 (LLMCompass cost_model.py), TSMC's of 2 nm 67 (38.1 Mbit/mm2 of cells of 0.0175 um2)."""
+
+REGISTER_BIT_TRANSISTORS = 46
+"""Of one bit of a register with its share of the clock: Aladdin's 5.98 um2 at 40 nm, in logic of that node."""
 
 REFERENCE_BITS = 64
 """Width of an access to which the stated SRAM energies belong."""
@@ -103,13 +113,6 @@ class Area(Cost):
 
 
 @dataclass(frozen=True, slots=True)
-class AreaPerSize(Cost):
-    """mm2 per MiB."""
-
-    value: Annotated[float, Unit("area_per_size"), Field(gt=0)]
-
-
-@dataclass(frozen=True, slots=True)
 class Technology(Part):
     """Costs of one process node."""
 
@@ -139,7 +142,7 @@ class Technology(Part):
     pe_area: Annotated[Mapping[Dtype, Area], Field(description="one PE with its registers")] = field(
         hash=False
     )
-    sram_area: Annotated[AreaPerSize, Field(description="memory macros with their periphery")]
+    sram_cell: Annotated[Area, Field(description="one bit of a memory, without periphery")]
     logic_transistors_per_mm2: Annotated[Cost, Field(description="density of random logic")]
     wafer_price: Annotated[Money, Field(description="processed wafer of 300 mm")]
     defects_per_cm2: Annotated[Cost, Field(description="density of killing defects")]
@@ -236,9 +239,16 @@ class Technology(Part):
         """
         return max(self.pe_area[dtype].value * rate for dtype, rate in rates.items())
 
-    def sram_area_mm2(self, size_bytes: int) -> float:
-        """Area of memory macros."""
-        return self.sram_area.value * size_bytes / 2**20
+    def sram_area_mm2(self, size_bytes: float, bank_bytes: float = LARGEST_MACRO_BYTES) -> float:
+        """mm2 of the macros of a memory of banks of `bank_bytes`: cells, and along two sides of each square of them
+        decoders and amplifiers. A bank is one macro, or several of at most 64 KiB; below some 500 B it is registers.
+
+        64 KiB at 7 nm: 0.027 um2 x 2^19 x (1 + 200 / 724)^2 = 0.023 mm2, 61 % of it cells.
+        """
+        bits = 8.0 * np.minimum(bank_bytes, LARGEST_MACRO_BYTES)
+        around = (1.0 + PERIPHERY_CELLS / np.sqrt(np.maximum(bits, 1.0))) ** 2
+        bit_mm2 = np.minimum(self.sram_cell.value * around, self.logic_area_mm2(REGISTER_BIT_TRANSISTORS))
+        return cast(float, (bit_mm2 * 8 * size_bytes)[()])
 
     def logic_area_mm2(self, transistors: float) -> float:
         """Area of logic given by its transistor count."""

@@ -65,16 +65,12 @@ def test_the_accumulators_that_were_guessed_decide_little(accumulator_kib: float
     [(2048, "n16", 3.3), (512, "n16", 1.4), (128, "n16", 0.84), (64, "n16", 0.55),
      (2048, "n28", 5.5), (512, "n28", 2.3), (128, "n28", 1.4), (64, "n28", 0.91)],
 )  # fmt: skip
-def test_array_and_macros_leave_room_for_the_rest(macs: int, node: str, published_mm2: float) -> None:
-    """Primer: area after synthesis, without wires. PEs and memory macros are 68 to 96 % of it at both nodes. What is
-    too large here are lanes, each with the control of a GPU's, which for 32 of them takes 1.4 mm2 at 16 nm, DMA
-    channels and the wires of the buffer's port."""
-    technology, core = load_technology(node), nvdla(macs).cores[0]
-    assert core.accumulator is not None
-    macros = technology.sram_area_mm2(core.sram.size_bytes + core.accumulator.size_bytes)
-    area = core_area(core, technology)
-    assert 0.67 < (area["arrays"] + macros) / published_mm2 < 0.97
-    assert sum(area.values()) / published_mm2 == pytest.approx({"n16": 1.8, "n28": 1.85}[node], abs=0.22)
+def test_area_of_the_core_within_a_fifth(macs: int, node: str, published_mm2: float) -> None:
+    """Primer: area after synthesis, without wires, which here are 11 to 21 % of it. The core at all sizes and nodes was
+    65 to 106 % too large while its lanes had the control of a GPU's and its macros the wires of CMEM's."""
+    core = nvdla(macs).cores[0]
+    found = sum(core_area(core, load_technology(node)).values())
+    assert 1.0 < found / published_mm2 < 1.2
 
 
 def test_alexnet_at_half_the_bandwidth() -> None:

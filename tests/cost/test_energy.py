@@ -70,7 +70,7 @@ def test_an_array_operator() -> None:
     for name in ("leakage", "dram_refresh", "dram_standby"):
         assert found[name] == approx([2.0 * idle_w[name]])
     # Two seconds of a clock with 9/10 gated, and 5 ps in which the array has all of it: 2 x 2 PEs of 241 um2.
-    array_w = 0.9 * 4 * 241e-6 * 175e-12 * 1e9
+    array_w = 0.9 * 4 * 241e-6 * 186e-12 * 1e9
     assert found["clock"] == approx([2.0 * idle_w["clock"] + 5e-12 * array_w])
     rest = ("sram", "cache", "dma", "noc", "dram_activate", "dram_read", "dram_write", "dram_io", "host")
     assert [found[name] for name in rest] == [[0.0]] * 9
@@ -100,10 +100,12 @@ def test_transfers_pay_dram_network_and_scratchpad() -> None:
     assert found["dma"] == approx([1000 * 2 * 0.0168 * PJ, 100 * 2 * 0.0168 * PJ])
     # One hop: 8 bit x its length x 0.0756 pJ/mm and the router's 0.07327 pJ.
     assert found["noc"] == approx([1000 * (8 * hop_mm * 0.0756 + 0.07327) * PJ, 0])
-    # Banks of 8 KiB, 1000 bit wide: 0.9375 pJ/B x (1 + 0.064) / 2 read, 1.18 times that written; and half the side
-    # of 0.875 mm2/MiB x 64 KiB and a port of 1000 B a cycle at 0.009 mm2 of wire, were it 3.74 mm long.
-    macros_mm2 = 0.875 / 16
-    bank, wire = 0.9375 * 1.064 / 2, 8 * 0.0756 * (macros_mm2 + 9 * macros_mm2**0.5 / 3.74) ** 0.5 / 2
+    # Banks of 8 KiB, 1000 bit wide: 0.9375 pJ/B x (1 + 0.064) / 2 read, 1.18 times that written; and half the side of
+    # eight banks of 256 + 200 cells of 0.027 um2 a side, the wires between them, and a port of 1000 B a cycle at 0.0105
+    # mm2 of wire, were it 2.84 mm long.
+    macros_mm2 = 8 * 0.027e-6 * 456**2
+    banks_mm2 = macros_mm2 * (1 + 0.13 * 0.215)
+    bank, wire = 0.9375 * 1.064 / 2, 8 * 0.0756 * (banks_mm2 + 10.5 * banks_mm2**0.5 / 2.84) ** 0.5 / 2
     assert found["sram"] == approx([1000 * (1.18 * bank + wire) * PJ, 100 * (bank + wire) * PJ], rel=1e-3)
 
 
@@ -131,9 +133,9 @@ def test_idle_power_by_hand() -> None:
     chip = small_chip()
     found, area = idle_power_w(chip, N7), chip_area(chip, N7)
     logic_mm2 = sum(area.values()) - area["sram"] - area["accumulators"]
-    # Two cores of 64 KiB and 16 KiB at 20 mW/MiB; logic at 63 mW/mm2, and a tenth of 175 pJ/mm2 at 1 GHz.
-    assert found["leakage"] == approx(0.055 * logic_mm2 + 0.020 * 2 * 80 / 1024)
-    assert found["clock"] == approx(0.1 * 0.175 * logic_mm2)
+    # Two cores of 64 KiB and 16 KiB at 20 mW/MiB; logic at 54 mW/mm2, and a tenth of 186 pJ/mm2 at 1 GHz.
+    assert found["leakage"] == approx(0.054 * logic_mm2 + 0.020 * 2 * 80 / 1024)
+    assert found["clock"] == approx(0.1 * 0.186 * logic_mm2)
     assert tuple(found) == IDLE
     ungated = idle_power_w(chip.replace("clock_gating", 0), N7)
     assert ungated["clock"] == approx(10 * found["clock"])
@@ -145,22 +147,22 @@ def test_units_at_work_take_the_clock_that_gating_saves() -> None:
     build = Builder([operator(macs=8)])
     build.compute(ARRAY, 10**12, hold=10**12)  # a second
     busy, idle = _energy(program_of(build.segment()))["clock"], 2.0 * idle_power_w(small_chip(), N7)["clock"]
-    assert busy[0] - idle == approx(0.9 * 4 * 241e-6 * 175e-12 * 1e9, rel=1e-3)
+    assert busy[0] - idle == approx(0.9 * 4 * 241e-6 * 186e-12 * 1e9, rel=1e-3)
     build = Builder([operator(unit="vector")])
     build.compute(VECTOR, 10**12)
-    lane_mm2 = (996_200 + 134_069) / 96.3e6
+    lane_mm2 = 2 * 177_690 / 96.3e6
     found = _energy(program_of(build.segment()))["clock"]
-    assert found[0] - idle == approx(0.9 * 4 * lane_mm2 * 0.175, rel=1e-3)
+    assert found[0] - idle == approx(0.9 * 4 * lane_mm2 * 0.186, rel=1e-3)
 
 
 def test_spare_cores_are_switched_off() -> None:
     chip = small_chip()
     found = idle_power_w(chip.replace("core.spare", 3), N7)
-    idle, more_mm2 = idle_power_w(chip, N7), 3 * 44.3e6 / 96.3e6
-    # Three more switches, and the 19 % that no component explains of the larger die.
+    idle, more_mm2 = idle_power_w(chip, N7), 3 * 5 * 2000 * (569.5 / 4 * 7.7 + 64 * 46) / 96.3e6
+    # Three more routers, and the 19 % that no component explains of the larger die.
     core_mm2 = sum(core_area(chip.cores[0], N7).values())
     more_mm2 += (more_mm2 + 3 * core_mm2) * 0.19 / 0.81
-    assert found["leakage"] - idle["leakage"] == approx(0.055 * more_mm2)
+    assert found["leakage"] - idle["leakage"] == approx(0.054 * more_mm2)
 
 
 def test_memories_pay_for_their_width_and_their_wires() -> None:

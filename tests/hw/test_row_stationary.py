@@ -233,4 +233,4 @@ def test_scratchpads_are_part_of_the_area() -> None:
     # 168 x 520 B in the PEs beside 168 multipliers.
     chip, n65 = load_chip("eyeriss_v1"), load_technology("n65")
     pes = 168 * n65.pe_area["int16"].value
-    assert core_area(chip.cores[0], n65)["arrays"] == pytest.approx(pes + n65.sram_area_mm2(168 * 520))
+    assert core_area(chip.cores[0], n65)["arrays"] == pytest.approx(pes + n65.sram_area_mm2(168 * 520, 520))

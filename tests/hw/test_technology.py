@@ -133,9 +133,20 @@ def test_area_and_idle_power() -> None:
     assert tech.pe_area_mm2({"bf16": 1.0}) * 128 * 128 == pytest.approx(14, rel=2e-3)  # TPUv4i MXU
     assert tech.pe_area_mm2({"bf16": 1.0, "fp32": 0.25, "int8": 1.0}) == tech.pe_area_mm2({"bf16": 1.0})
     assert tech.pe_area_mm2({"int8": 4.0}) == 4 * tech.pe_area_mm2({"int8": 1.0})
-    assert tech.sram_area_mm2(128 << 20) == pytest.approx(112)  # TPUv4i CMEM
-    assert tech.leakage_w(100, 64 << 20) == pytest.approx(100 * 0.055 + 64 * 0.020)
-    assert tech.clock_w(10, 1e9) == pytest.approx(10 * 175e-12 * 1e9)
+    assert tech.leakage_w(100, 64 << 20) == pytest.approx(100 * 0.054 + 64 * 0.020)
+    assert tech.clock_w(10, 1e9) == pytest.approx(10 * 186e-12 * 1e9)
+
+
+def test_small_banks_of_memory_are_mostly_periphery() -> None:
+    tech = load_technology("n7")
+    # Squares of cells of 0.027 um2 with 200 more sides of a cell along two edges; larger banks are several of 64 KiB.
+    for bank, side in ((64 << 10, 524_288**0.5), (4 << 10, 32_768**0.5)):
+        one_mm2 = 0.027e-6 * (side + 200) ** 2
+        assert tech.sram_area_mm2(bank, bank) == pytest.approx(one_mm2)
+        assert tech.sram_area_mm2(16 * bank, bank) == pytest.approx(16 * one_mm2)
+    assert tech.sram_area_mm2(1 << 20, 1 << 20) == tech.sram_area_mm2(1 << 20) == tech.sram_area_mm2(1 << 20, 64 << 10)
+    # The smallest are registers, of 46 transistors a bit.
+    assert tech.sram_area_mm2(24, 24) == pytest.approx(24 * 8 * 46 / 96.3e6)
 
 
 def test_a_missing_cost_is_refused() -> None:

@@ -128,7 +128,7 @@ def test_text_generation_shows_the_first_token_and_the_others() -> None:
 def test_area_cost_and_power_are_shown() -> None:
     report = report_of(layer())
     text = _text(report)
-    assert re.search(r"die area +22\.\d mm2 +cost +60\.\d USD", text)
+    assert re.search(r"die area +23\.\d mm2 +cost +60\.\d USD", text)
     assert re.search(r"peak power +\d+\.\d W, chip alone 3\.\d+ W +per million +\d\.\d+e-09 USD", text)
     assert re.search(r"DRAM interface +\d+\.\d mm2 +\d+\.\d % +package +35 USD +58\.\d %", text)
     assert not re.search(r"^cache ", text, re.MULTILINE)
