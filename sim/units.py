@@ -89,7 +89,6 @@ def _dimensions() -> dict[str, Dimension]:
         Dimension("length", "mm", {"um": Fraction(1, 1000), "mm": Fraction(1), "cm": Fraction(10)}, False,
                   "1.5 mm", ("um", "mm")),
         Dimension("area", "mm2", area, False, "854 um2", ("um2", "mm2")),
-        Dimension("area_per_size", "mm2/MiB", {"mm2/MiB": Fraction(1)}, False, "0.875 mm2/MiB", ("mm2/MiB",)),
         Dimension("money_per_area", "USD/mm2", {"USD/mm2": Fraction(1)}, False, "0.1 USD/mm2", ("USD/mm2",)),
         Dimension("money_per_size", "USD/GiB", {"USD/GiB": Fraction(1), "USD/GB": Fraction(2**30, 10**9)},
                   False, "7 USD/GB", ("USD/GiB",)),

@@ -129,9 +129,9 @@ def test_show_area_and_cost(lepton: Lepton) -> None:
     rows = {row["component"]: row["area_mm2"] for row in json.loads(shown.out)}
     # The arrays of TPU v1 are 30 % of 331 mm2, its memories 37 %.
     assert rows["arrays"] == pytest.approx(99.4, rel=0.01)
-    assert "Die of tpu_v1: 339.0 mm2 at n28" in lepton("show", "area", "tpu_v1").out
+    assert "Die of tpu_v1: 330.4 mm2 at n28" in lepton("show", "area", "tpu_v1").out
     cost = lepton("show", "cost", "tpu_v4", "--format", "csv").out.splitlines()
     assert cost[0] == "component,cost_usd,share"
     assert [line.split(",")[0] for line in cost[1:]] == ["die", "dram", "package", "test", "assembly_loss"]
     title = lepton("show", "cost", "tpu_v1").out.splitlines()[0]
-    assert re.fullmatch(r"tpu_v1: \d+ USD; 170 dies on a wafer, of which 85% are good", title.strip())
+    assert re.fullmatch(r"tpu_v1: \d+ USD; 175 dies on a wafer, of which 85% are good", title.strip())

@@ -66,7 +66,6 @@ def test_small_prefixes(prefix: str, factor: float) -> None:
         ("1.5 mm", "length", 1.5),
         ("20 um", "length", 0.02),
         ("1 cm", "length", 10.0),
-        ("0.875 mm2/MiB", "area_per_size", 0.875),
         ("9346 USD", "money", 9346.0),
         ("9.3 kUSD", "money", 9300.0),
         ("1 MUSD", "money", 1e6),
