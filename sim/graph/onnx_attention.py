@@ -45,7 +45,7 @@ class Scores:
 
 def attend(model: Importer, node: Node, q: str, k: str, v: str, how: Scores) -> tuple[str, dict[int, str]]:
     """softmax(scale q k^T + biases) v: [B, H, S, DV]; and the scores when they are raw (0), after either of the two
-    steps, in their order (1, 2), and as shares (3).
+    steps, in their order (1, 2), and as shares (3): [B, H, S, T], or [B, KVH, H / KVH, S, T] where heads share keys.
 
     q [B, H, S, D]; k [B, KVH, T, D], v [B, KVH, T, DV] with H a multiple of KVH.
     """
@@ -61,24 +61,29 @@ def attend(model: Importer, node: Node, q: str, k: str, v: str, how: Scores) -> 
     scores = matmul(model, node, q, k, True)
     if how.scale != 1.0:
         scores = model.function(node, "mul", scores, model.scalar(node, how.scale, scores))
-    whole = (batch, heads, tokens, length)
-    stages = {0: view(model, node, scores, whole)}
+    stages = {0: scores}
     for number, step in enumerate(("cap", "bias") if how.capped_first else ("bias", "cap"), start=1):
         now = stages[number - 1]
         if step == "bias":
             for bias in how.biases:
-                now = model.function(node, "add", now, bias)
+                now = model.function(node, "add", now, _grouped(model, node, bias, kv_heads, group))
         elif how.cap:
             now = model.function(node, "div", now, model.scalar(node, how.cap, now))
             now = model.function(node, "tanh", now)
             now = model.function(node, "mul", now, model.scalar(node, how.cap, now))
         stages[number] = now
-    shares = model.op("softmax", [stages[2]], {"axis": 3, "log": False}, node)
-    stages[3] = shares
-    if group > 1:
-        shares = view(model, node, shares, (batch, kv_heads, group, tokens, length))
-    result = matmul(model, node, shares, v)
+    stages[3] = model.op("softmax", [stages[2]], {"axis": len(model.shape(scores)) - 1, "log": False}, node)
+    result = matmul(model, node, stages[3], v)
     return view(model, node, result, (batch, heads, tokens, out_width)), stages
+
+
+def _grouped(model: Importer, node: Node, bias: str, kv_heads: int, group: int) -> str:
+    """What is added to scores [B, H, S, T], as it is added to [B, KVH, H / KVH, S, T]."""
+    shape = model.shape(bias)
+    if group == 1 or len(shape) < 3:
+        return bias
+    heads = (kv_heads, group) if shape[-3] > 1 else (1, 1)
+    return view(model, node, bias, (*shape[:-3], *heads, *shape[-2:]))
 
 
 def split_heads(model: Importer, node: Node, x: str, heads: int) -> str:
@@ -158,8 +163,11 @@ def _attention(model: Importer, node: Node) -> list[str]:
     scale = node.get("scale", 0.0) or 1.0 / math.sqrt(model.shape(q)[3])
     how = Scores(scale, tuple(biases), node.get("softcap", 0.0), True)
     context, stages = attend(model, node, q, k, v, how)
-    wanted = stages[node.get("qk_matmul_output_mode", 0)]
-    return [join_heads(model, node, context) if flat else context, k, v, wanted]
+    outputs = [join_heads(model, node, context) if flat else context, k, v]
+    if len(node.outputs) > 3 and node.outputs[3]:
+        wanted = stages[node.get("qk_matmul_output_mode", 0)]
+        outputs.append(view(model, node, wanted, (*model.shape(q)[:3], length)))
+    return outputs
 
 
 def _given_mask(model: Importer, node: Node, q: str, length: int) -> str:

@@ -10,7 +10,7 @@ from sim.graph.graph import Graph
 from sim.graph.op import Op
 from sim.graph.shapes import infer_shape
 from sim.graph.tensor import Tensor
-from sim.passes.attention_copies import fold_copies, only_writer
+from sim.passes.attention_copies import fold_copies, only_writer, viewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def attentions(graph: Graph) -> tuple[Attended, ...]:
         if op.kind == "matmul":
             three = _three(graph, op)
             at = -1 if three is None else graph.producers[three[0].result]
-            if three is not None and all(written.get(name, -1) < at for name in three[0].operands):
+            if three is not None and all(written.get(viewed(graph, name), -1) < at for name in three[0].operands):
                 one = _attended(graph, *three)
                 found += [one] if one is not None else []
     return tuple(found)

@@ -92,7 +92,9 @@ def _before(graph: Graph, name: str, block: int) -> _Copy | None:
     view = None
     if op is not None and op.kind == "reshape" and op.block == block:
         view, op = op, only_writer(graph, op.inputs[0])
-    if op is None or (op.kind, op.block) != ("transpose", block) or op.epilogue or _changes(graph, op.inputs[0]):
+    if op is None or (op.kind, op.block) != ("transpose", block) or op.epilogue:
+        return None
+    if graph.tensors[viewed(graph, op.inputs[0])].role == "state":
         return None
     if view is None:
         return _Copy(op, None, tuple(op["perm"]))
@@ -141,11 +143,11 @@ def _groups(fine: Sequence[int], coarse: Sequence[int]) -> list[list[int]] | Non
     return found if at == len(fine) else None
 
 
-def _changes(graph: Graph, name: str) -> bool:
-    """Is a tensor a state, or a view of one?"""
+def viewed(graph: Graph, name: str) -> str:
+    """The tensor that one is a view of: itself, unless a reshape makes it."""
     while name in graph.producers and graph.ops[graph.producers[name]].kind == "reshape":
         name = graph.ops[graph.producers[name]].inputs[0]
-    return graph.tensors[name].role == "state"
+    return name
 
 
 def only_writer(graph: Graph, name: str) -> Op | None:

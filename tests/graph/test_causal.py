@@ -75,6 +75,15 @@ def test_work_is_that_of_the_ranges() -> None:
     assert fused.inputs == ("q", "k", "v")
 
 
+def test_values_may_be_wider_than_keys() -> None:
+    b = GraphBuilder("wide", "fp32")
+    q, k, v = (b.input(name, (2, 9, 6 if name == "v" else 4)) for name in "qkv")
+    graph = default_passes(b.build([b.matmul(b.softmax(b.matmul(q, k, transpose_b=True)), v)]))
+    fused = with_attention(graph)
+    assert fused.macs == graph.macs == sum(nest.macs for nest in fused.nests[0]) == 2 * 9 * 9 * (4 + 6)
+    assert sim.verify_values(graph, "tiny", attention="fused").passed
+
+
 @pytest.mark.parametrize(("queries", "keys"), [(40, 40), (700, 900), (600, 600)])
 def test_numbers_are_those_of_the_mask(queries: int, keys: int) -> None:
     graph = model(queries, keys)
@@ -119,16 +128,20 @@ def test_a_chip_computes_them(chip: str) -> None:
     assert names == ["y[0]", "y[1]", "y[2]"]
 
 
-@pytest.mark.parametrize(("attributes", "hides"), [({"is_causal": 1}, True), ({}, False)])
-def test_masks_of_files_are_known(attributes: dict[str, int], hides: bool, tmp_path: Path) -> None:
-    """The causal mask that ONNX's Attention asks for by an attribute, after two keys of the past; its numbers stay."""
-    shape = (1, 2, 4, 8)
-    given = {name: np.zeros(shape, np.float32) for name in ("q", "k", "v")}
-    given |= {name: np.zeros((1, 2, 2, 8), np.float32) for name in ("past_k", "past_v")}
-    node = helper.make_node("Attention", ["q", "k", "v", "", "past_k", "past_v"], ["y"], name="n", **attributes)
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(("attributes", "hides"), [({"is_causal": 1}, True), ({}, False), ({"softcap": 2.0}, False)])
+def test_masks_of_files_are_known(attributes: dict[str, float], hides: bool, shared: bool, tmp_path: Path) -> None:
+    """The causal mask that ONNX's Attention asks for by an attribute, after two keys of the past; its numbers stay.
+    Where heads share keys their scores keep the heads in groups, so that nothing stands between them and the values."""
+    mine = 2 if shared else 4
+    given = {name: np.zeros((1, 4 if name == "q" else mine, 4, 8), np.float32) for name in ("q", "k", "v")}
+    given |= {name: np.zeros((1, mine, 2, 8), np.float32) for name in ("past_k", "past_v")}
+    given["mask"] = np.zeros((1, 4, 4, 6), np.float32)
+    node = helper.make_node("Attention", ["q", "k", "v", "mask", "past_k", "past_v"], ["y"], name="n", **attributes)
     graph = default_passes(load(build([node], given, ["y"], opset=23), tmp_path))
     fused = with_attention(graph)
     (op,) = (op for op in fused.ops if op.kind == "attention")
+    assert not any(op.kind in ("matmul", "softmax", "elementwise") for op in fused.ops)
     assert (("causal", ()) in op["steps"]) == hides
     values, (y,) = random_values(graph, 1), graph.outputs
     np.testing.assert_allclose(evaluate(fused, values)[y], evaluate(graph, values)[y], rtol=1e-9, atol=1e-12)

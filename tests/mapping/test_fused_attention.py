@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import sim
-from sim.cost.online import online_bytes, online_cycles
+from sim.cost.online import accumulator_need, online_bytes, online_cycles, scratchpad_bytes
 from sim.engine import run
 from sim.engine.ordering import find_races
 from sim.errors import DoesNotFit, InputError
@@ -16,7 +16,12 @@ from sim.graph.evaluate import evaluate, random_values
 from sim.graph.graph import Graph
 from sim.hw.chip import Chip, load_chip
 from sim.mapping import online
+from sim.mapping.buffers import buffers
+from sim.mapping.fabric import Fabric
 from sim.mapping.mapper import map_graph
+from sim.mapping.partition import Assignment
+from sim.mapping.plan import make_plan
+from sim.mapping.segments import one_segment
 from sim.mapping.skeleton import SKELETONS
 from sim.mapping.template import TEMPLATES
 from sim.program import Kind
@@ -161,6 +166,39 @@ def test_closed_form_where_lanes_add_up_many_blocks() -> None:
     assert closed == pytest.approx(report["latency_s"], rel=0.02)
 
 
+@pytest.mark.parametrize("dealt", [False, True])
+def test_keys_that_come_at_once_leave_nothing_to_add_up(dealt: bool) -> None:
+    """Of one block no running result is written, read or scaled: the lanes take the sums as they are. Totals alone take
+    multiply-additions, one a row, and results one product each, the division."""
+    heads, rows, keys, width = 2, 8, 32 if dealt else 16, 8
+    chip = load_chip("lepton_m", DEALT) if dealt else load_chip("tiny")
+    _, _, program = sim.plan(attention((heads,), rows, keys, width), chip)
+    (row,) = program.segments[0].ops
+    assert row.mapping["tile"]["key"] == keys
+    assert row.counts["vector_multiply_add"] == heads * rows
+    assert row.counts["vector_mul"] == heads * rows * width
+    shares = 0 if dealt else heads * rows * keys * 4
+    assert row.counts["sram_write_bytes"] == shares + heads * rows * (width * 4 + 12)
+
+
+def test_what_is_added_to_a_result_is_read() -> None:
+    """A residual behind an attention: its bytes and an addition for each element, in tiles of the same size."""
+    found = []
+    for fused in (False, True):
+        graph = attention((2,), 16, 32, 8)
+        b = GraphBuilder("residual", "fp32")
+        given = [b.input(name, graph.tensors[name].shape) for name in graph.inputs]
+        y = b.add_op("attention", given, graph.ops[0].attributes, "att")
+        y = b.add(y, b.input("x", (2, 16, 8))) if fused else y
+        _, _, program = sim.plan(replace(b.build([y]), kernel=True), "tiny")
+        (row,) = program.segments[0].ops
+        found.append(row)
+    (before, after), elements = found, 2 * 16 * 8
+    assert before.mapping["tile"] == after.mapping["tile"]
+    assert after.counts["sram_read_bytes"] - before.counts["sram_read_bytes"] == elements * 4
+    assert after.counts["vector_add"] - before.counts["vector_add"] == elements
+
+
 def test_registers_take_what_scratchpads_do_not() -> None:
     """On dealt cores scratchpads are written finished results and three numbers of a row and block; registers shares,
     and sums as often as they are scaled: once a block but the first."""
@@ -211,6 +249,31 @@ def test_blocks_fit_their_memories(kib: int) -> None:
     tile = tuple(np.array([size]) for size in row.mapping["tile"].values())
     found = online_bytes(nest, tile, np.array([2]), here=False)
     assert 2 * int(found.scores[0] + found.values[0]) <= kib << 9
+
+
+def test_memory_by_hand() -> None:
+    """A tile of 16 queries, 8 keys and a width of 6 in fp32: two blocks of scores and of values in the accumulator; two
+    of shares and of three numbers a row, and the running result, in the scratchpad. Threads keep shares and running
+    results where scores and values are."""
+    (nest,) = attention((2,), 32, 64, 6).nests[0]
+    tile = tuple(np.array([size]) for size in (1, 16, 8))
+    asked = ((8, False), (8, True), (1, False))
+    stored, here, once = (online_bytes(nest, tile, np.array([blocks]), here=dealt) for blocks, dealt in asked)
+    scores, values, shares, rows = 16 * 8 * 4, 16 * 6 * 4, 16 * 8 * 4, 16 * 12
+    assert [int(accumulator_need(one)[0]) for one in (stored, here)] == [2 * (scores + values), 2 * scores + values]
+    found = [int(scratchpad_bytes(one)[0]) for one in (stored, here, once)]
+    assert found == [2 * (shares + rows) + values, 2 * rows, 2 * (shares + rows)]
+
+
+@pytest.mark.parametrize("dealt", [False, True])
+@pytest.mark.parametrize("keys", [16, 200])
+def test_the_room_of_the_estimate_is_that_of_the_buffers(dealt: bool, keys: int) -> None:
+    chip = load_chip("lepton_m", DEALT) if dealt else load_chip("tiny", SMALL)
+    graph = attention((2, 3), 40, keys, 8, shared=(2, 1), mask=True, sink=True)
+    plan = make_plan(graph, chip, Fabric(chip), Assignment(chip), segments=one_segment(graph), memo={})
+    assert plan.steps
+    for step in plan.steps:
+        assert step.tiling.sram_bytes == sum(one.slots * one.size_bytes for one in buffers(step))
 
 
 def test_a_head_that_fits_nowhere_says_what_it_needs() -> None:

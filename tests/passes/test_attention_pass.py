@@ -92,6 +92,31 @@ def test_what_is_an_attention_and_what_is_not() -> None:
         assert not attentions(three(**{change: True})), change
 
 
+def test_heads_that_share_queries_are_none() -> None:
+    b = GraphBuilder("shared", "fp32")
+    q, k, v = (b.input(name, (1 if name == "q" else 3, 6, 8)) for name in "qkv")
+    graph = default_passes(b.build([b.matmul(b.softmax(b.matmul(q, k, transpose_b=True)), v)]))
+    assert not attentions(graph)
+    assert with_attention(graph) is graph
+
+
+@pytest.mark.parametrize("view", [False, True])
+def test_keys_that_are_overwritten_before_the_values_are_read(view: bool) -> None:
+    """One kernel would read them too late; what is written before the scores does no harm."""
+    for late in (False, True):
+        b = GraphBuilder("state", "fp32")
+        q, v, new = b.input("q", (2, 3, 8)), b.input("v", (2, 6, 8)), b.input("new", (2, 1, 8))
+        state = b.state("keys", (2, 6, 8))
+        keys = b.reshape(b.reshape(state, (12, 8)), (2, 6, 8)) if view else state
+        if not late:
+            b.cache_update(state, new, 1, 5)
+        shares = b.softmax(b.matmul(q, keys, transpose_b=True))
+        if late:
+            b.cache_update(state, new, 1, 5)
+        graph = default_passes(b.build([b.matmul(shares, v)]))
+        assert len(attentions(graph)) == (not late)
+
+
 def test_keys_that_lie_as_columns() -> None:
     """As exporters write them: a transposition of its own, then a product with it."""
     b = GraphBuilder("columns", "fp32")
