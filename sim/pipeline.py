@@ -23,7 +23,7 @@ from sim.timeline import Timeline
 if TYPE_CHECKING:
     import pandas as pd
 
-    from sim.cost.bound import Model
+    from sim.cost.variants import Variants
     from sim.engine.verification import Verification
     from sim.graph.nest import Nest
 
@@ -89,7 +89,7 @@ _SEARCHES: Recent[object, Any] = Recent(1 << 13)
 _GRAPHS: Recent[object, list[tuple[Graph, int]]] = Recent(1 << 28, lambda parts: _size_bytes(parts))
 """Models of this process after their passes, with the values that some files have."""
 
-_MODELS: Recent[object, Model] = Recent(32)
+_MODELS: Recent[object, Variants] = Recent(32)
 """Models of this process as distinct loop nests."""
 
 
@@ -246,12 +246,12 @@ def bound(
     """
     import pandas as pd
 
-    from sim.cost.bound import evaluate
     from sim.cost.designs import designs_from, designs_of
-    from sim.cost.hardware import NoLaw
+    from sim.cost.variants import evaluate_variants
     from sim.jit import announce_compilation
     from sim.mapping.partition import MODES
     from sim.mapping.plan import check_dtypes
+    from sim.mapping.sites import check_attention
     from sim.report.bound_table import bound_columns
 
     asked = _complete(options)
@@ -262,8 +262,6 @@ def bound(
     if asked["density"] is not None:
         raise InputError("density: the bound of many designs knows none; simulate such chips one by one")
     _check_choice("attention", asked["attention"], get_args(Attention))
-    if asked["attention"] != "stored":
-        raise NoLaw("attention: the closed form of many designs knows no fused attention")
     if dataflow is not None:
         _check_choice("dataflow", dataflow, get_args(Dataflow))
     if isinstance(chip, str | Chip):
@@ -277,13 +275,18 @@ def bound(
         for one in designs.chips:
             _check_row_stationary(dataflow, one)
     compiled = _compiled(model, asked)
-    parts = compiled.graph.parts if isinstance(compiled.graph, Passes) else ((compiled.graph, 1),)
+    whole = compiled.every.graph
     for one in designs.chips:
-        for part, _ in parts:
+        for part, _ in whole.parts if isinstance(whole, Passes) else ((whole, 1),):
             check_dtypes(part, one)
+            check_attention(part, one)
     with announce_compilation(progress):
-        found = evaluate(compiled, designs, _splits_of(partition), dataflow)
-    return pd.DataFrame(bound_columns(found, partition=partition, inputs=asked["inputs"]))
+        found = evaluate_variants(compiled, designs, _splits_of(partition), dataflow)
+    told = [
+        pd.DataFrame(bound_columns(bounds, partition=partition, inputs=asked["inputs"]), index=pd.Index(rows))
+        for bounds, rows in found
+    ]
+    return told[0] if len(told) == 1 else pd.concat(told).sort_index()
 
 
 @cache
@@ -318,16 +321,18 @@ def _variant(asked: Options) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _compiled(model: str | Graph, asked: Options) -> Model:
-    """The model as distinct loop nests; one that was named is kept for the next call, unless its file changes."""
-    from sim.cost.bound import compile_model
+def _compiled(model: str | Graph, asked: Options) -> Variants:
+    """The model as distinct loop nests, with each of its attentions in the ways asked for; one that was named is kept
+    for the next call, unless its file changes."""
+    from sim.passes.attention_variants import variants
 
+    how = asked["attention"]
     if isinstance(model, Graph):
-        return compile_model(_load(model, asked))
-    key = _model_key(model, asked)
+        return variants(_parts(model, asked), how, _passes)
+    key = _model_key(model, asked), how
     found = _MODELS.get(key)
     if found is None:
-        found = _MODELS[key] = compile_model(_load(model, asked))
+        found = _MODELS[key] = variants(_parts(model, asked), how, _passes)
     return found
 
 
@@ -346,29 +351,35 @@ def _size_bytes(parts: list[tuple[Graph, int]]) -> int:
     )
 
 
-def _load(model: str | Graph, asked: Options, on: Chip | None = None) -> Graph | Passes:
-    """The model after its passes, with the density of its activations on chip `on` where one is given."""
+def _parts(model: str | Graph, asked: Options) -> list[tuple[Graph, int]]:
+    """The model after those passes that are the same for all chips."""
     from sim.graph.load import load_plan
-    from sim.mapping.attention_choice import faster_of
     from sim.passes import default_passes
-    from sim.passes.attention import with_attention
 
-    dtype, density = asked["dtype"], asked["density"]
+    dtype = asked["dtype"]
     if isinstance(model, Graph):
         _refuse_for_graph(_variant(asked))
-        ready = [(default_passes(model.with_dtype(dtype) if dtype else model), 1)]
-    else:
-        key = _model_key(model, asked)
-        found = _GRAPHS.get(key)
-        if found is None:
-            parts = load_plan(model, dtype=dtype, **_variant(asked))
-            found = _GRAPHS[key] = [(default_passes(part), count) for part, count in parts]
-        ready = found
-    if on is not None and asked["attention"] != "stored":
-        ready = [(with_attention(one, faster_of(asked["attention"], on, _SEARCHES)), count) for one, count in ready]
-        if asked["attention"] == "fused" and not any(op.kind == "attention" for part, _ in ready for op in part.ops):
-            raise InputError(f"attention: '{ready[0][0].name}' has none, a softmax between two products, to be fused")
-    return _passes(ready if density is None or on is None else _with_density(ready, density, on))
+        return [(default_passes(model.with_dtype(dtype) if dtype else model), 1)]
+    key = _model_key(model, asked)
+    found = _GRAPHS.get(key)
+    if found is None:
+        parts = load_plan(model, dtype=dtype, **_variant(asked))
+        found = _GRAPHS[key] = [(default_passes(part), count) for part, count in parts]
+    return found
+
+
+def _load(model: str | Graph, asked: Options, on: Chip) -> Graph | Passes:
+    """The model after its passes for chip `on`: with its attentions and the density of its activations as asked for."""
+    from sim.mapping.attention_choice import faster_of
+    from sim.passes.attention import fused_everywhere, with_attention
+    from sim.passes.density import with_density
+
+    how, density, ready = asked["attention"], asked["density"], _parts(model, asked)
+    if how == "fused":
+        ready = fused_everywhere(ready)
+    elif how == "auto":
+        ready = [(with_attention(one, faster_of(on, _SEARCHES)), count) for one, count in ready]
+    return _passes(ready if density is None else with_density(ready, density, on))
 
 
 def _check_choice(option: str, found: str, known: tuple[str, ...]) -> None:
@@ -418,29 +429,6 @@ def _passes(parts: list[tuple[Graph, int]]) -> Graph | Passes:
     steps = sum(part.items * count for part, count in parts[1:])
     batch = parts[1][0].items
     return Passes(parts[0][0].name.removesuffix(" prefill"), tuple(parts), parts[1][0].unit, steps + batch)
-
-
-def _with_density(
-    parts: list[tuple[Graph, int]], density: float | Mapping[str, float], chip: Chip
-) -> list[tuple[Graph, int]]:
-    """The parts with the density of their activations. Raises InputError where it is none, or changes nothing."""
-    by_name = dict(density) if isinstance(density, Mapping) else {"": density}
-    for name, value in by_name.items():
-        if not 0 < value <= 1:
-            of = f" of {name}" if name else ""
-            raise InputError(f"density{of}: found {value}; expected a share above 0 and at most 1")
-    known = {n for part, _ in parts for n, t in part.tensors.items() if t.role in ("input", "activation")}
-    for name in by_name.keys() - known - {""}:
-        hint = did_you_mean(name, known) or f"the first are {', '.join(sorted(known)[:6])}"
-        raise InputError(Diagnostic(f"density: no input or activation is called '{name}'", hint=hint))
-    if not chip.uses_density:
-        raise InputError(
-            Diagnostic(
-                f"density: chip '{chip.name}' makes no use of zeros, so it would change nothing",
-                hint="array.row_stationary.zero_gating and dma.run_length_coding do",
-            )
-        )
-    return [(part.with_density(by_name.get("", 1.0), by_name), count) for part, count in parts]
 
 
 def _changed(chip: Chip, overrides: Mapping[str, object] | Iterable[str]) -> Chip:

@@ -90,8 +90,6 @@ def compile_model(graph: Graph | Passes) -> Model:
         for op in part.ops:
             if op.kind == "all_reduce":
                 raise NoLaw(f"operator {op.name} is of {op['chips']} chips; the closed form of many designs knows one")
-            if op.kind == "attention":
-                raise NoLaw(f"operator {op.name}: the closed form of many designs knows no fused attention")
             for nest in nests(op, part.tensors, last):
                 number = numbers.setdefault(signature(nest), len(numbers))
                 if number == len(chosen):

@@ -38,10 +38,14 @@ def nest_joules(bounds: Bounds) -> dict[str, Float64]:
         + moved(tile_traffic.ADDS) * fixed[..., nest_work.ADD_J]
         + moved(tile_traffic.COPIES) * fixed[..., nest_work.COPY_J]
         + moved(tile_traffic.UNPACKED) * fixed[..., nest_work.UNPACK_J]
+        + moved(tile_traffic.MERGED) * fixed[..., nest_work.MERGE_J]
+        + moved(tile_traffic.ROW_BLOCKS) * fixed[..., nest_work.ROW_J]
     )
     lanes = np.where(on_vector, fixed[..., nest_work.ON_VECTOR_PASSES], fixed[..., nest_work.DRAIN_PASSES])
     lanes = lanes + moved(tile_traffic.ADDS, tile_traffic.COPIES)
     lanes = lanes + moved(tile_traffic.UNPACKED) * fixed[..., nest_work.UNPACK_PASSES]
+    lanes = lanes + moved(tile_traffic.MERGED) * fixed[..., nest_work.MERGE_PASSES]
+    lanes = lanes + moved(tile_traffic.ROW_BLOCKS) * fixed[..., nest_work.ROW_PASSES]
     lanes = lanes / bounds.hardware[rows, kind, kernel.LANES]
     instructions = lanes + TASK_INSTRUCTIONS * moved(tile_traffic.TASKS)
     dram = moved(tile_traffic.DRAM_READ, tile_traffic.DRAM_WRITE)

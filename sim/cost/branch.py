@@ -48,7 +48,8 @@ class Search(NamedTuple):
     over cores; `floors` of the cuts and of those `left`, and of every level of every role of a cut (`floor_of`, from
     `floor_at` [cuts, 4] on, -1 where they are not known); floors of lines of rows or columns and of sums; tilings as
     one level per role (`at` the one looked at, `best`); loop order, cut and place of the best; scratch of a scan; lists
-    of tilings, to which those that are explored are added where there is room for some."""
+    of tilings, to which those that are explored are added where there is room for some; `near` [5] cut and
+    levels of the attention found last."""
 
     levels: Any
     next_row: Any
@@ -68,6 +69,7 @@ class Search(NamedTuple):
     found: Any
     lines: Lines
     lists: Lists
+    near: Any
 
 
 ORDER, CUT, PLACE = range(3)
@@ -379,5 +381,5 @@ def new_memory(t: Any, splits: Any, wires: Any, levels: Any, spans: Any, by_floo
     return Search(
         levels, np.zeros(1, np.int64), lanes, least, np.zeros(SCALARS), spans, made, np.empty(cuts), np.empty(cuts),
         np.full((cuts, 4), -1, np.int64), floor_of, by_inner, by_sums, np.empty(4, np.int64), np.empty(4, np.int64),
-        np.zeros(3, np.int64), lines, lists,
+        np.zeros(3, np.int64), lines, lists, np.full(5, -1, np.int64),
     )  # fmt: skip

@@ -217,6 +217,20 @@ def vector_cycles(hw: Any, elements: float, cost: float, moved: float, drained: 
     return float(max(1.0, busy) + hw[TILE_CYCLES])
 
 
+class Attention(NamedTuple):
+    """Of an attention, what does not depend on its tiling: `depth` and `width` of its heads (0: it is none), bits of
+    the values, and cycles of a lane: of a score until it is a share, of a row and block of keys, of a sum of values
+    that is added to the running result, of a finished row."""
+
+    depth: float
+    width: float
+    value_bits: int
+    share: float
+    row: float
+    merge: float
+    last: float
+
+
 class Work(NamedTuple):
     """What does not depend on the tiling: `slow` 1 / rate of the array at the operands' format, `body` and `drain`
     cycles per element and lane of the whole nest on the vector unit and of what is applied on the way out, bits of
@@ -231,6 +245,7 @@ class Work(NamedTuple):
     right_bits: int
     sum_bytes: float
     unpack: float
+    attention: Attention
 
 
 class Tiles(NamedTuple):
@@ -266,10 +281,11 @@ class Held(NamedTuple):
 def make_work(
     t: Any, nest: int, over: float, under: float, body: float, drain: float, vector: bool, unpack: float = 0.0
 ) -> Work:
-    """The work of a nest on a unit; see Work."""
+    """The work of a nest on a unit, which is no attention; see Work."""
     left, right = t.operands[nest, 0, BITS], t.operands[nest, min(1, t.nests[nest, OPERANDS]), BITS]
     sum_bytes = float(t.nests[nest, SUM_BYTES]) if t.nests[nest, CONTRACTION] else 0.0
-    return Work(vector, under / over, body, drain, left, right, sum_bytes, unpack)
+    none = Attention(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0)
+    return Work(vector, under / over, body, drain, left, right, sum_bytes, unpack, none)
 
 
 @jit_bare

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.work import accumulator_bytes
+from sim.graph.attention import parts_of
 from sim.graph.nest import DimRole, Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 
@@ -20,8 +21,10 @@ ROLES: tuple[DimRole, ...] = ("g", "m", "n", "k")
 PARTS = ("left", "right", "unpack", "main", "epilogue", "out")
 """Their positions are the codes in column PART of `NestTables.operands`."""
 
-# Columns of NestTables.nests; NESTED: are there nested pairs of loops?
-DIMS, OPERANDS, TAPS, CONTRACTION, SUM_BYTES, NESTED = range(6)
+# Columns of NestTables.nests; NESTED: are there nested pairs of loops? DEPTH and WIDTH of the heads of an attention (0:
+# it is none).
+DIMS, OPERANDS, TAPS, CONTRACTION, SUM_BYTES, NESTED, DEPTH, WIDTH = range(8)
+NEST_COLUMNS = 8
 # Columns of NestTables.operands: part of the nest, bits of an element, axes, those that a contiguous run may span,
 # packed in tile order?, loops that move the box (bit mask), read at the drain once per result?
 PART, BITS, AXES, RUN_AXES, PACKED, TOUCHES, PER_ELEMENT = range(7)
@@ -32,7 +35,7 @@ SIZE, TERMS, LOW, HIGH, DENOMINATOR = range(5)
 class NestTables(NamedTuple):
     """Nests as rows, everything int64.
 
-    `nests` [nests, 6] and `operands` [nests, operands, 7] by the columns above, the result as the last operand;
+    `nests` [nests, 8] and `operands` [nests, operands, 7] by the columns above, the result as the last operand;
     `extent`, `role`, `nested` [nests, dims] (loops; `nested` the outer loop of a nested pair, -1 without);
     `order` [nests, 2, dims] loops from the innermost, rows outside and columns outside;
     `axes` [nests, operands, axes, 5]; `terms` [nests, operands, axes, terms, 2] (loop, factor);
@@ -67,7 +70,7 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
     most_terms = max([1, *(len(axis.terms) for operand in every for axis in operand.axes)])
     of_operand = (len(nests), most_operands)
     tables = NestTables(
-        np.zeros((len(nests), 6), np.int64),
+        np.zeros((len(nests), NEST_COLUMNS), np.int64),
         np.ones((len(nests), most_dims), np.int64),
         np.zeros((len(nests), most_dims), np.int64),
         np.full((len(nests), most_dims), -1, np.int64),
@@ -92,7 +95,8 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
 def _fill_loops(tables: NestTables, row: int, nest: Nest) -> None:
     dims = len(nest.dims)
     one = accumulator_bytes(nest.operands[0].tensor.dtype)
-    tables.nests[row] = (dims, len(nest.operands), nest.taps, nest.contraction, one, bool(nest.nested))
+    heads = (0, 0) if nest.kind != "attention" else (parts_of(nest).depth, parts_of(nest).width)
+    tables.nests[row] = (dims, len(nest.operands), nest.taps, nest.contraction, one, bool(nest.nested), *heads)
     tables.extent[row, :dims] = nest.extents
     tables.role[row, :dims] = [ROLES.index(dim.role) for dim in nest.dims]
     for outer, inner in nest.nested:

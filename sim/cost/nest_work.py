@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,9 @@ from sim.config import changed_ns
 from sim.cost.designs import Designs
 from sim.cost.element_passes import body_passes, drain_passes
 from sim.cost.energy import COMPUTED_AS
+from sim.cost.online import row_passes
 from sim.cost.work import accumulator_dtype, unpack_cost, vector_cost
+from sim.graph.attention import LAST_PASSES, parts_of
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind
@@ -24,12 +27,14 @@ Float64 = npt.NDArray[np.float64]
 # Columns of a table: cycles per element and lane of the whole nest on the vector unit and of what is applied behind an
 # array; joules and passes of the whole nest on the vector unit; on arrays joules of the products, bytes into
 # registers, joules and passes of what follows; joules of one addition and one copy of a partial sum; of one packed
-# weight on its way to an array cycles of a lane, joules and passes.
+# weight on its way to an array cycles of a lane, joules and passes; the same of an attention: of a score (cycles
+# alone), a row and block of keys, a sum of values that is added to the running result, a finished row (cycles alone).
 (
     BODY_CYCLES, DRAIN_CYCLES, ON_VECTOR_J, ON_VECTOR_PASSES, MAC_J, REGISTER_BYTES, DRAIN_J, DRAIN_PASSES, ADD_J,
-    COPY_J, UNPACK_CYCLES, UNPACK_J, UNPACK_PASSES,
-) = range(13)  # fmt: skip
-WORK = 13
+    COPY_J, UNPACK_CYCLES, UNPACK_J, UNPACK_PASSES, SHARE_CYCLES, ROW_CYCLES, ROW_J, ROW_PASSES, MERGE_CYCLES, MERGE_J,
+    MERGE_PASSES, LAST_CYCLES,
+) = range(21)  # fmt: skip
+WORK = 21
 
 _TABLES: dict[tuple[object, ...], tuple[tuple[Nest, ...], Float64]] = {}
 _MOST_TABLES = 256
@@ -83,7 +88,22 @@ def _row(nest: Nest, kind: CoreKind, technology: Technology) -> Sequence[float]:
         found[COPY_J], *_ = _passes({"copy": 1.0}, kind, technology, sums)
         if unpack_cost(nest, kind):
             found[UNPACK_J], found[UNPACK_PASSES], found[UNPACK_CYCLES] = _passes(nest.unpack, kind, technology, sums)
+    if nest.kind == "attention":
+        _fill_attention(nest, kind, technology, sums, found)
     return found
+
+
+def _fill_attention(nest: Nest, kind: CoreKind, technology: Technology, sums: str, found: list[float]) -> None:
+    """What lanes do to scores, rows, sums of values and finished rows; see sim.cost.online.online_actions."""
+    parts = parts_of(nest)
+    joules, passes, found[SHARE_CYCLES] = _passes(drain_passes(parts.scores, kind), kind, technology, sums)
+    rows = math.prod(nest.extents) // nest.dims[nest.role("k")[0]].extent
+    last_joules, last_passes, found[LAST_CYCLES] = _passes(LAST_PASSES, kind, technology, sums)
+    found[DRAIN_J] += math.prod(nest.extents) * joules + rows * last_joules
+    found[DRAIN_PASSES] += math.prod(nest.extents) * passes + rows * last_passes
+    found[ROW_J], found[ROW_PASSES], found[ROW_CYCLES] = _passes(row_passes(kind), kind, technology, sums)
+    merge = drain_passes(parts.values, kind)
+    found[MERGE_J], found[MERGE_PASSES], found[MERGE_CYCLES] = _passes(merge, kind, technology, sums)
 
 
 def _results(nest: Nest) -> int:

@@ -15,13 +15,23 @@ from sim.cost.kernel import (
     CLOCK_HZ,
     CORES,
     LANES,
+    Attention,
     Work,
     make_work,
     set_quanta,
 )
 from sim.cost.levels import FIRST, PER_OPERAND
-from sim.cost.nest_tables import DIMS, OPERANDS, NestTables
-from sim.cost.nest_work import BODY_CYCLES, DRAIN_CYCLES, UNPACK_CYCLES
+from sim.cost.nest_tables import BITS, DEPTH, DIMS, OPERANDS, WIDTH, NestTables
+from sim.cost.nest_work import (
+    BODY_CYCLES,
+    DRAIN_CYCLES,
+    LAST_CYCLES,
+    MERGE_CYCLES,
+    ROW_CYCLES,
+    SHARE_CYCLES,
+    UNPACK_CYCLES,
+)
+from sim.cost.online_search import search_attention
 from sim.cost.shared_search import UNKNOWN, WARM, behind, best_listed, list_node, narrow_node
 from sim.cost.tile_traffic import tiling_traffic
 from sim.cost.tiles import largest_part
@@ -30,6 +40,10 @@ from sim.jit import jit, jit_bare
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
+
+
+VALUES = 2
+"""Operand of an attention."""
 
 
 class Inputs(NamedTuple):
@@ -74,7 +88,8 @@ def best_tilings(
     for nest in range(len(t.nests)):
         warm[:] = -1
         choice[:, nest], choice[:, nest, 0], cost[:, nest], best[:] = 1, -1, np.nan, NOTHING_S
-        for root in alike.roots:
+        attention = t.nests[nest, DEPTH] > 0
+        for root in alike.roots[: 0 if attention else len(alike.roots)]:
             make_room(s)
             search_tree(t, nest, given, alike, root, choice, best, stack, warm, s)
         for place in range(len(given.hardware)):
@@ -179,8 +194,14 @@ def search_unit(
         return best
     if vector and w.slow > 0.0 and vector_floor_s(t, nest, hw, w.body) >= best:
         return best
+    attention = t.nests[nest, DEPTH] > 0
+    if attention and vector:
+        return best
     fill_unit(t, nest, given, design, kind, vector, s)
-    best = search_cuts(t, nest, hw, w, first, stop, limit, best, s)
+    if attention:
+        best = search_attention(t, nest, hw, w, first, stop, limit, best, s)
+    else:
+        best = search_cuts(t, nest, hw, w, first, stop, limit, best, s)
     if s.found[CUT] >= 0:
         write_choice(t, nest, kind, vector, s, choice)
     return best
@@ -215,7 +236,13 @@ def unit_work(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: 
     own, dtype, over, under = given.work[given.work_of[design, kind], nest], given.rate_of[nest], 1.0, 0.0
     if dtype >= 0 and given.rates[design, kind, dtype, 0] > 0:
         over, under = given.rates[design, kind, dtype, 0], given.rates[design, kind, dtype, 1]
-    return make_work(t, nest, over, under, own[BODY_CYCLES], own[DRAIN_CYCLES], vector, own[UNPACK_CYCLES])
+    w = make_work(t, nest, over, under, own[BODY_CYCLES], own[DRAIN_CYCLES], vector, own[UNPACK_CYCLES])
+    bits = t.operands[nest, min(VALUES, t.operands.shape[1] - 1), BITS]
+    a = Attention(
+        float(t.nests[nest, DEPTH]), float(t.nests[nest, WIDTH]), bits, own[SHARE_CYCLES], own[ROW_CYCLES],
+        own[MERGE_CYCLES], own[LAST_CYCLES],
+    )  # fmt: skip
+    return Work(w.vector, w.slow, w.body, w.drain, w.left_bits, w.right_bits, w.sum_bytes, w.unpack, a)
 
 
 @jit

@@ -22,6 +22,7 @@ from sim.cost.nest_tables import (
     AXES,
     BITS,
     DENOMINATOR,
+    DEPTH,
     DIMS,
     HIGH,
     LOW,
@@ -35,18 +36,23 @@ from sim.cost.nest_tables import (
     SUM_BYTES,
     TAPS,
     TERMS,
+    WIDTH,
 )
-from sim.cost.tiles import box, extent_of, fill_count, groups
+from sim.cost.online_kernel import RUNNING_BYTES
+from sim.cost.tiles import box, extent_of, fill_count, groups, parts_of
+from sim.cost.tiling import MASKS
+from sim.graph.attention import ROW_BYTES as RECORD_BYTES
 from sim.jit import jit, jit_bare
 
 # What `tiling_traffic` finds: bytes at every level as sim.cost.traffic.Traffic has them; the vector passes that adding
 # the parts of split sums costs (additions, copies), in elements; rows that the DRAM opens; tasks; elements of the right
-# operand that arrays take, each as often as a tile needs it.
+# operand that arrays take, each as often as a tile needs it; of an attention
+# sums of values that are added to running results, and rows of blocks of keys.
 (
     DRAM_READ, DRAM_WRITE, SRAM_READ, SRAM_WRITE, ACCUMULATOR_READ, ACCUMULATOR_WRITE, NOC, NOC_INJECTED, ADDS, COPIES,
-    DMA, ACTIVATIONS, TASKS, UNPACKED,
-) = range(14)  # fmt: skip
-TRAFFIC = 14
+    DMA, ACTIVATIONS, TASKS, UNPACKED, MERGED, ROW_BLOCKS,
+) = range(16)  # fmt: skip
+TRAFFIC = 16
 
 UNPACKS, EPILOGUE = PARTS.index("unpack"), PARTS.index("epilogue")
 
@@ -156,6 +162,55 @@ def _array_traffic(
     found[ACCUMULATOR_WRITE] = results * chains * one
 
 
+@jit_bare
+def _key_folds(extent: int, cuts: int, quantum: int, side: float) -> float:
+    """Array sides of `side` that all tiles along the keys take together, cut at multiples of `quantum` where there are
+    enough of them; see sim.mapping.grid.bounds."""
+    blocks, found, before = parts_of(extent, quantum), 0.0, 0
+    for cut in range(1, cuts + 1):
+        end = min(extent, quantum * (cut * blocks // cuts)) if blocks >= cuts else cut * extent // cuts
+        found += np.ceil((end - before) / side)
+        before = end
+    return found
+
+
+@jit_bare
+def _attention_traffic(
+    t: Any, nest: int, hw: Any, splits: Any, steps: Any, size: Any, cuts: Any, results: float, found: Any
+) -> None:
+    """Add what the arrays read of operands and shares, and the lanes of masks, shares and running results, and move in
+    accumulators; see sim.cost.online.online_actions. `size` and `cuts` as in `_array_traffic`."""
+    dataflow, rows, cols = hw[DATAFLOW], hw[ROWS], hw[COLS]
+    depth, width, one = t.nests[nest, DEPTH], t.nests[nest, WIDTH], t.nests[nest, SUM_BYTES]
+    scored, blocks = size[0] * size[1] * size[3], int(cuts[3])
+    # Keys are the sum of the nest, so its cuts are at rows of the array where it has a sum along them.
+    keys, quantum = t.extent[nest, t.nests[nest, DIMS] - 1], 1 if dataflow == 1.0 else int(rows)
+    by_columns, by_rows = _key_folds(keys, blocks, quantum, cols), _key_folds(keys, blocks, quantum, rows)
+    # Of both products how often the array takes every operand.
+    turns = cuts[1] if dataflow == 0.0 else folds(t, nest, 1, cols if dataflow == 2.0 else rows, splits, steps)
+    queries = scored * depth / size[3] * (cuts[3] if dataflow == 2.0 else by_columns)
+    shares = scored * (1.0 if dataflow == 2.0 else np.ceil(width / cols))
+    of_keys, of_values = scored / size[1] * depth * turns, scored / size[1] * width * turns
+    share_bits, outs = t.operands[nest, 2, BITS], t.nests[nest, OPERANDS]
+    found[SRAM_READ] += (queries * t.operands[nest, 0, BITS] + of_keys * t.operands[nest, 1, BITS]) / 8
+    found[SRAM_READ] += (shares + of_values) * share_bits / 8
+    # Sums that one block of keys makes are taken as they are, those of several are added to running results.
+    found[MERGED] = results * cuts[3] if cuts[3] > 1.0 else 0.0
+    found[ROW_BLOCKS] = scored / size[3] * cuts[3]
+    found[SRAM_WRITE] += scored * share_bits / 8 + RECORD_BYTES * found[ROW_BLOCKS] + found[MERGED] * RUNNING_BYTES
+    found[SRAM_READ] += (found[MERGED] + (results if cuts[3] > 1.0 else 0.0)) * RUNNING_BYTES
+    chains = scored * (1.0 if dataflow == 1.0 else np.ceil(depth / rows))
+    chains += results * (cuts[3] if dataflow == 1.0 else by_rows)
+    # Every sum is written as often as it is read: between the chains, and when the lanes take it.
+    found[ACCUMULATOR_READ], found[ACCUMULATOR_WRITE] = chains * one, chains * one
+    for operand in range(MASKS, outs):
+        row = t.operands[nest, operand]
+        if row[PART] != EPILOGUE:
+            every = row[AXES] == t.operands[nest, outs, AXES]
+            mean = 0.0 if every else mean_box(t, nest, operand, splits, steps)
+            found[SRAM_READ] += scored * row[BITS] / 8 if every else cuts[0] * cuts[1] * cuts[3] * mean
+
+
 @jit
 def tiling_traffic(
     t: Any, nest: int, hw: Any, splits: Any, steps: Any, tile: Any, columns_first: int, vector: bool, found: Any
@@ -200,7 +255,9 @@ def tiling_traffic(
             found[SRAM_READ] += results * t.operands[nest, operand, BITS] / 8
     stores = tiles / cuts[3]
     found[ACTIVATIONS] += opened_rows(t, nest, operands, hw, stores, out_bytes / stores, tile)
-    found[TASKS] += stores + tiles + (0.0 if vector else stores)
+    attention = t.nests[nest, DEPTH] > 0
+    # Of every tile of an attention scores, shares, values and what adds them up.
+    found[TASKS] += stores + (4.0 * tiles if attention else tiles + (0.0 if vector else stores))
     found[DMA] += out_bytes
     found[DRAM_WRITE] = out_bytes
     found[SRAM_READ] += out_bytes
@@ -208,6 +265,9 @@ def tiling_traffic(
     found[NOC] += out_bytes * hw[HOPS]
     found[NOC_INJECTED] += out_bytes * hw[REMOTE_SHARE]
     if vector:
+        return
+    if attention:
+        _attention_traffic(t, nest, hw, splits, steps, size, cuts, results, found)
         return
     _array_traffic(t, nest, hw, splits, steps, size, cuts, results, summed, found)
     one = t.nests[nest, SUM_BYTES]

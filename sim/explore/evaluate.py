@@ -52,8 +52,7 @@ def _bounds(space: Space, workload: int, points: Sequence[Point]) -> Results:
     asked = space.workloads[workload]
     options = space.options(asked, points[0])
     options.pop("sample_layers", None)  # nothing is simulated
-    together = options.get("partition", "auto") in _TOGETHER and options.get("attention", "stored") == "stored"
-    if not together or options.get("density") is not None:
+    if options.get("partition", "auto") not in _TOGETHER or options.get("density") is not None:
         return _one_by_one(space, workload, points)
     began = time.perf_counter()
     columns = space.columns_of(points)

@@ -21,12 +21,9 @@ from sim.mapping.step import closed_form_s
 _FASTER: Recent[object, bool] = Recent(1 << 12)
 
 
-def faster_of(how: str, chip: Chip, memo: SearchMemo) -> Callable[[Graph, Graph], bool]:
-    """Is an attention to be one operator, given alone as one and as several? Always where `how` is fused; where it is
-    auto, if that takes less time by the closed form on a chip whose cores can keep scores. `memo` keeps tile
-    searches."""
-    if how == "fused":
-        return lambda fused, stored: True
+def faster_of(chip: Chip, memo: SearchMemo) -> Callable[[Graph, Graph], bool]:
+    """Is an attention to be one operator, given alone as one and as several? If that takes less time by the closed form
+    on a chip whose cores can keep scores. `memo` keeps tile searches."""
     if not all(fuses_attention(kind) for kind in chip.cores):
         return lambda fused, stored: False
     return partial(_is_faster, chip=chip, memo=memo)

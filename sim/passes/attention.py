@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sim.errors import InputError
 from sim.graph.causal import CAUSAL
 from sim.graph.graph import Graph
 from sim.graph.op import Op
@@ -62,6 +63,14 @@ def with_attention(graph: Graph, faster: Callable[[Graph, Graph], bool] = lambda
         # The entry keeps the graph alive, and with it its id.
         known = _FUSED[key] = graph, _fused(graph, found) if found else graph
     return known[1]
+
+
+def fused_everywhere(parts: Sequence[tuple[Graph, int]]) -> list[tuple[Graph, int]]:
+    """The parts of a model with all attentions as single operators. Raises InputError where there is none."""
+    found = [(with_attention(one), count) for one, count in parts]
+    if not any(op.kind == "attention" for part, _ in found for op in part.ops):
+        raise InputError(f"attention: '{parts[0][0].name}' has none, a softmax between two products, to be fused")
+    return found
 
 
 def _fused(graph: Graph, found: Sequence[Attended]) -> Graph:

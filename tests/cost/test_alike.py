@@ -24,12 +24,13 @@ from sim.cost.listed import scan_list
 from sim.cost.tile_search import Inputs, best_tilings, fill_unit, new_search, unit_work
 from sim.graph.builder import GraphBuilder
 from sim.graph.nest import Nest
+from sim.hw.chip import Chip
 
 Columns = Mapping[str, Sequence[object]]
 
 
-def inputs_of(model: Model, columns: Columns) -> tuple[Inputs, Alike]:
-    designs = designs_from(base_chip(), columns)
+def inputs_of(model: Model, columns: Columns, base: Chip | None = None) -> tuple[Inputs, Alike]:
+    designs = designs_from(base or base_chip(), columns)
     hardware, rates = timing_columns(designs), rate_columns(designs, model.formats)
     work, work_of = nest_work.work_tables(model.nests, designs)
     cuts, cuts_of = joined_cuts(model.nests, model.tables, model.known_cuts, AUTO, designs)

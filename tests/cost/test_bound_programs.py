@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from attentions import ATTENTIONS
 from operator_graphs import GRAPHS
 from random_chips import random_chips
 
@@ -70,9 +71,9 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Graph, Chip, Bounds], 
     return run
 
 
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("name", [*GRAPHS, *ATTENTIONS])
 def test_a_program_of_the_chosen_tilings_moves_and_costs_what_the_bound_says(name: str, planned: Any) -> None:
-    graph = GRAPHS[name]()
+    graph = GRAPHS[name]() if name in GRAPHS else ATTENTIONS[name]
     model = compile_model(graph)
     for chip in CHIPS:
         bounds = evaluate(model, designs_of([chip]), partial(mode_splits, "auto"))

@@ -199,6 +199,19 @@ def test_what_is_added_to_a_result_is_read() -> None:
     assert after.counts["vector_add"] - before.counts["vector_add"] == elements
 
 
+def test_an_estimate_has_what_lanes_do_to_running_results() -> None:
+    """Heads twice as wide as the blocks of keys are long: scaling them takes the lanes most of their time, and no
+    estimate is less than the lanes of a core are held."""
+    changes = {"core.accumulator.size": "20 KiB", "core.vector.lanes": 1}
+    _, _, program = sim.plan(attention((8,), 16, 2048, 512, dtype="bf16"), load_chip("lepton_m", changes))
+    segment = program.segments[0]
+    (row,) = segment.ops
+    lanes = segment.kind == Kind.VECTOR
+    busy_s = np.bincount(segment.queue[lanes], segment.hold[lanes]).max() * 1e-12
+    assert row.mapping["tile"]["key"] * 2 <= 512
+    assert busy_s <= row.mapping["estimate_s"] < busy_s * 1.1
+
+
 def test_registers_take_what_scratchpads_do_not() -> None:
     """On dealt cores scratchpads are written finished results and three numbers of a row and block; registers shares,
     and sums as often as they are scaled: once a block but the first."""
