@@ -170,9 +170,13 @@ def test_a_model_without_attention_is_told() -> None:
     assert sim.simulate("lenet5", "tiny", dtype="int8", attention="auto")["latency_s"] > 0
 
 
-def test_the_closed_form_of_many_designs_refuses_it() -> None:
-    for how in ("fused", "auto"):
-        with pytest.raises(InputError, match="knows no fused attention"):
-            sim.bound("gpt2", "lepton_m", dtype="bf16", phase="prefill", seq=64, attention=how)  # type: ignore[arg-type]
+def test_the_closed_form_of_many_designs_knows_which_ways_there_are() -> None:
+    asked: dict[str, Any] = {"dtype": "bf16", "phase": "prefill", "seq": 64}
     with pytest.raises(InputError, match="did you mean 'fused'"):
-        sim.bound("gpt2", "lepton_m", dtype="bf16", phase="prefill", seq=64, attention="fussed")  # type: ignore[arg-type]
+        sim.bound("gpt2", "lepton_m", attention="fussed", **asked)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"attention: 'lenet5' has none, .* to be fused"):
+        sim.bound("lenet5", "tiny", dtype="int8", attention="fused")
+    # A row-stationary array keeps no scores, and is none of the closed form's either.
+    with pytest.raises(InputError, match="cannot keep scores"):
+        sim.bound(replace(three(), kernel=True), "eyeriss_v1", dtype="int16", attention="fused")
+
