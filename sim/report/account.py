@@ -98,7 +98,8 @@ class Account:
     """A whole run; segments of the program that took several courses are there once for each (`segment_of`).
     `input_ends` are the ticks at which the back-to-back inputs finish, ascending; `drained_ps` is when the last
     write-back ends; `closed_form_ps` is the latency of one input by the closed form; `area_mm2`, `cost_usd` (None
-    where no die fits on a wafer) and `idle_w`, what flows all the time, are by component."""
+    where no die fits on a wafer) and `idle_w`, what flows all the time, are by component; `bound` is of the first
+    input, `steady_bound` of the last, which may find weights in the cache."""
 
     program: Program
     chip: Chip
@@ -113,6 +114,7 @@ class Account:
     cost_usd: Mapping[str, float] | None
     idle_w: dict[str, float]
     bound: Bound
+    steady_bound: Bound
 
     @property
     def observed(self) -> list[tuple[Observed, SegmentAccount]]:
@@ -149,7 +151,9 @@ def account(
     after_s = math.inf if timeline is None else (timeline.drained_ps - timeline.latency_ps) / PS_PER_S
     bound = network_bound(floors, program.segments, program.repeats, after_s=after_s)
     ticks = [operator_ticks(program, s, f, routes) for s, f in zip(program.segments, floors, strict=True)]
-    ends = closed_form_ends = input_ends(program, ticks, bound)
+    last = max(op.input_index for segment in program.segments for op in segment.ops)
+    steady = network_bound(floors, program.segments, program.repeats, input_index=last, after_s=after_s)
+    ends = closed_form_ends = input_ends(program, ticks, steady)
     observed: list[Observed | None] = [None] * len(program.segments)
     if timeline is not None:
         seen = _observe(ran, timeline, check(program, timeline, chip, graph, ran))
@@ -196,6 +200,7 @@ def account(
         cost_usd=chip_cost(chip, technology, load_prices(chip.prices)),
         idle_w=idle_w,
         bound=bound,
+        steady_bound=steady,
     )
     _check_energy_of(done)
     return done

@@ -59,18 +59,18 @@ def input_ends(program: Program, ticks: Sequence[Int64], bound: Bound) -> tuple[
 
     A core works on one input at a time, so inputs follow each other at the pace of the busiest core: all of an
     input's operators where they share the cores, the slowest stage of a pipeline. Nor can they come faster than
-    the bound of one input.
+    `bound`, of the last input: it finds in the cache what an earlier one has left there.
     """
     latency = 0
+    last = max(op.input_index for segment in program.segments for op in segment.ops)
     on_core = np.zeros(1 + max(queue.core for queue in program.queues))
     for segment, mine, repeats in zip(program.segments, ticks, program.repeats, strict=True):
-        first = np.array([op.input_index == 0 for op in segment.ops], np.bool_)
-        latency += int(mine[first].sum()) * repeats
+        of_input = np.array([op.input_index for op in segment.ops], np.int64)
+        latency += int(mine[of_input == 0].sum()) * repeats
         core, op = _cores_of_operators(program, segment)
-        np.add.at(on_core, core, np.where(first, mine, 0)[op] * repeats)
+        np.add.at(on_core, core, np.where(of_input == last, mine, 0)[op] * repeats)
     interval = max(int(on_core.max()), int(np.ceil(bound.seconds * PS_PER_S)))
-    inputs = 1 + max(op.input_index for segment in program.segments for op in segment.ops)
-    return tuple(latency + index * interval for index in range(inputs))
+    return tuple(latency + index * interval for index in range(last + 1))
 
 
 def _held_ticks(program: Program, segment: Segment) -> Float64:

@@ -271,7 +271,7 @@ def _summary(
     inputs = len(run.input_ends)
     rate = throughput_per_s(run.input_ends, graph.items)
     if not _is_steady(run, graph.items):
-        rate = graph.items / run.bound.seconds
+        rate = graph.items / run.steady_bound.seconds
     return {
         "workload": graph.name,
         "chip": run.chip.name,
@@ -328,7 +328,8 @@ def _is_steady(run: Account, items: int) -> bool:
     """Do the inputs end no closer together than the chip can keep up with for ever? The first few may: they filled
     an empty chip."""
     rate = throughput_per_s(run.input_ends, items)
-    return not run.bound.seconds or rate <= items / run.bound.seconds * (1 + 1e-9)
+    least_s = run.steady_bound.seconds
+    return not least_s or rate <= items / least_s * (1 + 1e-9)
 
 
 def _hit_rate(run: Account) -> float | None:

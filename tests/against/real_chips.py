@@ -43,7 +43,7 @@ def _tensorcore(arrays: int, count: int, clock_ghz: float, accumulator: str) -> 
     }
 
 
-def _memory(device: str, capacity: str, bandwidth: str, **parts: int) -> Row:
+def memory_of(device: str, capacity: str, bandwidth: str, **parts: int) -> Row:
     return {"device": device, "capacity": capacity, "bandwidth": bandwidth, **parts}
 
 
@@ -88,17 +88,17 @@ def earlier_gpus() -> dict[str, tuple[Chip, float]]:
     large_ada = {**_multiprocessor(128, 16, 128, 128, 128, 128 * 2.52), "array": tensor}
     described = (
         ("k40", 561, "n28", "745 MHz", _multiprocessor(15, 0, 192, 192, 64, 256 * 0.745),
-         _memory("gddr6", "12 GiB", "288 GB/s", channels=24), _second_level("1536 KiB", 1024, 0.745), None),
+         memory_of("gddr6", "12 GiB", "288 GB/s", channels=24), _second_level("1536 KiB", 1024, 0.745), None),
         ("p100", 610, "n16", "1328 MHz", _multiprocessor(56, 4, 64, 64, 64, 128 * 1.328),
-         _memory("hbm2", "16 GiB", "732 GB/s", stacks=4), _second_level("4 MiB", 2048, 1.328), (4, "20 GB/s")),
+         memory_of("hbm2", "16 GiB", "732 GB/s", stacks=4), _second_level("4 MiB", 2048, 1.328), (4, "20 GB/s")),
         ("v100", 815, "n12", "1530 MHz", volta,
-         _memory("hbm2", "16 GiB", "900 GB/s", stacks=4), _second_level("6 MiB", 2048, 1.53), (6, "25 GB/s")),
+         memory_of("hbm2", "16 GiB", "900 GB/s", stacks=4), _second_level("6 MiB", 2048, 1.53), (6, "25 GB/s")),
         ("t4", 545, "n12", "1590 MHz", turing,
-         _memory("gddr6", "16 GiB", "320 GB/s", channels=16), _second_level("4 MiB", 2048, 1.59), (2, "25 GB/s")),
+         memory_of("gddr6", "16 GiB", "320 GB/s", channels=16), _second_level("4 MiB", 2048, 1.59), (2, "25 GB/s")),
         ("l4", 294.5, "n4", "2040 MHz", small_ada,
-         _memory("gddr6", "24 GiB", "300 GB/s", channels=12), _second_level("48 MiB", 1536, 2.04), None),
+         memory_of("gddr6", "24 GiB", "300 GB/s", channels=12), _second_level("48 MiB", 1536, 2.04), None),
         ("rtx_4090", 608.5, "n4", "2520 MHz", large_ada,
-         _memory("gddr6", "24 GiB", "1008 GB/s", channels=24), _second_level("96 MiB", 3072, 2.52), None),
+         memory_of("gddr6", "24 GiB", "1008 GB/s", channels=24), _second_level("96 MiB", 3072, 2.52), None),
     )  # fmt: skip
     host = {"host": {"bandwidth": "16 GB/s", "latency": "1 us"}}
     found = {}
@@ -143,9 +143,9 @@ def many_cores() -> dict[str, tuple[Chip, float]]:
 
 def real_chips() -> dict[str, tuple[Chip, float]]:
     """Chip and published die in mm2 (of TPUs an upper limit) by name."""
-    v2_memory = _memory("hbm2", "16 GiB", "700 GB/s", stacks=4)
-    v3_memory = _memory("hbm2", "32 GiB", "900 GB/s", stacks=4)
-    v4i_memory = _memory("hbm2", "8 GiB", "614 GB/s", stacks=2)
+    v2_memory = memory_of("hbm2", "16 GiB", "700 GB/s", stacks=4)
+    v3_memory = memory_of("hbm2", "32 GiB", "900 GB/s", stacks=4)
+    v4i_memory = memory_of("hbm2", "8 GiB", "614 GB/s", stacks=2)
     v2_around = _around("16 GB/s", (4, "62 GB/s"))
     v3_around = _around("16 GB/s", (4, "82 GB/s"))
     v4i_around = _around("16 GB/s", (2, "50 GB/s"), ("128 MiB", "512 B", "2.7 TB/s"))

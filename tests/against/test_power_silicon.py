@@ -6,14 +6,17 @@ What was used to set a number of a technology file is marked there: idle power o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from real_chips import earlier_gpus, real_chips
+from real_chips import Row, earlier_gpus, memory_of, real_chips
 
 import sim
 from sim.cost.energy import ON_DRAM, REGISTER_BYTES, action_energies, idle_power_w, operand_fetch_j
 from sim.graph.builder import GraphBuilder
 from sim.hw.chip import Chip, load_chip
 from sim.hw.technology import load_technology
+from sim.report.notes import over_power_limit
 
 CHIPS = {name: chip for name, (chip, _) in real_chips().items()}
 PJ_PER_BIT = 8e-12
@@ -86,7 +89,7 @@ def cache_pj_per_bit(chip: Chip) -> tuple[float, float]:
     return l2 / PJ_PER_BIT, l1 / PJ_PER_BIT
 
 
-def test_a100_that_streams_from_its_memory() -> None:
+def test_a100_that_streams_from_itsmemory_of() -> None:
     """An addition of 3 x 64 MiB, at 1.5 TB/s. The published energies belong to terms of one sum (SC'25: HBM beyond L2
     and L1): 54 W, and 13.11 + 4.71 + 1.59 pJ for every bit, 286 W. With cores clocked where lanes work alone: 198."""
     builder = GraphBuilder("add", "fp16")
@@ -113,6 +116,54 @@ def test_large_products_on_gpus_take_most_of_what_a_board_may(name: str, board_w
     board's converters take their part of it besides. Nothing was set with these."""
     report = sim.simulate("gemm:4096x4096x4096", CHIPS[name], dtype="fp16")
     assert low < float(str(report["power_w"])) / board_w - 1 < high
+
+
+def _of_a100(name: str, ghz: float, core: Row, cache: str, dram: Row) -> Chip:
+    """A GPU by its data sheet, as docs/chips.md has it: A100's multiprocessor with half of its tensor cores, whose
+    widths go with the clock, that of the cache with the cores besides. `core` may have the board's power_limit."""
+    cores = core["core.count"]
+    per_ghz = {"core.accumulator": 1024, "core.sram": 128, "core.dma": 32, "cache": 5120 * cores / 108}
+    widths = {f"{part}.bandwidth": f"{width * ghz:.1f} GB/s" for part, width in per_ghz.items()}
+    given = {
+        "name": name, "clock": f"{ghz} GHz", "links": None, "interconnect.shape": [cores], "cache.size": cache,
+        "interconnect.link_bandwidth": f"{64 * ghz:.1f} GB/s", "dram": {**dram, "gathers": True, "latency": "205 ns"},
+        "core.array.rates": {"fp16": 0.125}, "core.dispatch.instruction": [16, 8, 8],
+    }  # fmt: skip
+    return load_chip("a100", {**given, **widths, **core})
+
+
+def _v100(ghz: float) -> Chip:
+    core = {"technology": "n12", "core.count": 80, "core.spare": 4, "core.sram.size": "128 KiB", "power_limit": "300 W"}
+    return _of_a100("v100", ghz, core, "6 MiB", memory_of("hbm2", "16 GiB", "900 GB/s", stacks=4))
+
+
+def _t4(ghz: float) -> Chip:
+    core = {"technology": "n12", "core.count": 40, "core.spare": 8, "core.sram.size": "64 KiB", "power_limit": "70 W"}
+    return _of_a100("t4", ghz, core, "4 MiB", memory_of("gddr6", "16 GiB", "320 GB/s", channels=16))
+
+
+def _l4(ghz: float) -> Chip:
+    core = {"technology": "n4", "core.count": 58, "core.spare": 2, "core.sram.size": "128 KiB", "power_limit": "72 W"}
+    own = {**core, "core.vector.lanes": 128}
+    return _of_a100("l4", ghz, own, "48 MiB", memory_of("gddr6", "24 GiB", "300 GB/s", channels=12))
+
+
+def test_a_large_product_on_v100_takes_most_of_its_300_w() -> None:
+    report = sim.simulate("gemm:4096x4096x4096", _v100(1.53), dtype="fp16")
+    assert -0.20 < float(str(report["power_w"])) / 300 - 1 < 0.0
+    assert not list(over_power_limit(report.values))
+
+
+@pytest.mark.parametrize(("make", "base", "boost", "board_w"), [(_t4, 0.585, 1.59, 70), (_l4, 0.795, 2.04, 72)])
+def test_small_boards_hold_their_base_clock_and_not_their_boost(
+    make: Callable[[float], Chip], base: float, boost: float, board_w: int
+) -> None:
+    """Data sheets of T4 and L4: what a board may take lies between what a product takes at its two clocks. The voltage
+    is that of the node at both, so the lower comes out too high. A run is not slowed for its power: it is told."""
+    slow, fast = (sim.simulate("gemm:4096x4096x4096", make(ghz), dtype="fp16") for ghz in (base, boost))
+    assert 0.75 * board_w < float(str(slow["power_w"])) < 1.05 * board_w
+    assert 1.5 * board_w < float(str(fast["power_w"])) < 2.5 * board_w
+    assert list(over_power_limit(fast.values))
 
 
 def test_what_an_instruction_of_a_gpu_takes_besides_its_arithmetic() -> None:
