@@ -128,6 +128,18 @@ def test_a_chip_computes_them(chip: str) -> None:
     assert names == ["y[0]", "y[1]", "y[2]"]
 
 
+def test_a_mask_that_counts_from_the_first_key_is_another(tmp_path: Path) -> None:
+    """Of ONNX's Attention to more keys than queries, the first query sees the first key alone, whatever is behind."""
+    given = {name: np.zeros((1, 2, 4 if name == "q" else 7, 8), np.float32) for name in "qkv"}
+    node = helper.make_node("Attention", list("qkv"), ["y"], name="n", is_causal=1)
+    graph = default_passes(load(build([node], given, ["y"], opset=23), tmp_path))
+    fused, values = with_attention(graph), random_values(graph, 1)
+    (op,) = (op for op in fused.ops if op.kind == "attention")
+    assert op["steps"][-1] == ("add", ())
+    found = evaluate(fused, values)[graph.outputs[0]]
+    np.testing.assert_allclose(found[:, :, 0], values["v"][:, :, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("attributes", "hides"), [({"is_causal": 1}, True), ({}, False), ({"softcap": 2.0}, False)])
 def test_masks_of_files_are_known(attributes: dict[str, float], hides: bool, shared: bool, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from sim.mapping import online
 from sim.mapping.buffers import buffers
 from sim.mapping.fabric import Fabric
 from sim.mapping.mapper import map_graph
-from sim.mapping.partition import Assignment
+from sim.mapping.partition import ALL_ROLES, Assignment
 from sim.mapping.plan import make_plan
+from sim.mapping.search import split_candidates
 from sim.mapping.segments import one_segment
 from sim.mapping.skeleton import SKELETONS
 from sim.mapping.template import TEMPLATES
@@ -287,6 +288,25 @@ def test_the_room_of_the_estimate_is_that_of_the_buffers(dealt: bool, keys: int)
     assert plan.steps
     for step in plan.steps:
         assert step.tiling.sram_bytes == sum(one.slots * one.size_bytes for one in buffers(step))
+
+
+def test_the_menu_of_threads_ends_where_the_scratchpad_does() -> None:
+    """With room for all of it the fastest takes more than 3 KiB; with less, another does."""
+    peaks = []
+    for size in ("64 KiB", "3 KiB"):
+        chip = load_chip("lepton_m", DEALT | {"core.sram.size": size, "core.accumulator.size": "256 KiB"})
+        _, _, program = sim.plan(attention((2,), 64, 300, 8), chip)
+        peaks.append(program.facts["scratchpad"]["peak_bytes"])
+    assert peaks[0] > 3 << 10 >= peaks[1]
+
+
+def test_what_a_head_of_keys_does_for_its_queries() -> None:
+    """Heads that share keys are rows of one product; and however many cores there are, no sum over keys is parted."""
+    (nest,) = attention((2, 4), 1, 64, 8, shared=(2, 1)).nests[0]
+    assert [(dim.extent, dim.role) for dim in nest.dims] == [(2, "g"), (4, "m"), (1, "m"), (64, "k")]
+    found = split_candidates(nest, 64, ALL_ROLES)
+    assert (2, 4, 1, 1) in found
+    assert {split[-1] for split in found} == {1}
 
 
 def test_a_head_that_fits_nowhere_says_what_it_needs() -> None:

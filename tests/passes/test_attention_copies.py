@@ -167,9 +167,12 @@ def turned(**changes: bool) -> Graph:
         x[0], perms[0] = b.input("wide", (5, 2, 3, 8)), (1, 2, 0, 3)
     if changes.get("state"):
         x[1] = b.state("cache", (2, 5, 3, 8))
+    if changes.get("viewed"):
+        x[1] = b.reshape(b.state("cache", (10, 24)), (2, 5, 3, 8))
     q, k, v = (b.transpose(one, perm, name) for one, perm, name in zip(x, perms, ("tq", "tk", "tv"), strict=True))
     scores = b.matmul(q, k, transpose_b=not columns, name="scores")
     y = b.matmul(b.softmax(scores, name="shares"), v, name="y")
+    y = b.add(y, b.input("more", (2, 3, 5, 8)), "sum") if changes.get("added") else y
     outputs = [y] if changes.get("given") else []
     outputs += [b.relu(q, "r")] if changes.get("read") else []
     back = (1, 2, 0, 3) if changes.get("cyclic") else (0, 2, 1, 3)
@@ -180,12 +183,12 @@ def turned(**changes: bool) -> Graph:
     ("change", "left"),
     [
         ("", set()), ("columns", set()), ("cyclic", set()), ("scattered", {"tq"}), ("state", {"tk"}),
-        ("given", {"ty"}), ("read", {"tq"}),
+        ("viewed", {"tk"}), ("given", {"ty"}), ("read", {"tq"}), ("added", {"ty"}),
     ],
 )  # fmt: skip
 def test_which_copies_stay(change: str, left: set[str]) -> None:
-    """Those that another reads or that are given; of states; and those that would scatter the rows of a head. Keys that
-    exporters make columns are rows again."""
+    """Those that another reads or that are given; of states and views of them; those that would scatter the rows of a
+    head; and one behind a sum, whose operands lie as they do. Keys that exporters make columns are rows again."""
     graph = turned(**{change: True})
     fused = with_attention(graph)
     assert {op.name for op in fused.ops if op.kind == "transpose"} == left

@@ -11,6 +11,7 @@ from sim.errors import InputError
 from sim.graph.builder import GraphBuilder
 from sim.graph.evaluate import evaluate, random_values
 from sim.graph.graph import Graph
+from sim.graph.op import Op
 from sim.graph.transformer import transformer_graph
 from sim.graph.transformer_config import TransformerConfig
 from sim.passes import default_passes
@@ -115,6 +116,20 @@ def test_keys_that_are_overwritten_before_the_values_are_read(view: bool) -> Non
             b.cache_update(state, new, 1, 5)
         graph = default_passes(b.build([b.matmul(shares, v)]))
         assert len(attentions(graph)) == (not late)
+
+
+def test_what_is_done_to_shares_or_between_layers_stays() -> None:
+    """An element function behind the softmax; scores of one repeated block and values of another."""
+    graph = three()
+    scores, softmax, values = graph.ops
+    relu = Op("r", "elementwise", (softmax.output,), "r", {"function": "relu", "parameters": ()})
+    tensors = {**graph.tensors, "r": replace(graph.tensors[softmax.output], name="r")}
+    behind = [scores, replace(softmax, epilogue=(relu,)), replace(values, inputs=("r", values.inputs[1]))]
+    assert not attentions(replace(graph, tensors=tensors).with_ops(behind))
+    for block in ((0, 0, 1), (0, 1, 1)):
+        ops = [replace(op, block=at) for op, at in zip(graph.ops, block, strict=True)]
+        assert not attentions(graph.with_ops(ops))
+    assert len(attentions(graph.with_ops([replace(op, block=0) for op in graph.ops]))) == 1
 
 
 def test_keys_that_lie_as_columns() -> None:
