@@ -289,7 +289,10 @@ def lower(plan: Plan, chip: Chip, fabric: Fabric, *, inputs: int = 1, functional
             bound,
             MAX_TASKS,
             "the task table",
-            (*("fewer --inputs",) * (inputs > 1), "a larger sram.size (larger tiles)", "a smaller model input"),
+            (
+                *("fewer --inputs",) * (inputs > 1), "a larger sram.size (larger tiles)", "a smaller model input",
+                "a sweep of fidelity bound (sim.bound): its closed form makes no tasks, that of one run does",
+            ),
             unit="tasks",
         )
     found = []

@@ -112,6 +112,14 @@ def test_a_core_that_waits_for_the_dram_is_awake() -> None:
     assert float(ops["energy_clock_j"].sum()) == pytest.approx(expected, rel=1e-6)
 
 
+def test_power_over_time_has_the_energy_of_clocks_once() -> None:
+    """What flows while cores have threads is spread over their kernels, what idles over the whole run."""
+    report = sim.simulate("gemm:512x512x256", "a100", dtype="fp16")
+    power, ops = report.power, report.ops
+    spent_j = float((power["clock_w"] * (power["end_s"] - power["start_s"])).sum())
+    assert spent_j == pytest.approx(float(ops["energy_clock_j"].sum()), rel=1e-6)
+
+
 def test_a_look_up_reads_the_tags_of_all_ways() -> None:
     """40 MiB in 16 ways of 128 B: 48 - 21 + 2 bit each, 464 of them a look-up, of a bank with the tags of 4,096 lines;
     a bank of 512 KiB gives the line. Writes cost 1.18 of a read, their look-up the same."""

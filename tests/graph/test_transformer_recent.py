@@ -122,6 +122,17 @@ def test_depth_and_base_of_minicpm() -> None:
     assert not config.scaled_embedding
 
 
+def test_keys_that_say_more_than_one_thing() -> None:
+    """The learned table of XLM-RoBERTa counts two rows before position 0; GLM-4.5 scales its gates unless told; a list
+    of the layers with positions may say what their interval says."""
+    assert TransformerConfig.from_hf(CARDS["xlm-roberta-base"][0]).max_positions == 512
+    for said, scaled in (({}, True), ({"norm_topk_prob": False}, False)):
+        config = TransformerConfig.from_hf(TINY | {"model_type": "glm4_moe"} | said)
+        assert config.scaled_gates == scaled
+    listed = {"model_type": "smollm3", "no_rope_layers": [1, 1, 1, 0]}
+    assert TransformerConfig.from_hf(TINY | listed).unrotated_step == 4
+
+
 def rotated(graph: Graph) -> set[int]:
     return {int(op.name.partition(".")[0]) for op in graph.ops if op.kind == "rope"}
 

@@ -189,6 +189,7 @@ def test_a_program_of_too_many_tasks_is_refused_before_it_is_built(monkeypatch: 
         map_graph(chain(), chip("small"))
     assert program.tasks <= caught.value.needed + 2 <= 3 * program.tasks
     assert "fewer --inputs" not in caught.value.levers  # there is one
+    assert "sim.bound" in caught.value.levers[-1]
     with pytest.raises(DoesNotFit, match="fewer --inputs"):
         map_graph(chain(), chip("small"), inputs=2)
 
