@@ -61,7 +61,7 @@ class Options(TypedDict, total=False):
 _LEFT_OUT: Options = {
     "batch": None, "dtype": None, "inputs": 1, "partition": "auto", "dataflow": None, "phase": None, "seq": None,
     "kv": None, "new_tokens": None, "dims": None, "weights": None, "chips": None, "density": None,
-    "attention": "stored", "sample_layers": None,
+    "attention": "auto", "sample_layers": None,
 }  # fmt: skip
 
 _WHOLE = {"batch", "inputs", "seq", "kv", "new_tokens", "chips", "sample_layers"}

@@ -162,7 +162,7 @@ class MappingOptions:
     attention: Annotated[
         Attention,
         typer.Option(help="Scores in memory, on the chip by an online softmax, or whichever is faster."),
-    ] = Attention.stored
+    ] = Attention.auto
     sample_layers: Annotated[
         int | None,
         typer.Option(min=3, metavar="N", help="Simulate N of equal layers that a shared cache tells apart."),

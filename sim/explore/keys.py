@@ -20,7 +20,7 @@ from sim.explore.values import Value, canonical
 from sim.hw.chip import NAMED_FILES, with_own_files
 
 KEY_BYTES = 16
-_UNSAID: Mapping[str, object] = {"inputs": 1, "partition": "auto", "dims": {}, "attention": "stored"}
+_UNSAID: Mapping[str, object] = {"inputs": 1, "partition": "auto", "dims": {}, "attention": "auto"}
 _NUMBERS = (
     "units.py", "pipeline.py", "program.py", "timeline.py", "config", "hw", "graph", "cost", "passes", "mapping",
     "engine", "report",

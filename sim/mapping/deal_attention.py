@@ -83,13 +83,15 @@ def _tiling(
     if cache is not None:
         shared = cache.bandwidth_bytes_per_s * kind.calibration.cache_efficiency
     rate = min(lane, shared / cores)
-    trip_s = site.head_latency_s + fed / lane + dur_s / kind.clock_hz
-    step_s = max(period / kind.clock_hz, fed / rate, trip_s / stages)
+    moved = _dram_bytes(nest, tiles, walk, tile, cache)
+    dram_s = moved / (site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency)
+    # All cores fill at the same time: what none of them has found in the cache they wait for together.
+    fill_s = max(fed / rate, dram_s / (waves * walk))
+    trip_s = site.head_latency_s + fill_s + dur_s / kind.clock_hz
+    step_s = max(period / kind.clock_hz, fill_s, trip_s / stages)
     first = sum(int(nest.operands[at].tile_bytes(tile)[0]) for at in (0, 1))
     out = int(nest.out.tile_bytes(tile)[0]) + sum(int(o.tile_bytes(tile)[0]) for o in nest.epilogue)
     once_s = 2 * site.head_latency_s + (first + out) / rate + (dur_s + softmax + dur_v) / kind.clock_hz
-    moved = _dram_bytes(nest, tiles, walk, tile, cache)
-    dram_s = moved / (site.dram.bandwidth_bytes_per_s * kind.calibration.dram_efficiency)
     latency_s = max(waves * (walk * step_s + last / kind.clock_hz), dram_s) + once_s
     found = online_bytes(nest, tile, np.array([walk]), here=True)
     slots = stages if walk * waves > 1 else 1
