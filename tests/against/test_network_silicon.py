@@ -125,7 +125,7 @@ FAMILIES = {
     ),
     "2,048 tokens behind prompts of 128": Family(
         lambda row: row.family == "generation",
-        *("stored", 6.5, 6.5, 0, 14),
+        *("fused", 3.5, 1, -6, 9),
     ),
 }
 
