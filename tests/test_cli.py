@@ -118,7 +118,7 @@ def test_every_option_reaches_the_library(lepton: Lepton, monkeypatch: pytest.Mo
         "engine": "reference", "density": {"": 0.4, "x": 1.0}, "attention": "fused", "sample_layers": 5,
     }  # fmt: skip
     assert lepton("simulate", "m", "--chip", "c", "--fidelity", "bound", "--format", "json").code == 0
-    assert (taken["fidelity"], taken["engine"], taken["inputs"]) == ("bound", None, 1)
+    assert (taken["fidelity"], taken["engine"], taken["inputs"], taken["attention"]) == ("bound", None, 1, "auto")
 
 
 def test_parameter_page_is_current(lepton: Lepton) -> None:

@@ -325,3 +325,14 @@ def test_macs_are_those_of_the_tiles(model: str) -> None:
     rows = [(op, n) for s, n in zip(program.segments, program.repeats, strict=True) for op in s.ops]
     assert sum(op.macs * n for op, n in rows) == graph.macs
     assert sum(sum(op.mapping.get("core_macs", {}).values()) * n for op, n in rows) == graph.macs
+
+
+def test_attention_is_fused_where_that_is_faster_unless_said_otherwise() -> None:
+    """Of one design and of many alike: 12 attentions of GPT-2 whose scores of 1,024 tokens no scratchpad holds."""
+    asked: dict[str, Any] = {"dtype": "bf16", "phase": "prefill", "seq": 1024}
+    one = sim.simulate("gpt2", "lepton_m", fidelity="bound", **asked)
+    many = sim.bound("gpt2", "lepton_m", **asked)["latency_s"][0]
+    assert (one.ops["kind"] == "attention").sum() > 0
+    assert one.facts["fused_attention"] == 12
+    assert many == sim.bound("gpt2", "lepton_m", attention="auto", **asked)["latency_s"][0]
+    assert many < 0.95 * sim.bound("gpt2", "lepton_m", attention="stored", **asked)["latency_s"][0]
