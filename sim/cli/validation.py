@@ -128,7 +128,8 @@ def validate(
     count = workers or os.cpu_count() or 1
     fitting.check({
         "--sample": measured.sample is not None, "--out": out is not None,
-        "--fidelity": fidelity is not Fidelity.event, "--events-to": measured.events_to < math.inf,
+        "--fidelity": fidelity is not Fidelity.event,
+        "--events-to": measured.events_to < math.inf and not fitting.by_plan,
     })  # fmt: skip
     if fitting.fit is not None:
         _fit(chip, measured, fitting, count, output_format)
@@ -275,7 +276,9 @@ def _fit(
         chosen = [known[name] for name in names]
         tries = fitting.evaluations or EVALUATIONS
         if fitting.by_plan:
-            found = fit_by_plan(rows, on, chosen, workers=workers, evaluations=tries, progress=progress)
+            found = fit_by_plan(
+                rows, on, chosen, workers=workers, evaluations=tries, progress=progress, events_to=measured.events_to
+            )
         else:
             found = fit_calibration(
                 rows, on, chosen, workers=workers, evaluations=tries, whole=fitting.fit_whole, progress=progress

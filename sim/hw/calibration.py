@@ -10,12 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
+
 from sim.config import Field, FieldSpec, Part, Unit, field_specs
 from sim.errors import FieldError
+
+POWER_OF_CLOCK = 2.0
+"""Power of a chip at a limit goes with the clock to this power: 1 at one voltage, 3 where voltage follows the clock."""
 
 MOST_SCALARS = 6
 """More fitted numbers than this would describe the measurements rather than the machine."""
 
+Float64 = npt.NDArray[np.float64]
 Fraction = Annotated[float, Field(ge=0.05, le=1)]
 
 
@@ -26,7 +33,8 @@ class Calibration(Part):
     `launch_overhead_ps`, with what operands and contractions add to it, is a serial task before each operator;
     `tile_overhead_ps` is added to every tile of an array
     or vector unit; the efficiencies divide cycles (array, vector) or the bandwidth of a link (DRAM, cache). Arrays that
-    would together do more than `sustained_efficiency` of their peak run at a lower clock (mapping/deal.py).
+    tiles are dealt to, and that would draw more than all of them at `sustained_efficiency` of their clock, run at a
+    lower one (`slowed`).
     """
 
     launch_overhead_ps: Annotated[
@@ -72,6 +80,16 @@ class Calibration(Part):
         """Launch of an operator that reads and writes `tensors` in memory."""
         more_ps = self.contraction_overhead_ps if contraction else 0
         return self.launch_overhead_ps + tensors * self.operand_overhead_ps + more_ps
+
+    def slowed(self, working: Float64) -> Float64:
+        """Times that arrays take their cycles, of whose peak the share `working` would work at the data sheet's clock.
+
+        What they draw goes with that share and with clock x voltage^2, or clock^POWER_OF_CLOCK; the limit is what all
+        draw at s of their clock, s the sustained efficiency: clock = s / working^(1/2), at most 1. With s = 0.8: 1.25
+        for all of them, 1.06 where 0.72 work, 1 where 0.64 do.
+        """
+        limited = np.minimum(1.0, working) ** (1 / POWER_OF_CLOCK) / self.sustained_efficiency
+        return np.asarray(np.maximum(1.0, limited), np.float64)
 
     @property
     def arrays_efficiency(self) -> float:

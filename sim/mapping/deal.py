@@ -34,7 +34,9 @@ from sim.mapping.deal_attention import deal_attention
 from sim.mapping.deal_menu import menu_of
 from sim.mapping.loops import Fills, Loops
 from sim.mapping.search import Deal, Limits, Tiling
+from sim.mapping.split_sum import adding_launch_ps, read_again_ps
 from sim.mapping.step import Step
+from sim.units import PS_PER_S
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -144,7 +146,8 @@ def waves(step: Step) -> tuple[Step, ...]:
             tiling = replace(
                 step.tiling,
                 deal=replace(
-                    deal, first=first, cores=cores, waves=count, stages=last if first else deal.stages
+                    deal, first=first, cores=cores, waves=count, stages=last if first else deal.stages,
+                    adds=deal.adds and (first > 0 or not full or not rest),
                 ),
                 latency_s=step.tiling.latency_s * share,
                 dram_bytes=step.tiling.dram_bytes * share,
@@ -175,7 +178,7 @@ def deal_search(
         # Where the input of a strided convolution is four times its result, a tile that is preferred may be too large.
     else:
         raise _too_large(nest, site, limits, cost)
-    latency = np.where(fits, cost.latency_s, np.inf)
+    latency = np.where(fits, cost.latency_s + cost.launch_s, np.inf)
     close = np.flatnonzero(latency <= latency.min() * SLACK)
     return cost.tiling(int(close[np.argmin(cost.transfers[close])]))
 
@@ -221,9 +224,9 @@ class _Costs:
         one = np.ones_like(self.rows)
         depth = np.prod([tile[dim] for dim in self.sums], axis=0) * nest.taps
         shape = GemmShape(one, self.rows, self.columns, depth)
-        hold, dur = array_cycles(shape, kind, dtype, self.dataflow, *feeding(nest, kind, tile, self.dataflow))
-        self.slowed = np.maximum(1.0, self._sustained_s() * kind.clock_hz / self._busy_cycles(hold))
-        hold, dur = hold * self.slowed, dur * self.slowed
+        fast = array_cycles(shape, kind, dtype, self.dataflow, *feeding(nest, kind, tile, self.dataflow))
+        self.slowed = kind.calibration.slowed(self._working(fast[0]))
+        hold, dur = (cycles * self.slowed for cycles in fast)
         elements = self.rows * self.columns
         *operand_bytes, out_bytes = self.menu.operand_bytes
         self.accumulator_bytes = elements * accumulator_bytes(dtype)
@@ -259,6 +262,7 @@ class _Costs:
         before_s = np.maximum(full * wave_s, (cold + later) * (1 - alone / self.tiles) / peak)
         on_chip_s = np.where(alone > 0, np.maximum(on_chip_s, before_s + last_s), on_chip_s)
         self.latency_s = on_chip_s + once_s + self._sum_s(drain_s)
+        self.launch_s = np.where(self.parts > 1, adding_launch_ps(kind.calibration), 0) / PS_PER_S
         self.transfers = self.waves * busy * (self.sum_steps * len(nest.inputs) + len(nest.epilogue) + 1)
         slots = np.where(self.sum_steps * self.waves > 1, self.stages, 1)
         messages = (1 + BUFFER_SLOTS) * aligned(self.accumulator_bytes)
@@ -267,18 +271,14 @@ class _Costs:
             sram_bytes = np.asarray(sram_bytes + slots * aligned(size_bytes), np.int64)
         self.sram_bytes = sram_bytes
 
-    def _busy_cycles(self, hold: Int64) -> Float64:
-        """Cycles of the busiest array, of `hold` for a step of the sum; not all steps are as long as the longest."""
-        first = self.sums[0]
+    def _working(self, hold: Int64) -> Float64:
+        """Share of the peak of all arrays that the products would use, were the busiest array never to wait; of its
+        steps, of `hold` cycles each, not all are as long as the longest."""
+        first, kind = self.sums[0], self.site.kind
         longest = self.parts * self.sum_steps * self.tile[first]
-        return np.asarray(self.waves * self.sum_steps * hold * (self.nest.dims[first].extent / longest))
-
-    def _sustained_s(self) -> float:
-        """All products at the rate that the arrays of the chip sustain together: above it, the power limit lowers the
-        clock. Some of the cores, or cores that wait, do not reach it."""
-        kind = self.site.kind
+        busy = self.waves * self.sum_steps * hold * (self.nest.dims[first].extent / longest)
         peak = self.site.cores * kind.peak_macs_per_s(self.nest.operands[0].tensor.dtype)
-        return self.nest.macs / (peak * kind.calibration.arrays_efficiency)
+        return np.asarray(self.nest.macs * kind.clock_hz / (peak * busy), np.float64)
 
     def _shared_bandwidth(self) -> float:
         """Of what all cores load from together: the cache, or the DRAM where there is none."""
@@ -334,10 +334,11 @@ class _Costs:
         return any(self.nest.dims[dim].role == role for dim in operand.dims)
 
     def _sum_s(self, drain_s: Float64) -> Float64:
-        """Adding up the parts of split sums, as a binary tree."""
+        """Adding up the parts of split sums, as a binary tree; the launch for it aside."""
         link = min(self.site.hop_bandwidth_bytes_per_s, self.site.kind.dma.bandwidth_bytes_per_s)
         one = self.accumulator_bytes / link + self.site.send_latency_s + drain_s
-        return np.asarray(np.ceil(np.log2(self.parts)) * self.waves * one)
+        rounds = np.ceil(np.log2(self.parts)) * self.waves * one
+        return np.asarray(rounds + np.where(self.parts > 1, read_again_ps(self.cache) / PS_PER_S, 0.0))
 
     def tiling(self, index: int) -> Tiling:
         """The candidate as a tiling of the whole result, every wave of it."""
@@ -368,6 +369,7 @@ class _Costs:
                 group=int(self.group[index]),
                 lone_stages=self.lone_stages,
                 slowed=float(self.slowed[index]),
+                adds=bool(self.parts[index] > 1),
             ),
         )
 

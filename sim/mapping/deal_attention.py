@@ -72,7 +72,7 @@ def _tiling(
     waves = -(-tiles // cores)
     (hold_s, dur_s), (hold_v, dur_v) = padded_products(nest, kind, tile, dataflow, rows)
     busy_s = waves * walk * (hold_s + hold_v) / kind.clock_hz
-    slowed = max(1.0, _sustained_s(nest, site) / busy_s)
+    slowed = float(kind.calibration.slowed(np.array(_peak_s(nest, site) / busy_s)))
     hold_s, dur_s, hold_v, dur_v = (cycles * slowed for cycles in (hold_s, dur_s, hold_v, dur_v))
     lanes = online_cycles(nest, kind, tile, np.array([walk]))
     softmax, merge, last = (int(part[0]) for part in (lanes.softmax, lanes.merge, lanes.last))
@@ -105,10 +105,9 @@ def _tiling(
     )  # fmt: skip
 
 
-def _sustained_s(nest: Nest, site: Site) -> float:
-    """All products at the rate that the arrays of the chip sustain together (see sim/mapping/deal.py)."""
-    peak = site.cores * site.kind.peak_macs_per_s(nest.operands[0].tensor.dtype)
-    return nest.macs / (peak * site.kind.calibration.arrays_efficiency)
+def _peak_s(nest: Nest, site: Site) -> float:
+    """All products at the peak of all arrays."""
+    return nest.macs / (site.cores * site.kind.peak_macs_per_s(nest.operands[0].tensor.dtype))
 
 
 def _dram_bytes(nest: Nest, tiles: int, walk: int, tile: tuple[Int64, ...], cache: Cache | None) -> float:

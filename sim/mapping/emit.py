@@ -131,7 +131,9 @@ class Emitter:
         self.routes.append(ways.route[way])
         return len(self.routes) - 1, ways.latency_ps[way]
 
-    def set(self, name: str, hold: Int64 | int, dur: Int64, nbytes: Int64 | int = 0, path: Int64 | int = -1) -> None:
+    def set(
+        self, name: str, hold: Int64 | int, dur: Int64 | int, nbytes: Int64 | int = 0, path: Int64 | int = -1
+    ) -> None:
         """The columns of the tasks that the skeleton added under a name; each broadcasts to their shape."""
         first, shape = self.skeleton.groups[name]
         columns = self.columns[:, first : first + math.prod(shape)].reshape(4, *shape)

@@ -57,7 +57,8 @@ class Deal:
     `lone_stages`. The tiles are numbered in bands of `group`
     along the outer loops, so that the tiles of a wave lie in a block and share what they load through the cache. Of
     vector work (deal_vector.py), `rows` are those that a core walks at once. Arrays take `slowed` times their cycles:
-    what all of them together may draw lowers their clock.
+    what all of them together may draw lowers their clock. With `adds`, a kernel of its own adds up the parts of their
+    sums, launched when all are there.
     """
 
     first: int
@@ -70,6 +71,7 @@ class Deal:
     lone_stages: int
     vector: VectorKernel | None = None
     slowed: float = 1.0
+    adds: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ class Skeleton:
     """Tasks in program order, numbered from 0, by the names of `Template`, and the columns that are known: `kind` and
     `queue`. `order` is the place among all that were added of every task, `place` the other way round; `groups` says
     where those added under one name begin there, and their shape: main, drain, load0, ..., store; copy0, send0, add0,
-    ... of a split sum; scores, shares, merge of an attention. `moving` is what sim/mapping/moving.py made of it."""
+    ... and launch of a split sum; scores, shares, merge of an attention. `moving` is what sim/mapping/moving.py made
+    of it."""
 
     owners: Int64
     kind: Int64

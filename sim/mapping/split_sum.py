@@ -2,6 +2,10 @@
 
 In round r, the core at place p + 2^r of the sum sends its part to the one at p, which adds it to its own. A core's
 first addition takes its own sums out of the accumulator; a core that only sends copies them out first.
+
+Where tiles are dealt, cores share nothing but memory and begin and end with a kernel: another kernel adds the parts up,
+launched when all of them are there, and its first loads look for them in the cache. Here it adds those of the last
+wave; those of earlier ones are added on the way.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ import numpy.typing as npt
 
 from sim.cost.estimate import BUFFER_SLOTS
 from sim.cost.work import vector_tile_cycles
+from sim.hw.cache import Cache
+from sim.hw.calibration import Calibration
 from sim.mapping.template import Round
 from sim.program import Kind
 
@@ -21,6 +27,9 @@ if TYPE_CHECKING:
     from sim.mapping.skeleton import Builder
 
 Int64 = npt.NDArray[np.int64]
+
+PARTS_AND_SUM = 2
+"""Tensors of the kernel that adds up parts."""
 
 FIRST_PHASE = 2
 """Phase of the first round within an iteration; each round takes two."""
@@ -33,6 +42,9 @@ class SplitSum:
     def __init__(self, step: Builder) -> None:
         self.step, self.loops, self.batch = step, step.loops, step.batch
         self.rounds: list[Round] = []
+        deal = step.step.tiling.deal
+        self.adds = deal is not None and deal.adds
+        self.launch: Int64 | None = None
 
     def add(self, empties: Int64, final: Int64) -> None:
         """Add up the parts before the owners' `final` tasks [owners, tiles]. Fills `empties` [cores, tiles] with the
@@ -56,10 +68,14 @@ class SplitSum:
         copies = None
         if len(leaves):
             copies = ready[leaves] = empties[leaves] = self.step.vector(f"copy{number}", phase, last, leaves)
+        if self.adds and self.launch is None:
+            self.launch = self._launch(copies)
         queue = self.step.queue("send", send_channel(number, self.step.kind.dma.channels))[senders][:, None]
         shape = len(senders), len(last)
         sends = self.batch.add(f"send{number}", Kind.SEND, phase, shape, iteration=last, queue=queue)
         self.batch.edge(sends, ready[senders])
+        if self.launch is not None:
+            self.batch.edge(sends[:, -1], self.launch)
         adds = self.step.vector(f"add{number}", phase + 1, last, receivers)
         self.batch.edge(adds, sends)
         fresh = ready[receivers, 0] < 0
@@ -67,6 +83,15 @@ class SplitSum:
         empties[receivers[fresh]] = adds[fresh]
         ready[receivers] = adds
         return Round(senders, receivers, leaves, copies, sends, adds, fresh)
+
+    def _launch(self, copies: Int64 | None) -> Int64:
+        """The launch of the kernel that adds: when every sum is there, and the first parts are where they are read."""
+        last, queue = self.loops.result_last[-1:], self.step.fabric.queue("dispatch")
+        launch = self.batch.add("launch", Kind.BARRIER, FIRST_PHASE, (1,), iteration=last, queue=queue)
+        self.batch.edge(launch, self.step.main[:, last[0]])
+        if copies is not None:
+            self.batch.edge(launch, copies[:, -1])
+        return launch
 
     def _message_buffers(self) -> None:
         """A send waits for a free message slot at its receiver."""
@@ -104,6 +129,16 @@ def send_channel(number: int, channels: int) -> int:
     return (FIRST_PHASE // 2 + number) % channels
 
 
+def adding_launch_ps(calibration: Calibration) -> int:
+    """Launch of the kernel that adds up the parts of dealt tiles; at least a tick, as of every kernel."""
+    return max(1, calibration.launch_ps(PARTS_AND_SUM, contraction=False))
+
+
+def read_again_ps(cache: Cache | None) -> int:
+    """What a first load takes longer than a send from core to core: it finds its part in the cache, if there is one."""
+    return cache.latency_ps if cache is not None else 0
+
+
 def emit_rounds(step: Emitter, elements: Int64, sums: Int64) -> None:
     """Durations, bytes and ways of the rounds: `elements` and `sums` (bytes) of every result tile, [cores, tiles]."""
 
@@ -113,11 +148,17 @@ def emit_rounds(step: Emitter, elements: Int64, sums: Int64) -> None:
         step.vector(name, vector_tile_cycles(elements[positions], {function: 1.0}, step.kind, operands * moved, moved))
 
     cores = step.loops.cores
+    later_ps = np.zeros(sums.shape[1], np.int64)  # of the first sends, by tile
+    if "launch" in step.skeleton.groups:
+        launch_ps = adding_launch_ps(step.kind.calibration)
+        step.set("launch", launch_ps, launch_ps)
+        later_ps[-1] = read_again_ps(step.chip.cache)
     for number, found in enumerate(step.skeleton.rounds):
         if len(found.leaves):
             one_pass(f"copy{number}", "copy", 1, found.leaves)
         channel = send_channel(number, step.kind.dma.channels)
         ends = zip(cores[found.senders].tolist(), cores[found.receivers].tolist(), strict=True)
         path, latency = np.array([step.send(*pair, channel) for pair in ends], np.int64).T
-        step.set(f"send{number}", 1, latency[:, None], sums[found.senders], path[:, None])
+        head_ps = latency[:, None] + (later_ps if number == 0 else 0)
+        step.set(f"send{number}", 1, head_ps, sums[found.senders], path[:, None])
         one_pass(f"add{number}", "add", 2, found.receivers)

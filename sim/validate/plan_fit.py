@@ -6,7 +6,9 @@ it leaves out (cores that get in each other's way) is a ratio per row, taken fro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -36,9 +38,11 @@ def fit_by_plan(
     workers: int = 1,
     evaluations: int = 100,
     progress: Callable[[str], None] | None = None,
+    events_to: float = math.inf,
 ) -> Fit:
     """Fit `scalars` (names of Calibration's fields) to the least mean absolute error over up to PLANNED rows of each
     family of the seen half, every row counting the same. The statistics are those of events, of a sample of each half.
+    Products of more than `events_to` multiply-accumulates are not simulated: their ratio is 1.
 
     Raises InputError where there is nothing to fit on, or rows on the host's clock.
     """
@@ -56,7 +60,8 @@ def fit_by_plan(
         fabric = Fabric(on)
         return np.array([planned_s(row, on, fabric) for row in chosen])
 
-    factor = _ratios(chosen, plan(chip), chip, workers)
+    simulated = partial(predict, workers=workers, events_to=events_to)
+    factor = np.array([one.prediction.latency_s for one in simulated(chosen, chip)]) / plan(chip)
 
     def cost(parameters: Float64) -> float:
         nonlocal tried
@@ -71,12 +76,6 @@ def fit_by_plan(
     fitted = with_values(chip.calibration, scalars, best)
     on = chip.with_calibration(fitted)
     mine, theirs = (
-        statistics(signed_errors(predict(evenly(half, SAMPLE), on, workers=workers))) for half in (seen, others)
+        statistics(signed_errors(simulated(evenly(half, SAMPLE), on))) for half in (seen, others)
     )
     return Fit(fitted, {}, mine, theirs, tried)
-
-
-def _ratios(rows: Sequence[Measurement], planned: Float64, chip: Chip, workers: int) -> Float64:
-    """Simulated over planned time of every row; NaN where one of them has none."""
-    simulated = np.array([one.prediction.latency_s for one in predict(rows, chip, workers=workers)])
-    return np.asarray(simulated / planned, np.float64)

@@ -10,6 +10,7 @@ from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.partition import Assignment
 from sim.mapping.plan import make_plan
+from sim.mapping.split_sum import adding_launch_ps
 from sim.mapping.step import Step, closed_form_s
 from sim.passes import default_passes
 from sim.units import PS_PER_S
@@ -36,10 +37,11 @@ def planned(row: Measurement, chip: Chip, fabric: Fabric | None = None) -> tuple
 
 
 def launches_s(steps: tuple[Step, ...], chip: Chip) -> float:
-    """Seconds of the launches of all operators."""
+    """Seconds of the launches of all operators, and of the kernels that add up the parts of their sums."""
     launch_of = chip.calibration.launch_ps
     launched = {s.op: launch_of(1 + len(s.nest.operands), contraction=s.nest.contraction) for s in steps}
-    return sum(launched.values()) / PS_PER_S
+    adding = sum(s.tiling.deal is not None and s.tiling.deal.adds for s in steps)
+    return (sum(launched.values()) + adding * adding_launch_ps(chip.calibration)) / PS_PER_S
 
 
 def product_bounds(row: Measurement, chip: Chip, steps: tuple[Step, ...]) -> tuple[float, float, float]:

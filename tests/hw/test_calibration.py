@@ -125,6 +125,15 @@ def test_what_all_arrays_sustain_belongs_to_chips_that_deal_tiles():
     assert Calibration(array_efficiency=0.7, sustained_efficiency=0.8).arrays_efficiency == 0.7
 
 
+def test_fewer_arrays_at_work_run_at_a_higher_clock_under_the_same_power():
+    """What they draw goes with how many work and with the square of their clock, until that is the data sheet's."""
+    slowed = Calibration(sustained_efficiency=0.8).slowed(np.array([0.1, 0.64, 0.81, 1.0, 1.0 + 1e-9]))
+    assert slowed == pytest.approx([1.0, 1.0, 1.125, 1.25, 1.25])
+    clock = 1 / slowed[2:]
+    assert np.array([0.81, 1.0, 1.0]) * clock**2 == pytest.approx(0.8**2)
+    assert Calibration().slowed(np.array([0.5, 1.0])).tolist() == [1.0, 1.0]
+
+
 def test_every_operand_adds_to_its_launch():
     plain, late = (
         run(chip_with(launch_overhead="1 us")),

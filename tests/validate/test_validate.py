@@ -266,6 +266,7 @@ def test_the_command_fits_and_refuses_unknown_scalars(tmp_path, capsys):
         (["--fit", "launch_overhead", "--sample", "3"], "--sample"),
         (["--fit", "launch_overhead", "--out", "folder"], "--out"),
         (["--fit", "launch_overhead", "--fidelity", "bound"], "--fidelity"),
+        (["--fit", "launch_overhead", "--events-to", "1e6"], "--events-to"),
         (["--fit", "launch_overhead", "--by-plan", "--fit-whole"], "--fit-whole"),
     ],
 )
