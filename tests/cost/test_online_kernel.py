@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from attentions import ATTENTIONS, causal, random_attention
+from attentions import ATTENTIONS, causal, kernel, random_attention
 from random_chips import base_chip, random_columns
 from test_alike import inputs_of
 from test_tile_search import AUTO, best_of_all, random_small_chip
@@ -16,7 +16,8 @@ from sim.cost import tile_traffic
 from sim.cost.bound import compile_model, evaluate
 from sim.cost.designs import designs_from, designs_of
 from sim.cost.estimate import Cuts, estimate
-from sim.cost.tile_search import cost_choices
+from sim.cost.online_search import least_block_s, least_s
+from sim.cost.tile_search import cost_choices, unit_work
 from sim.mapping.fabric import Fabric
 from sim.mapping.grid import largest_part
 from sim.mapping.search import cut_quanta
@@ -94,3 +95,19 @@ def test_the_choice_does_not_depend_on_the_designs_beside_it() -> None:
     assert np.array_equal(one.choice, other.choice[::-1])
     assert np.array_equal(one.cost, other.cost[::-1], equal_nan=True)
     assert len({row.tobytes() for row in one.choice.reshape(-1, one.choice.shape[2])}) > 10
+
+
+def test_what_the_search_passes_over_is_slower() -> None:
+    """The floors of cuts and of blocks are below what was chosen on every chip, and near to it on some."""
+    model, columns = compile_model(kernel((8,), 1024, 1024, 128)), random_columns(40, seed=9)
+    inputs, _ = inputs_of(model, columns)
+    bounds = evaluate(model, designs_from(base_chip(), columns), AUTO)
+    width, near = model.tables.extent.shape[1], []
+    for design in range(40):
+        hw, w = inputs.hardware[design, 0], unit_work(model.tables, 0, inputs, design, 0, False)
+        choice, seconds = bounds.choice[design, 0], bounds.cost[design, 0, columns_of.LATENCY_S]
+        cores, tiles = float(choice[3 : 3 + width].prod()), float(choice[3 + width :].prod())
+        floors = least_s(model.tables, 0, hw, w, cores), tiles * least_block_s(hw, w)
+        assert max(floors) <= seconds
+        near.append([floor / seconds for floor in floors])
+    assert (np.max(near, axis=0) > (0.95, 0.25)).all()
