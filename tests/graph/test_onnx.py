@@ -383,3 +383,30 @@ def test_damaged_files_raise_input_errors_only(edits: list[tuple[float, str, int
     path.write_bytes(content)
     with suppress(LeptonError):
         load_onnx(path)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.parametrize(
+    ("own", "axis", "shape"),
+    [((2,), 0, (2, 1, 1)), ((2, 3), 0, (2, 3, 1)), ((3,), 1, (3, 1)), ((3,), -2, (3, 1)), ((3, 4), 1, (3, 4)),
+     ((4,), None, (4,))],
+)  # fmt: skip
+def test_old_broadcasts_begin_at_an_axis(
+    own: tuple[int, ...], axis: int | None, shape: tuple[int, ...], constant: bool, tmp_path: Path
+) -> None:
+    """Before opset 7 the second operand begins at `axis` of the first, and is its suffix where none is told."""
+    a = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    b = 100 * np.arange(np.prod(own), dtype=np.float32).reshape(own)
+    where = {} if axis is None else {"axis": axis}
+    node = helper.make_node("Add", ["a", "b"], ["y"], name="n", broadcast=1, **where)
+    feeds, constants = ({"a": a}, {"b": b}) if constant else ({"a": a, "b": b}, {})
+    graph = load(build([node], feeds, ["y"], constants, 6), tmp_path)
+    values = {**graph.values, **feeds}
+    np.testing.assert_array_equal(evaluate(graph, values)[graph.outputs[0]], a + b.reshape(shape))
+
+
+def test_an_old_broadcast_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    feeds = {"a": np.zeros((2, 3, 4), np.float32), "b": np.zeros((3, 4), np.float32)}
+    node = helper.make_node("Mul", ["a", "b"], ["y"], name="n", broadcast=1, axis=2)
+    with pytest.raises(InputError, match="axis 2: 2 dimensions do not begin there in a tensor of rank 3"):
+        load(build([node], feeds, ["y"], opset=6), tmp_path)
