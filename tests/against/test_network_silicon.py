@@ -105,7 +105,7 @@ FAMILIES = {
     ),
     "first token of a prompt of 128, A100": Family(
         lambda row: row.family == "first token" and row.chip == "a100" and row.prompt == 128,
-        *("fused", 9.5, -8, -19, 4),
+        *("fused", 9.6, -7.6, -19, 4),
         ("a100 gptj_6b fp16 1 x 128",),
         3.0,
     ),
@@ -117,11 +117,11 @@ FAMILIES = {
     ),
     "first token of a prompt of 2,048, A100": Family(
         lambda row: row.family == "first token" and row.chip == "a100" and row.prompt == 2048,
-        *("fused", 5, 0, -9, 6),
+        *("fused", 5.9, 1.2, -8, 8),
     ),
     "first token of a prompt of 2,048, H100": Family(
         lambda row: row.family == "first token" and row.chip == "h100" and row.prompt == 2048,
-        *("fused", 21, -21, -27, -17),
+        *("fused", 19.7, -19.7, -25, -15),
     ),
     "2,048 tokens behind prompts of 128": Family(
         lambda row: row.family == "generation",
