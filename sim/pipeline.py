@@ -378,7 +378,8 @@ def _load(model: str | Graph, asked: Options, on: Chip) -> Graph | Passes:
     if how == "fused":
         ready = fused_everywhere(ready)
     elif how == "auto":
-        ready = [(with_attention(one, faster_of(on, _SEARCHES)), count) for one, count in ready]
+        faster = faster_of(on, asked["partition"], _SEARCHES)
+        ready = [(with_attention(one, faster), count) for one, count in ready]
     return _passes(ready if density is None else with_density(ready, density, on))
 
 

@@ -11,7 +11,7 @@ from sim.graph.graph import Graph
 from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.memo import Recent
-from sim.mapping.partition import Assignment
+from sim.mapping.partition import MODES, Assignment
 from sim.mapping.plan import SearchMemo, make_plan
 from sim.mapping.segments import one_segment
 from sim.mapping.sites import fuses_attention
@@ -21,28 +21,29 @@ from sim.mapping.step import closed_form_s
 _FASTER: Recent[object, bool] = Recent(1 << 12)
 
 
-def faster_of(chip: Chip, memo: SearchMemo) -> Callable[[Graph, Graph], bool]:
+def faster_of(chip: Chip, partition: str, memo: SearchMemo) -> Callable[[Graph, Graph], bool]:
     """Is an attention to be one operator, given alone as one and as several? If that takes less time by the closed form
-    on a chip whose cores can keep scores. `memo` keeps tile searches."""
+    on a chip whose cores can keep scores; on all cores, whatever the stages of a `partition` or the rules of a file.
+    `memo` keeps tile searches."""
     if not all(fuses_attention(kind) for kind in chip.cores):
         return lambda fused, stored: False
-    return partial(_is_faster, chip=chip, memo=memo)
+    return partial(_is_faster, chip=chip, mode=partition if partition in MODES else "auto", memo=memo)
 
 
-def _is_faster(fused: Graph, stored: Graph, *, chip: Chip, memo: SearchMemo) -> bool:
-    fabric = Fabric(chip)
-    key = fabric.key, tuple(shape_of(nest) for graph in (fused, stored) for nests in graph.nests for nest in nests)
+def _is_faster(fused: Graph, stored: Graph, *, chip: Chip, mode: str, memo: SearchMemo) -> bool:
+    both = (shape_of(nest) for graph in (fused, stored) for nests in graph.nests for nest in nests)
+    key = Fabric(chip).key, mode, tuple(both)
     found = _FASTER.get(key)
     if found is None:
-        found = _FASTER[key] = _seconds(fused, chip, fabric, memo) < _seconds(stored, chip, fabric, memo)
+        found = _FASTER[key] = _seconds(fused, chip, mode, memo) < _seconds(stored, chip, mode, memo)
     return found
 
 
-def _seconds(graph: Graph, chip: Chip, fabric: Fabric, memo: SearchMemo) -> float:
+def _seconds(graph: Graph, chip: Chip, mode: str, memo: SearchMemo) -> float:
     """By the closed form; what does not fit takes for ever."""
     segments = one_segment(graph)
     try:
-        plan = make_plan(graph, chip, fabric, Assignment(chip), segments=segments, memo=memo)
+        plan = make_plan(graph, chip, Fabric(chip), Assignment(chip, mode), segments=segments, memo=memo)
     except DoesNotFit:
         return math.inf
     return closed_form_s(plan.steps, segments)
