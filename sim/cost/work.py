@@ -111,7 +111,7 @@ def _array_law(
     law = (
         DATAFLOWS.index(dataflow), array.rows, array.cols, array.rows_per_adder, array.double_buffered_weights,
         array.count, rate.numerator, rate.denominator, *operand_bits, unpack, kind.vector.lanes,
-        tile_overhead_cycles(kind), 0 if kind.dispatch is None else kind.dispatch.depth,
+        tile_overhead_cycles(kind), 0 if kind.dispatch is None else kind.dispatch.depth_of(dtype),
         -1 if array.latency_cycles is None else array.latency_cycles,
     )  # fmt: skip
     efficiency = kind.calibration.array_efficiency, kind.calibration.vector_efficiency

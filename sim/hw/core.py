@@ -172,7 +172,9 @@ class Dispatch(Part):
         tuple[tuple[Side, Side], ...],
         Field(min_length=1, description="[rows, columns] of the result tiles there are kernels for"),
     ]
-    depth: Annotated[int, Field(ge=1, le=1 << 16, description="sums are cut at multiples of this")] = 64
+    depth: Annotated[
+        int, Field(ge=1, le=1 << 16, description="sums are cut at multiples of this, counted in elements of 16 bits")
+    ] = 64
     stages: Annotated[int, Field(ge=1, le=16, description="slots of an operand's buffer")] = 3
     lone_stages: Annotated[
         int | None,
@@ -223,6 +225,11 @@ class Dispatch(Part):
     def __post_init__(self) -> None:
         if self.operands != "registers" and self.instruction is None:
             raise FieldError([(("operands",), "are those of a matrix instruction; `instruction` is missing")])
+
+    def depth_of(self, dtype: str) -> int:
+        """Elements of a sum by which a kernel's main loop goes on: as many bytes of each operand in every format, as
+        CUTLASS's tiles do (128 B: 64 of fp16, 128 of int8, 32 of tf32)."""
+        return max(1, self.depth * 16 // DTYPE_BITS[dtype])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ def menu_of(nest: Nest, dispatch: Dispatch, tiles: Sequence[tuple[int, int]], co
     """The candidates of some tiles (rows, columns) for a nest on so many cores."""
     most_parts = min(cores, SUM_PARTS[-1]) if dispatch.split_sums else 1
     # The window of a convolution multiplies what a step of the sum holds.
-    depth = max(1, dispatch.depth // nest.taps)
+    depth = max(1, dispatch.depth_of(nest.operands[0].tensor.dtype) // nest.taps)
     key = shape_of(nest), tuple(map(tuple, tiles)), depth, most_parts
     found = _MENUS.get(key)
     if found is None:

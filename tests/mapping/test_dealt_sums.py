@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sim.cost.tile_cycles import DEPTH
+from sim.cost.work import array_law
 from sim.engine import compiled
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
@@ -20,8 +22,8 @@ from sim.program import Int64, Kind, Segment
 from sim.validate.planned import launches_s
 
 
-def product(m: int, n: int, k: int) -> Graph:
-    builder = GraphBuilder("product", "fp16")
+def product(m: int, n: int, k: int, dtype: str = "fp16") -> Graph:
+    builder = GraphBuilder("product", dtype)
     out = builder.matmul(builder.input("a", (m, k)), builder.weight((k, n), "b"), name="matmul")
     return builder.build([out], kernel=True)
 
@@ -86,3 +88,16 @@ def test_a_sum_is_left_whole_where_another_launch_takes_longer_than_it_saves() -
     slow = chip.with_calibration(replace(chip.calibration, launch_overhead_ps=60_000_000))
     parts = [math.prod(planned(product(16, 2560, 8192), one)[1][0].tiling.splits) for one in (chip, slow)]
     assert parts == [2, 1]
+
+
+@pytest.mark.parametrize(("dtype", "depth"), [("fp16", 64), ("int8", 128), ("tf32", 32)])
+def test_main_loops_go_on_by_as_many_bytes_in_every_format(dtype: str, depth: int) -> None:
+    """128 B: CUTLASS's kernels for tensor cores take 64 columns of fp16 at a time and 128 of int8."""
+    chip, graph = load_chip("a100"), default_passes(product(256, 256, 1920, dtype))
+    found = make_plan(graph, chip, Fabric(chip), Assignment(chip, names=tuple(op.name for op in graph.ops)))
+    step = found.steps[0]
+    (k,) = step.nest.role("k")
+    assert step.tiling.quanta[k] == depth
+    assert 1920 // depth % (step.tiling.steps[k] * step.tiling.splits[k]) == 0
+    law, _ = array_law(chip.cores[0], dtype, "output_stationary", (16, 16), 0)
+    assert law[DEPTH] == depth
