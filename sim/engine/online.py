@@ -67,6 +67,7 @@ def _shares(scores: Array, sink: Sequence[Array], before: Array | None) -> tuple
     else:
         largest, total = np.full(shape, -np.inf), np.zeros(shape)
     now = np.maximum(largest, scores.max(axis=-1, keepdims=True))
-    factor = np.where(np.isneginf(largest), 0.0, np.exp(largest - now))
-    shares = np.exp(scores - now)
+    # A row of which a mask of -inf has hidden all so far has no shares.
+    base = np.where(np.isneginf(now), 0.0, now)
+    factor, shares = np.exp(largest - base), np.exp(scores - base)
     return shares, np.concatenate([now, total * factor + shares.sum(axis=-1, keepdims=True), factor], axis=-1)

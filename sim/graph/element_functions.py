@@ -94,6 +94,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "dequantize": lambda x, scale, zero: (x - zero) * scale,
     "copy": lambda x: x,
     "where": lambda choice, x, y: np.where(choice.astype(bool), x, y),
+    "keep_where": lambda x, choice, y: np.where(choice.astype(bool), x, y),
+    "fill_where": lambda x, choice, y: np.where(choice.astype(bool), y, x),
     "equal": np.equal,
     "less": np.less,
     "greater": np.greater,

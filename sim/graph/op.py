@@ -57,8 +57,9 @@ no share, else the border's numbers go on).
 point), cast (low and high of an integer format, which truncates; nothing for a floating-point format), isinf
 (are negative, are positive ones sought: 0 or 1), selu (alpha, gamma), celu (alpha), thresholded_relu (alpha),
 shrink (lambda, bias), quick_gelu (alpha: x sigmoid(alpha x)). hard_swish is x clip(x / 6 + 1 / 2, 0, 1). prelu
-reads its slopes as second input, where its condition as first. int_div rounds towards zero, mod down, fmod
-has the sign of what is divided.
+reads its slopes as second input, where its condition as first. keep_where and fill_where read x, a condition and y:
+x where it holds, or where it does not (PyTorch's masked_fill), else y; the fuser makes them of a where whose choices
+are computed by its host. int_div rounds towards zero, mod down, fmod has the sign of what is divided.
 
 Every operator has one output; what a format writes with several (split, LSTM) is imported as several.
 """
@@ -147,6 +148,8 @@ ELEMENT_FUNCTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "dequantize": {"convert": 1, "mul": 1},
         "copy": {"copy": 1},
         "where": {"select": 1},
+        "keep_where": {"select": 1},
+        "fill_where": {"select": 1},
         "equal": {"compare": 1},
         "less": {"compare": 1},
         "greater": {"compare": 1},

@@ -23,7 +23,7 @@ BINARY_FUNCTIONS = frozenset(
         *("bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"),
     }
 )
-TERNARY_FUNCTIONS = frozenset({"where"})
+TERNARY_FUNCTIONS = frozenset({"where", "keep_where", "fill_where"})
 MAX_CHIPS = 4096
 
 _INPUT_COUNTS: Mapping[str, tuple[int, int]] = {

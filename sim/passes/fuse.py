@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sim.graph.graph import Graph
@@ -17,9 +18,10 @@ def fuse_epilogues(graph: Graph) -> Graph:
     """Fuse activations, scales, residual sums and chains of them.
 
     An elementwise operator joins its host's epilogue when it alone reads the host's result, which is no output
-    of the graph, keeps its shape, takes it as first operand (or the function is commutative) and belongs to the
-    same repeated block. The host moves to the place of the operator, where every further operand has been
-    computed; it does not where it reads a state that is written in between.
+    of the graph, keeps its shape, takes it as first operand (or the function is commutative, or a `where`, which then
+    says which of its operands the running result is) and belongs to the same repeated block. The host moves to the
+    place of the operator, where every further operand has been computed; it does not where it reads a state that is
+    written in between.
     """
     fuser = _Fuser(graph)
     for op in graph.ops:
@@ -50,8 +52,14 @@ class _Fuser:
         self.ops.append(op)
 
     def _host(self, op: Op) -> int | None:
-        """Place of the operator that `op` can join; of two, the later, whose result would wait less."""
-        candidates = op.inputs if op["function"] in _COMMUTATIVE else op.inputs[:1]
+        """Place of the operator that `op` can join; of two, the later, whose result would wait less. A condition waits
+        rather than what is chosen: it has a byte an element, and scores are to go on to their softmax."""
+        if op["function"] == "where":
+            chosen = self._latest(op, op.inputs[1:])
+            return self._latest(op, op.inputs[:1]) if chosen is None else chosen
+        return self._latest(op, op.inputs if op["function"] in _COMMUTATIVE else op.inputs[:1])
+
+    def _latest(self, op: Op, candidates: Sequence[str]) -> int | None:
         places = [self.place[name] for name in candidates if name in self.place]
         return max((place for place in places if self._fits(op, place)), default=None)
 
@@ -70,4 +78,8 @@ class _Fuser:
 
 def _with_first(op: Op, name: str) -> Op:
     """The operator with `name` as its first input; the others keep their order."""
-    return replace(op, inputs=(name, *(other for other in op.inputs if other != name)))
+    inputs, at = (name, *(other for other in op.inputs if other != name)), op.inputs.index(name)
+    if op["function"] == "where" and at:
+        function = "keep_where" if at == 1 else "fill_where"
+        return replace(op, inputs=inputs, attributes={**op.attributes, "function": function})
+    return replace(op, inputs=inputs)

@@ -65,6 +65,13 @@ def test_functions_of_minus_two(function: str, parameters: tuple[float, ...], ex
     assert elementwise(function, -2.0, parameters=parameters) == pytest.approx(expected, rel=1e-9)
 
 
+def test_choices_by_the_tensor_that_is_chosen_from() -> None:
+    x, choice, y = [1.0, 2.0, 3.0], [True, False, True], 9.0
+    assert elementwise("where", choice, x, y).tolist() == [1.0, 9.0, 3.0]
+    assert elementwise("keep_where", x, choice, y).tolist() == [1.0, 9.0, 3.0]
+    assert elementwise("fill_where", x, choice, y).tolist() == [9.0, 2.0, 9.0]
+
+
 def test_nothing_overflows_far_out() -> None:
     for function in ("sigmoid", "silu", "tanh", "softplus", "mish", "elu"):
         assert np.isfinite(elementwise(function, [-1e4, 1e4], parameters=PARAMETERS.get(function, ()))).all()

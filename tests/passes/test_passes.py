@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,35 @@ def test_residual_joins_the_later_branch() -> None:
     assert [op.name for op in graph.ops] == ["conv", "long", "short"]
     assert functions(graph) == [["conv", "relu"], ["conv"], ["conv", "add", "relu"]]
     assert graph.ops[2].epilogue[0].inputs == ("short", "long")
+
+
+@pytest.mark.parametrize(("at", "function"), [(0, "where"), (1, "keep_where"), (2, "fill_where")])
+def test_a_choice_joins_the_host_of_any_of_its_operands(at: int, function: str) -> None:
+    builder, x = network()
+    more = [builder.input("more", (1, 4, 6, 6)), builder.input("less", (6, 1))]
+    host = builder.conv(x, 4, 1, name="host")
+    graph = builder.build([builder.relu(builder.elementwise("where", *more[:at], host, *more[at:]))])
+    fused = fuse_epilogues(graph)
+    assert functions(fused) == [["conv", function, "relu"]]
+    assert fused.ops[0].epilogue[0].inputs == ("host", *more)
+    graph = replace(graph, values=random_values(graph, 1))
+    assert_same(graph, fuse_epilogues(graph))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_condition_waits_rather_than_what_is_chosen(late: bool) -> None:
+    """Wherever it is computed: it has a byte an element, and behind the scores comes their softmax."""
+    builder, x = network()
+    host = builder.conv(x, 4, 1, name="host") if late else ""
+    condition = builder.elementwise("less", builder.input("a", (1, 4, 6, 6)), x, name="condition")
+    host = host or builder.conv(x, 4, 1, name="host")
+    graph = builder.build([builder.elementwise("where", condition, builder.weight((1,)), host)])
+    fused = fuse_epilogues(graph)
+    assert functions(fused) == [["elementwise"], ["conv", "fill_where"]]
+    graph = replace(graph, values=random_values(graph, 1))
+    assert_same(graph, fuse_epilogues(graph))
+    alone = builder.build([builder.elementwise("where", condition, x, builder.weight((1,)))])
+    assert functions(fuse_epilogues(remove_dead(alone))) == [["elementwise", "where"]]
 
 
 def test_host_moves_behind_the_operand_it_waits_for() -> None:
