@@ -2,8 +2,9 @@
 
     python killed_drivers.py STUDY.sqlite KILLS
 
-Every driver is a fork that tells, through a pipe, how many evaluations are stored whenever `Store.add` has returned.
-The parent kills it (SIGKILL) at a random moment, and checks that what was told is there. Prints one line of JSON.
+Every driver is a fork that tells, through a pipe, how many evaluations are stored and how many it is about to store,
+before and after every `Store.add`. The parent kills it (SIGKILL) at a random moment and looks at what is there. Prints
+one line of JSON.
 """
 
 from __future__ import annotations
@@ -13,38 +14,44 @@ import os
 import random
 import select
 import signal
+import struct
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from spaces import space
 
-from sim.explore.store import Store, open_store
+from sim.explore.store import Evaluations, Store, open_store
 from sim.explore.sweep import sweep
 from sim.explore.workers import load_everything
+
+NUMBERS = struct.Struct("<ii")
 
 
 def drive(file: str, tell: int) -> None:
     """One driver, in this process."""
     add = Store.add
 
-    def telling(self: Store, *arguments: Any) -> None:
-        add(self, *arguments)
-        os.write(tell, self.count().to_bytes(4, "little"))
+    def telling(self: Store, evaluations: Sequence[Evaluations], *others: Any) -> None:
+        coming = sum(len(one.keys) for one in evaluations)
+        os.write(tell, NUMBERS.pack(self.count(), coming))
+        add(self, evaluations, *others)
+        os.write(tell, NUMBERS.pack(self.count(), 0))
 
     Store.add = telling  # type: ignore[method-assign]
     sweep(space(), workers=1, out=file)
     os._exit(0)
 
 
-def kill_one(file: str, rng: random.Random) -> tuple[int, int]:
-    """Start a driver, kill it; how many evaluations it said were stored, and how many are."""
+def kill_one(file: str, rng: random.Random) -> tuple[int, int, int]:
+    """Start a driver, kill it; how many evaluations it said were stored, how many it was storing, and how many are."""
     readable, tell = os.pipe()
     pid = os.fork()
     if pid == 0:
         drive(file, tell)
     os.close(tell)
-    select.select([readable], [], [], 30.0)  # until the first is stored
+    select.select([readable], [], [], 30.0)  # until the first is about to be stored
     time.sleep(rng.uniform(0.0, 0.03))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -53,7 +60,8 @@ def kill_one(file: str, rng: random.Random) -> tuple[int, int]:
         told += chunk
     os.close(readable)
     with open_store(file) as store:
-        return int.from_bytes(told[-4:], "little"), store.count()
+        stored, coming = NUMBERS.unpack(told[-NUMBERS.size :])
+        return stored, coming, store.count()
 
 
 def main() -> None:
