@@ -31,7 +31,8 @@ from sim.cost.kernel import (
 from sim.cost.levels import BYTES, FIRST, INDICES, PER_OPERAND, TILES, by_patterns, hold_roles, moved_by
 from sim.cost.nest_tables import DIMS, OPERANDS, PART
 from sim.cost.online_kernel import attention_bytes, attention_sums, held_by_attention
-from sim.cost.tiling import EPILOGUE, MASKS
+from sim.cost.tiling import EPILOGUE
+from sim.graph.attention import MASKS
 from sim.jit import jit_bare
 
 HEADS, QUERIES, COLUMNS, KEYS = range(4)

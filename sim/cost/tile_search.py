@@ -36,14 +36,11 @@ from sim.cost.shared_search import UNKNOWN, WARM, behind, best_listed, list_node
 from sim.cost.tile_traffic import tiling_traffic
 from sim.cost.tiles import largest_part
 from sim.cost.tiling import Shape, no_shape, shape_cost, tiling_shape
+from sim.graph.attention import VALUES
 from sim.jit import jit, jit_bare
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
-
-
-VALUES = 2
-"""Operand of an attention."""
 
 
 class Inputs(NamedTuple):

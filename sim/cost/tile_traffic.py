@@ -40,14 +40,14 @@ from sim.cost.nest_tables import (
 )
 from sim.cost.online_kernel import RUNNING_BYTES
 from sim.cost.tiles import box, extent_of, fill_count, groups, parts_of
-from sim.cost.tiling import MASKS
+from sim.graph.attention import MASKS, VALUES
 from sim.graph.attention import ROW_BYTES as RECORD_BYTES
 from sim.jit import jit, jit_bare
 
 # What `tiling_traffic` finds: bytes at every level as sim.cost.traffic.Traffic has them; the vector passes that adding
 # the parts of split sums costs (additions, copies), in elements; rows that the DRAM opens; tasks; elements of the right
-# operand that arrays take, each as often as a tile needs it; of an attention
-# sums of values that are added to running results, and rows of blocks of keys.
+# operand that arrays take, each as often as a tile needs it; of an attention sums of values that are added to running
+# results, and rows of blocks of keys.
 (
     DRAM_READ, DRAM_WRITE, SRAM_READ, SRAM_WRITE, ACCUMULATOR_READ, ACCUMULATOR_WRITE, NOC, NOC_INJECTED, ADDS, COPIES,
     DMA, ACTIVATIONS, TASKS, UNPACKED, MERGED, ROW_BLOCKS,
@@ -191,7 +191,7 @@ def _attention_traffic(
     queries = scored * depth / size[3] * (cuts[3] if dataflow == 2.0 else by_columns)
     shares = scored * (1.0 if dataflow == 2.0 else np.ceil(width / cols))
     of_keys, of_values = scored / size[1] * depth * turns, scored / size[1] * width * turns
-    share_bits, outs = t.operands[nest, 2, BITS], t.nests[nest, OPERANDS]
+    share_bits, outs = t.operands[nest, VALUES, BITS], t.nests[nest, OPERANDS]
     found[SRAM_READ] += (queries * t.operands[nest, 0, BITS] + of_keys * t.operands[nest, 1, BITS]) / 8
     found[SRAM_READ] += (shares + of_values) * share_bits / 8
     # Sums that one block of keys makes are taken as they are, those of several are added to running results.

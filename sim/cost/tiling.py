@@ -39,10 +39,8 @@ from sim.cost.nest_tables import BITS, DIMS, OPERANDS, PART, PARTS
 from sim.cost.online_kernel import attention_bytes, held_by_attention
 from sim.cost.tiles import box, fill_count, groups, tile_gemm
 from sim.cost.wires import LINK, PORT
+from sim.graph.attention import MASKS
 from sim.jit import jit_bare
-
-MASKS = 3
-"""Operand of an attention behind queries, keys and values."""
 
 EPILOGUE = PARTS.index("epilogue")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.graph.attention import scored
+from sim.graph.attention import MASKS, VALUES, scored
 from sim.graph.evaluate import evaluate_op
 from sim.graph.nest import Nest
 from sim.graph.op import Op
@@ -35,14 +35,14 @@ def online_task(
         q, k = (as_listed(nest.places, number, operands[number]) for number in (0, 1))
         return [np.asarray(q @ (k.swapaxes(-1, -2) if op["transpose_b"] else k))]
     if ".shares" in kinds:
-        rest = [operands[number] for number in range(3, len(nest.inputs))]
-        keys = listed(nest.places, 2, nest.operands[2].tensor.shape)[-2]
+        rest = [operands[number] for number in range(MASKS, len(nest.inputs))]
+        keys = listed(nest.places, VALUES, nest.operands[VALUES].tensor.shape)[-2]
         more = keys - listed(nest.places, RESULT, nest.out.tensor.shape)[-2]
         scores, sink = scored(op, inside[".scores"], rest, (at[-2], at[-1], more), evaluate_op)
         made = dict(zip((".shares", ".rows"), _shares(scores, sink, inside.get(".rows")), strict=True))
         return [made[kind] for kind in kinds]
     if "" not in inside:
-        values = as_listed(nest.places, 2, operands[2])
+        values = as_listed(nest.places, VALUES, operands[VALUES])
         return [np.asarray(as_laid(nest.places, RESULT, inside[".shares"] @ values))]
     rows = inside[".rows"]
     sums = inside[""]

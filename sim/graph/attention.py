@@ -22,14 +22,13 @@ import numpy.typing as npt
 from sim.graph.causal import CAUSAL, HIDDEN, Range, is_ahead
 from sim.graph.graph import attention_shapes
 from sim.graph.nest import Axis, Dim, Int64, Nest, Operand, Part, broadcast_axes
-from sim.graph.op import Op
+from sim.graph.op import Op, arity
 from sim.graph.places import RESULT, as_laid, as_listed, laid, listed
-from sim.graph.shapes import arity
 from sim.graph.tensor import Tensor
 
 Array = npt.NDArray[Any]
-KEYS, VALUES = 1, 2
-"""Operands of the nest; what is behind them belongs to the scores."""
+VALUES, MASKS = 2, 3
+"""Operands of the nest behind queries and keys; those from MASKS on belong to the scores."""
 
 SUM_DTYPE = "fp32"
 """Format of running sums, and of the largest score and the total of every row."""
@@ -70,13 +69,13 @@ def attention_nest(
     )
     operands = [(op.inputs[at], side, laid(places, at, axes)) for at, (side, axes) in enumerate(sides)]
     scores = (*batch, rows, keys)
-    operands += [(name, "main", broadcast_axes(tensors[name], scores)) for name in op.inputs[3:]]
+    operands += [(name, "main", broadcast_axes(tensors[name], scores)) for name in op.inputs[MASKS:]]
     return dims, operands, laid(places, RESULT, (*batch, rows, Axis(v[-1])))
 
 
 def attended(op: Op, inputs: Sequence[Array], evaluate: Callable[[Op, Sequence[Array]], Array]) -> Array:
     """The whole result, by the definition; `evaluate` computes an operator."""
-    places, rest = op.attributes.get("places", ()), inputs[3:]
+    places, rest = op.attributes.get("places", ()), inputs[MASKS:]
     q, k, v = (as_listed(places, number, inputs[number]) for number in range(3))
     product = {"transpose_a": False, "transpose_b": op["transpose_b"]}
     scores = evaluate(Op("", "matmul", (), "", product), [q, k])

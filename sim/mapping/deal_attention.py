@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sim.cost.estimate import Site, aligned, loop_order
 from sim.cost.online import accumulator_need, online_bytes, online_cycles, padded_products, scratchpad_bytes
 from sim.errors import DoesNotFit
+from sim.graph.attention import VALUES
 from sim.graph.nest import Nest
 from sim.hw.cache import Cache
 from sim.hw.core import Dispatch
@@ -38,7 +39,8 @@ def deal_attention(
     assert accumulator is not None
     keys = nest.dims[nest.role("k")[0]].extent
     rows = sorted({m for m, _ in dispatch.tiles})
-    blocks = sorted({min(keys, block) for block in (dispatch.depth, *KEY_BLOCKS)})
+    depth = dispatch.depth_of(nest.operands[VALUES].tensor.dtype)
+    blocks = sorted({min(keys, block) for block in (depth, *KEY_BLOCKS)})
     stages = sorted({1, 2, dispatch.stages})
     found, needs = [], []
     for m, block, slots in itertools.product(rows, blocks, stages):

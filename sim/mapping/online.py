@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from sim.cost.estimate import BUFFER_SLOTS
 from sim.cost.online import OnlineProducts, online_bytes, online_cycles, online_products
+from sim.graph.attention import VALUES
 from sim.graph.nest import Nest
 from sim.graph.places import listed
 from sim.mapping.grid import largest_part
+from sim.mapping.table import COMPUTE, DRAIN
 from sim.program import PARTIAL, Kind, Space
 
 if TYPE_CHECKING:
@@ -29,14 +31,8 @@ if TYPE_CHECKING:
 
 Int64 = npt.NDArray[np.int64]
 
-SCORES, SHARES, VALUES = range(1, 4)
+SCORES, SHARES, SUMS = range(COMPUTE, COMPUTE + 3)
 """Phases of an iteration: scores and shares of the next block, values of this one."""
-
-VALUES_READ = 2
-"""Operand of the second product."""
-
-DRAIN = 60
-"""Phase of what adds up running results, as of all drains (sim/mapping/skeleton.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +50,7 @@ class Online:
 
     def readers(self, number: int) -> Int64 | None:
         """Tasks that read operand number `number` of the nest; None for the values."""
-        return self.scores if number < VALUES_READ else None if number == VALUES_READ else self.shares
+        return self.scores if number < VALUES else None if number == VALUES else self.shares
 
 
 def add_online(step: Builder) -> tuple[Online, Int64, Int64]:
@@ -65,7 +61,7 @@ def add_online(step: Builder) -> tuple[Online, Int64, Int64]:
     shape, array = (len(everyone), len(every)), step.queue("array")[:, None]
     scores = batch.add("scores", Kind.MATMUL, SCORES, shape, iteration=every - 1, queue=array)
     shares = step.vector("shares", SHARES, every - 1, everyone)
-    values = batch.add("main", Kind.MATMUL, VALUES, shape, iteration=every, queue=array)
+    values = batch.add("main", Kind.MATMUL, SUMS, shape, iteration=every, queue=array)
     last = loops.result_last
     between = np.setdiff1d(every, last)
     merges = np.empty(shape, np.int64)
@@ -100,7 +96,7 @@ def add_online(step: Builder) -> tuple[Online, Int64, Int64]:
 
 def needed_at(nest: Nest, number: int, first: Int64) -> Int64:
     """Iteration before whose tasks the fills of an operand are issued: scores and shares are made one ahead."""
-    return first if number == VALUES_READ or nest.operands[number].part == "epilogue" else first - 1
+    return first if number == VALUES or nest.operands[number].part == "epilogue" else first - 1
 
 
 def emit_online(emitter: Emitter) -> OnlineProducts:

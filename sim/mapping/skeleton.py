@@ -30,7 +30,7 @@ from sim.mapping.occupancy import Claim, Ports, ports_of
 from sim.mapping.online import Online, add_online, needed_at
 from sim.mapping.split_sum import SplitSum
 from sim.mapping.step import Step
-from sim.mapping.table import Batch, together
+from sim.mapping.table import COMPUTE, DRAIN, LOAD, STORE, Batch, together
 from sim.mapping.template import Round
 from sim.program import Kind
 
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from sim.mapping.moving import Moving
 
 Int64 = npt.NDArray[np.int64]
-
-LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
-"""Order of the phases of an iteration; the rounds of a split sum lie between COMPUTE and DRAIN."""
 
 SKELETON_BYTES = 64 << 20
 """Memory that remembered skeletons may take."""

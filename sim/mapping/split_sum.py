@@ -19,6 +19,7 @@ from sim.cost.estimate import BUFFER_SLOTS
 from sim.cost.work import vector_tile_cycles
 from sim.hw.cache import Cache
 from sim.hw.calibration import Calibration
+from sim.mapping.table import COMPUTE
 from sim.mapping.template import Round
 from sim.program import Kind
 
@@ -31,7 +32,7 @@ Int64 = npt.NDArray[np.int64]
 PARTS_AND_SUM = 2
 """Tensors of the kernel that adds up parts."""
 
-FIRST_PHASE = 2
+FIRST_PHASE = COMPUTE + 1
 """Phase of the first round within an iteration; each round takes two."""
 
 

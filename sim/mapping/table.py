@@ -13,6 +13,10 @@ from sim.program import Int64, Kind
 Ids = npt.NDArray[np.int64]
 Values = npt.ArrayLike
 
+LOAD, COMPUTE, DRAIN, STORE = 0, 1, 60, 61
+"""Order of the phases of an iteration; the rounds of a split sum, and the products of an attention, lie between LOAD
+and DRAIN."""
+
 
 @dataclass
 class Batch:
