@@ -32,8 +32,6 @@ Fidelity = Literal["event", "bound"]
 Engine = Literal["compiled", "reference"]
 Attention = Literal["stored", "fused", "auto"]
 
-
-
 FEWEST_LAYERS = 3
 """Of a sample: the first, one for those left out, and the last."""
 
@@ -250,8 +248,7 @@ def bound(
     from sim.cost.variants import evaluate_variants
     from sim.jit import announce_compilation
     from sim.mapping.partition import MODES
-    from sim.mapping.plan import check_dtypes
-    from sim.mapping.sites import check_attention
+    from sim.mapping.sites import check_attention, check_dtypes
     from sim.report.bound_table import bound_columns
 
     asked = _complete(options)

@@ -8,19 +8,20 @@ otherwise it goes through DRAM.
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sim.cost.estimate import Site
 from sim.cost.kernel import PREFERRED_SHARE
-from sim.errors import DoesNotFit, InputError
+from sim.errors import DoesNotFit
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
 from sim.graph.op import Op
 from sim.hw.chip import Chip
 from sim.hw.core import CoreKind
+from sim.mapping.allocate import Layout
 from sim.mapping.beside_host import at_hand, bring_inputs, half_at_hand, keep_for_host
 from sim.mapping.caching import Blocks, blocks_of, plan_caching, taking_turns
 from sim.mapping.cut_levels import least_cut_s, parts_are_disjoint
@@ -38,7 +39,7 @@ from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, add_in_pla
 from sim.mapping.row_tiles import row_search
 from sim.mapping.search import Limits, Tiling, cut_quanta, estimate_of, search
 from sim.mapping.segments import Segments, one_segment
-from sim.mapping.sites import check_attention, site_of, usable_units, working_bytes
+from sim.mapping.sites import check_attention, check_dtypes, site_of, usable_units, working_bytes
 from sim.mapping.splits import Local, Splits, shape_of, splits_of
 from sim.mapping.staying import with_staying
 from sim.mapping.step import KeptResult, Plan, Step, step_seconds
@@ -95,31 +96,7 @@ def make_plan(
         steps = planner.decided()
         spans, layouts, homeless = scratchpad_layouts(chip, steps, planner.residency)
         if homeless is None:
-            roomier = with_staying(chip, fabric, steps, planner.residency)
-            if roomier != steps:
-                _, laid, crowded = scratchpad_layouts(chip, roomier, planner.residency)
-                steps, layouts = (roomier, laid) if crowded is None else (steps, layouts)
-            kept = {
-                root: KeptResult(result.kind, result.made, result.until)
-                for root, result in planner.residency.results.items()
-                if result.until >= 0
-            }
-            blocks, starts = blocks_of(graph, segments, planner.roots) if chip.cache else (Blocks(), frozenset())
-            dram, last_read = dram_layout(
-                graph,
-                chip,
-                steps,
-                planner.roots,
-                reuse=not assignment.stages,
-                copies=min(inputs, 2),
-                together=taking_turns(blocks, segments, steps, planner.roots),
-                block_starts=starts,
-            )
-            caching = plan_caching(graph, chip, steps, planner.roots, dram, blocks)
-            placed_at = tuple(layouts)
-            return Plan(
-                graph, steps, planner.roots, kept, placed_at, dram, last_read, segments, caching, planner.to_host
-            )
+            return _laid_out(planner, steps, layouts, inputs)
         crowding = [span for span in spans if span.last > span.first]
         if not crowding:
             break
@@ -130,6 +107,36 @@ def make_plan(
         min(kind.sram.size_bytes for kind in chip.cores),
         "the scratchpad of a core, beside the results kept there",
         ("a larger sram.size", "another --partition", "a smaller model input"),
+    )
+
+
+def _laid_out(planner: _Planner, steps: tuple[Step, ...], layouts: Sequence[Layout], inputs: int) -> Plan:
+    """The plan of steps whose results that stay have found room: with the operands that stay as well where there is
+    room for them, and a place in DRAM for everything else."""
+    graph, chip, segments, residency = planner.graph, planner.chip, planner.segments, planner.residency
+    roomier = with_staying(chip, planner.fabric, steps, residency)
+    if roomier != steps:
+        _, laid, crowded = scratchpad_layouts(chip, roomier, residency)
+        steps, layouts = (roomier, laid) if crowded is None else (steps, layouts)
+    kept = {
+        root: KeptResult(result.kind, result.made, result.until)
+        for root, result in residency.results.items()
+        if result.until >= 0
+    }
+    blocks, starts = blocks_of(graph, segments, planner.roots) if chip.cache else (Blocks(), frozenset())
+    dram, last_read = dram_layout(
+        graph,
+        chip,
+        steps,
+        planner.roots,
+        reuse=not planner.assignment.stages,
+        copies=min(inputs, 2),
+        together=taking_turns(blocks, segments, steps, planner.roots),
+        block_starts=starts,
+    )
+    caching = plan_caching(graph, chip, steps, planner.roots, dram, blocks)
+    return Plan(
+        graph, steps, planner.roots, kept, tuple(layouts), dram, last_read, segments, caching, planner.to_host
     )
 
 
@@ -434,17 +441,3 @@ def result_boxes(step: Step, quanta: tuple[int, ...], total: int) -> Boxes:
     if found is None:
         found = _RESULTS[key] = core_boxes(len(nest.operands), nest, splits, quanta, step.cores, total)
     return found
-
-
-def check_dtypes(graph: Graph, chip: Chip) -> None:
-    """Refuse a model whose contractions no array of the chip computes in their format. Raises InputError."""
-    arrays = [kind.array for kind in chip.cores if kind.array is not None]
-    kinds = ("conv", "matmul", "packed_matmul", "attention")
-    found = sorted({graph.tensors[op.inputs[0]].dtype for op in graph.ops if op.kind in kinds})
-    for dtype in found if arrays else ():
-        if not any(dtype in array.rates for array in arrays):
-            offered = ", ".join(sorted({name for array in arrays for name in array.rates}))
-            raise InputError(
-                f"the arrays of chip '{chip.name}' cannot multiply in {dtype}, the format of model '{graph.name}'; "
-                f"choose another with --dtype: {offered}"
-            )

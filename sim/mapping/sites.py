@@ -34,6 +34,20 @@ def usable_units(nest: Nest, kind: CoreKind) -> tuple[str, ...]:
     return ("array", "vector")
 
 
+def check_dtypes(graph: Graph, chip: Chip) -> None:
+    """Refuse a model whose contractions no array of the chip computes in their format. Raises InputError."""
+    arrays = [kind.array for kind in chip.cores if kind.array is not None]
+    kinds = ("conv", "matmul", "packed_matmul", "attention")
+    found = sorted({graph.tensors[op.inputs[0]].dtype for op in graph.ops if op.kind in kinds})
+    for dtype in found if arrays else ():
+        if not any(dtype in array.rates for array in arrays):
+            offered = ", ".join(sorted({name for array in arrays for name in array.rates}))
+            raise InputError(
+                f"the arrays of chip '{chip.name}' cannot multiply in {dtype}, the format of model '{graph.name}'; "
+                f"choose another with --dtype: {offered}"
+            )
+
+
 def fuses_attention(kind: CoreKind) -> bool:
     """Can cores keep the scores of an attention? Those with an accumulator do; row-stationary arrays have no nest for
     it."""

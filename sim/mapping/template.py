@@ -87,9 +87,8 @@ class Template:
     first of every channel; `starts` [cores, 1 or 2], the first products of each part of the accumulator (used as
     `halves` parts in turn), and `empties`, the last tasks that emptied it, None on the vector unit; `ports`, the
     buffers that the step uses; `loads`, the tasks [groups, fills] of every operand not read in place; `rounds`, those
-    of a split sum; `lookups`, the transfers that look into the cache; `online`, the further tasks of an
-    attention, of which `main` are the values. `results` are the boxes [owners, result tiles,
-    rank] of the result.
+    of a split sum; `lookups`, the transfers that look into the cache; `online`, the further tasks of an attention, of
+    which `main` are the values. `results` are the boxes [owners, result tiles, rank] of the result.
     """
 
     loops: Loops
