@@ -191,9 +191,22 @@ ELEMENT_FUNCTIONS: Mapping[str, Mapping[str, int]] = MappingProxyType(
 Arcus tangent and sine: the polynomials 4.4.49 and 4.4.45 of Abramowitz and Stegun, Handbook of Mathematical Functions.
 """
 
-
 TRUTHS = frozenset({"equal", "less", "greater", "not", "and", "or", "xor", "isnan", "isinf"})
 """Element functions whose results are true or false."""
+
+BINARY_FUNCTIONS = frozenset(
+    {
+        *("add", "sub", "mul", "div", "max", "min", "pow", "prelu", "int_div", "mod", "fmod"),
+        *("equal", "less", "greater", "and", "or", "xor"),
+        *("bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"),
+    }
+)
+TERNARY_FUNCTIONS = frozenset({"where", "keep_where", "fill_where"})
+
+
+def arity(function: str) -> int:
+    """Operands of an element function."""
+    return 3 if function in TERNARY_FUNCTIONS else 2 if function in BINARY_FUNCTIONS else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sim.graph.causal import CAUSAL
-from sim.graph.op import ELEMENT_FUNCTIONS
+from sim.graph.op import ELEMENT_FUNCTIONS, arity
 from sim.graph.places import RESULT, laid, listed
 
 Shape = tuple[int, ...]
 
-BINARY_FUNCTIONS = frozenset(
-    {
-        *("add", "sub", "mul", "div", "max", "min", "pow", "prelu", "int_div", "mod", "fmod"),
-        *("equal", "less", "greater", "and", "or", "xor"),
-        *("bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"),
-    }
-)
-TERNARY_FUNCTIONS = frozenset({"where", "keep_where", "fill_where"})
 MAX_CHIPS = 4096
 
 _INPUT_COUNTS: Mapping[str, tuple[int, int]] = {
@@ -252,11 +244,6 @@ def _elementwise(attributes: Mapping[str, Any], shapes: list[Shape]) -> Shape:
     count = arity(function)
     _expect(len(shapes) == count, f"{function}: expected {count} inputs, found {len(shapes)}")
     return broadcast_shape(shapes)
-
-
-def arity(function: str) -> int:
-    """Operands of an element function."""
-    return 3 if function in TERNARY_FUNCTIONS else 2 if function in BINARY_FUNCTIONS else 1
 
 
 def _axis(kind: str, axis: int, shape: Shape) -> int:

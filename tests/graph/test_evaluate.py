@@ -10,8 +10,7 @@ import pytest
 
 from sim.graph.builder import GraphBuilder
 from sim.graph.evaluate import apply_epilogue, evaluate, evaluate_op, random_values
-from sim.graph.op import ELEMENT_FUNCTIONS, Op
-from sim.graph.shapes import BINARY_FUNCTIONS, TERNARY_FUNCTIONS
+from sim.graph.op import BINARY_FUNCTIONS, ELEMENT_FUNCTIONS, TERNARY_FUNCTIONS, Op
 
 
 def elementwise(function: str, *inputs: Any, parameters: tuple[float, ...] = ()) -> Any:
