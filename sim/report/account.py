@@ -164,33 +164,12 @@ def account(
     latency_ps = ends[-1] if timeline is None else timeline.latency_ps
     if latency_ps <= 0:
         raise InvariantViolation("no run takes zero time")
-    # Idle power goes to the operators by their share of the latency.
-    worked = sum(int(t.sum()) * n for t, n in zip(ticks, program.repeats, strict=True))
-    idle_w = idle_power_w(chip, technology)
-    segments = []
-    for row, segment in enumerate(program.segments):
-        traffic = ran[row].traffic
-        elapsed_s = latency_ps / PS_PER_S * ticks[row] / worked
-        segments.append(
-            SegmentAccount(
-                segment=segment,
-                repeats=program.repeats[row],
-                traffic=traffic,
-                links=ran[row].links,
-                floors=floors[row],
-                ticks=ticks[row],
-                energy_j=operator_energy(program, segment, traffic, chip, technology, elapsed_s),
-                idle_j={name: idle_w[name] * elapsed_s for name in IDLE},
-                awake_j=awake_j(program, segment, chip, technology, elapsed_s),
-                observed=observed[row],
-                probed=probed[row],
-            )
-        )
+    segments = _segments(ran, floors, ticks, observed, chip, technology, latency_ps)
     done = Account(
         program=program,
         chip=chip,
         routes=routes,
-        segments=tuple(segments),
+        segments=segments,
         segment_of=segment_of,
         latency_ps=latency_ps,
         drained_ps=latency_ps if timeline is None else timeline.drained_ps,
@@ -198,12 +177,45 @@ def account(
         closed_form_ps=closed_form_ends[0],
         area_mm2=chip_area(chip, technology),
         cost_usd=chip_cost(chip, technology, load_prices(chip.prices)),
-        idle_w=idle_w,
+        idle_w=idle_power_w(chip, technology),
         bound=bound,
         steady_bound=steady,
     )
     _check_energy_of(done)
     return done
+
+
+def _segments(
+    ran: Sequence[Ran],
+    floors: Sequence[Floors],
+    ticks: Sequence[Int64],
+    observed: Sequence[Observed | None],
+    chip: Chip,
+    technology: Technology,
+    latency_ps: int,
+) -> tuple[SegmentAccount, ...]:
+    """The account of every segment. Idle power goes to the operators by their share of the latency."""
+    program, idle_w = ran[0].program, idle_power_w(chip, technology)
+    worked = sum(int(t.sum()) * n for t, n in zip(ticks, program.repeats, strict=True))
+    found = []
+    for one, floor, own, seen, repeats in zip(ran, floors, ticks, observed, program.repeats, strict=True):
+        elapsed_s = latency_ps / PS_PER_S * own / worked
+        found.append(
+            SegmentAccount(
+                segment=one.segment,
+                repeats=repeats,
+                traffic=one.traffic,
+                links=one.links,
+                floors=floor,
+                ticks=own,
+                energy_j=operator_energy(program, one.segment, one.traffic, chip, technology, elapsed_s),
+                idle_j={name: idle_w[name] * elapsed_s for name in IDLE},
+                awake_j=awake_j(program, one.segment, chip, technology, elapsed_s),
+                observed=seen,
+                probed=one.probed,
+            )
+        )
+    return tuple(found)
 
 
 def _runs(program: Program, timeline: Timeline | None) -> list[Run[Probed | None]]:
