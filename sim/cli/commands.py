@@ -252,17 +252,14 @@ def show_dram(
     output_format: FormatOption = Format.table,
 ) -> None:
     """Print a DRAM device: each number with its source, efficiency and latency by access pattern."""
-    from sim.cli.views import data_file_rows, dram_pattern_rows, dram_rows
+    from sim.cli.views import dram_latency_rows, dram_pattern_rows, dram_rows
 
     if output_format is not Format.table:
         print_rows(dram_rows(name), output_format, f"DRAM device {name}")
         return
-    patterns = dram_pattern_rows(name)
-    derived = [row for row in dram_rows(name) if str(row["name"]).startswith("latency")]
-    numbers = [*data_file_rows("hw_configs/dram", name, "DRAM device"), *derived]
-    print_sourced(numbers, f"DRAM device {name}")
+    print_sourced(dram_latency_rows(name), f"DRAM device {name}")
     print_rows(
-        patterns,
+        dram_pattern_rows(name),
         output_format,
         "\nShare of a channel's peak by access pattern and by transfers that take turns (streams);\n"
         "a store bears the cost of turning the bus, as where half of the bytes are loaded",

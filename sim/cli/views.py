@@ -232,21 +232,25 @@ _STREAMS = (1, 4, 16)
 def dram_rows(name: str) -> list[Row]:
     """The numbers of a DRAM device, then what follows from them for one channel: latencies, and the efficiency of loads
     and of stores by access pattern and number of streams. Raises InputError on an unknown name."""
-    dram = _one_channel(name)
-    timing = dram.timing
-    hit_ps = timing.read_clocks * timing.clock_ps + dram.controller_latency_ps
-    derived = {
-        "latency.row_open": format_quantity(hit_ps, "time_ps"),
-        "latency.other_row_open": format_quantity(dram.unloaded_latency_ps, "time_ps"),
-    }
+    status, found = _one_channel(name).status, dram_latency_rows(name)
     for row in dram_pattern_rows(name):
         label = f"efficiency[{row['pattern']}, {row['streams']} stream{'s' if row['streams'] > 1 else ''}]"
         shown = (f"{row[kind]:.3f} {kind}" for kind in ("load", "half_and_half", "store"))
-        derived[label] = ", ".join(shown).replace("_", " ")
-    return [
-        *data_file_rows("hw_configs/dram", name, "DRAM device"),
-        *({"name": k, "value": v, "status": dram.status, "source": "simulated"} for k, v in derived.items()),
-    ]
+        value = ", ".join(shown).replace("_", " ")
+        found.append({"name": label, "value": value, "status": status, "source": "simulated"})
+    return found
+
+
+def dram_latency_rows(name: str) -> list[Row]:
+    """The numbers of a DRAM device, then the latencies that follow from them for one channel."""
+    dram = _one_channel(name)
+    hit_ps = dram.timing.read_clocks * dram.timing.clock_ps + dram.controller_latency_ps
+    derived = {"latency.row_open": hit_ps, "latency.other_row_open": dram.unloaded_latency_ps}
+    found = data_file_rows("hw_configs/dram", name, "DRAM device")
+    for label, latency_ps in derived.items():
+        value = format_quantity(latency_ps, "time_ps")
+        found.append({"name": label, "value": value, "status": dram.status, "source": "simulated"})
+    return found
 
 
 def dram_pattern_rows(name: str) -> list[Row]:
