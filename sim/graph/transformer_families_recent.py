@@ -15,6 +15,8 @@ from sim.graph.transformer_families import BERT_KEYS, FAMILIES, LLAMA_OPTIONS, L
 from sim.graph.transformer_families_later import LATER, window_pattern
 
 _BIASES = ("qkv_bias", "output_bias", "ffn_bias")
+_ATTENTION_BIASES: dict[str, tuple[str, Any]] = dict.fromkeys(("qkv_bias", "output_bias"), ("attention_bias", False))
+_ALL_BIASES: dict[str, tuple[str, Any]] = {**_ATTENTION_BIASES, "ffn_bias": ("mlp_bias", False)}
 _SEQ2SEQ = FAMILIES["bart"]
 _GRANITE_OPTIONS: dict[str, tuple[str, Any]] = {
     **LLAMA_OPTIONS,
@@ -22,8 +24,7 @@ _GRANITE_OPTIONS: dict[str, tuple[str, Any]] = {
     "residual_scale": ("residual_multiplier", 1.0),
     "score_scale": ("attention_multiplier", 1.0),
     "logit_scale": ("logits_scaling", 1.0),
-    "qkv_bias": ("attention_bias", False),
-    "output_bias": ("attention_bias", False),
+    **_ATTENTION_BIASES,
 }
 _GLM_OPTIONS: dict[str, tuple[str, Any]] = {
     **LLAMA_OPTIONS,
@@ -70,9 +71,7 @@ RECENT: Mapping[str, Family] = MappingProxyType(
                 **LLAMA_OPTIONS,
                 "tied": ("tie_word_embeddings", True),
                 "unrotated_step": ("no_rope_layer_interval", 4),
-                "qkv_bias": ("attention_bias", False),
-                "output_bias": ("attention_bias", False),
-                "ffn_bias": ("mlp_bias", False),
+                **_ALL_BIASES,
             },
             LLAMA_TRAITS,
             {"use_sliding_window": (False,)},
@@ -157,9 +156,7 @@ RECENT: Mapping[str, Family] = MappingProxyType(
                 "activation": ("hidden_act", "relu2"),
                 "epsilon": ("norm_eps", 1e-5),
                 "rotary_fraction": ("partial_rotary_factor", 0.5),
-                "qkv_bias": ("attention_bias", False),
-                "output_bias": ("attention_bias", False),
-                "ffn_bias": ("mlp_bias", False),
+                **_ALL_BIASES,
             },
             {**LLAMA_TRAITS, "norm": "layer_norm", "gated": False},
         ),
@@ -169,9 +166,7 @@ RECENT: Mapping[str, Family] = MappingProxyType(
                 **LLAMA_OPTIONS,
                 "activation": ("hidden_act", "relu2"),
                 "epsilon": ("rms_norm_eps", 1e-5),
-                "qkv_bias": ("attention_bias", False),
-                "output_bias": ("attention_bias", False),
-                "ffn_bias": ("mlp_bias", False),
+                **_ALL_BIASES,
             },
             {**LLAMA_TRAITS, "gated": False},
         ),
@@ -185,8 +180,7 @@ RECENT: Mapping[str, Family] = MappingProxyType(
             BERT_KEYS,
             {
                 **LLAMA_OPTIONS,
-                "qkv_bias": ("attention_bias", False),
-                "output_bias": ("attention_bias", False),
+                **_ATTENTION_BIASES,
             },
             {**LLAMA_TRAITS, "qk_norm": True},
         ),

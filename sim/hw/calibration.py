@@ -31,10 +31,9 @@ class Calibration(Part):
     """What is left of a data sheet in practice. Every default means "as the data sheet says".
 
     `launch_overhead_ps`, with what operands and contractions add to it, is a serial task before each operator;
-    `tile_overhead_ps` is added to every tile of an array
-    or vector unit; the efficiencies divide cycles (array, vector) or the bandwidth of a link (DRAM, cache). Arrays that
-    tiles are dealt to, and that would draw more than all of them at `sustained_efficiency` of their clock, run at a
-    lower one (`slowed`).
+    `tile_overhead_ps` is added to every tile of an array or vector unit; the efficiencies divide cycles (array, vector)
+    or the bandwidth of a link (DRAM, cache). Arrays that tiles are dealt to, and that would draw more than all of them
+    at `sustained_efficiency` of their clock, run at a lower one (`slowed`).
     """
 
     launch_overhead_ps: Annotated[

@@ -89,7 +89,7 @@ def cache_pj_per_bit(chip: Chip) -> tuple[float, float]:
     return l2 / PJ_PER_BIT, l1 / PJ_PER_BIT
 
 
-def test_a100_that_streams_from_itsmemory_of() -> None:
+def test_a100_that_streams_from_its_memory() -> None:
     """An addition of 3 x 64 MiB, at 1.5 TB/s. The published energies belong to terms of one sum (SC'25: HBM beyond L2
     and L1): 54 W, and 13.11 + 4.71 + 1.59 pJ for every bit, 286 W. With cores clocked where lanes work alone: 198."""
     builder = GraphBuilder("add", "fp16")
