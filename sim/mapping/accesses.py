@@ -24,11 +24,10 @@ Int64 = npt.NDArray[np.int64]
 
 @dataclass
 class AccessLog:
-    """Accesses as they are found, over all steps of a segment. `copy` says which of two areas of DRAM the present
-    input and its results use."""
+    """Accesses as they are found, over all steps of a segment, of input `number` at present."""
 
     plan: Plan
-    copy: int = 0
+    number: int = 0
     names: dict[str, int] = field(default_factory=dict)
     rows: list[tuple[Int64, ...]] = field(default_factory=list)
     boxes: list[tuple[Int64, Int64]] = field(default_factory=list)
@@ -65,7 +64,7 @@ class AccessLog:
         """An access to where the tensor lies in DRAM."""
         root = self.plan.root(tensor)
         layout = self.plan.dram
-        where = (Space.DRAM, -1, self.plan.dram_address(root, self.copy), layout.size_bytes[root])
+        where = (Space.DRAM, -1, self.plan.dram_address(root, self.number), layout.size_bytes[root])
         self.add(tasks, write, operand, tensor, boxes, *where)
 
     def columns(self, tasks: int, ops: int) -> Functional:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from operator import sub
@@ -35,6 +35,18 @@ class Layout:
     @property
     def fragmentation(self) -> float:
         return 1.0 - self.live_bytes / self.peak_bytes if self.peak_bytes else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DramLayout(Layout):
+    """A layout that is there for the first of back-to-back inputs. They take turns at `copies` of a tensor, one for
+    what is not named."""
+
+    copies: Mapping[str, int]
+
+    def turn_bytes(self, name: str, number: int) -> int:
+        """How far behind that of the first input a tensor of input `number` lies."""
+        return number % self.copies.get(name, 1) * self.peak_bytes
 
 
 def place(

@@ -11,7 +11,7 @@ from sim.graph.graph import Graph
 from sim.hw.chip import Chip
 from sim.mapping.fabric import Fabric
 from sim.mapping.memo import Recent
-from sim.mapping.partition import MODES, Assignment
+from sim.mapping.partition import MODES, Assignment, on_one_core
 from sim.mapping.plan import SearchMemo, make_plan
 from sim.mapping.segments import one_segment
 from sim.mapping.sites import fuses_attention
@@ -23,11 +23,12 @@ _FASTER: Recent[object, bool] = Recent(1 << 12)
 
 def faster_of(chip: Chip, partition: str, memo: SearchMemo) -> Callable[[Graph, Graph], bool]:
     """Is an attention to be one operator, given alone as one and as several? If that takes less time by the closed form
-    on a chip whose cores can keep scores; on all cores, whatever the stages of a `partition` or the rules of a file.
-    `memo` keeps tile searches."""
+    on a chip whose cores can keep scores: on all of them, but on one of a pipeline, whose stages have one each where
+    they are not fewer; whatever a `partition` file says. `memo` keeps tile searches."""
     if not all(fuses_attention(kind) for kind in chip.cores):
         return lambda fused, stored: False
-    return partial(_is_faster, chip=chip, mode=partition if partition in MODES else "auto", memo=memo)
+    mode = partition if partition in (*MODES, "pipeline") else "auto"
+    return partial(_is_faster, chip=chip, mode=mode, memo=memo)
 
 
 def _is_faster(fused: Graph, stored: Graph, *, chip: Chip, mode: str, memo: SearchMemo) -> bool:
@@ -42,8 +43,9 @@ def _is_faster(fused: Graph, stored: Graph, *, chip: Chip, mode: str, memo: Sear
 def _seconds(graph: Graph, chip: Chip, mode: str, memo: SearchMemo) -> float:
     """By the closed form; what does not fit takes for ever."""
     segments = one_segment(graph)
+    assignment = on_one_core(graph, chip) if mode == "pipeline" else Assignment(chip, mode)
     try:
-        plan = make_plan(graph, chip, Fabric(chip), Assignment(chip, mode), segments=segments, memo=memo)
+        plan = make_plan(graph, chip, Fabric(chip), assignment, segments=segments, memo=memo)
     except DoesNotFit:
         return math.inf
     return closed_form_s(plan.steps, segments)

@@ -40,30 +40,29 @@ class Readers:
 
 @dataclass
 class Edges:
-    """Who wrote, read and used what last, over the steps of one segment. `barrier` makes a task that waits for many.
+    """Who wrote, read and used what last, over the steps of one segment. `barrier` makes a task of a core that waits
+    for many.
 
-    `position` is that of the step at hand, `parity` which of two copies of the DRAM its input uses; `waiting` collects
-    pairs of tasks of its template and earlier tasks they wait for.
+    `position` is that of the step at hand, `number` that of its input; `waiting` collects pairs of tasks of its
+    template and earlier tasks they wait for.
     """
 
     plan: Plan
     chip: Chip
-    barrier: Callable[[Int64], Int64]
+    barrier: Callable[[int, Int64], Int64]
     written: dict[str, Written] = field(default_factory=dict)
     readers: dict[str, list[Readers]] = field(default_factory=dict)
     unread: dict[str, Int64] = field(default_factory=dict)  # stores of a result that no load waits for yet
     waiting: Pairs = field(default_factory=Pairs)
     position: int = 0
-    parity: int = 0
+    number: int = 0
 
     def __post_init__(self) -> None:
         cores = self.cores = self.chip.core_count
         self.left = np.empty((0, 2), np.int64)  # of the step's claims, see Occupancy.claim_all
         self.inherited: dict[str, Int64] = {}  # users before results that are kept, by core
         self.scratchpads = [Occupancy(cores) for _ in self.chip.cores]
-        # Two copies of every result in DRAM, so that an input does not overwrite what the one before still reads. Whose
-        # core a user is does not matter there.
-        self.drams = [Occupancy(1), Occupancy(1)]
+        self.dram = Occupancy(1)  # whose core a user is does not matter there
         self.sums = np.full((cores, 2), -1, np.int64)
         self.overwritten = np.zeros(0, np.int64)
         self.last_kept, self.last_read = _by_step(self.plan)
@@ -120,7 +119,7 @@ class Edges:
         if written is None:
             return
         if tasks.size * len(written.store) > DENSE_PAIRS:
-            self._after(tasks, self.barrier(written.store))
+            self._after(tasks, self._joint(written.store))
             self.unread.pop(root, None)
             return
         shape = operand.tensor.shape
@@ -138,7 +137,7 @@ class Edges:
         if root in self.unread:
             self.unread[root] = without(self.unread[root], written.store[met])
         if count > most:
-            self._after(tasks, self.barrier(written.store))
+            self._after(tasks, self._joint(written.store))
         else:
             self.waiting.count += count
 
@@ -162,7 +161,7 @@ class Edges:
         """The first stores wait for the last readers of the DRAM they overwrite."""
         root = self.plan.root(step.nest.out.tensor.name)
         if root in self.plan.last_read:
-            users = self.drams[self.parity].claim(*self.in_dram(root))
+            users = self.dram.claim(*self.in_dram(root))
             # The first loop nest of an operator claims the memory for all of them.
             more = self.overwritten if self._same_op(step) else self.overwritten[:0]
             waits_for = distinct_keys(np.concatenate([users.reshape(-1), more]))
@@ -176,11 +175,15 @@ class Edges:
         # Every loop nest of an operator (a concatenation has thousands) overwrites the same.
         nests = self.nests[step.op]
         if waits_for.size * nests > DENSE_EDGES * (waits_for.size + nests):
-            self.overwritten = waits_for = self.barrier(waits_for)
+            self.overwritten = waits_for = self._joint(waits_for)
         if waits_for.size * first_stores.size > DENSE_EDGES * (waits_for.size + first_stores.size):
-            self._after(first_stores, self.barrier(waits_for))
+            self._after(first_stores, self._joint(waits_for))
         elif waits_for.size:
             self._after(first_stores.reshape(-1, 1), waits_for[None, :])
+
+    def _joint(self, tasks: Int64) -> Int64:
+        """One task that waits for many earlier ones."""
+        return self.barrier(self.plan.steps[self.position].cores[0], tasks)
 
     def _after(self, tasks: Int64, waits_for: Int64) -> None:
         """Tasks of the template at hand, not yet in the table, wait for earlier ones (negative: none)."""
@@ -249,7 +252,7 @@ class Edges:
         """Who overwrites a result in DRAM waits for its readers, and for stores that no reader waited for."""
         unread = self.unread.pop(root, np.zeros(0, np.int64))
         users = np.concatenate([unread, *(readers.tasks for readers in self.readers.get(root, []))])
-        self.drams[self.parity].release(*self.in_dram(root), users[None, :])
+        self.dram.release(*self.in_dram(root), users[None, :])
 
     def claim_kept(self, root: str) -> Int64:
         """Users [cores, any] of the place that what comes from the host takes in a scratchpad."""
@@ -266,8 +269,9 @@ class Edges:
         return layout.address_bytes[key], layout.size_bytes[key]
 
     def in_dram(self, root: str) -> tuple[int, int]:
-        """Address and size of a tensor."""
-        return self.plan.dram.address_bytes[root], self.plan.dram.size_bytes[root]
+        """Address and size of a tensor of the input at hand."""
+        layout = self.plan.dram
+        return layout.address_bytes[root] + layout.turn_bytes(root, self.number), layout.size_bytes[root]
 
 
 def _by_core(core: Int64, tasks: Int64, cores: int) -> Int64:

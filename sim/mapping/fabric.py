@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,13 +57,17 @@ class Fabric:
         self.queues, self._queue_ids = [], {}
         for core in range(self.chip.core_count):
             self._add_core(core, self.chip.kind_of_core(core))
-        dma = self.chip.cores[0].dma
-        for port in range(len(self.chip.interconnect.memory_ports)):
-            self._add_queue("port", port, 0, f"port{port}.multicast", -1, dma.outstanding * dma.channels)
+        # What one group of cores waits for must not hold up another, which may be another stage of a pipeline.
+        for core in range(self.chip.core_count):
+            port, dma = self.ways.multicast_port((core,)), self.chip.kind_of_core(core).dma
+            name = f"port{port}.core{core}.multicast"
+            self._add_queue("port", core, 0, name, -1, dma.outstanding * dma.channels)
         if self.chip.host is not None:
+            dma = self.chip.cores[0].dma
             self._add_queue("host", 0, 0, "host.in", -1, dma.outstanding)
             self._add_queue("host", 1, 0, "host.out", -1, dma.outstanding)
-        self._add_queue("sync", 0, 0, "sync", -1, 0)
+        for core in range(self.chip.core_count):
+            self._add_queue("sync", core, 0, f"core{core}.sync", -1, 0)
         if self.chip.calibration.launches or any(kind.dispatch is not None for kind in self.chip.cores):
             self._add_queue("dispatch", 0, 0, "dispatch", -1, 0)
         ports = tuple(self.network.nearest_port(node) for node in self._nodes)
@@ -85,16 +88,13 @@ class Fabric:
         self.queues.append(Queue(name, unit, core, outstanding))
 
     def queue(self, unit: str, owner: int = 0, channel: int = 0) -> int:
-        """Queue id; `owner` is the core, the memory port, or 0 and 1 for host in and out."""
+        """Queue id; `owner` is the core, of a multicast (`port`) the first that receives it, or 0 and 1 for host in and
+        out."""
         return self._queue_ids[unit, owner, channel]
 
     def node(self, core: int) -> int:
         """Interconnect node of a core."""
         return self._nodes[core]
-
-    def multicast_port(self, cores: Sequence[int]) -> int:
-        """Memory port that serves a group of cores: the nearest of its first."""
-        return self.ways.multicast_port(cores)
 
     def load(self, core: int, channel: int, weight: int, level: Level = "dram") -> Path:
         """Memory to a core's scratchpad through its nearest memory port."""

@@ -24,6 +24,7 @@ def program_facts(plans: Sequence[tuple[Plan, Assignment]], chip: Chip, program:
         "dram": _layout_facts(max((plan.dram for plan, _ in plans), key=lambda layout: layout.peak_bytes)),
         "partition": {
             "mode": "pipeline" if assignment.stages else assignment.mode,
+            **({"overlaps": assignment.overlaps} if assignment.stages else {}),
             **_parts(plan, chip, assignment, program),
         },
     }

@@ -9,7 +9,7 @@ from sim.cost.estimate import aligned
 from sim.errors import DoesNotFit
 from sim.graph.graph import Graph
 from sim.hw.chip import Chip
-from sim.mapping.allocate import Layout, Span, place
+from sim.mapping.allocate import DramLayout, Layout, Span, place
 from sim.mapping.buffers import buffers
 from sim.mapping.residency import Residency
 from sim.mapping.step import Step
@@ -70,19 +70,19 @@ def dram_layout(
     steps: Sequence[Step],
     roots: Mapping[str, str],
     *,
-    reuse: bool,
-    copies: int,
+    inputs: int,
+    stage_of: Mapping[int, int],
     together: Sequence[tuple[str, str, int, int]] = (),
     block_starts: frozenset[str] = frozenset(),
-) -> tuple[Layout, dict[str, int]]:
+) -> tuple[DramLayout, dict[str, int]]:
     """Weights, inputs and states for good, results from their first write to their last read; the second value
     is the last step that reads each of the latter.
 
-    Without `reuse` every result has memory of its own: in a pipeline, the first stage would otherwise wait until the
-    last one is done with what lies at the same address. Back-to-back inputs take turns at two `copies` of inputs and
-    results. `together` lists pairs of results that both keep their memory from one step to another, as the repeats of a
-    block take turns at them. `block_starts` are the first weights or states of each repeat of a block: they start at
-    multiples of the cache's sets, so that every repeat falls into the same ones.
+    Back-to-back `inputs` take turns at copies of inputs and results (`_copies`). In a pipeline (`stage_of` operators;
+    else empty) every result has memory of its own: the first stage would otherwise wait until the last one is done with
+    what lies at the same address. `together` lists pairs of results that both keep their memory from one step to
+    another, as the repeats of a block take turns at them. `block_starts` are the first weights or states of each repeat
+    of a block: they start at multiples of the cache's sets, so that every repeat falls into the same ones.
 
     Raises DoesNotFit.
     """
@@ -123,17 +123,39 @@ def dram_layout(
         for name in {one, other} & spans.keys():
             mine = spans[name]
             spans[name] = replace(mine, first=min(mine.first, first), last=max(mine.last, until))
-    if not reuse:
+    if stage_of:
         spans = {name: replace(span, first=0, last=last) for name, span in spans.items()}
     layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
-    inputs = sum(padded(graph.tensors[name].size_bytes) for name in graph.inputs)
-    more = (copies - 1) * (inputs + layout.peak_bytes - base)
+    given = sum(padded(graph.tensors[name].size_bytes) for name in graph.inputs)
+    copies = dict.fromkeys((*graph.inputs, *written), min(inputs, 2))
+    more = (min(inputs, 2) - 1) * (given + layout.peak_bytes - base)
     if failed is not None or layout.peak_bytes + more > chip.dram.capacity_bytes:
         results = sum(span.size_bytes for span in spans.values())
-        raise _exceeds_dram(graph, chip, base + results + (copies - 1) * (inputs + results), copies)
+        raise _exceeds_dram(graph, chip, base + results + (min(inputs, 2) - 1) * (given + results), min(inputs, 2))
+    if stage_of:
+        wanted = _copies(graph, steps, roots, inputs, stage_of)
+        more = sum((wanted[name] - 1) * padded(graph.tensors[name].size_bytes) for name in copies)
+        if layout.peak_bytes + more <= chip.dram.capacity_bytes:
+            copies = {name: wanted[name] for name in copies}
     sizes = layout.size_bytes | {name: graph.tensors[name].size_bytes for name in address}
-    whole = Layout(layout.address_bytes | address, sizes, layout.peak_bytes, layout.live_bytes)
-    return whole, passing
+    addresses = layout.address_bytes | address
+    return DramLayout(addresses, sizes, layout.peak_bytes, layout.live_bytes, copies), passing
+
+
+def _copies(
+    graph: Graph, steps: Sequence[Step], roots: Mapping[str, str], inputs: int, stage_of: Mapping[int, int]
+) -> dict[str, int]:
+    """How many copies of inputs and results let the stages of a pipeline work on an input each: two, so that one is
+    written while the one before is read, and one more for every stage from the writer to the last reader."""
+    final = max(stage_of.values())
+    first, last = dict.fromkeys(graph.inputs, 0), dict.fromkeys((roots.get(n, n) for n in graph.outputs), final)
+    for step in steps:
+        stage = stage_of[step.op]
+        first.setdefault(roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name), stage)
+        for operand in step.nest.operands:
+            root = roots.get(operand.tensor.name, operand.tensor.name)
+            last[root] = max(stage, last.get(root, 0))
+    return {name: min(inputs, 2 + last.get(name, stage) - stage) for name, stage in first.items()}
 
 
 def _exceeds_dram(graph: Graph, chip: Chip, total: int, copies: int) -> DoesNotFit:

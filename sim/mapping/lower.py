@@ -86,9 +86,9 @@ class Lowering:
         for position, step in steps:
             steps_of.setdefault(step.op, []).append((position, step))
         for number in range(inputs):
-            self.edges.parity = number % 2
+            self.edges.number = number
             if self.log is not None:
-                self.log.copy = self.edges.parity
+                self.log.number = number
             if from_host and host:
                 self._inputs_from_host(number)
             for index, op in enumerate(graph.ops):
@@ -146,7 +146,7 @@ class Lowering:
         launch = self._launch(step)
         routes = template.route_rows(self.fabric)
         final = self.table.add(*template.columns, routes[template.path], len(self.rows))
-        self.probed.step(step, template, final, routes, self.edges.parity)
+        self.probed.step(step, template, final, routes, self.edges.number)
         if launch is not None:
             # What follows in a queue waits for its first task.
             first = np.unique(template.columns[1], return_index=True)[1]
@@ -169,7 +169,7 @@ class Lowering:
             tensor = self.plan.graph.tensors[name]
             final = self._host_transfer(Kind.LOAD, 0, tensor.size_bytes)
             self._host_lookup(final, name, True)
-            users = self.edges.drams[self.edges.parity].claim(*self.edges.in_dram(name))
+            users = self.edges.dram.claim(*self.edges.in_dram(name))
             self.table.after(final, np.unique(users[users >= 0]))
             self.edges.unread[name], self.edges.readers[name] = final, []
             self.rows.append(host_row(self.plan.graph, name, "in", number))
@@ -247,7 +247,7 @@ class Lowering:
         where = Regions(np.zeros(1, np.int64), size, one, 0 * one)
         hit = self.fabric.host(write, "cache")
         ways = (hit.row, hit.latency_ps, self.fabric.write_back(PAYLOAD_WEIGHT).row)
-        self.probed.add(task, name, write, Policy.BYPASS, where, ways, self.edges.parity)
+        self.probed.add(task, name, write, Policy.BYPASS, where, ways, self.edges.number)
 
     def segment(self, name: str, number: int, repeats: int) -> Segment:
         """Everything lowered so far as segment `number`, which runs so often."""
@@ -270,9 +270,10 @@ class Lowering:
         )
 
 
-def _barrier(table: Table, fabric: Fabric, rows: list[OpRow], tasks: Int64) -> Int64:
-    """One task that waits for many, so that many more can wait for it."""
-    joint = table.add(Kind.BARRIER, fabric.queue("sync"), 1, 1, 0, -1, len(rows))
+def _barrier(table: Table, fabric: Fabric, rows: list[OpRow], core: int, tasks: Int64) -> Int64:
+    """One task that waits for many, so that many more of a step that begins with `core` can wait for it. A queue of
+    every core has its own: stages of a pipeline must not wait for each other's."""
+    joint = table.add(Kind.BARRIER, fabric.queue("sync", core), 1, 1, 0, -1, len(rows))
     table.after(joint, tasks)
     return joint
 

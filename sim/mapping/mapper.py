@@ -14,7 +14,7 @@ from sim.mapping.fabric import Fabric
 from sim.mapping.facts import program_facts
 from sim.mapping.lower import lower
 from sim.mapping.memo import Hashed, Recent
-from sim.mapping.partition import Assignment, Stage, pipeline_stages
+from sim.mapping.partition import Assignment, Stage, on_one_core, pipeline_stages
 from sim.mapping.partition_file import load_partition
 from sim.mapping.plan import SearchMemo, Slower, make_plan
 from sim.mapping.segments import find_segments, one_segment
@@ -164,8 +164,7 @@ def one_core_seconds(
     graph: Graph, chip: Chip, fabric: Fabric, dataflow: str | None, memo: SearchMemo
 ) -> list[float]:
     """Estimated time of every operator when the whole model runs on the first core: the baseline of a partition."""
-    alone = Assignment(chip, stages=(Stage(tuple(range(len(graph.ops))), (0,), 0.0, 0, 0, 0),))
-    plan = make_plan(graph, chip, fabric, alone, dataflow=dataflow, memo=memo)
+    plan = make_plan(graph, chip, fabric, on_one_core(graph, chip), dataflow=dataflow, memo=memo)
     seconds = [0.0] * len(graph.ops)
     for step in plan.steps:
         seconds[step.op] += step.tiling.latency_s
@@ -192,9 +191,10 @@ def _against_one_core(
 
 def _seconds_per_input(plan: Plan, assignment: Assignment) -> float:
     """Closed form of one input at the steady rate: the slowest stage of a pipeline, else all operators one after
-    another."""
-    stage_of = {op: index for index, stage in enumerate(assignment.stages) for op in stage.ops}
-    seconds = [0.0] * max(1, len(assignment.stages))
+    another, as are the stages where operators are kernels of one stream."""
+    stages = assignment.stages if assignment.overlaps else ()
+    stage_of = {op: index for index, stage in enumerate(stages) for op in stage.ops}
+    seconds = [0.0] * max(1, len(stages))
     for step in plan.steps:
         repeats = plan.segments.repeats[plan.segments.of_op[step.op]]
         seconds[stage_of.get(step.op, 0)] += step.tiling.latency_s * repeats

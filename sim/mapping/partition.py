@@ -71,6 +71,11 @@ class Assignment:
         sets = [(stage.ops, frozenset(stage.cores)) for stage in self.stages]
         return {op: cores for ops, cores in sets for op in ops}
 
+    @property
+    def overlaps(self) -> bool:
+        """Do stages work on an input each at once? Not where operators are kernels of one stream (GPUs)."""
+        return bool(self.stages) and all(kind.dispatch is None for kind in self.chip.cores)
+
     def sites(self, op: int) -> Sequence[tuple[int, tuple[int, ...]]]:
         """(core kind, cores) that operator `op` may run on."""
         every = _all_cores(tuple([kind.count for kind in self.chip.cores]))
@@ -92,6 +97,11 @@ class Assignment:
             # The entry keeps the nest alive, and with it its id.
             found = _OF_MODE[key] = nest, splits_of(nest, mode_splits(mode, nest, site.cores))
         return found[1]
+
+
+def on_one_core(graph: Graph, chip: Chip) -> Assignment:
+    """The whole model on the first core: the baseline of a partition."""
+    return Assignment(chip, stages=(Stage(tuple(range(len(graph.ops))), (0,), 0.0, 0, 0, 0),))
 
 
 @lru_cache(maxsize=1 << 8)

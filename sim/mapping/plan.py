@@ -129,8 +129,8 @@ def _laid_out(planner: _Planner, steps: tuple[Step, ...], layouts: Sequence[Layo
         chip,
         steps,
         planner.roots,
-        reuse=not planner.assignment.stages,
-        copies=min(inputs, 2),
+        inputs=inputs,
+        stage_of={op: number for number, stage in enumerate(planner.assignment.stages) for op in stage.ops},
         together=taking_turns(blocks, segments, steps, planner.roots),
         block_starts=starts,
     )

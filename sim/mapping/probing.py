@@ -25,14 +25,13 @@ class ProbeLog:
     kinds: list[tuple[int, int, int]] = field(default_factory=list)  # of each of `rows`: write, policy, tensor
     levels: list[tuple[Int64, Int64]] = field(default_factory=list)
 
-    def step(self, step: Step, template: Template, final: Int64, routes: Int64, copy: int) -> None:
-        """The transfers of a step: `final` ids of its tasks, `routes` of its paths; `copy` says which area of DRAM the
-        input uses."""
+    def step(self, step: Step, template: Template, final: Int64, routes: Int64, number: int) -> None:
+        """The transfers of a step for input `number`: `final` ids of its tasks, `routes` of its paths."""
         for found in template.lookups:
             write = found.operand == RESULT
             operand = step.nest.out if write else step.nest.operands[found.operand]
             ways = (routes[found.hit_path], found.hit_dur, routes[found.rest_path])
-            self.add(final[found.tasks], operand.tensor.name, write, found.policy, found.where, ways, copy)
+            self.add(final[found.tasks], operand.tensor.name, write, found.policy, found.where, ways, number)
 
     def add(
         self,
@@ -42,16 +41,16 @@ class ProbeLog:
         policy: Policy,
         where: Regions,
         ways: tuple[Values, Values, Values],
-        copy: int,
+        number: int,
     ) -> None:
-        """`tasks` (final ids) probe regions of a tensor; `ways` are hit route, hit latency, rest route."""
+        """`tasks` probe regions of a tensor of input `number`. `ways`: hit route, hit latency, rest route."""
         root = self.plan.root(tensor)
-        number = self.tensors.setdefault(root, len(self.tensors))
-        address = where.offset_bytes + self.plan.dram_address(root, copy)
+        row = self.tensors.setdefault(root, len(self.tensors))
+        address = where.offset_bytes + self.plan.dram_address(root, number)
         hit_route, hit_dur, rest_route = (np.asarray(way, np.int64) for way in ways)
         columns = (tasks, address, where.run_bytes, hit_route, hit_dur, rest_route)
         self.rows.append(tuple(c.reshape(-1) for c in columns))
-        self.kinds.append((int(write), int(policy), number))
+        self.kinds.append((int(write), int(policy), row))
         levels = (where.count, where.pitch_bytes)
         self.levels.append(tuple(c.reshape(tasks.size, c.shape[-1]) for c in levels))  # type: ignore[arg-type]
 

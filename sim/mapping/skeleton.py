@@ -288,7 +288,7 @@ class Builder:
         multicasts from a memory port."""
         groups = self.loops.cores[fills.members].tolist()
         if fills.members.shape[1] > 1:
-            ports = [self.fabric.queue("port", self.fabric.multicast_port(cores)) for cores in groups]
+            ports = [self.fabric.queue("port", cores[0]) for cores in groups]
             return np.array(ports, np.int64)[:, None]
         channel = (np.arange(len(fills.first)) + index) % self.kind.dma.channels
         return self._queues("load", [core for core, in groups], channel)

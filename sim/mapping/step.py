@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest
-from sim.mapping.allocate import Layout
+from sim.mapping.allocate import DramLayout, Layout
 from sim.mapping.memo import Hashed
 from sim.mapping.search import Tiling
 from sim.mapping.segments import Segments
@@ -57,7 +57,7 @@ class Plan:
     roots: Mapping[str, str]
     kept: Mapping[str, KeptResult]
     scratchpads: tuple[Layout, ...]
-    dram: Layout
+    dram: DramLayout
     last_read: Mapping[str, int]
     segments: Segments
     caching: Caching | None = None
@@ -67,11 +67,10 @@ class Plan:
         """The tensor whose memory `name` is."""
         return self.roots.get(name, name)
 
-    def dram_address(self, root: str, copy: int) -> int:
-        """Where a tensor lies; back-to-back inputs take turns at two copies of inputs and results."""
-        own = self.graph.tensors[root].role in ("input", "activation")
+    def dram_address(self, root: str, number: int) -> int:
+        """Where a tensor of input `number` lies."""
         where = self.caching.address(root) if self.caching is not None else self.dram.address_bytes[root]
-        return where + (copy * self.dram.peak_bytes if own else 0)
+        return where + self.dram.turn_bytes(root, number)
 
 
 def closed_form_s(steps: Sequence[Step], segments: Segments) -> float:

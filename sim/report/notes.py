@@ -72,6 +72,8 @@ def notes(report: Report, rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for note, names in about.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield f"  note: {names[0]}{more}: {note}"
+    if not report.facts.get("partition", {}).get("overlaps", True):
+        yield "  note: operators are kernels of one stream here: the stages of the pipeline follow one another"
     yield from over_power_limit(report.values)
     yield from of_samples(report.facts.get("sampled", ()))
     if sum(report.tables["area"]["area_mm2"]) > RETICLE_MM2:
