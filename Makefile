@@ -29,7 +29,7 @@ bench: $(VENV)/dev.stamp
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 nightly: $(VENV)/dev.stamp
-	OPENBLAS_NUM_THREADS=1 HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n auto -m nightly
+	OPENBLAS_NUM_THREADS=1 HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -n auto -m nightly --timeout=3600
 
 # The output shown in README.md and docs/, the table of parameters and the figures.
 docs: $(VENV)/core.stamp
