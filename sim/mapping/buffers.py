@@ -68,9 +68,11 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
     )
     *needed, (elements, _) = [(int(count), int(size)) for count, size in needs.tolist()]
     slots = out_slots = tiling.slots
-    kernel = None
+    kernel, refilled = None, False
     if tiling.deal is not None:
         kernel = tiling.deal.vector
+        # A block loads all that it reads, what the one before it on the core has read too.
+        refilled = kernel is None
         # Steps are of the whole result: a core that has one tile, and its sum in one piece, fills no slot again.
         slots = tiling.deal.stages if _turns(nest, tiling, tiling.deal) > 1 else 1
         out_slots = 1 if tiling.unit == "array" else slots
@@ -80,7 +82,7 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
             fills, size = needed[index]
             size = staged_bytes(nest.operands[index], size, kernel)
             mine = boxes_of(nest.operands[index], tiling) if tiling.stays(index) else slots
-            found.append(Buffer(f"in{index}", mine if fills > 1 else 1, size))
+            found.append(Buffer(f"in{index}", mine if fills > 1 or refilled else 1, size))
     if not step.keep:
         tiles, size = needed[-1]
         found.append(Buffer("out", out_slots if tiles > 1 else 1, staged_bytes(nest.out, size, kernel)))
