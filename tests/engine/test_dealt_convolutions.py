@@ -79,7 +79,8 @@ def test_boxes_with_more_tiles_read_less() -> None:
 
 
 def test_one_image_and_a_product_are_dealt_as_they_were() -> None:
-    for graph, heights in ((convolution(1, 256, 14, 256, 3), (64, 128, 256)), (convolution(1, 64, 56, 64, 1), (128, 256))):
+    for side, heights in ((14, (64, 128, 256)), (56, (128, 256))):
+        graph = convolution(1, 64, side, 64, 3)
         nest = chosen(graph).nest
         for rows in heights:
             sides = tile_sides(nest, rows, 64)
