@@ -208,8 +208,8 @@ def test_what_one_product_of_queries_keys_and_values_would_save() -> None:
 
 @pytest.mark.nightly
 def test_what_one_kernel_for_the_first_stage_would_save() -> None:
-    """In MLPerf the ten convolutions of 56 x 56 pixels are one kernel: here they take 30 % of the time, by their products
-    10, and ResNet-50 would take 0.80 of the measured time."""
+    """In MLPerf the ten convolutions of 56 x 56 pixels are one kernel: here they take 30 % of the time, by their
+    products 10, and ResNet-50 would take 0.80 of the measured time."""
     (row,) = (row for row in rows() if row.title == "a100_40gb resnet50 int8 2048")
     preset, overrides = CHIPS[row.chip]
     chip = load_chip(preset, overrides)
