@@ -173,7 +173,7 @@ def plan(
     if sampled is not None and sampled < FEWEST_LAYERS:
         raise InputError(f"sample_layers: found {sampled}; expected {FEWEST_LAYERS} or more layers to be simulated")
     say("reading the model")
-    graph = _load(model, asked, on)
+    graph = _load(model, asked, on, values=functional)
     if functional and isinstance(graph, Passes):
         raise InputError("values: text generation is several passes; check phase prefill and phase decode")
     say("mapping operators to cores and tiles")
@@ -365,11 +365,13 @@ def _parts(model: str | Graph, asked: Options) -> list[tuple[Graph, int]]:
     return found
 
 
-def _load(model: str | Graph, asked: Options, on: Chip) -> Graph | Passes:
-    """The model after its passes for chip `on`: with its attentions and the density of its activations as asked for."""
-    from sim.mapping.attention_choice import faster_of
+def _load(model: str | Graph, asked: Options, on: Chip, *, values: bool) -> Graph | Passes:
+    """The model after its passes for chip `on`: with its attentions and the density of its activations as asked for,
+    and products side by side where that is faster; with the `values` that a file has, if they are wanted."""
+    from sim.mapping.attention_choice import faster_of, joins_of
     from sim.passes.attention import fused_everywhere, with_attention
     from sim.passes.density import with_density
+    from sim.passes.side_by_side import side_by_side
 
     how, density, ready = asked["attention"], asked["density"], _parts(model, asked)
     if how == "fused":
@@ -377,7 +379,9 @@ def _load(model: str | Graph, asked: Options, on: Chip) -> Graph | Passes:
     elif how == "auto":
         faster = faster_of(on, asked["partition"], _SEARCHES)
         ready = [(with_attention(one, faster), count) for one, count in ready]
-    return _passes(ready if density is None else with_density(ready, density, on))
+    ready = ready if density is None else with_density(ready, density, on)
+    joins = joins_of(on, asked["partition"], _SEARCHES)
+    return _passes([(side_by_side(one, joins, values=values), count) for one, count in ready])
 
 
 def _check_choice(option: str, found: str, known: tuple[str, ...]) -> None:

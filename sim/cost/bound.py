@@ -90,7 +90,7 @@ def compile_model(graph: Graph | Passes) -> Model:
         for op in part.ops:
             if op.kind == "all_reduce":
                 raise NoLaw(f"operator {op.name} is of {op['chips']} chips; the closed form of many designs knows one")
-            for nest in nests(op, part.tensors, last):
+            for nest in nests(op, part.tensors, last, part.in_place):
                 number = numbers.setdefault(signature(nest), len(numbers))
                 if number == len(chosen):
                     chosen.append(nest)

@@ -155,7 +155,7 @@ def signature(nest: Nest) -> tuple[object, ...]:
     def shape(o: Operand) -> tuple[object, ...]:
         tensor = o.tensor
         of_tensor = (tensor.dtype, tensor.role == "weight", tensor.density)
-        return (o.part, o.axes, o.channels_last, o.row_axes, *of_tensor)
+        return (o.part, o.axes, o.channels_last, o.row_axes, o.window, *of_tensor)
 
     dims = tuple((dim.extent, dim.role) for dim in nest.dims)
     passes = (tuple(nest.own.items()), tuple(nest.drain.items()), tuple(nest.unpack.items()))

@@ -140,9 +140,11 @@ def parts_of(nest: Nest) -> Parts:
 def _make_parts(nest: Nest) -> Parts:
     q, k, v, *rest = nest.operands[: len(nest.inputs)]
     more, places = len(nest.dims), nest.places
-    (*batch, rows, inner), sides, (*mine, keys, outer) = (
+    (*read, rows, inner), sides, (*mine, keys, outer) = (
         listed(places, number, operand.axes) for number, operand in enumerate((q, k, v))
     )
+    # Those of the queries may be a part of a tensor's.
+    batch = listed(places, RESULT, nest.out.axes)[:-2]
     depth, width = inner.size, outer.size
     shares = Tensor(f"{nest.name}.shares", tuple(axis.size for axis in (*batch, rows, keys)), v.tensor.dtype)
     made = listed(places, RESULT, nest.out.tensor.shape)
@@ -155,7 +157,7 @@ def _make_parts(nest: Nest) -> Parts:
     scores = Nest(
         f"{nest.name}.scores", "matmul", loops,
         (
-            Operand(q.tensor, "left", laid(places, 0, (*batch, rows, whole))),
+            Operand(q.tensor, "left", laid(places, 0, (*read, rows, whole))),
             Operand(k.tensor, "right", laid(places, 1, (*sides[:-2], *along))),
             *(Operand(o.tensor, "epilogue", o.axes) for o in rest),
         ),

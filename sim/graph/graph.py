@@ -57,12 +57,17 @@ class Graph:
             if op.result in known and op.kind != "cache_update":
                 raise ValueError(f"operator {op.name}: output {op.result!r} is written twice")
             known.add(op.result)
+        for op in self.ops:
+            if op.view and op.inputs[0] in self.in_place:
+                raise ValueError(f"operator {op.name}: {op.inputs[0]!r} is a part of a tensor, which has no views")
         for name in self.warm:
             if not self.kernel or name not in self.inputs:
                 raise ValueError(f"{name!r} cannot be warm: it is no input of a kernel")
         for name in self.outputs:
             if name not in known:
                 raise ValueError(f"graph output {name!r} is computed by no operator")
+            if name in self.in_place:
+                raise ValueError(f"graph output {name!r} is a part of a tensor, which is written as a whole")
 
     @cached_property
     def chips(self) -> int:
@@ -75,14 +80,19 @@ class Graph:
         from sim.graph.nest import channels_last, nests
 
         last = channels_last(self)
-        return tuple(nests(op, self.tensors, last) for op in self.ops)
+        return tuple(nests(op, self.tensors, last, self.in_place) for op in self.ops)
 
     @cached_property
     def planar_nests(self) -> tuple[tuple[Nest, ...], ...]:
         """Loop nests of every operator, tensors as planes, one per channel."""
         from sim.graph.nest import nests
 
-        return tuple(nests(op, self.tensors) for op in self.ops)
+        return tuple(nests(op, self.tensors, parts=self.in_place) for op in self.ops)
+
+    @cached_property
+    def in_place(self) -> Mapping[str, Op]:
+        """The slices that are read where they lie, by their results."""
+        return {op.output: op for op in self.ops if op.view and op.kind == "slice"}
 
     @cached_property
     def producers(self) -> Mapping[str, int]:
@@ -304,7 +314,7 @@ def op_passes(op: Op, tensors: Mapping[str, Tensor]) -> Mapping[str, float]:
     if op.kind == "resize" and op["mode"] != "nearest":
         corners = (2.0 if op["mode"] == "linear" else 4.0) ** (len(out.shape) - 2)
         return {"mul": corners, "add": corners - 1.0}
-    if op.kind == "reshape":
+    if op.view:
         return {}
     if op.kind == "all_reduce":
         # Every chip adds up one of as many pieces as there are chips, chips - 1 times.

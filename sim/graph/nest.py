@@ -7,8 +7,10 @@ described once, here, by an affine map per tensor axis.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -86,13 +88,22 @@ def broadcast_axes(tensor: Tensor, axes: Sequence[Axis]) -> tuple[Axis, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a tensor: its first element and its extent along every axis."""
+
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Operand:
     """One tensor of a nest: `left` and `right` feed the array, `unpack` (scales, zero points) makes the elements of
     `right` numbers, `main` feeds a vector operator, `epilogue` the drain.
 
     `channels_last` tells the order in memory: [N, *spatial, C] although the axes are listed [N, C, *spatial].
     Gathered operands are addressed by data: their axes are those of the result, of which the last `row_axes` lie in
-    one row of the data (None: an operand that is not gathered).
+    one row of the data (None: an operand that is not gathered). Of the tensor a nest may know a `window` alone: axes
+    and boxes are those of the whole tensor all the same.
     """
 
     tensor: Tensor
@@ -100,10 +111,21 @@ class Operand:
     axes: tuple[Axis, ...]
     channels_last: bool = False
     row_axes: int | None = None
+    window: Window | None = None
     _dims: frozenset[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_dims", frozenset(dim for axis in self.axes for dim, _ in axis.terms))
+
+    @property
+    def elements(self) -> int:
+        """Of what the operator knows of the tensor."""
+        return self.tensor.elements if self.window is None else math.prod(self.window.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of these elements."""
+        return -(-self.elements * DTYPE_BITS[self.tensor.dtype] // 8)
 
     @property
     def gathered(self) -> bool:
@@ -183,6 +205,21 @@ class Operand:
             whole = whole & (extents[..., axis] == self.axes[axis].size)
             stride *= self.axes[axis].size
         return np.where(pitch > 0, np.maximum(pitch, run), run)
+
+
+def in_whole(operand: Operand, part: Op, tensors: Mapping[str, Tensor]) -> Operand:
+    """An operand that is a slice which nobody copies, as one that knows a window of the whole. Raises ValueError where
+    it cannot be read so: at the drain, by indices, channels-last, or where loops do not say which elements are read."""
+    whole, window = tensors[part.inputs[0]], Window(part["starts"], part["counts"])
+    if operand.part == "epilogue" or operand.gathered or operand.channels_last:
+        raise ValueError(f"{part.output} cannot be read where it lies")
+    axes = []
+    for axis, start, size in zip(operand.axes, window.start, whole.shape, strict=True):
+        cut = axis.size != size
+        if cut and (not axis.terms or axis.low or axis.high or axis.denominator != 1):
+            raise ValueError(f"{axis} cannot be that of a part of {size} elements")
+        axes.append(Axis(size, axis.terms, 1, start, start) if cut else axis)
+    return Operand(whole, operand.part, tuple(axes), window=window)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +307,19 @@ def _rank(graph: Graph, name: str) -> int:
     return len(graph.tensors[name].shape)
 
 
-def nests(op: Op, tensors: Mapping[str, Tensor], last: frozenset[str] = frozenset()) -> tuple[Nest, ...]:
-    """The loop nests of an operator; none for a view. `last` names the channels-last tensors.
+def nests(
+    op: Op,
+    tensors: Mapping[str, Tensor],
+    last: frozenset[str] = frozenset(),
+    parts: Mapping[str, Op] = MappingProxyType({}),
+) -> tuple[Nest, ...]:
+    """The loop nests of an operator; none for a view. `last` names the channels-last tensors, `parts` are the slices
+    that are read where they lie (Graph.in_place).
 
     A GEMM of 512 x 256 by 256 x 1024 has one, with the dimensions row 512, column 1024, inner 256. Raises
-    ValueError for an epilogue that is not element by element.
+    ValueError for an epilogue that is not element by element, and for a part that cannot be read where it lies.
     """
     # Here, for the builders are made of the classes above.
     from sim.graph.nest_builders import build_nests
 
-    return () if op.kind == "reshape" else build_nests(op, tensors, last)
+    return () if op.view else build_nests(op, tensors, last, parts)

@@ -19,14 +19,16 @@ from sim.graph.graph import (
     unpack_passes,
 )
 from sim.graph.interpolation import resize_taps
-from sim.graph.nest import Axis, Dim, DimRole, Int64, Nest, Operand, Part, broadcast_axes
+from sim.graph.nest import Axis, Dim, DimRole, Int64, Nest, Operand, Part, broadcast_axes, in_whole
 from sim.graph.op import CONTRACTIONS, Op
 from sim.graph.tensor import Tensor
 
 
-def build_nests(op: Op, tensors: Mapping[str, Tensor], last: frozenset[str]) -> tuple[Nest, ...]:
+def build_nests(
+    op: Op, tensors: Mapping[str, Tensor], last: frozenset[str], parts: Mapping[str, Op]
+) -> tuple[Nest, ...]:
     """See sim.graph.nest.nests."""
-    return tuple(_BUILDERS[op.kind](_Context(op, tensors, last)))
+    return tuple(_BUILDERS[op.kind](_Context(op, tensors, last, parts)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class _Context:
     op: Op
     tensors: Mapping[str, Tensor]
     last: frozenset[str]
+    parts: Mapping[str, Op]
 
     def tensor(self, index: int) -> Tensor:
         return self.tensors[self.op.inputs[index]]
@@ -45,7 +48,8 @@ class _Context:
         return self.tensors[self.op.output]
 
     def operand(self, name: str, part: Part, axes: Iterable[Axis], row_axes: int | None = None) -> Operand:
-        return Operand(self.tensors[name], part, tuple(axes), name in self.last, row_axes)
+        found = Operand(self.tensors[name], part, tuple(axes), name in self.last, row_axes)
+        return found if name not in self.parts else in_whole(found, self.parts[name], self.tensors)
 
     def finish(
         self,

@@ -23,7 +23,7 @@ and are never negative. Activations of convolutions and pools are `[N, C, *spati
 | transpose | x | perm |
 | reshape | x | shape (a view: moves nothing) |
 | concat | x0, x1, ... | axis |
-| slice | x | starts, steps, counts (one per axis; a step may be negative) |
+| slice | x | starts, steps, counts (one per axis; a step may be negative), in_place? (bool) |
 | pad | x | pad_begin, pad_end (one per axis), value |
 | gather | data, indices | axis |
 | resize | x [N,C,*S] | mode (nearest, linear, cubic), shape (of the output's space), scales, coordinates, rounding |
@@ -49,6 +49,9 @@ half_pixel (y + 0.5) / s - 0.5, pytorch_half_pixel (the same, 0 where Y = 1), as
 y (X - 1) / (Y - 1). `rounding` takes a coordinate to the nearest element: floor, ceil, round_prefer_floor,
 round_prefer_ceil. Cubic has `coefficient` (a of the kernel) and `exclude_outside` (elements beyond the border have
 no share, else the border's numbers go on).
+
+A slice `in_place` (of steps of 1) is a view, as a reshape: nobody copies it, those who need it read a part of x. It is
+no output of the graph, and nothing is a view of it.
 
 `block` (axis, size) of a mul: so many elements along an axis of the constant it multiplies with are alike.
 
@@ -240,6 +243,11 @@ class Op:
         attributes = dict(self.attributes)
         fields = (self.name, self.kind, self.inputs, self.output, attributes, self.epilogue, self.block)
         return (Op, fields)
+
+    @property
+    def view(self) -> bool:
+        """Does it only say how to read what lies in memory already?"""
+        return self.kind == "reshape" or (self.kind == "slice" and bool(self.attributes.get("in_place", False)))
 
     @property
     def result(self) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from sim.graph.evaluate import add_bias, apply_epilogue, evaluate_op, scatter_rows, unpacked
 from sim.graph.interpolation import interpolate, resize_taps
-from sim.graph.nest import Nest
+from sim.graph.nest import Nest, Operand
 from sim.graph.op import BIASED, Op
 
 Array = npt.NDArray[Any]
@@ -35,12 +35,21 @@ def tile_result(
 
     Raises ValueError where the boxes do not yield the shape of `out_box`.
     """
-    tile = _Tile(op, nest, out_box, tuple(operand_boxes), tuple(values))
+    inputs = zip(operand_boxes, nest.inputs, strict=True)
+    tile = _Tile(op, nest, out_box, tuple(_in_window(box, operand) for box, operand in inputs), tuple(values))
     result = _RULES.get(op.kind, _unchanged)(tile)
     expected = tuple(stop - start for start, stop in zip(*out_box, strict=True))
     if result.shape != expected:
         raise ValueError(f"operator {op.name}: a tile of shape {expected} came out as {result.shape}")
     return result
+
+
+def _in_window(box: Box, operand: Operand) -> Box:
+    """A box of a tensor as one of the part that the operator knows of it."""
+    if operand.window is None:
+        return box
+    first, last = (tuple(np.subtract(edge, operand.window.start).tolist()) for edge in box)
+    return first, last
 
 
 def drain_result(op: Op, sums: Array, extras: Sequence[Array]) -> Array:

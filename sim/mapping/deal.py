@@ -308,7 +308,7 @@ class _Costs:
     def _through_cache(self, operand: Operand, cache_bytes: int) -> tuple[Float64, Float64]:
         """Bytes of an operand that come from DRAM little by little, and those that come with the first turn of the
         inner loops: all of what follows these alone, if half the cache holds it; else it comes with every turn."""
-        size = operand.tensor.size_bytes
+        size = operand.size_bytes
         spread, once = np.full(len(self.rows), float(size)), np.zeros(len(self.rows))
         for order, inner, outer in ((0, "n", "m"), (1, "m", "n")):
             if not (self._follows(operand, inner) and not self._follows(operand, outer)):

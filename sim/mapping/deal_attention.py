@@ -118,5 +118,5 @@ def _dram_bytes(nest: Nest, tiles: int, walk: int, tile: tuple[Int64, ...], cach
     total = float(nest.out.tensor.size_bytes)
     for operand in nest.operands:
         again = tiles * (walk if operand in nest.inputs[1:] else 1) * int(operand.tile_bytes(tile)[0])
-        total += min(again, operand.tensor.size_bytes) if cache is not None else again
+        total += min(again, operand.size_bytes) if cache is not None else again
     return total

@@ -189,8 +189,8 @@ def _estimate(
     source = max(dram, loads_from(site, cache)) if warm[0] else dram
     trip_s = site.head_latency_s + min(slots, tiles / cores) * loaded / min(lane, source / cores) + work_s
     wave_s = max(work_s, (loaded + stored) / lane, trip_s / slots)
-    cold = [operand.tensor for operand, there in zip(nest.operands, warm, strict=True) if not there]
-    moved = float(sum(tensor.size_bytes for tensor in (*cold, nest.out.tensor)))
+    cold = [operand for operand, there in zip(nest.operands, warm, strict=True) if not there]
+    moved = float(sum(operand.size_bytes for operand in (*cold, nest.out)))
     dram_s = moved / dram
     waves = -(-tiles // cores)
     return max((waves - 1) * wave_s + trip_s, dram_s) + site.send_latency_s + stored / lane, moved

@@ -161,7 +161,7 @@ def _read_bytes(loops: Loops) -> int:
 
 
 def view_row(graph: Graph, op: Op, number: int) -> OpRow:
-    """A reshape: a view of memory, free and shown as such."""
+    """A view of memory, free and shown as such."""
     dtype = graph.tensors[op.output].dtype
     return OpRow(
         op.name, op.kind, dtype, accumulator_dtype(dtype), 0, {}, {"unit": "view", "cores": 0}, number

@@ -28,6 +28,6 @@ def with_exchange(nest: Nest, chip: Chip, tiling: Tiling) -> Tiling:
     if nest.chips == 1:
         return tiling
     assert chip.links is not None
-    sent_bytes = nest.operands[0].tensor.size_bytes * exchanged_share(nest.chips)
+    sent_bytes = nest.operands[0].size_bytes * exchanged_share(nest.chips)
     moving_s = max(tiling.latency_s, sent_bytes / chip.links.total_bandwidth_bytes_per_s)
     return replace(tiling, latency_s=moving_s + chip.links.ring_latency_ps(nest.chips) / PS_PER_S, kept_s=None)

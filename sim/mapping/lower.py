@@ -92,7 +92,7 @@ class Lowering:
             if from_host and host:
                 self._inputs_from_host(number)
             for index, op in enumerate(graph.ops):
-                if self.plan.segments.of_op[index] == segment and op.kind == "reshape":
+                if self.plan.segments.of_op[index] == segment and op.view:
                     # A row of its own: a view must be seen to cost nothing.
                     self.rows.append(view_row(graph, op, number))
                 for position, step in steps_of.get(index, ()):

@@ -218,7 +218,7 @@ def pipeline_stages(
     Raises InputError when more stages than cores or operators are asked for.
     """
     # A view computes nothing: it goes with the operator before it.
-    working = [index for index, op in enumerate(graph.ops) if op.kind != "reshape"]
+    working = [index for index, op in enumerate(graph.ops) if not op.view]
     most = min(chip.core_count, len(working))
     wanted = stages or most
     if wanted > most:

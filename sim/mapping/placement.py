@@ -37,7 +37,7 @@ def placed(nest: Nest, tiling: Tiling, cores: tuple[int, ...], net: Interconnect
     counted, orders = wiring_of(net, cores).counted(tables_of(nest), 0, np.array([tiling.splits], np.int64))
     operands = (*nest.operands, nest.out)
     groups = [math.prod(tiling.splits[dim] for dim in operand.dims) for operand in operands]
-    whole = [operand.tensor.elements * DTYPE_BITS[operand.tensor.dtype] / 8 for operand in operands]
+    whole = [operand.elements * DTYPE_BITS[operand.tensor.dtype] / 8 for operand in operands]
     once = [size / count for size, count in zip(whole, groups, strict=True)]
     # As often as all of them on average.
     moved = [part * tiling.dram_bytes / sum(whole) for part in once]

@@ -185,7 +185,7 @@ class _Planner:
             left_s = least_from(every, self.chip, repeats, self._floor_s)
             self._give_up_if_slower(left_s[0])
         for index, op in enumerate(self.graph.ops):
-            if op.kind in ("reshape", "cache_update"):
+            if op.view or op.kind == "cache_update":
                 self.roots[op.output] = self.root(op.inputs[0])
             if self.segments.of_op[index] < 0:
                 self.from_dram |= {self.root(name) for name in op.operands}

@@ -108,7 +108,7 @@ def row_block(nest: Nest) -> Block | None:
 def accesses(nest: Nest) -> float:
     """Elements read and written per element of the result; the main operand is read once per traversal."""
     elements = nest.out.tensor.elements
-    share = [min(1.0, operand.tensor.elements / elements) for operand in nest.operands]
+    share = [min(1.0, operand.elements / elements) for operand in nest.operands]
     rows = nest.kind in TRAVERSALS
     # Scale and offset of a norm are read with every row.
     read = sum(1.0 for _ in nest.operands[1:]) if rows else sum(share[1:])
@@ -204,7 +204,7 @@ def _look_up_s(site: Site, cache: Cache | None) -> float:
 def _row_bytes(nest: Nest, length: int) -> float:
     """Bytes of a row of the operands that are as large as the result."""
     whole = nest.out.tensor.elements
-    return length * sum(DTYPE_BITS[o.tensor.dtype] for o in nest.operands if o.tensor.elements == whole) / 8
+    return length * sum(DTYPE_BITS[o.tensor.dtype] for o in nest.operands if o.elements == whole) / 8
 
 
 def _beside_s(nest: Nest, site: Site, rows: _Rows, stages: int, source: float, cache: Cache | None) -> float:
@@ -233,7 +233,7 @@ def _transfer_s(
     leaves it: on the channels of the core, an operand on each, or at the rate of the `source` of all loads, with the
     share of results that leave the cache meanwhile for the DRAM."""
     whole, dma = nest.out.tensor.elements, site.kind.dma
-    operands = sum(operand.tensor.elements == whole for operand in nest.operands)
+    operands = sum(operand.elements == whole for operand in nest.operands)
     loaded, stored = together * _row_bytes(nest, length), length * DTYPE_BITS[nest.out.tensor.dtype] / 8
     rate = dma.bandwidth_bytes_per_s * max(1, min(operands, dma.channels))
     evicted_s = evicting * together * stored * busy / loads_from(site, None)
@@ -241,7 +241,7 @@ def _transfer_s(
 
 
 def _moved_bytes(nest: Nest) -> int:
-    return sum(operand.tensor.size_bytes for operand in (*nest.operands, nest.out))
+    return sum(operand.size_bytes for operand in (*nest.operands, nest.out))
 
 
 def _again_s(nest: Nest, site: Site, rows: _Rows, dispatch: Dispatch, cache: Cache | None) -> float:

@@ -75,9 +75,8 @@ def working_bytes(nest: Nest, kind: CoreKind) -> int:
     """Bytes of all tensors of a nest, and of the unpacked copies (4 bytes an element) that the vector unit works on."""
     total = 0
     for operand in (*nest.operands, nest.out):
-        tensor = operand.tensor
-        unpacked = not nest.contraction and kind.vector.conversion(tensor.dtype) != NATIVE
-        total += tensor.size_bytes + (4 * tensor.elements if unpacked else 0)
+        unpacked = not nest.contraction and kind.vector.conversion(operand.tensor.dtype) != NATIVE
+        total += operand.size_bytes + (4 * operand.elements if unpacked else 0)
     return total
 
 

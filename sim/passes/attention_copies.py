@@ -98,7 +98,7 @@ def _before(graph: Graph, name: str, block: int) -> _Copy | None:
         return None
     if view is None:
         return _Copy(op, None, tuple(op["perm"]))
-    groups = _groups(graph.tensors[name].shape, graph.tensors[op.output].shape)
+    groups = split_axes(graph.tensors[name].shape, graph.tensors[op.output].shape)
     if groups is None:
         return None
     # Axes of the view of what the copy reads: as many for each of its axes.
@@ -116,14 +116,14 @@ def _behind(graph: Graph, name: str, block: int) -> _Copy | None:
         return None
     if view is None:
         return _Copy(op, None, tuple(op["perm"].index(axis) for axis in range(len(op["perm"]))))
-    groups = _groups(graph.tensors[name].shape, graph.tensors[view.output].shape)
+    groups = split_axes(graph.tensors[name].shape, graph.tensors[view.output].shape)
     if groups is None:
         return None
     order = [axis for at in op["perm"] for axis in groups[at]]
     return _Copy(op, view, tuple(order.index(axis) for axis in range(len(order))))
 
 
-def _groups(fine: Sequence[int], coarse: Sequence[int]) -> list[list[int]] | None:
+def split_axes(fine: Sequence[int], coarse: Sequence[int]) -> list[list[int]] | None:
     """Neighbouring axes of the finer shape that make each axis of the coarser; None where they do not.
 
     (1, 4, 2, 9, 8) and (1, 8, 9, 8): [[0], [1, 2], [3], [4]].
@@ -144,8 +144,8 @@ def _groups(fine: Sequence[int], coarse: Sequence[int]) -> list[list[int]] | Non
 
 
 def viewed(graph: Graph, name: str) -> str:
-    """The tensor that one is a view of: itself, unless a reshape makes it."""
-    while name in graph.producers and graph.ops[graph.producers[name]].kind == "reshape":
+    """The tensor that one is a view of: itself, unless a view makes it."""
+    while name in graph.producers and graph.ops[graph.producers[name]].view:
         name = graph.ops[graph.producers[name]].inputs[0]
     return name
 
