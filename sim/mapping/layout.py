@@ -14,21 +14,25 @@ from sim.mapping.buffers import buffers
 from sim.mapping.residency import Residency
 from sim.mapping.step import Step
 
+KEPT = "kept:"
+"""Before the names of results among the spans of a scratchpad."""
+
 PAGE_BYTES = 4096
 """Where there is a cache, tensors in DRAM start at multiples of this: they share no line, and lines that always come
 and go together can be simulated as one (sim/hw/tags.py)."""
 
 
 def scratchpad_layouts(
-    chip: Chip, steps: Sequence[Step], residency: Residency
-) -> tuple[list[Span], list[Layout], str | None]:
-    """Place kept results and streaming buffers; the third value names a span that found no room."""
-    every: list[Span] = []
+    chip: Chip, steps: Sequence[Step], residency: Residency, *, largest: bool
+) -> tuple[list[Layout], list[str] | None]:
+    """Place kept results and streaming buffers. The second value is None where all find room; else it names results to
+    be kept no longer, none where that does not help: the `largest`, or the smallest, where only the holes are too
+    small."""
     layouts = []
-    homeless: str | None = None
+    crowding: list[str] | None = None
     for kind_index, kind in enumerate(chip.cores):
         spans = [
-            Span(f"kept:{root}", kept.size_bytes, kept.made, kept.until)
+            Span(f"{KEPT}{root}", kept.size_bytes, kept.made, kept.until)
             for root, kept in residency.results.items()
             if kept.until >= 0 and kept.kind == kind_index
         ]
@@ -40,11 +44,32 @@ def scratchpad_layouts(
                     for b in buffers(step)
                 ]
         layout, failed = place(spans, kind.sram.size_bytes, alternate=True)
-        layout = _with_last_waves(layout, steps, kind_index)
-        homeless = homeless or failed
-        layouts.append(layout)
-        every += spans
-    return every, layouts, homeless
+        if failed is not None:
+            homeless = [span for span in spans if span.name not in layout.address_bytes]
+            crowding = (crowding or []) + _in_the_way(homeless, spans, kind.sram.size_bytes, largest=largest)
+        layouts.append(_with_last_waves(layout, steps, kind_index))
+    return layouts, crowding
+
+
+def _in_the_way(
+    homeless: Sequence[Span], spans: Sequence[Span], capacity_bytes: int, *, largest: bool
+) -> list[str]:
+    """For each span without a home one of the kept results that lie beside it, unless one named for another does: the
+    smallest that makes up for what is missing; where only the holes are too small, the `largest` or the smallest."""
+    kept = [span for span in spans if span.name.startswith(KEPT)]
+    found: list[Span] = []
+    for lost in sorted(homeless, key=lambda span: span.first):
+        if any(_meet(lost, one) for one in found):
+            continue
+        missing = sum(aligned(span.size_bytes) for span in spans if _meet(lost, span)) - capacity_bytes
+        beside = sorted((one for one in kept if _meet(lost, one)), key=lambda span: span.size_bytes)
+        enough = [one for one in beside if one.size_bytes >= missing and (missing > 0 or not largest)]
+        found += enough[:1] or beside[-1:]
+    return [span.name.removeprefix(KEPT) for span in found]
+
+
+def _meet(one: Span, other: Span) -> bool:
+    return one.first <= other.last and other.first <= one.last
 
 
 def _last_wave(step: Step) -> bool:

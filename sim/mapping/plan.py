@@ -8,8 +8,10 @@ otherwise it goes through DRAM.
 from __future__ import annotations
 
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -35,14 +37,14 @@ from sim.mapping.least_time import least_from
 from sim.mapping.memo import Recent
 from sim.mapping.partition import Assignment
 from sim.mapping.placement import placed
-from sim.mapping.residency import KEPT_SHARE, Boxes, Kept, Residency, add_in_place, core_boxes
+from sim.mapping.residency import KEPT_SHARE, Kept, Residency, add_in_place, result_boxes
 from sim.mapping.row_tiles import row_search
 from sim.mapping.search import Limits, Tiling, cut_quanta, estimate_of, search
 from sim.mapping.segments import Segments, one_segment
 from sim.mapping.sites import check_attention, check_dtypes, site_of, usable_units, working_bytes
 from sim.mapping.splits import Local, Splits, shape_of, splits_of
 from sim.mapping.staying import with_staying
-from sim.mapping.step import KeptResult, Plan, Step, step_seconds
+from sim.mapping.step import KeptResult, Plan, Step, closed_form_s, step_seconds
 
 SearchMemo = MutableMapping[object, tuple[Tiling, tuple[bool, ...]]]
 """Searches done so far, by everything they depend on: the tiling and which operands are read in place."""
@@ -51,7 +53,7 @@ KEPT_SECONDS: Recent[object, float] = Recent(1 << 13)
 """Estimates of steps whose results stay in the scratchpads, by everything they depend on."""
 
 PLACEMENT_ATTEMPTS = 64
-"""Results sent through DRAM, one by one, when fragmentation leaves no hole for a buffer that would fit by size."""
+"""Plans tried, each with fewer results kept, when fragmentation leaves no hole for a buffer that would fit by size."""
 
 
 ROUNDING = 1e-9  # more than it takes from the sum of a million times, each 2^-53 of it at most
@@ -83,28 +85,41 @@ def make_plan(
     check_dtypes(graph, chip)
     check_links(graph, chip)
     check_attention(graph, chip)
+    memo = {} if memo is None else memo
+    planner = partial(_Planner, graph, chip, fabric, assignment, dataflow, segments, memo, limit_s=limit_s)
+    plan, crowded = _with_room(planner, inputs, largest=True)
+    if crowded:
+        with suppress(Slower, DoesNotFit):
+            other, _ = _with_room(planner, inputs, largest=False)
+            plan = min(plan, other, key=lambda one: closed_form_s(one.steps, segments))
+    return plan
+
+
+def _with_room(planner_of: Callable[..., _Planner], inputs: int, *, largest: bool) -> tuple[Plan, bool]:
+    """A plan whose results that stay and buffers find room, and whether too many results had to stay at first. Of those
+    that are in the way of a buffer for which the holes are too small, the largest or the smallest is sent through
+    DRAM."""
     banned: frozenset[str] = frozenset()
+    crowded = False
     for _ in range(PLACEMENT_ATTEMPTS):
-        planner = _Planner(
-            graph, chip, fabric, assignment, dataflow, segments, {} if memo is None else memo, banned, limit_s
-        )
+        planner = planner_of(banned=banned)
         planner.run()
-        given = {planner.root(name) for name in graph.outputs}
-        if mixed := half_at_hand(graph, planner.residency, planner.from_dram | given):
+        given = {planner.root(name) for name in planner.graph.outputs}
+        if mixed := half_at_hand(planner.graph, planner.residency, planner.from_dram | given):
             banned |= mixed
             continue
         steps = planner.decided()
-        spans, layouts, homeless = scratchpad_layouts(chip, steps, planner.residency)
-        if homeless is None:
-            return _laid_out(planner, steps, layouts, inputs)
-        crowding = [span for span in spans if span.last > span.first]
+        layouts, crowding = scratchpad_layouts(planner.chip, steps, planner.residency, largest=largest)
+        if crowding is None:
+            return _laid_out(planner, steps, layouts, inputs), crowded
         if not crowding:
             break
-        banned |= {max(crowding, key=lambda span: span.size_bytes).name.removeprefix("kept:")}
+        banned |= {*crowding}
+        crowded = True
     raise DoesNotFit(
         "one operator with its buffers",
         planner.streaming_peak,
-        min(kind.sram.size_bytes for kind in chip.cores),
+        min(kind.sram.size_bytes for kind in planner.chip.cores),
         "the scratchpad of a core, beside the results kept there",
         ("a larger sram.size", "another --partition", "a smaller model input"),
     )
@@ -116,7 +131,7 @@ def _laid_out(planner: _Planner, steps: tuple[Step, ...], layouts: Sequence[Layo
     graph, chip, segments, residency = planner.graph, planner.chip, planner.segments, planner.residency
     roomier = with_staying(chip, planner.fabric, steps, residency)
     if roomier != steps:
-        _, laid, crowded = scratchpad_layouts(chip, roomier, residency)
+        laid, crowded = scratchpad_layouts(chip, roomier, residency, largest=True)
         steps, layouts = (roomier, laid) if crowded is None else (steps, layouts)
     kept = {
         root: KeptResult(result.kind, result.made, result.until)
@@ -149,8 +164,8 @@ class _Planner:
     dataflow: str | None
     segments: Segments
     memo: SearchMemo
-    banned: frozenset[str]
     limit_s: float
+    banned: frozenset[str]
 
     def __post_init__(self) -> None:
         self.residency = Residency(tuple(kind.sram.size_bytes for kind in self.chip.cores), self.banned)
@@ -428,16 +443,3 @@ class _Planner:
                 if kept is not None:
                     add_in_place(index, nest, splits.table, quanta, cores, kept.boxes, masks)
         return Local(splits, masks)
-
-
-_RESULTS: Recent[object, Boxes] = Recent(1 << 13)
-
-
-def result_boxes(step: Step, quanta: tuple[int, ...], total: int) -> Boxes:
-    """The boxes of a step's result on the cores of a chip (`total` of them), cut over cores at these granules."""
-    nest, splits = step.nest, step.tiling.splits
-    key = step.signature, nest.out.tensor.shape, splits, quanta, step.cores, total
-    found = _RESULTS.get(key)
-    if found is None:
-        found = _RESULTS[key] = core_boxes(len(nest.operands), nest, splits, quanta, step.cores, total)
-    return found

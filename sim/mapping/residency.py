@@ -12,6 +12,8 @@ import numpy.typing as npt
 from sim.cost.estimate import aligned
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
+from sim.mapping.memo import Recent
+from sim.mapping.step import Step
 
 Int64 = npt.NDArray[np.int64]
 
@@ -100,6 +102,19 @@ def add_in_place(
     intervals = _NO_INTERVALS if same else kept.intervals
     cut = splits, _table(tuple(quanta)), _table(cores)
     in_place(tables_of(nest), operand, *cut, same, kept.start, kept.stop, kept.held, *intervals, masks)
+
+
+_RESULTS: Recent[object, Boxes] = Recent(1 << 13)
+
+
+def result_boxes(step: Step, quanta: tuple[int, ...], total: int) -> Boxes:
+    """The boxes of a step's result on the cores of a chip (`total` of them), cut over cores at these granules."""
+    nest, splits = step.nest, step.tiling.splits
+    key = step.signature, nest.out.tensor.shape, splits, quanta, step.cores, total
+    found = _RESULTS.get(key)
+    if found is None:
+        found = _RESULTS[key] = core_boxes(len(nest.operands), nest, splits, quanta, step.cores, total)
+    return found
 
 
 @lru_cache(maxsize=1 << 12)
