@@ -32,7 +32,7 @@ MOST_STEPS = 4096
 GROUPS = (1, 8)
 """Widths of the bands that tiles are numbered in: a row of tiles, or about as wide as a wave is long."""
 
-MOST_BOXES = 4
+MOST_BOXES = 2
 """Ways to lay the rows of a tile over images that are tried, beside the plain one."""
 
 MENU_BYTES = 1 << 25
@@ -145,9 +145,11 @@ def row_boxes(nest: Nest, sides: Sequence[int], rows: int) -> list[list[int]]:
     if len(mine) < 2:
         return [list(sides)]
     left = nest.operands[0]
-    choices = [_sides_of(nest.dims[dim].extent, rows) for dim in mine]
-    grid = np.stack([axis.ravel() for axis in np.meshgrid(*choices, indexing="ij")])
-    grid = grid[:, grid.prod(axis=0) <= rows]
+    grid = np.empty((0, 1), np.int64)
+    for dim in mine:
+        more = _sides_of(nest.dims[dim].extent, rows)
+        grid = np.vstack([np.repeat(grid, len(more), axis=1), np.tile(more, grid.shape[1])])
+        grid = grid[:, grid.prod(axis=0) <= rows]
     tile = [np.full(grid.shape[1], side, np.int64) for side in sides]
     for dim, side in zip(mine, grid, strict=True):
         tile[dim] = side
