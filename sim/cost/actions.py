@@ -127,4 +127,4 @@ def _with_passes(found: dict[str, float], passes: Mapping[str, float], results: 
 
 def epilogue_bytes(nest: Nest, results: int) -> float:
     """What the drain reads beside the sums for so many elements of the result."""
-    return sum(results * DTYPE_BITS[o.tensor.dtype] / 8 for o in nest.epilogue if nest.per_result(o))
+    return results * nest.drain_bits / 8

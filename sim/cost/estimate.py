@@ -17,7 +17,14 @@ import numpy.typing as npt
 from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.element_passes import body_passes, box_extents, drain_passes
 from sim.cost.wires import GIVEN, LINK, PLACED, PORT, Wiring
-from sim.cost.work import GemmShape, accumulator_bytes, array_cycles, unpack_cost, vector_tile_cycles
+from sim.cost.work import (
+    GemmShape,
+    accumulator_bytes,
+    array_cycles,
+    drained_bytes,
+    unpack_cost,
+    vector_tile_cycles,
+)
 from sim.graph.nest import Nest, Operand
 from sim.hw.core import CoreKind
 from sim.hw.dram import Dram, pattern_efficiency
@@ -350,7 +357,7 @@ def _compute_time(
     hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, *feeding(nest, kind, tile, dataflow))
     need = elements * accumulator_bytes(dtype)
     lanes = lane_elements(nest.out, box_extents(nest.out, tile), kind)
-    drain = vector_tile_cycles(lanes, drain_passes(nest, kind), kind, out_bytes, need)
+    drain = vector_tile_cycles(lanes, drain_passes(nest, kind), kind, drained_bytes(nest, out_bytes), need)
     size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
     doubled = (need * BUFFER_SLOTS <= size) & (out_tiles > 1) & (kind.sram.tile_slots > 1)
     busy, drains = iterations * hold, out_tiles * drain

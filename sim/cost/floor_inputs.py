@@ -78,7 +78,7 @@ def _unit_of(t: Any, nest: int, hw: Any, w: Work, limit: float) -> Unit:
     array, per_byte = 0.0 if w.vector else 1.0, 8.0 / t.operands[nest, t.nests[nest, OPERANDS], BITS]
     body = (w.body if w.vector else w.drain) * hw[LANE_PART] / hw[VECTOR_SHARE]
     sums = w.sum_bytes * per_byte * array
-    drain = max(body * per_byte, max(hw[FEED_CYCLES], hw[SUM_CYCLES] * sums))
+    drain = max(body * per_byte, max(hw[FEED_CYCLES] * (1.0 + array * w.late), hw[SUM_CYCLES] * sums))
     overlap = 1.0 if hw[OVERLAP] > 0 else 0.0
     return Unit(
         hw[ROW_PART] * (1.0 - 1e-13),

@@ -18,6 +18,9 @@ from sim.cost.nest_tables import (
     CONTRACTION,
     DIMS,
     OPERANDS,
+    PART,
+    PARTS,
+    PER_ELEMENT,
     RUN_AXES,
     SUM_BYTES,
     TAPS,
@@ -51,6 +54,8 @@ HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 # units and arrays are held, summed over the cores.
 LATENCY_S, DRAM_BYTES, TRANSFERS, SRAM_NEED, ACCUMULATOR_NEED, FLOOR_S, DRAM_S, VECTOR_S, ARRAY_S = range(9)
 COSTS = 9
+
+EPILOGUE = PARTS.index("epilogue")
 
 PREFERRED_SHARE = 0.5
 """Share of a scratchpad that buffers keep to where they can, so that the next operator's can be filled meanwhile."""
@@ -220,7 +225,8 @@ def vector_cycles(hw: Any, elements: float, cost: float, moved: float, drained: 
 class Attention(NamedTuple):
     """Of an attention, what does not depend on its tiling: `depth` and `width` of its heads (0: it is none), bits of
     the values, and cycles of a lane: of a score until it is a share, of a row and block of keys, of a sum of values
-    that is added to the running result, of a finished row."""
+    that is added to the running result, of a finished row; scratchpad bytes of masks that are read per byte of
+    shares."""
 
     depth: float
     width: float
@@ -229,13 +235,14 @@ class Attention(NamedTuple):
     row: float
     merge: float
     last: float
+    masks: float
 
 
 class Work(NamedTuple):
     """What does not depend on the tiling: `slow` 1 / rate of the array at the operands' format, `body` and `drain`
     cycles per element and lane of the whole nest on the vector unit and of what is applied on the way out, bits of
     the operands on the array, bytes of a partial sum (0: no contraction), cycles of a lane that unpack an element of
-    the right operand for the array."""
+    the right operand for the array, scratchpad bytes that the drain reads per byte of results."""
 
     vector: bool
     slow: float
@@ -245,6 +252,7 @@ class Work(NamedTuple):
     right_bits: int
     sum_bytes: float
     unpack: float
+    late: float
     attention: Attention
 
 
@@ -284,8 +292,20 @@ def make_work(
     """The work of a nest on a unit, which is no attention; see Work."""
     left, right = t.operands[nest, 0, BITS], t.operands[nest, min(1, t.nests[nest, OPERANDS]), BITS]
     sum_bytes = float(t.nests[nest, SUM_BYTES]) if t.nests[nest, CONTRACTION] else 0.0
-    none = Attention(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0)
-    return Work(vector, under / over, body, drain, left, right, sum_bytes, unpack, none)
+    late = late_bits(t, nest, 0, True) / t.operands[nest, t.nests[nest, OPERANDS], BITS]
+    none = Attention(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return Work(vector, under / over, body, drain, left, right, sum_bytes, unpack, late, none)
+
+
+@jit_bare
+def late_bits(t: Any, nest: int, first: int, behind: bool) -> float:
+    """Bits that a drain reads for each element that it makes, of the operands from number `first` on: of the result, or
+    if not `behind` of an attention's scores."""
+    total = 0.0
+    for operand in range(first, t.nests[nest, OPERANDS]):
+        if behind == (t.operands[nest, operand, PART] == EPILOGUE):
+            total += t.operands[nest, operand, PER_ELEMENT] * t.operands[nest, operand, BITS]
+    return total
 
 
 @jit_bare
@@ -297,7 +317,7 @@ def held(hw: Any, w: Work, x: Tiles, count: float, m: float, n: float, k: float)
         return Held(compute_s, 0.0, 0.0, 0.0, compute_s * x.used, 0.0, 0.0, 0.0)
     hold, dur = array_cycles(hw, count, m, n, k, w.slow, w.left_bits, w.right_bits, w.unpack)
     accumulator = x.elements * w.sum_bytes
-    drained = vector_cycles(hw, x.elements, w.drain, x.out_bytes, accumulator)
+    drained = vector_cycles(hw, x.elements, w.drain, x.out_bytes * (1.0 + w.late), accumulator)
     busy, drains = x.iterations * hold, x.out_tiles * drained
     if accumulator * SLOTS <= hw[ACCUMULATOR_BYTES] and x.out_tiles > 1:
         total = max(busy, drains)

@@ -121,6 +121,7 @@ def list_tiling(
             w.right_bits,
         )  # fmt: skip
         right = levels[g, INDICES] * levels[n, INDICES] * levels[k, INDICES]
+        laned *= 1.0 + w.late
     _put(to, row, SRAM, sram)
     _put(to, row, ISSUED, moved.transfers / x.used)
     _put(to, row, CORE, moved.core)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.work import accumulator_bytes
-from sim.graph.attention import parts_of
+from sim.graph.attention import MASKS, parts_of
 from sim.graph.nest import DimRole, Nest, Operand
 from sim.graph.tensor import DTYPE_BITS
 
@@ -26,7 +26,8 @@ PARTS = ("left", "right", "unpack", "main", "epilogue", "out")
 DIMS, OPERANDS, TAPS, CONTRACTION, SUM_BYTES, NESTED, DEPTH, WIDTH = range(8)
 NEST_COLUMNS = 8
 # Columns of NestTables.operands: part of the nest, bits of an element, axes, those that a contiguous run may span,
-# packed in tile order?, loops that move the box (bit mask), read at the drain once per result?
+# packed in tile order?, loops that move the box (bit mask), read once per result by the drain, or by that of an
+# attention's scores?
 PART, BITS, AXES, RUN_AXES, PACKED, TOUCHES, PER_ELEMENT = range(7)
 # Columns of NestTables.axes.
 SIZE, TERMS, LOW, HIGH, DENOMINATOR = range(5)
@@ -120,13 +121,23 @@ def _fill_operand(tables: NestTables, row: int, place: int, operand: Operand, ne
         len(run),
         packed,
         sum(1 << dim for dim in operand.dims),
-        operand.part == "epilogue" and nest.per_result(operand),
+        _per_element(operand, place, nest),
     )
     tables.run_order[row, place, : len(order)] = order[::-1]
     for index, axis in enumerate(operand.axes):
         tables.axes[row, place, index] = (axis.size, len(axis.terms), axis.low, axis.high, axis.denominator)
         for term, (dim, factor) in enumerate(axis.terms):
             tables.terms[row, place, index, term] = dim, factor
+
+
+def _per_element(operand: Operand, place: int, nest: Nest) -> bool:
+    """Does a drain read an element of an operand for each that it makes?"""
+    if operand.part == "epilogue":
+        return nest.per_result(operand)
+    if nest.kind != "attention" or not MASKS <= place < len(nest.operands):
+        return False
+    scores = parts_of(nest).scores
+    return scores.per_result(scores.epilogue[place - MASKS])
 
 
 def _fill_chain(tables: NestTables, row: int, place: int, operand: Operand, nest: Nest) -> None:

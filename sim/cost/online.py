@@ -23,6 +23,7 @@ from sim.cost.products import Products, tile_products
 from sim.cost.work import (
     accumulator_bytes,
     array_cycles,
+    drained_bytes,
     epilogue_instructions,
     tile_overhead_cycles,
     vector_tile_cycles,
@@ -119,19 +120,23 @@ def online_cycles(nest: Nest, kind: CoreKind, tile: Sequence[Int64], key_steps: 
     scores, values = (with_whole(tile, extent) for extent in (parts.depth, parts.width))
     none = np.zeros_like(scored)
     shares = _lanes(parts.scores.out, scores, kind), drain_passes(parts.scores, kind)
-    read = sum((o.tile_bytes(scores) for o in parts.scores.epilogue), start=none)
     written = parts.scores.out.tile_bytes(scores)
-    moved = read if here else read + written
+    # Masks and shares, these but where they stay, and the numbers of every row.
+    moved = drained_bytes(parts.scores, written) - (written if here else 0) + ROW_BYTES * _rows(nest, tile)
     softmax = _cycles(kind, [shares, (rows, row_passes(kind))], moved, scored * one + (written if here else 0))
     sums = _lanes(parts.values.out, values, kind), SCALED if here else drain_passes(parts.values, kind)
-    running = parts.values.out.tile_bytes(values)
-    merge = _cycles(kind, [sums], none if here else 2 * running, summed * one * (2 if here else 1))
+    running, several = parts.values.out.tile_bytes(values), np.asarray(key_steps) > 1
+    moved = drained_bytes(parts.values, running)
+    merge = _cycles(kind, [sums], none if here else moved, summed * one * (2 if here else 1))
     # By rows of heads, wherever the transfer puts them.
     done = _lanes(parts.values.out, values, kind), drain_passes(nest, kind)
-    moved = sum((o.tile_bytes(tile) for o in nest.epilogue), start=nest.out.tile_bytes(tile))
+    moved = drained_bytes(nest, nest.out.tile_bytes(tile))
+    # Of several blocks of keys the sums are the running result.
+    apart = several & (not here)
     issued = np.asarray(epilogue_instructions(kind) * summed)
-    last = _cycles(kind, [done, (rows, LAST_PASSES)], moved, summed * one, issued)
-    return OnlineCycles(softmax, np.asarray(np.where(np.asarray(key_steps) > 1, merge, 0), np.int64), last)
+    moved, sums_bytes = moved + np.where(apart, running, 0), np.where(apart, 0, summed * one)
+    last = _cycles(kind, [done, (rows, LAST_PASSES)], moved, sums_bytes, issued)
+    return OnlineCycles(softmax, np.asarray(np.where(several, merge, 0), np.int64), last)
 
 
 SCALED: Mapping[str, float] = {"mul": 1.0}
@@ -288,7 +293,7 @@ def _lanes(operand: Operand, tile: Sequence[Int64], kind: CoreKind) -> Int64:
 def _cycles(
     kind: CoreKind,
     works: Sequence[tuple[Int64, Mapping[str, float]]],
-    moved_bytes: Int64,
+    moved_bytes: Int64 | Float64,
     sum_bytes: Int64,
     instructions: npt.NDArray[Any] | int = 0,
 ) -> Int64:

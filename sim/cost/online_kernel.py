@@ -61,22 +61,22 @@ def _busy(hw: Any, elements: float, cost: float) -> float:
 
 
 @jit_bare
-def held_by_attention(
-    hw: Any, w: Work, x: Tiles, count: float, rows: float, keys: float, masks: float, behind: float
-) -> Held:
-    """Times of the tiles of a core, `count` heads x `rows` x `keys` each; `masks` bytes are read for the scores of one,
-    `behind` bytes for its finished result. See sim.cost.online.online_time, of which these are the numbers."""
+def held_by_attention(hw: Any, w: Work, x: Tiles, count: float, rows: float, keys: float) -> Held:
+    """Times of the tiles of a core, `count` heads x `rows` x `keys` each. See sim.cost.online.online_time, of which
+    these are the numbers."""
     a, cycle_s = w.attention, hw[PERIOD_S]
     hold_s, dur_s = array_cycles(hw, count, rows, keys, a.depth, w.slow, w.left_bits, w.right_bits, 0.0)
     hold_v, dur_v = array_cycles(hw, count, rows, a.width, keys, w.slow, a.value_bits, a.value_bits, 0.0)
     scored, summed, lines = count * rows * keys, count * rows * a.width, count * rows
     written = np.ceil(scored * a.value_bits / 8)
     busy = _busy(hw, scored, a.share) + _busy(hw, lines, a.row)
-    softmax, merge = _lanes(hw, busy, masks + written, scored * w.sum_bytes), 0.0
+    softmax, merge = _lanes(hw, busy, written * (1.0 + a.masks) + ROW_BYTES * lines, scored * w.sum_bytes), 0.0
+    sums, running = summed * w.sum_bytes, 0.0
     if x.iterations > x.out_tiles:
-        merge = _lanes(hw, _busy(hw, summed, a.merge), 2.0 * RUNNING_BYTES * summed, summed * w.sum_bytes)
+        merge = _lanes(hw, _busy(hw, summed, a.merge), 2.0 * RUNNING_BYTES * summed, sums)
+        sums, running = 0.0, RUNNING_BYTES * summed
     busy = _busy(hw, summed, w.drain) + _busy(hw, lines, a.last)
-    last = _lanes(hw, busy, behind + x.out_bytes, summed * w.sum_bytes)
+    last = _lanes(hw, busy, x.out_bytes * (1.0 + w.late) + running, sums)
     array = x.iterations * (hold_s + hold_v)
     vector = x.iterations * (softmax + merge) + x.out_tiles * last
     waits = softmax + max(hold_v + dur_s, dur_v + merge)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from sim.cost.branch import CUT, EQUAL, SURELY, Search, copy_to, takes_place
 from sim.cost.kernel import (
     ACCUMULATOR_BYTES,
@@ -28,11 +26,9 @@ from sim.cost.kernel import (
     Work,
     chains_s,
 )
-from sim.cost.levels import BYTES, FIRST, INDICES, PER_OPERAND, TILES, by_patterns, hold_roles, moved_by
-from sim.cost.nest_tables import DIMS, OPERANDS, PART
+from sim.cost.levels import INDICES, TILES, by_patterns, hold_roles, moved_by
+from sim.cost.nest_tables import DIMS, OPERANDS
 from sim.cost.online_kernel import attention_bytes, attention_sums, held_by_attention
-from sim.cost.tiling import EPILOGUE
-from sim.graph.attention import MASKS
 from sim.jit import jit_bare
 
 HEADS, QUERIES, COLUMNS, KEYS = range(4)
@@ -137,15 +133,8 @@ def _scan_keys(
         moved_s = max(moved_s, max(m.ported * hw[EACH_PORT_S], m.linked * hw[LINK_S]))
         if hw[HEAD_S] + moved_s >= best:
             continue
-        masks, behind = 0.0, 0.0
-        for operand in range(MASKS, operands):
-            size = np.ceil(lines.fixed[operand, BYTES] * levels[row, FIRST + PER_OPERAND * operand])
-            if t.operands[nest, operand, PART] == EPILOGUE:
-                behind += size
-            else:
-                masks += size
         x = Tiles(used, 1.0, out_tiles * steps, out_tiles, out_tiles, 0.0, m.out, m.read)
-        h = held_by_attention(hw, w, x, count, rows, keys, masks, behind)
+        h = held_by_attention(hw, w, x, count, rows, keys)
         if hw[HEAD_S] + h.compute_s >= best:
             continue
         dram_s, shared_s, last_s = by_patterns(t, nest, hw, levels, at, lines.moved)

@@ -107,7 +107,7 @@ def drain_ticks(
     )  # fmt: skip
     total, longest = fill_drains(
         start, stop, shape[2], _NONE if lanes is None else lanes, np.array(unit, np.float64),
-        DTYPE_BITS[nest.out.tensor.dtype],
+        DTYPE_BITS[nest.out.tensor.dtype] + nest.drain_bits,
         accumulator_bytes(nest.operands[0].tensor.dtype), *tick_fraction(kind.clock_hz), found.reshape(-1),
     )  # fmt: skip
     check_ticks(longest, kind.clock_hz)

@@ -194,14 +194,14 @@ def fill_products(
 
 @jit_bare
 def fill_drains(
-    start: Any, stop: Any, rank: int, lanes: Any, unit: Any, out_bits: int, sum_bytes: int, over: int, under: int,
+    start: Any, stop: Any, rank: int, lanes: Any, unit: Any, moved_bits: int, sum_bytes: int, over: int, under: int,
     ticks: Any,
 ) -> tuple[int, int]:  # fmt: skip
     """`ticks` [boxes] to take the results of boxes, `start` to `stop` with `rank` axes each, out of the accumulator
     through the vector unit; elements in all, and the most cycles of any; see sim.cost.work.vector_tile_cycles.
 
-    `lanes` [boxes or 0] are the elements that its lanes handle where these are not those of the box; results have
-    `out_bits`, sums `sum_bytes`. A cycle is over / under ticks.
+    `lanes` [boxes or 0] are the elements that its lanes handle where these are not those of the box; a result has the
+    scratchpad move `moved_bits`, and the accumulator `sum_bytes`. A cycle is over / under ticks.
     """
     total, longest, clock = 0, 0, int(unit[UNIT_HZ])
     for at in range(len(ticks)):
@@ -214,7 +214,7 @@ def fill_drains(
         if unit[INSTRUCTIONS]:
             busy += int(np.ceil(handled * unit[INSTRUCTIONS] / unit[ISSUED]))
         busy = achieved(busy, unit[ACHIEVED])
-        moved = elements * out_bits // 8
+        moved = elements * moved_bits / 8
         busy = max(busy, int(np.ceil(moved * clock / unit[SRAM_BYTES_PER_S])))
         if unit[SUM_BYTES_PER_S]:
             busy = max(busy, int(np.ceil(elements * sum_bytes * clock / unit[SUM_BYTES_PER_S])))

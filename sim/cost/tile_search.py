@@ -17,6 +17,7 @@ from sim.cost.kernel import (
     LANES,
     Attention,
     Work,
+    late_bits,
     make_work,
     set_quanta,
 )
@@ -36,7 +37,7 @@ from sim.cost.shared_search import UNKNOWN, WARM, behind, best_listed, list_node
 from sim.cost.tile_traffic import tiling_traffic
 from sim.cost.tiles import largest_part
 from sim.cost.tiling import Shape, no_shape, shape_cost, tiling_shape
-from sim.graph.attention import VALUES
+from sim.graph.attention import MASKS, VALUES
 from sim.jit import jit, jit_bare
 
 Int64 = npt.NDArray[np.int64]
@@ -237,9 +238,9 @@ def unit_work(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: 
     bits = t.operands[nest, min(VALUES, t.operands.shape[1] - 1), BITS]
     a = Attention(
         float(t.nests[nest, DEPTH]), float(t.nests[nest, WIDTH]), bits, own[SHARE_CYCLES], own[ROW_CYCLES],
-        own[MERGE_CYCLES], own[LAST_CYCLES],
+        own[MERGE_CYCLES], own[LAST_CYCLES], late_bits(t, nest, MASKS, False) / bits,
     )  # fmt: skip
-    return Work(w.vector, w.slow, w.body, w.drain, w.left_bits, w.right_bits, w.sum_bytes, w.unpack, a)
+    return Work(w.vector, w.slow, w.body, w.drain, w.left_bits, w.right_bits, w.sum_bytes, w.unpack, w.late, a)
 
 
 @jit

@@ -12,6 +12,7 @@ from sim.cost.kernel import (
     COLS,
     CORES,
     DATAFLOW,
+    EPILOGUE,
     HOPS,
     REMOTE_SHARE,
     ROW_BYTES,
@@ -54,7 +55,7 @@ from sim.jit import jit, jit_bare
 ) = range(16)  # fmt: skip
 TRAFFIC = 16
 
-UNPACKS, EPILOGUE = PARTS.index("unpack"), PARTS.index("epilogue")
+UNPACKS = PARTS.index("unpack")
 
 
 @jit_bare
@@ -205,10 +206,8 @@ def _attention_traffic(
     found[ACCUMULATOR_READ], found[ACCUMULATOR_WRITE] = chains * one, chains * one
     for operand in range(MASKS, outs):
         row = t.operands[nest, operand]
-        if row[PART] != EPILOGUE:
-            every = row[AXES] == t.operands[nest, outs, AXES]
-            mean = 0.0 if every else mean_box(t, nest, operand, splits, steps)
-            found[SRAM_READ] += scored * row[BITS] / 8 if every else cuts[0] * cuts[1] * cuts[3] * mean
+        if row[PART] != EPILOGUE and row[PER_ELEMENT]:
+            found[SRAM_READ] += scored * row[BITS] / 8
 
 
 @jit
@@ -251,7 +250,7 @@ def tiling_traffic(
         found[NOC_INJECTED] += moved * (hw[REMOTE_SHARE] if receivers == 1.0 else min(1.0, hw[TREE_LINKS]))
         if vector:
             found[SRAM_READ] += tiles * mean
-        elif t.operands[nest, operand, PER_ELEMENT]:
+        elif t.operands[nest, operand, PART] == EPILOGUE and t.operands[nest, operand, PER_ELEMENT]:
             found[SRAM_READ] += results * t.operands[nest, operand, BITS] / 8
     stores = tiles / cuts[3]
     found[ACTIVATIONS] += opened_rows(t, nest, operands, hw, stores, out_bytes / stores, tile)

@@ -35,22 +35,18 @@ from sim.cost.kernel import (
     make_work,
     pattern_cost,
 )
-from sim.cost.nest_tables import BITS, DIMS, OPERANDS, PART, PARTS
+from sim.cost.nest_tables import BITS, DIMS, OPERANDS
 from sim.cost.online_kernel import attention_bytes, held_by_attention
 from sim.cost.tiles import box, fill_count, groups, tile_gemm
 from sim.cost.wires import LINK, PORT
-from sim.graph.attention import MASKS
 from sim.jit import jit_bare
-
-EPILOGUE = PARTS.index("epilogue")
 
 
 class Shape(NamedTuple):
     """Of one tiling, whatever the speeds of the chip: its tiles, the GEMMs that a tile amounts to (so many of m x n x
     k); bytes of scratchpad, transfers, bytes of a core and of the DRAM; of the first tiles all bytes and those of the
     largest; fills and bytes of buffers that are filled more than once; bytes of a result tile, 0 where results stay;
-    bytes through the busiest port and over the busiest link; of a tile of an attention those of masks, and of what is
-    applied to its result."""
+    bytes through the busiest port and over the busiest link."""
 
     x: Tiles
     gemms: float
@@ -68,15 +64,13 @@ class Shape(NamedTuple):
     out: float
     ported: float
     linked: float
-    masks: float
-    behind: float
 
 
 @jit_bare
 def no_shape() -> Shape:
     """Of no tiling: what a variable for shapes holds before the first."""
     x = Tiles(1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
-    return Shape(x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    return Shape(x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 AT_ONCE, PATTERN, MOVED = range(3)
@@ -101,7 +95,7 @@ def tiling_shape(
             sum_steps *= steps[dim]
     sram, transfers, core, dram, read, out = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     fresh, largest, most_loads, channel, elements, size = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-    ported, linked, masks, behind = 0.0, 0.0, 0.0, 0.0
+    ported, linked = 0.0, 0.0
     for operand in range(operands + 1):
         elements, run, pitch = box(t, nest, operand, tile)
         size = np.ceil(elements * t.operands[nest, operand, BITS] / 8)
@@ -109,9 +103,6 @@ def tiling_shape(
         loads, apart = iterations / sum_steps, used / summed
         if not result:
             read += size
-            if operand >= MASKS:
-                later = t.operands[nest, operand, PART] == EPILOGUE
-                masks, behind = masks + (0.0 if later else size), behind + (size if later else 0.0)
             loads, apart = fill_count(t, nest, operand, steps, columns_first), groups(t, nest, operand, splits)
         of_operand[operand, AT_ONCE], of_operand[operand, PATTERN], of_operand[operand, MOVED] = 0.0, 0.0, 0.0
         if (result and not stored) or (not result and (resident >> operand) & 1):
@@ -136,8 +127,7 @@ def tiling_shape(
     x = Tiles(used, summed, iterations, out_tiles, out_tiles if stored else 0.0, elements, size, read)
     count, m, n, k = tile_gemm(t, nest, tile)
     return Shape(
-        x, count, m, n, k, sram, transfers, core, dram, fresh, largest, most_loads, channel, out, ported, linked, masks,
-        behind,
+        x, count, m, n, k, sram, transfers, core, dram, fresh, largest, most_loads, channel, out, ported, linked,
     )  # fmt: skip
 
 
@@ -155,7 +145,7 @@ def shape_cost(hw: Any, w: Work, shape: Shape, of_operand: Any, operands: int, f
         dram_s += of_operand[operand, MOVED] * hw[WIRE_S]
     inside = 0.0
     if w.attention.depth > 0.0:
-        h = held_by_attention(hw, w, x, shape.gemms, shape.m, shape.k, shape.masks, shape.behind)
+        h = held_by_attention(hw, w, x, shape.gemms, shape.m, shape.k)
         inside = attention_bytes(w, shape.gemms, shape.m, shape.k, x.iterations > x.out_tiles)
     else:
         h = held(hw, w, x, shape.gemms, shape.m, shape.n, shape.k)

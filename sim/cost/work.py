@@ -159,6 +159,11 @@ def vector_tile_cycles(
     return np.asarray(np.maximum(1, busy) + tile_overhead_cycles(kind), np.int64)
 
 
+def drained_bytes(nest: Nest, out_bytes: Int64) -> Float64:
+    """Scratchpad bytes of emptying an accumulator of so many bytes of results: these, and what is read for each."""
+    return np.asarray(out_bytes * (1.0 + nest.drain_bits / DTYPE_BITS[nest.out.tensor.dtype]), np.float64)
+
+
 EPILOGUE_ACCESSES = 3
 """Accesses per sum that leaves a GPU's registers: to the scratchpad and back, so that rows are written whole, and the
 result itself."""

@@ -285,6 +285,11 @@ class Nest:
         inner = [axis for axis in self.out.axes[-2:] if axis.size > 1]
         return all(axis in operand.axes for axis in inner)
 
+    @property
+    def drain_bits(self) -> int:
+        """Bits that the drain reads in a scratchpad for each element of the result, beside its sum."""
+        return sum(DTYPE_BITS[o.tensor.dtype] for o in self.epilogue if self.per_result(o))
+
 
 def channels_last(graph: Graph) -> frozenset[str]:
     """Tensors kept channels-last in memory: those of convolutions and pools, and what elementwise operators of

@@ -23,6 +23,7 @@ from sim.cost.work import (
     GemmShape,
     accumulator_bytes,
     array_cycles,
+    drained_bytes,
     epilogue_instructions,
     vector_tile_cycles,
 )
@@ -231,8 +232,9 @@ class _Costs:
         *operand_bytes, out_bytes = self.menu.operand_bytes
         self.accumulator_bytes = elements * accumulator_bytes(dtype)
         instructions = epilogue_instructions(kind)
+        moved = drained_bytes(nest, out_bytes)
         drain = vector_tile_cycles(
-            elements, drain_passes(nest, kind), kind, out_bytes, self.accumulator_bytes, instructions=instructions
+            elements, drain_passes(nest, kind), kind, moved, self.accumulator_bytes, instructions=instructions
         )
         hold_s, drain_s = hold / kind.clock_hz, drain / kind.clock_hz
         late = sum((b for b, o in zip(operand_bytes, nest.operands, strict=True) if o.part == "epilogue"), 0 * one)

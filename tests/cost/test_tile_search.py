@@ -32,6 +32,7 @@ from sim.mapping.grid import largest_part
 from sim.mapping.partition import mode_splits
 from sim.mapping.search import ALL_ROLES, cut_quanta, split_candidates
 from sim.mapping.sites import make_site, usable_units
+from sim.passes import default_passes
 
 AUTO = partial(mode_splits, "auto")
 
@@ -131,12 +132,14 @@ def test_a_scan_finds_the_cheapest_level_of_a_role(name: str) -> None:
 
 
 def random_nest_graph(rng: np.random.Generator) -> Graph:
-    """A GEMM, a batch of GEMMs, a convolution or a pooling of sizes that all tilings of can be tried."""
+    """A GEMM, a batch of GEMMs, a convolution or a pooling of sizes that all tilings of can be tried; a bias or a
+    residual goes with some."""
     b = GraphBuilder("one", "int8")
     kind = rng.integers(4)
     if kind == 0:
         m, n, k = (int(x) for x in rng.integers(1, 48, 3))
-        return b.build([b.linear(b.input("x", (m, k)), n, bias=bool(rng.integers(2)))])
+        y = b.linear(b.input("x", (m, k)), n, bias=bool(rng.integers(2)))
+        return default_passes(b.build([b.add(y, b.input("r", (m, n))) if rng.integers(2) else y]))
     if kind == 1:
         g, m, n, k = (int(x) for x in rng.integers(1, 13, 4))
         return b.build([b.matmul(b.input("x", (g, m, k)), b.input("y", (g, k, n)))])

@@ -9,6 +9,7 @@ from typing import Any
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.hw.chip import Chip, load_chip
+from sim.passes import default_passes
 
 Body = Callable[[GraphBuilder, str], str]
 
@@ -29,6 +30,11 @@ def _gather(b: GraphBuilder, x: str) -> str:
 
 def _lrn(b: GraphBuilder, x: str) -> str:
     return b.add_op("lrn", [x], {"size": 5, "alpha": 1e-4, "beta": 0.75, "bias": 1.0})
+
+
+def _added(b: GraphBuilder, x: str) -> str:
+    """Fused, so that the drain reads an element of `x` for each of the result."""
+    return b.add(b.linear(x, b.shape(x)[-1]), x)
 
 
 def _packed(b: GraphBuilder, x: str, columns: int, group: int, turned: bool) -> str:
@@ -70,9 +76,10 @@ _BODIES: Mapping[str, tuple[Body, tuple[int, ...]]] = {
     "resize": (lambda b, x: b.resize(x, 2, "linear"), (1, 8, 7, 7)),
     "cache_update": (_cache_update, (1, 4, 3, 16)),
 }
-GRAPHS: Mapping[str, Callable[[], Graph]] = {
+GRAPHS: dict[str, Callable[[], Graph]] = {
     name: (lambda body=body, shape=shape: between(body, *shape)) for name, (body, shape) in _BODIES.items()
 }
+GRAPHS["matmul with a residual"] = lambda: default_passes(between(_added, 40, 56))
 
 _SMALL: Mapping[str, Any] = {
     "core.sram.size": "16 KiB",
