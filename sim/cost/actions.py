@@ -14,7 +14,7 @@ from sim.cost.element_passes import body_passes
 from sim.cost.estimate import operand_bits
 from sim.cost.products import known_drain
 from sim.cost.row_stationary import RowTiles, row_actions
-from sim.cost.work import accumulator_bytes, unpack_cost
+from sim.cost.work import accumulator_bytes, scale_bits, unpack_cost
 from sim.graph.nest import Nest
 from sim.graph.tensor import DTYPE_BITS
 from sim.hw.core import CoreKind, Dispatch
@@ -69,7 +69,7 @@ def array_actions(
     if dtype in array.converted and (unpacked := float(elements) * kind.vector.conversion(dtype).unpack):
         found["vector_convert"] = unpacked
     if nest.unpack:
-        found["sram_read_bytes"] += weights * unpack_bytes(nest)
+        found["sram_read_bytes"] += weights * scale_bits(nest) / 8
         found = _with_passes(found, nest.unpack, weights if unpack_cost(nest, kind) else 0)
     return _with_passes(found, known_drain(nest, kind)[0], results)
 
@@ -87,14 +87,6 @@ def _register_bytes(
     if dispatch.operands == "scratchpad":
         return sums, sums
     return sums + macs * (bits[0] / columns + bits[1] / rows) / 8, sums
-
-
-def unpack_bytes(nest: Nest) -> float:
-    """Bytes of scales and zero points per packed weight."""
-    weights = nest.operands[1].tensor.elements
-    return sum(
-        o.tensor.elements * DTYPE_BITS[o.tensor.dtype] / 8 / weights for o in nest.operands if o.part == "unpack"
-    )
 
 
 def row_stationary_actions(

@@ -127,7 +127,7 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
             tail_s = up((hw[WAVE_ROWS] + hw[COLS] - 1.0) * w.slow) * hw[PERIOD_S]
         hold, _ = array_cycles(
             hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], w.slow, w.left_bits,
-            w.right_bits, w.unpack,
+            w.right_bits, w.unpack, w.scales,
         )  # fmt: skip
     compute_s = out_tiles * levels[k, TILES] * hold * hw[PERIOD_S]
     moved_s = max(max(core * hw[CORE_S], dram * hw[PEAK_S]), max(ported * hw[EACH_PORT_S], linked * hw[LINK_S]))

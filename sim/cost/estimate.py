@@ -18,10 +18,14 @@ from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.element_passes import body_passes, box_extents, drain_passes
 from sim.cost.wires import GIVEN, LINK, PLACED, PORT, Wiring
 from sim.cost.work import (
+    PARTS_ADDED,
     GemmShape,
     accumulator_bytes,
     array_cycles,
+    compute_bandwidth,
     drained_bytes,
+    scale_bits,
+    tile_overhead_cycles,
     unpack_cost,
     vector_tile_cycles,
 )
@@ -174,7 +178,7 @@ def estimate(
         inside = scratchpad_bytes(online_bytes(nest, tile, iterations // out_tiles, here=False))
     else:
         compute_s, busy_s, tail_s, drain_s, accumulator = _compute_time(
-            nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes
+            nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes, summed > 1
         )
     moved = _Movement(site, used, site_wires(nest, site, cuts.splits, resident), staying)
     for index, operand in enumerate(nest.operands):
@@ -343,6 +347,7 @@ def _compute_time(
     out_tiles: Int64,
     elements: Int64,
     out_bytes: Int64,
+    parted: Bool,
 ) -> tuple[Float64, Float64, Float64, Float64, Int64]:
     """(seconds that all tiles take on a core, of which they hold the unit itself, seconds from a tile's end of hold to
     its result, seconds of the last result's drain, accumulator bytes)."""
@@ -357,7 +362,9 @@ def _compute_time(
     hold, dur = array_cycles(tile_gemm(nest, tile), kind, dtype, dataflow, *feeding(nest, kind, tile, dataflow))
     need = elements * accumulator_bytes(dtype)
     lanes = lane_elements(nest.out, box_extents(nest.out, tile), kind)
-    drain = vector_tile_cycles(lanes, drain_passes(nest, kind), kind, drained_bytes(nest, out_bytes), need)
+    # The last part of a split sum is in the scratchpad.
+    moved = drained_bytes(nest, out_bytes) + np.where(parted, need, 0)
+    drain = vector_tile_cycles(lanes, drain_passes(nest, kind), kind, moved, np.where(parted, 0, need))
     size = kind.accumulator.size_bytes if kind.accumulator is not None else 0
     doubled = (need * BUFFER_SLOTS <= size) & (out_tiles > 1) & (kind.sram.tile_slots > 1)
     busy, drains = iterations * hold, out_tiles * drain
@@ -374,10 +381,10 @@ def lane_elements(operand: Operand, extents: Sequence[Int64], kind: CoreKind) ->
 
 def feeding(
     nest: Nest, kind: CoreKind, tile: Sequence[Int64], dataflow: str
-) -> tuple[tuple[int, int], tuple[Float64 | float, Float64 | float], float]:
+) -> tuple[tuple[int, int], tuple[Float64 | float, Float64 | float], float, float]:
     """How the operands of a contraction's tiles reach the array, as `array_cycles` takes it: their bits, factors of
-    bank conflicts, cycles to unpack a weight."""
-    return operand_bits(nest), array_conflicts(nest, kind, tile, dataflow), unpack_cost(nest, kind)
+    bank conflicts, cycles to unpack a weight and bits read for that."""
+    return operand_bits(nest), array_conflicts(nest, kind, tile, dataflow), unpack_cost(nest, kind), scale_bits(nest)
 
 
 def operand_bits(nest: Nest) -> tuple[int, int]:
@@ -422,10 +429,13 @@ def _reduction(
         return np.zeros(len(summed)), np.zeros_like(summed)
     part = elements * accumulator_bytes(nest.operands[0].tensor.dtype)
     rounds = np.ceil(np.log2(summed))
+    clock = site.kind.clock_hz
+    port = np.ceil(PARTS_ADDED * part * clock / compute_bandwidth(site.kind)) + tile_overhead_cycles(site.kind)
+    add_s = np.maximum(drain_s, port / clock)
     send_s = site.send_latency_s + part / min(
         site.hop_bandwidth_bytes_per_s, site.kind.dma.bandwidth_bytes_per_s
     )
     slots = np.where(summed > 1, 1 + BUFFER_SLOTS, 0)
-    return rounds * (out_tiles * part / site.hop_bandwidth_bytes_per_s + send_s + drain_s), slots * aligned(
+    return rounds * (out_tiles * part / site.hop_bandwidth_bytes_per_s + send_s + add_s), slots * aligned(
         part
     )

@@ -78,7 +78,10 @@ def _unit_of(t: Any, nest: int, hw: Any, w: Work, limit: float) -> Unit:
     array, per_byte = 0.0 if w.vector else 1.0, 8.0 / t.operands[nest, t.nests[nest, OPERANDS], BITS]
     body = (w.body if w.vector else w.drain) * hw[LANE_PART] / hw[VECTOR_SHARE]
     sums = w.sum_bytes * per_byte * array
-    drain = max(body * per_byte, max(hw[FEED_CYCLES] * (1.0 + array * w.late), hw[SUM_CYCLES] * sums))
+    port = hw[FEED_CYCLES] * (1.0 + array * w.late)
+    drain = max(body * per_byte, max(port, hw[SUM_CYCLES] * sums))
+    # The last part of a split sum is in the scratchpad.
+    parted = max(body * per_byte, port + hw[FEED_CYCLES] * sums)
     overlap = 1.0 if hw[OVERLAP] > 0 else 0.0
     return Unit(
         hw[ROW_PART] * (1.0 - 1e-13),
@@ -95,6 +98,7 @@ def _unit_of(t: Any, nest: int, hw: Any, w: Work, limit: float) -> Unit:
         drain * array,
         hw[TILE_CYCLES],
         hw[TILE_CYCLES] * array,
+        (parted - drain) * array,
         array * overlap * (hw[WAVE_ROWS] + hw[COLS] - 1.0) * w.slow,
         sums,
         1.0 - array,

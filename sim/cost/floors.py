@@ -45,8 +45,9 @@ _A, _A_FILLS, _B, _B_FILLS, _C, _C_FILLS, _D, _D_FILLS, _MADE = (
 class Unit(NamedTuple):
     """A unit of a chip as floors need it. Of an array: parts of a side per index, which dataflow (1 for that one), the
     least pace of a fold and what it lasts longer; cycles of a fold's index, of operands' elements, of a byte of results
-    and of the last ones, of a tile and of its drain; tail of a tile. Bytes of sums per byte of results, 1 on the vector
-    unit, bytes of the memories, seconds as in the hardware's columns."""
+    and of the last ones, of a tile and of its drain, those that a byte of results takes more where its sum is split;
+    tail of a tile. Bytes of sums per byte of results, 1 on the vector unit, bytes of the memories, seconds as in the
+    hardware's columns."""
 
     per_row: float
     per_col: float
@@ -61,6 +62,7 @@ class Unit(NamedTuple):
     last_drain: float
     tile: float
     last_tile: float
+    parted: float
     tail: float
     sums: float
     on_vector: float
@@ -127,7 +129,7 @@ PER_BOX = 8
 # Cut, the Unit. Handed over one by one they would take longer than eight floors.
 REST = PER_BOX * (SEEN + 1)
 CUT_AT, UNIT_AT = REST + 12, REST + 15
-SCALARS = UNIT_AT + 28
+SCALARS = UNIT_AT + 29
 
 
 class Cut(NamedTuple):
@@ -181,7 +183,7 @@ def _held_unit(held: Any) -> Unit:
         held[b], held[b + 1], held[b + 2], held[b + 3], held[b + 4], held[b + 5], held[b + 6], held[b + 7],
         held[b + 8], held[b + 9], held[b + 10], held[b + 11], held[b + 12], held[b + 13], held[b + 14], held[b + 15],
         held[b + 16], held[b + 17], held[b + 18], held[b + 19], held[b + 20], held[b + 21], held[b + 22],
-        held[b + 23], held[b + 24], held[b + 25], held[b + 26], held[b + 27],
+        held[b + 23], held[b + 24], held[b + 25], held[b + 26], held[b + 27], held[b + 28],
     )  # fmt: skip
 
 
@@ -233,18 +235,19 @@ def floor_s(
     sums, stores = result.tile * u.sums, result.loads
     sram = _slots(a) + _slots(b) + _slots(c) + _slots(d) + _slots(result) + cut.split * (1.0 + SLOTS) * sums
 
-    drains = result.every * u.drain + stores * u.tile
+    more = cut.split * u.parted
+    drains = result.every * (u.drain + more) + stores * u.tile
     busy = tiles * hold
     turns = busy + (stores - 1.0) * (drains / stores + u.tail)
     both = max(busy, drains if stores + u.on_vector > 1.0 else 0.0)
     several = 1.0 if stores > 1.0 else 0.0
     compute_s = (turns if several * SLOTS * sums > u.accumulator else both) * u.cycle_s
-    tail_s, drain_s = u.tail * u.cycle_s, (result.tile * u.last_drain + u.last_tile) * u.cycle_s
+    tail_s, drain_s = u.tail * u.cycle_s, (result.tile * (u.last_drain + more) + u.last_tile) * u.cycle_s
 
     dram_s = max(loaded * u.load_s + stored * u.store_s, (loaded + stored) * u.port_s)
     moved_s = max(core * u.core_s, dram_s)
     loading_s = (compute_s + most * (u.head_s + tail_s) + max(moved_s, channel * u.channel_s)) / SLOTS
-    drains_s = (result.every * u.last_drain + stores * u.last_tile) * u.cycle_s
+    drains_s = (result.every * (u.last_drain + more) + stores * u.last_tile) * u.cycle_s
     storing_s = (drains_s + stores * u.send_s + result.every * u.channel_s) / SLOTS
     waiting_s = max(loading_s if most > 1.0 else 0.0, storing_s * several)
     first_s = max(largest * u.channel_s, max(fresh * u.core_s, shared * max(u.load_s, u.port_s)))

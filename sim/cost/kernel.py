@@ -22,9 +22,11 @@ from sim.cost.nest_tables import (
     PARTS,
     PER_ELEMENT,
     RUN_AXES,
+    SIZE,
     SUM_BYTES,
     TAPS,
 )
+from sim.cost.work import PARTS_ADDED
 from sim.hw.dram_efficiency import ENDLESS, PITCHES, RUNS
 from sim.jit import jit_bare
 
@@ -55,7 +57,7 @@ HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 LATENCY_S, DRAM_BYTES, TRANSFERS, SRAM_NEED, ACCUMULATOR_NEED, FLOOR_S, DRAM_S, VECTOR_S, ARRAY_S = range(9)
 COSTS = 9
 
-EPILOGUE = PARTS.index("epilogue")
+UNPACKS, EPILOGUE = PARTS.index("unpack"), PARTS.index("epilogue")
 
 PREFERRED_SHARE = 0.5
 """Share of a scratchpad that buffers keep to where they can, so that the next operator's can be filled meanwhile."""
@@ -164,11 +166,11 @@ def pattern_cost(
 
 @jit_bare
 def array_work(
-    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int
+    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int, scales: float
 ) -> tuple[float, float, float]:
     """(cycles for which a tile of GEMMs holds the arrays, cycles from there to its last result, bits that they read of
     both operands); see sim.cost.work.array_cycles. `slow` is 1 / rate of the format, `left` and `right` the bits of
-    the operands."""
+    the operands, `scales` those that are read with an element of the right one."""
     rows, dataflow, row, col = hw[WAVE_ROWS], hw[DATAFLOW], hw[ROW_PART], hw[COL_PART]
     best, drain = np.inf, 0.0
     for way in range(3 if hw[ARRAYS] > 1 else 1):
@@ -192,6 +194,7 @@ def array_work(
     reads = count * k * (
         m * left * (1.0 if dataflow == 2.0 else up(n * col))
         + n * right * (1.0 if dataflow == 0.0 else up(m * (col if dataflow == 2.0 else row)))
+        + n * scales
     )  # fmt: skip
     held = up(best * slow)
     if hw[ARRAY_SHARE] < 1.0:
@@ -201,11 +204,12 @@ def array_work(
 
 @jit_bare
 def array_cycles(
-    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int, unpack: float
-) -> tuple[float, float]:
+    hw: Any, count: float, m: float, n: float, k: float, slow: float, left: int, right: int, unpack: float,
+    scales: float,
+) -> tuple[float, float]:  # fmt: skip
     """(hold, dur) of a tile of GEMMs: its operands may take longer to read, or the right one to unpack at `unpack`
     cycles of a lane per element, than its products to make."""
-    held, tail, reads = array_work(hw, count, m, n, k, slow, left, right)
+    held, tail, reads = array_work(hw, count, m, n, k, slow, left, right, scales)
     if unpack > 0.0:
         held = max(held, np.ceil(np.ceil(up(count * k * n * hw[LANE_PART]) * unpack) / hw[VECTOR_SHARE]))
     hold = max(held, up(reads * 0.125 * hw[FEED_CYCLES])) + hw[TILE_CYCLES]
@@ -242,7 +246,7 @@ class Work(NamedTuple):
     """What does not depend on the tiling: `slow` 1 / rate of the array at the operands' format, `body` and `drain`
     cycles per element and lane of the whole nest on the vector unit and of what is applied on the way out, bits of
     the operands on the array, bytes of a partial sum (0: no contraction), cycles of a lane that unpack an element of
-    the right operand for the array, scratchpad bytes that the drain reads per byte of results."""
+    the right operand for the array, bits read for that, scratchpad bytes that the drain reads per byte of results."""
 
     vector: bool
     slow: float
@@ -252,6 +256,7 @@ class Work(NamedTuple):
     right_bits: int
     sum_bytes: float
     unpack: float
+    scales: float
     late: float
     attention: Attention
 
@@ -294,7 +299,20 @@ def make_work(
     sum_bytes = float(t.nests[nest, SUM_BYTES]) if t.nests[nest, CONTRACTION] else 0.0
     late = late_bits(t, nest, 0, True) / t.operands[nest, t.nests[nest, OPERANDS], BITS]
     none = Attention(0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    return Work(vector, under / over, body, drain, left, right, sum_bytes, unpack, late, none)
+    return Work(vector, under / over, body, drain, left, right, sum_bytes, unpack, scale_bits(t, nest), late, none)
+
+
+@jit_bare
+def scale_bits(t: Any, nest: int) -> float:
+    """Bits of scales and zero points per element of a packed right operand; see sim.cost.work.scale_bits."""
+    total = 0.0
+    for operand in range(2, t.nests[nest, OPERANDS]):
+        if t.operands[nest, operand, PART] == UNPACKS:
+            bits = float(t.operands[nest, operand, BITS])
+            for axis in range(2):
+                bits *= t.axes[nest, operand, axis, SIZE] / t.axes[nest, 1, axis, SIZE]
+            total += bits
+    return total
 
 
 @jit_bare
@@ -315,9 +333,11 @@ def held(hw: Any, w: Work, x: Tiles, count: float, m: float, n: float, k: float)
     if w.vector:
         compute_s = x.iterations * vector_cycles(hw, x.elements, w.body, x.read_bytes + x.out_bytes, 0.0) * cycle_s
         return Held(compute_s, 0.0, 0.0, 0.0, compute_s * x.used, 0.0, 0.0, 0.0)
-    hold, dur = array_cycles(hw, count, m, n, k, w.slow, w.left_bits, w.right_bits, w.unpack)
+    hold, dur = array_cycles(hw, count, m, n, k, w.slow, w.left_bits, w.right_bits, w.unpack, w.scales)
     accumulator = x.elements * w.sum_bytes
-    drained = vector_cycles(hw, x.elements, w.drain, x.out_bytes * (1.0 + w.late), accumulator)
+    # The last part of a split sum is in the scratchpad.
+    here = accumulator if x.summed > 1.0 else 0.0
+    drained = vector_cycles(hw, x.elements, w.drain, x.out_bytes * (1.0 + w.late) + here, accumulator - here)
     busy, drains = x.iterations * hold, x.out_tiles * drained
     if accumulator * SLOTS <= hw[ACCUMULATOR_BYTES] and x.out_tiles > 1:
         total = max(busy, drains)
@@ -327,7 +347,8 @@ def held(hw: Any, w: Work, x: Tiles, count: float, m: float, n: float, k: float)
     if x.summed > 1.0:
         part = accumulator
         moving_s = x.out_tiles * part / hw[HOP_BW] + hw[SEND_S] + part * hw[PART_S]
-        reduce_s = np.ceil(np.log2(x.summed)) * (moving_s + drain_s)
+        add_s = max(drained, up(PARTS_ADDED * part * hw[FEED_CYCLES]) + hw[TILE_CYCLES]) * cycle_s
+        reduce_s = np.ceil(np.log2(x.summed)) * (moving_s + add_s)
     return Held(
         total * cycle_s, (dur - hold) * cycle_s, drain_s, reduce_s, x.out_tiles * drain_s * x.used / x.summed,
         busy * x.used * cycle_s, accumulator, part,

@@ -52,6 +52,7 @@ from sim.cost.levels import (
     moved_by,
 )
 from sim.cost.nest_tables import BITS, OPERANDS
+from sim.cost.work import PARTS_ADDED
 from sim.jit import jit_bare
 
 LIST_ROWS = 32_768
@@ -118,10 +119,10 @@ def list_tiling(
     else:
         held, tail, read = array_work(
             hw, levels[g, INDICES], levels[m, INDICES], levels[n, INDICES], levels[k, INDICES], w.slow, w.left_bits,
-            w.right_bits,
+            w.right_bits, w.scales,
         )  # fmt: skip
         right = levels[g, INDICES] * levels[n, INDICES] * levels[k, INDICES]
-        laned *= 1.0 + w.late
+        laned = laned * (1.0 + w.late) + (elements * w.sum_bytes if split else 0.0)
     _put(to, row, SRAM, sram)
     _put(to, row, ISSUED, moved.transfers / x.used)
     _put(to, row, CORE, moved.core)
@@ -201,7 +202,9 @@ def scan_list(hw: Any, w: Work, limit: float, columns: Any, start: int, stop: in
         at = np.uint64(place)
         elements, tiles, stores = columns[at + _ELEMENTS], columns[at + _ALL_TILES], columns[at + _OUT_TILES]
         busy = np.ceil(np.ceil(up(elements * lane) * body) * share * (1.0 - 1e-13))
-        busy = max(max(1.0, busy), max(up(columns[at + _LANED] * feed), up(elements * sum_cycles))) + tile
+        steps = columns[at + _SUM_STEPS]
+        sums = 0.0 if steps > 0.0 else elements * sum_cycles
+        busy = max(max(1.0, busy), max(up(columns[at + _LANED] * feed), up(sums))) + tile
         unpacked = np.ceil(np.ceil(up(columns[at + _RIGHT] * lane) * w.unpack) * share * (1.0 - 1e-13))
         hold = max(max(columns[at + _HOLD], unpacked), up(columns[at + _READ] * feed)) + tile
         hold = array * hold + (1.0 - array) * busy
@@ -211,7 +214,8 @@ def scan_list(hw: Any, w: Work, limit: float, columns: Any, start: int, stop: in
         both = max(busy, drains) if stores > 1.0 else turns
         compute_s = (both if elements * sum_slots <= accumulator else turns) * cycle_s
         tail_s, drain_s, part = tail * cycle_s, drained * cycle_s, elements * one_sum
-        reduce_s = columns[at + _SUM_STEPS] * (stores * part * hop_s + send_s + part * part_s + drain_s)
+        add_s = max(drained, up(PARTS_ADDED * part * feed) + tile) * cycle_s
+        reduce_s = steps * (stores * part * hop_s + send_s + part * part_s + add_s)
         dram_s = columns[at + _WIRED] * wire_s
         moved_s = max(columns[at + _CORE] * core_s, max(dram_s, columns[at + _MOVED] * port_s))
         moved_s = max(moved_s, max(columns[at + _PORTED] * each_s, columns[at + _LINKED] * link_s))

@@ -65,8 +65,8 @@ def held_by_attention(hw: Any, w: Work, x: Tiles, count: float, rows: float, key
     """Times of the tiles of a core, `count` heads x `rows` x `keys` each. See sim.cost.online.online_time, of which
     these are the numbers."""
     a, cycle_s = w.attention, hw[PERIOD_S]
-    hold_s, dur_s = array_cycles(hw, count, rows, keys, a.depth, w.slow, w.left_bits, w.right_bits, 0.0)
-    hold_v, dur_v = array_cycles(hw, count, rows, a.width, keys, w.slow, a.value_bits, a.value_bits, 0.0)
+    hold_s, dur_s = array_cycles(hw, count, rows, keys, a.depth, w.slow, w.left_bits, w.right_bits, 0.0, 0.0)
+    hold_v, dur_v = array_cycles(hw, count, rows, a.width, keys, w.slow, a.value_bits, a.value_bits, 0.0, 0.0)
     scored, summed, lines = count * rows * keys, count * rows * a.width, count * rows
     written = np.ceil(scored * a.value_bits / 8)
     busy = _busy(hw, scored, a.share) + _busy(hw, lines, a.row)

@@ -18,6 +18,7 @@ from sim.cost.work import (
     array_law,
     check_cycles,
     compute_bandwidth,
+    scale_bits,
     tile_overhead_cycles,
     unpack_cost,
     vector_cost,
@@ -63,7 +64,7 @@ def tile_products(
 
     low, high = ranges
     dtype = nest.operands[0].tensor.dtype
-    law, rates = array_law(kind, dtype, dataflow, operand_bits(nest), unpack_cost(nest, kind))
+    law, rates = array_law(kind, dtype, dataflow, operand_bits(nest), unpack_cost(nest, kind), scale_bits(nest))
     conflicts = _AS_PADDED
     if not kind.sram.padded_rows:
         conflicts = np.empty((*low.shape[1:], 2))
@@ -88,14 +89,21 @@ def drain_ticks(
     *,
     lanes: Int64 | None = None,
     instructions: float = 0.0,
+    parted: bool = False,
 ) -> tuple[Int64, int]:
     """(ticks [cores, tiles], elements of all) of taking results out of the accumulator: `boxes` are start and stop,
     flat, of this `shape` (cores, tiles, rank).
 
     `lanes` [cores x tiles] are the elements that the lanes handle, where these are not those of the box; `instructions`
-    as in sim.cost.work.vector_tile_cycles. Raises InvariantViolation for what no tick can hold.
+    as in sim.cost.work.vector_tile_cycles. Of a split sum (`parted`) the last part lies in the scratchpad. Raises
+    InvariantViolation for what no tick can hold.
     """
     from sim.cost.tile_cycles import fill_drains
+
+    moved_bits = DTYPE_BITS[nest.out.tensor.dtype] + nest.drain_bits
+    one = accumulator_bytes(nest.operands[0].tensor.dtype)
+    if parted:
+        moved_bits, one = moved_bits + 8 * one, 0
 
     start, stop = boxes
     found = np.empty(shape[:2], np.int64)
@@ -107,8 +115,7 @@ def drain_ticks(
     )  # fmt: skip
     total, longest = fill_drains(
         start, stop, shape[2], _NONE if lanes is None else lanes, np.array(unit, np.float64),
-        DTYPE_BITS[nest.out.tensor.dtype] + nest.drain_bits,
-        accumulator_bytes(nest.operands[0].tensor.dtype), *tick_fraction(kind.clock_hz), found.reshape(-1),
+        moved_bits, one, *tick_fraction(kind.clock_hz), found.reshape(-1),
     )  # fmt: skip
     check_ticks(longest, kind.clock_hz)
     return found, total

@@ -20,9 +20,9 @@ from sim.jit import jit_bare
     DATAFLOW, ROWS, COLS, ADDERS, OVERLAP, ARRAYS, OVER, UNDER, LEFT_BITS, RIGHT_BITS, UNPACK, LANES, START, DEPTH,
     LATENCY,
 ) = range(15)  # fmt: skip
-# Columns of `rates` [5]: achieved parts of the array's and the vector unit's rate, clock, scratchpad bandwidth, cycles
-# of a lane that unpack an element of the right operand (0: none).
-ARRAY_SHARE, VECTOR_SHARE, CLOCK_HZ, FEED_BYTES_PER_S, UNPACK_RIGHT = range(5)
+# Columns of `rates` [6]: achieved parts of the array's and the vector unit's rate, clock, scratchpad bandwidth; of an
+# element of the right operand cycles of a lane that unpack it (0: none), and bits read for that.
+ARRAY_SHARE, VECTOR_SHARE, CLOCK_HZ, FEED_BYTES_PER_S, UNPACK_RIGHT, SCALE_BITS = range(6)
 
 MOST_CYCLES = 2.0**62
 
@@ -96,6 +96,7 @@ def tile_cycles(
     hold = achieved(parts(best * law[UNDER], law[OVER]), rates[ARRAY_SHARE])
     left, right = read_elements(law, count, m, n, k)
     read_bytes = (left * law[LEFT_BITS] * slower_left + right * law[RIGHT_BITS] * slower_right) / 8
+    read_bytes += count * k * n * rates[SCALE_BITS] / 8
     hold = max(hold, int(np.ceil(read_bytes * rates[CLOCK_HZ] / rates[FEED_BYTES_PER_S])))
     if law[UNPACK]:
         unpacked = parts(count * k * (m + n), law[LANES]) * law[UNPACK]

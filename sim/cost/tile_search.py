@@ -240,7 +240,9 @@ def unit_work(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: 
         float(t.nests[nest, DEPTH]), float(t.nests[nest, WIDTH]), bits, own[SHARE_CYCLES], own[ROW_CYCLES],
         own[MERGE_CYCLES], own[LAST_CYCLES], late_bits(t, nest, MASKS, False) / bits,
     )  # fmt: skip
-    return Work(w.vector, w.slow, w.body, w.drain, w.left_bits, w.right_bits, w.sum_bytes, w.unpack, w.late, a)
+    return Work(
+        w.vector, w.slow, w.body, w.drain, w.left_bits, w.right_bits, w.sum_bytes, w.unpack, w.scales, w.late, a
+    )
 
 
 @jit

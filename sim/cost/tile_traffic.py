@@ -18,6 +18,7 @@ from sim.cost.kernel import (
     ROW_BYTES,
     ROWS,
     TREE_LINKS,
+    scale_bits,
 )
 from sim.cost.nest_tables import (
     AXES,
@@ -30,7 +31,6 @@ from sim.cost.nest_tables import (
     OPERANDS,
     PACKED,
     PART,
-    PARTS,
     PER_ELEMENT,
     RUN_AXES,
     SIZE,
@@ -55,7 +55,6 @@ from sim.jit import jit, jit_bare
 ) = range(16)  # fmt: skip
 TRAFFIC = 16
 
-UNPACKS = PARTS.index("unpack")
 
 
 @jit_bare
@@ -146,12 +145,7 @@ def _array_traffic(
     left = products / size[2] * (cuts[2] if dataflow == 2.0 else folds(t, nest, 2, cols, splits, steps))
     right = products / size[1]
     found[UNPACKED] = right * cuts[1]
-    for operand in range(2, t.nests[nest, OPERANDS]):
-        if t.operands[nest, operand, PART] == UNPACKS:
-            share = t.operands[nest, operand, BITS] / 8
-            for axis in range(2):
-                share *= t.axes[nest, operand, axis, SIZE] / t.axes[nest, 1, axis, SIZE]
-            found[SRAM_READ] += found[UNPACKED] * share
+    found[SRAM_READ] += found[UNPACKED] * scale_bits(t, nest) / 8
     if dataflow == 0.0:
         right *= cuts[1]
     else:

@@ -50,6 +50,7 @@ def array_cycles(
     operand_bits: tuple[int, int],
     conflicts: tuple[Float64 | float, Float64 | float] = (1.0, 1.0),
     unpack: float = 0.0,
+    scales: float = 0.0,
 ) -> tuple[Int64, Int64]:
     """(hold, dur) in cycles of the core's clock of tiles on its array.
 
@@ -57,7 +58,7 @@ def array_cycles(
     several arrays divide each tile in the way that is fastest for it. Never faster than the scratchpad delivers the
     operands with the DMA's share of its bandwidth reserved, each slower by its factor of bank conflicts
     (sim.cost.banks), nor than the lanes unpack the right operand, at `unpack` cycles per element and lane
-    (`unpack_cost`).
+    (`unpack_cost`); `scales` bits are read with each of its elements (`scale_bits`).
     """
     from sim.cost.tile_cycles import fill_array_cycles
 
@@ -66,7 +67,7 @@ def array_cycles(
     sizes[..., 0], sizes[..., 1], sizes[..., 2], sizes[..., 3] = shape.count, shape.m, shape.n, shape.k
     factors[..., 0], factors[..., 1] = conflicts
     found = np.empty((tiles.size, 2), np.int64)
-    law, rates = array_law(kind, dtype, dataflow, operand_bits, unpack)
+    law, rates = array_law(kind, dtype, dataflow, operand_bits, unpack, scales)
     check_cycles(*fill_array_cycles(sizes.reshape(-1, 4), law, rates, factors.reshape(-1, 2), found))
     hold, dur = np.ascontiguousarray(found.T).reshape(2, *tiles.shape)
     return hold, dur
@@ -87,21 +88,21 @@ _MOST_LAWS = 256
 
 
 def array_law(
-    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int], unpack: float
+    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int], unpack: float, scales: float = 0.0
 ) -> tuple[Int64, Float64]:
     """The array and what stands around it by the columns of sim/cost/tile_cycles.py, made once."""
-    key = id(kind), dtype, dataflow, operand_bits, unpack
+    key = id(kind), dtype, dataflow, operand_bits, unpack, scales
     known = _LAWS.get(key)
     if known is None:
         if len(_LAWS) >= _MOST_LAWS:
             _LAWS.clear()
         # The entry keeps the kind alive, and with it its id.
-        known = _LAWS[key] = kind, _array_law(kind, dtype, dataflow, operand_bits, unpack)
+        known = _LAWS[key] = kind, _array_law(kind, dtype, dataflow, operand_bits, unpack, scales)
     return known[1]
 
 
 def _array_law(
-    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int], unpack_right: float
+    kind: CoreKind, dtype: str, dataflow: str, operand_bits: tuple[int, int], unpack_right: float, scales: float
 ) -> tuple[Int64, Float64]:
     """The array and what stands around it by the columns of sim/cost/tile_cycles.py."""
     array = kind.array
@@ -116,7 +117,7 @@ def _array_law(
     )  # fmt: skip
     efficiency = kind.calibration.array_efficiency, kind.calibration.vector_efficiency
     return np.array(law, np.int64), np.array(
-        (*efficiency, kind.clock_hz, compute_bandwidth(kind), unpack_right), np.float64
+        (*efficiency, kind.clock_hz, compute_bandwidth(kind), unpack_right, scales), np.float64
     )
 
 
@@ -127,6 +128,12 @@ def unpack_cost(nest: Nest, kind: CoreKind) -> float:
     if not nest.unpack or (array is not None and nest.operands[1].tensor.dtype in array.unpacks):
         return 0.0
     return vector_cost(nest.unpack, kind)
+
+
+def scale_bits(nest: Nest) -> float:
+    """Bits of scales and zero points per element of a packed right operand."""
+    weights = nest.operands[1].tensor.elements
+    return sum(o.tensor.elements * DTYPE_BITS[o.tensor.dtype] / weights for o in nest.operands if o.part == "unpack")
 
 
 def compute_bandwidth(kind: CoreKind) -> float:
@@ -163,6 +170,9 @@ def drained_bytes(nest: Nest, out_bytes: Int64) -> Float64:
     """Scratchpad bytes of emptying an accumulator of so many bytes of results: these, and what is read for each."""
     return np.asarray(out_bytes * (1.0 + nest.drain_bits / DTYPE_BITS[nest.out.tensor.dtype]), np.float64)
 
+
+PARTS_ADDED = 3
+"""Parts of a split sum that an addition moves at the scratchpad: it reads a message and a part, and writes a part."""
 
 EPILOGUE_ACCESSES = 3
 """Accesses per sum that leaves a GPU's registers: to the scratchpad and back, so that rows are written whole, and the

@@ -188,7 +188,10 @@ class Emitter:
         if self.kind.vector.register_shape:
             lanes = self._lane_elements((stop - start).reshape(group.shape)).reshape(-1)
         more = epilogue_instructions(self.kind) if self.step.tiling.deal is not None else 0.0
-        found, results = drain_ticks(nest, (start, stop), group.shape, self.kind, lanes=lanes, instructions=more)
+        parted = bool(self.skeleton.rounds) and self.step.tiling.deal is None
+        found, results = drain_ticks(
+            nest, (start, stop), group.shape, self.kind, lanes=lanes, instructions=more, parted=parted
+        )
         self.set("drain", found, found)
         if self.skeleton.rounds:
             start, stop = self.loops.results

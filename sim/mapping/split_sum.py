@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.estimate import BUFFER_SLOTS
-from sim.cost.work import vector_tile_cycles
+from sim.cost.work import PARTS_ADDED, vector_tile_cycles
 from sim.hw.cache import Cache
 from sim.hw.calibration import Calibration
 from sim.mapping.table import COMPUTE
@@ -143,11 +143,14 @@ def read_again_ps(cache: Cache | None) -> int:
 def emit_rounds(step: Emitter, elements: Int64, sums: Int64) -> None:
     """Durations, bytes and ways of the rounds: `elements` and `sums` (bytes) of every result tile, [cores, tiles]."""
 
-    def one_pass(name: str, function: str, operands: int, positions: Int64) -> None:
-        """One pass over the sums of the cores at `positions`, reading `operands` parts."""
-        moved = sums[positions]
-        step.vector(name, vector_tile_cycles(elements[positions], {function: 1.0}, step.kind, operands * moved, moved))
+    def one_pass(name: str, function: str, positions: Int64, moved: Int64, fresh: npt.NDArray[np.bool_]) -> None:
+        """One pass over the sums of the cores at `positions`, whose scratchpads move `moved` parts [positions] for it;
+        `fresh` ones still have their own in the accumulator."""
+        part, passes = sums[positions], {function: 1.0}
+        taken = np.where(fresh, 1, 0)[:, None] * part
+        step.vector(name, vector_tile_cycles(elements[positions], passes, step.kind, moved[:, None] * part, taken))
 
+    dealt = step.step.tiling.deal is not None
     cores = step.loops.cores
     later_ps = np.zeros(sums.shape[1], np.int64)  # of the first sends, by tile
     if "launch" in step.skeleton.groups:
@@ -156,10 +159,13 @@ def emit_rounds(step: Emitter, elements: Int64, sums: Int64) -> None:
         later_ps[-1] = read_again_ps(step.chip.cache)
     for number, found in enumerate(step.skeleton.rounds):
         if len(found.leaves):
-            one_pass(f"copy{number}", "copy", 1, found.leaves)
+            every = np.ones(len(found.leaves), np.int64)
+            one_pass(f"copy{number}", "copy", found.leaves, every, every > 0)
         channel = send_channel(number, step.kind.dma.channels)
         ends = zip(cores[found.senders].tolist(), cores[found.receivers].tolist(), strict=True)
         path, latency = np.array([step.send(*pair, channel) for pair in ends], np.int64).T
         head_ps = latency[:, None] + (later_ps if number == 0 else 0)
         step.set(f"send{number}", 1, head_ps, sums[found.senders], path[:, None])
-        one_pass(f"add{number}", "add", 2, found.receivers)
+        # A GPU's threads keep their sums in registers from one addition to the next.
+        fresh = found.fresh | dealt
+        one_pass(f"add{number}", "add", found.receivers, np.where(fresh, PARTS_ADDED - 1, PARTS_ADDED), fresh)
