@@ -54,11 +54,11 @@ def _is_faster(one: Graph, several: Graph, *, chip: Chip, mode: str, memo: Searc
     key = Fabric(chip).key, mode, tuple(shapes)
     found = _FASTER.get(key)
     if found is None:
-        found = _FASTER[key] = _seconds(one, chip, mode, memo) < _seconds(several, chip, mode, memo)
+        found = _FASTER[key] = seconds_of(one, chip, mode, memo) < seconds_of(several, chip, mode, memo)
     return found
 
 
-def _seconds(graph: Graph, chip: Chip, mode: str, memo: SearchMemo) -> float:
+def seconds_of(graph: Graph, chip: Chip, mode: str, memo: SearchMemo) -> float:
     """By the closed form, with the launches of kernels; what does not fit takes for ever."""
     segments = one_segment(graph)
     assignment = on_one_core(graph, chip) if mode == "pipeline" else Assignment(chip, mode)

@@ -18,12 +18,13 @@ from sim.graph.packing import pack_weights, parse_packing
 from sim.graph.transformer import transformer_graph
 from sim.graph.transformer_config import TransformerConfig
 from sim.hw.chip import load_chip
-from sim.mapping.attention_choice import joins_of
+from sim.mapping.attention_choice import joins_of, seconds_of
 from sim.mapping.fabric import Fabric
 from sim.mapping.mapper import map_graph
 from sim.mapping.partition import Assignment
 from sim.mapping.plan import make_plan
 from sim.mapping.row_walk import accesses
+from sim.mapping.sites import working_bytes
 from sim.passes import default_passes
 from sim.passes.attention import with_attention
 from sim.passes.side_by_side import side_by_side
@@ -55,7 +56,9 @@ MODELS: dict[str, tuple[dict[str, Any], dict[str, Any], str, dict[int, int]]] = 
     "decode, one key head": ({**BASE, "model_type": "llama", "num_key_value_heads": 1}, DECODE, "", {3: 2}),
     "packed": ({**BASE, "model_type": "llama"}, DECODE, "int4:12", {3: 2}),
     # Only a part of each head is rotated: it is copied out of the columns that it lies in.
-    "partly rotated": ({**BASE, "model_type": "phi", "partial_rotary_factor": 0.34}, DECODE, "", {3: 2}),
+    "partly rotated": (
+        {**BASE, "model_type": "phi", "num_key_value_heads": 2, "partial_rotary_factor": 0.34}, DECODE, "", {3: 2},
+    ),
     # A function behind each: the same.
     "clipped": (DBRX, PREFILL, "", {3: 2}),
 }  # fmt: skip
@@ -140,7 +143,7 @@ def branches(change: str = "", dtype: str = "int8") -> Graph:
         x = b.conv(b.input("planes", (9, 2, 4)), 4, 1)
         return b.build([turned_heads(b, y), b.concat([b.reshape(z, (9, 4, 4)), x], 1)])
     if change == "output":
-        return b.build([y, b.transpose(z, (1, 0), "z2")])
+        return b.build([y, turned_heads(b, y), b.transpose(z, (1, 0), "z2")])
     if change == "mixed":
         return b.build([b.relu(b.reshape(y, (12, 6))), b.relu(b.reshape(z, (9, 16)))])
     turned = turned_heads(b, y)
@@ -264,40 +267,63 @@ def test_where_operators_are_kernels(chip: str, mode: str, joins: bool) -> None:
     assert products(after) == ({3: 1} if joins else {})
 
 
-# Queries, keys, values and result as columns, not rows.
-COLUMNS = {"transpose_b": True, "steps": (), "sink": False, "places": ((1, 0),) * 4}
+ATTENTION = {"transpose_b": True, "steps": (), "sink": False}
 
 
-def reader(kind: Callable[[GraphBuilder, str], str], *, part: bool) -> Graph:
-    """An operator that reads 64 x 96 elements: all of a tensor, or columns of one of 64 x 288."""
+def reader(kind: Callable[[GraphBuilder, str], str], *, part: bool, width: int = 32) -> Graph:
+    """An operator that reads 64 x 4 x 32 elements: all of a tensor, or the middle of one of 64 x 12 x 32."""
     b = GraphBuilder("reader", "bf16")
-    x = b.input("x", (64, 288 if part else 96))
+    x = b.input("x", (64, 12 if part else 4, width))
     if part:
-        how = {"starts": (0, 96), "steps": (1, 1), "counts": (64, 96), "in_place": True}
+        how = {"starts": (0, 4, 0), "steps": (1, 1, 1), "counts": (64, 4, width), "in_place": True}
         x = b.add_op("slice", [x], how, "part")
     return b.build([kind(b, x)])
 
 
 @pytest.mark.parametrize("kind", [
-    lambda b, x: b.relu(x), lambda b, x: b.mul(b.silu(x), b.input("other", (64, 96))),
-    lambda b, x: b.matmul(x, b.weight((96, 64), "w")),
-    lambda b, x: b.add_op("attention", [x, b.input("k", (64, 32)), b.input("v", (16, 32))], COLUMNS),
+    lambda b, x: b.relu(x), lambda b, x: b.mul(b.silu(x), b.input("other", (64, 4, 32))), lambda b, x: b.rms_norm(x),
+    lambda b, x: b.softmax(x), lambda b, x: b.matmul(x, b.weight((32, 64), "w")),
+    lambda b, x: b.add_op("attention", [b.input("q", (64, 40, 32)), x, b.input("v", (64, 4, 16))], ATTENTION),
 ])  # fmt: skip
 def test_a_part_is_as_large_as_a_tensor_of_its_size(kind: Callable[[GraphBuilder, str], str]) -> None:
-    """What an operator reads of a wider tensor is what it knows of it: the same plan, and the same time where lines of
-    a cache do not tell them apart."""
+    """What an operator reads of a wider tensor is what it knows of it: the same plan."""
     whole, part = (default_passes(reader(kind, part=one)) for one in (False, True))
     nests = [graph.nests[-1][0] for graph in (whole, part)]
-    assert [nest.operands[0].size_bytes for nest in nests] == [64 * 96 * 2] * 2
-    assert nests[1].operands[0].tensor.size_bytes == 64 * 288 * 2
+    ours = [next(operand for operand in nest.operands if operand.tensor.name == "x") for nest in nests]
+    assert [operand.size_bytes for operand in ours] == [64 * 4 * 32 * 2] * 2
+    assert ours[1].tensor.size_bytes == 64 * 12 * 32 * 2
     assert accesses(nests[0]) == accesses(nests[1])
     chip = load_chip("lepton_m", {**DEALT, "core.sram.size": "64 KiB"})
-    plans = [make_plan(graph, chip, Fabric(chip), Assignment(chip, "auto")) for graph in (whole, part)]
-    tilings = [plan.steps[-1].tiling for plan in plans]
-    assert tilings[0].latency_s == tilings[1].latency_s
-    # But for how well the DRAM's banks take runs that lie apart.
-    assert tilings[0].dram_bytes == pytest.approx(tilings[1].dram_bytes, rel=0.04)
+    assert working_bytes(nests[0], chip.cores[0]) == working_bytes(nests[1], chip.cores[0])
+    for on in (chip, load_chip("a100")):
+        plans = [make_plan(graph, on, Fabric(on), Assignment(on, "auto")) for graph in (whole, part)]
+        tilings = [plan.steps[-1].tiling for plan in plans]
+        assert tilings[0].deal == tilings[1].deal
+        assert tilings[0].latency_s == tilings[1].latency_s
+        # But for how well the DRAM's banks take runs that lie apart.
+        assert tilings[0].dram_bytes == pytest.approx(tilings[1].dram_bytes, rel=0.04)
     assert sim.verify_values(part, chip).passed
+
+
+@pytest.mark.parametrize("width", [1 << 14, 1 << 16])
+def test_long_rows_of_a_part(width: int) -> None:
+    """A block walks such a row in steps; the longer ones of the part are 32 MiB, which the cache of a100 holds;
+    it would not hold three times as much."""
+    chip = load_chip("a100")
+    for kind in (GraphBuilder.rms_norm, GraphBuilder.softmax):
+        graphs = [reader(kind, part=one, width=width) for one in (False, True)]
+        plans = [make_plan(graph, chip, Fabric(chip), Assignment(chip, "auto")) for graph in graphs]
+        whole, part = (plan.steps[-1].tiling for plan in plans)
+        assert (whole.deal, whole.latency_s) == (part.deal, part.latency_s)
+
+
+def test_launches_count() -> None:
+    """10 us more to each of three kernels, or to the one that they are."""
+    changes = [{"calibration.launch_overhead": launch} for launch in ("20 us", "10 us")]
+    for graph, kernels in ((side_by_side(heads(768)), 1), (heads(768), 3)):
+        alone = replace(graph, ops=tuple(op for op in graph.ops if op.kind == "matmul"), outputs=())
+        slow_s, fast_s = (seconds_of(alone, load_chip("a100", one), "auto", {}) for one in changes)
+        assert slow_s - fast_s == pytest.approx(kernels * 10e-6)
 
 
 @pytest.mark.parametrize("change", ["view", "output", "whole"])
