@@ -79,3 +79,32 @@ def test_a_norm_finds_what_was_added_where_the_cache_holds_all_of_the_addition()
     assert [share_left(norm(rows, 4096, warm=True), A100) for rows in (1706, 1707)] == [1.0, 0.0]
     more_ps = waiting_ps(norm(1707, 4096, warm=True)) - waiting_ps(norm(1707, 4096, warm=False))
     assert more_ps == pytest.approx((3 * 8 / 16 + 7 / 16) * 205e3, abs=2)
+
+
+def added(rows: int, columns: int) -> Graph:
+    builder = GraphBuilder("added", "fp16")
+    x = builder.input("x", (rows, columns))
+    graph = builder.build([builder.add(x, builder.input("residual", (rows, columns)))], kernel=True)
+    return replace(graph, warm=(x,))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "there"),
+    [
+        (256, 13824, True),  # as many results as a wave of full tiles has
+        (256, 13825, False),
+        (264, 6912, True),  # 2 x 54 tiles, of which half hold 8 rows
+        (264, 6913, False),  # 110 tiles of 1.8 M results
+        (384, 8192, False),
+        (520, 4096, True),  # 3 x 32
+    ],
+)
+def test_an_addition_finds_what_one_wave_of_tiles_wrote(rows: int, columns: int, there: bool) -> None:
+    graph = added(rows, columns)
+    assert left_in_cache(graph, A100) == (graph.warm if there else ())
+
+
+def test_a_kernel_that_walks_rows_is_told_its_share() -> None:
+    """264 rows of two halves of 4,096: 2 x 64 tiles, but 2.2 M results; `share_left` tells what is left of them."""
+    graph = default_passes(gated(264, 4096))
+    assert left_in_cache(graph, A100) == graph.warm
