@@ -143,6 +143,7 @@ CASES: Mapping[str, Case] = {
     "core.sram.banks": Case(8, graph=gemm, before=UNPADDED),
     "core.sram.padded_rows": Case(True, graph=gemm, before=UNPADDED),
     "core.sram.tile_slots": Case(1),
+    "core.sram.keeps_results": Case(False),
     "core.sram.tiles": Case("64 KiB", chip="tpu_v4", graph=deep, dtype="bf16"),
     "core.dma.channels": Case(1),
     "core.dma.bandwidth": Case(),

@@ -41,6 +41,13 @@ class Sram(Part):
             description="slots of a buffer filled more than once: 2 loads the next tile during this one",
         ),
     ] = 2
+    keeps_results: Annotated[
+        bool,
+        Field(
+            description="results stay for the operators behind where there is room; false: they leave, as where a buffer "
+            "feeds an array only"
+        ),
+    ] = True
     tiles_bytes: Annotated[
         int,
         Unit("size"),

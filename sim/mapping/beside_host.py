@@ -20,7 +20,7 @@ from sim.mapping.segments import Segments
 def at_hand(graph: Graph, chip: Chip, segments: Segments) -> bool:
     """Do the model's inputs come into the scratchpad? Not those of a kernel, which lie in DRAM, nor of a model with
     repeated blocks: nothing stays from one to the next."""
-    beside = chip.host is not None and chip.host.into == "scratchpad"
+    beside = chip.host is not None and chip.host.into == "scratchpad" and chip.cores[0].sram.keeps_results
     return beside and not graph.kernel and len(segments.names) == 1
 
 

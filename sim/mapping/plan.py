@@ -314,7 +314,11 @@ class _Planner:
             else:
                 self.from_dram.add(root)
         on = self.chip.cores[best.kind]
-        if on.dispatch is not None or (on.array is not None and on.array.row_stationary is not None):
+        if (
+            on.dispatch is not None
+            or not on.sram.keeps_results
+            or (on.array is not None and on.array.row_stationary is not None)
+        ):
             return  # nothing stays: a kernel of its own, or a buffer that the next operator needs whole
         if not any(best.tiling.splits[dim] > 1 for dim in nest.role("k")):
             # Cores are cut like the tiles, of which there may be more than whole granules.

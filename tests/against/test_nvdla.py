@@ -49,15 +49,18 @@ def test_the_largest_is_the_preset() -> None:
 
 
 @pytest.mark.parametrize("macs", PRIMER)
-def test_resnet50_within_four_percent_of_the_data_sheet(macs: int) -> None:
-    assert frames_per_s("resnet50", nvdla(macs)) == pytest.approx(PRIMER[macs][-1], rel=0.04)
+def test_resnet50_is_a_tenth_slower_than_the_data_sheet(macs: int) -> None:
+    """Its buffer feeds the array, and results go to memory; while they were kept in it where there was room, one size was
+    within 1 % and another 7 % too fast, as the plan happened to find room."""
+    assert 0.89 < frames_per_s("resnet50", nvdla(macs)) / PRIMER[macs][-1] < 0.94
 
 
 @pytest.mark.parametrize("accumulator_kib", [16, 64])
 def test_the_accumulators_that_were_guessed_decide_little(accumulator_kib: float) -> None:
-    """They were chosen with these four numbers in sight; four times as many of them make at most 8 %."""
-    for macs, (*_, published) in PRIMER.items():
-        assert frames_per_s("resnet50", nvdla(macs, accumulator_kib)) == pytest.approx(published, rel=0.08)
+    """They were chosen with these four numbers in sight; half and twice as many of them make at most 11 %."""
+    for macs in PRIMER:
+        found = frames_per_s("resnet50", nvdla(macs, accumulator_kib))
+        assert found == pytest.approx(frames_per_s("resnet50", nvdla(macs)), rel=0.11)
 
 
 @pytest.mark.parametrize(
