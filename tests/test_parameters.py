@@ -144,6 +144,7 @@ CASES: Mapping[str, Case] = {
     "core.sram.padded_rows": Case(True, graph=gemm, before=UNPADDED),
     "core.sram.tile_slots": Case(1),
     "core.sram.keeps_results": Case(False),
+    "core.sram.rings": Case(False, chip="gemmini_16", graph=gemm),
     "core.sram.tiles": Case("64 KiB", chip="tpu_v4", graph=deep, dtype="bf16"),
     "core.dma.channels": Case(1),
     "core.dma.bandwidth": Case(),

@@ -271,7 +271,7 @@ def evaluate(model: Model, designs: Designs, partitions: Partitions, dataflow: s
     work, work_of = nest_work.work_tables(model.nests, designs)
     shape = (len(designs), len(model.nests))
     cost, traffic = np.empty((*shape, kernel.COSTS)), np.full((*shape, tile_traffic.TRAFFIC), np.nan)
-    choice = np.zeros((*shape, 3 + 2 * tables.extent.shape[1]), np.int64)
+    choice = np.zeros((*shape, 4 + 2 * tables.extent.shape[1]), np.int64)
     cuts, cuts_of = joined_cuts(model.nests, tables, model.known_cuts, partitions, designs)
     given = Inputs(
         hardware, rates, model.format_of, work, work_of, cuts.splits, cuts_of, cuts.wires, cuts.shares,

@@ -15,9 +15,10 @@ import numpy as np
 from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_open, hold_others, hold_unit
 from sim.cost.floors import ALL, LANE_COLUMNS, LEVEL_ROWS, SCALARS, SEEN, WIDTH, floors_of
 from sim.cost.kernel import ARRAYS, COLS, DATAFLOW, ROWS, TRAFFIC_SHARE, Work
-from sim.cost.levels import TILES, CoreCuts, Lines, crossed, fill_levels, hold_roles, scan_role
+from sim.cost.levels import TILES, fill_levels
 from sim.cost.listed import FILLED, LIST_COLUMNS, LIST_ROWS, ROOM, Lists, list_tiling
 from sim.cost.nest_tables import DIMS, NESTED, OPERANDS
+from sim.cost.scan import CoreCuts, Lines, crossed, hold_roles, scan_role
 from sim.cost.tiles import groups
 from sim.jit import jit, jit_bare
 
@@ -371,7 +372,7 @@ def new_memory(t: Any, splits: Any, wires: Any, levels: Any, spans: Any, by_floo
     first, stop = np.zeros((cuts, 4), np.int64), np.zeros((cuts, 4), np.int64)
     made = CoreCuts(splits, first, stop, np.zeros(cuts), np.ones(cuts), np.ones((cuts, operands)), wires)
     trial, start = np.empty(4, np.int64), np.empty(4, np.int64)
-    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), trial, start)
+    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), trial, start, np.empty((operands, 4)))
     lanes, least = np.zeros(LANE_COLUMNS * rows + WIDTH), np.empty((rows, 2 * (SEEN + 1)))
     floor_of, by_inner, by_sums = np.empty(rows + WIDTH), np.empty(rows + WIDTH), np.empty(rows + WIDTH)
     lists = Lists(

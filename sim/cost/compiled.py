@@ -6,6 +6,7 @@ Same arguments, same numbers, one compiled call for all candidates. Cores that t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,21 +26,23 @@ _MOST_TABLES = 1024
 
 
 def compiled_estimate(
-    nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool, stored: bool = True
-) -> Estimate:
+    nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool, stored: bool = True,
+    staying: Sequence[bool] = (),
+) -> Estimate:  # fmt: skip
     """Evaluate all candidates: see `sim.cost.estimate.estimate`, whose arguments these are and whose numbers it gives
     (latencies to rounding, counts exactly).
 
     Raises InputError for a core that the kernel has no law for.
     """
     count = len(cuts.splits)
+    stays = sum(1 << at for at, one in enumerate(staying) if one)
     masks = resident @ (1 << np.arange(resident.shape[1], dtype=np.int64))
     tile = np.stack([np.broadcast_to(size, count) for size in cuts.tile], axis=1)
     found, of_operand = np.empty((count, kernel.COSTS)), np.empty((resident.shape[1] + 1, 3))
     tiling_costs(
         tables_of(nest), columns_of(site, dataflow), unit_columns(nest, site, unit), cuts.splits, cuts.steps, tile,
-        cuts.columns_first, unit == "vector", masks, stored, site_wires(nest, site, cuts.splits, resident),
-        of_operand, found,
+        cuts.columns_first, unit == "vector", masks, stays, stored,
+        site_wires(nest, site, cuts.splits, resident), of_operand, found,
     )  # fmt: skip
     return Estimate(
         found[:, kernel.LATENCY_S],

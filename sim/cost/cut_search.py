@@ -25,6 +25,7 @@ from sim.cost.kernel import (
     OVERLAP,
     PEAK_S,
     PERIOD_S,
+    RINGS,
     SEND_S,
     SLOTS,
     TRANSFERS,
@@ -35,8 +36,10 @@ from sim.cost.kernel import (
     up,
     vector_cycles,
 )
-from sim.cost.levels import ELEMENTS, FILLS, FIRST, INDICES, MISFIT_S, PER_OPERAND, TILES, crossed, scan_role
-from sim.cost.nest_tables import BITS, DIMS, NESTED, OPERANDS
+from sim.cost.levels import BOXES, ELEMENTS, FILLS, FIRST, INDICES, PER_OPERAND, RING, TILES
+from sim.cost.nest_tables import BITS, DIMS, NESTED, OPERANDS, STAYS
+from sim.cost.scan import MISFIT_S, crossed, scan_role
+from sim.cost.stay_scan import hold_rings, kept_cost
 from sim.cost.tiles import groups, largest_part
 from sim.cost.tiling import tiling_cost
 from sim.cost.wires import GIVEN, LINK, PLACED, PORT
@@ -45,9 +48,10 @@ from sim.jit import jit, jit_bare, jit_inline
 STARTS = 1
 """Families whose best tiling is looked for by line search first: a good first guess spares most of the others."""
 
-# Columns of a candidate close to the best: seconds, bytes between chip and DRAM, family, levels, columns outside?
-SECONDS, BYTES, FAMILY, LEVELS, ORDER = 0, 1, 2, 3, 7
-CLOSE = 8
+# Columns of a candidate close to the best: seconds, bytes between chip and DRAM, family, levels, columns outside?,
+# operand that stays (-1: none).
+SECONDS, BYTES, FAMILY, LEVELS, ORDER, STAY = 0, 1, 2, 3, 7, 8
+CLOSE = 9
 
 
 @jit_bare
@@ -84,9 +88,12 @@ def line_search(
 
 
 @jit_inline
-def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_first: int) -> float:
+def floor_s(
+    t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_first: int, room: float
+) -> float:
     """Seconds that no tiling can beat that cuts further what is a role as a whole here, evenly: its loads, its bytes at
-    the DRAM's peak and its computing only grow with the number of tiles."""
+    the DRAM's peak and its computing only grow with the number of tiles. An operand is loaded once where what a core
+    needs of it again is at most `room` bytes; these do not grow less where the sum alone is cut further."""
     levels, used, apart = s.levels, s.cuts.used[family], s.cuts.apart[family]
     g, m, n, k = at[0], at[1], at[2], at[3]
     operands = t.nests[0, OPERANDS]
@@ -105,12 +112,18 @@ def floor_s(t: Any, hw: Any, w: Work, s: Search, family: int, at: Any, columns_f
         if different == 0.0:
             continue
         if operand < operands:
+            boxes, ring = 1.0, 0.0
             for place in range(4):
                 row = k if place == 0 else inner if place == 1 else outer if place == 2 else g
                 if loads > 1.0:
                     loads *= levels[row, TILES]
                 elif levels[row, c + FILLS] > 0:
                     loads = levels[row, c + FILLS]
+                if levels[row, c + RING] > 0.0:
+                    ring = boxes * levels[row, c + RING]
+                boxes *= levels[row, c + BOXES]
+            if hw[RINGS] * t.operands[0, operand, STAYS] > 0 and ring * size <= room:
+                loads = min(loads, boxes)
             if loads > 1.0:
                 most = max(most, loads)
         transfers += loads * different
@@ -162,8 +175,8 @@ def search_cuts(
     2, operands, 2] what they make of the busiest port and link (Wiring.counts); `quanta` [dims], `coarse`, `most` and
     `single` say how their shares are cut (`cut_table.share_levels`, where a role as a whole is cut evenly over cores:
     parts of whole granules may be larger than several tiles of less). False where nothing fits; else `winner` [2,
-    COSTS] as in `tiling.tiling_cost`, where the result is stored and where it stays, and `found_steps` [2 + dims]
-    family, columns outside?, tiles per core.
+    COSTS] as in `tiling.tiling_cost`, where the result is stored and where it stays, and `found_steps` [3 + dims]
+    family, columns outside?, bit mask of operands that stay, tiles per core.
     """
     levels, begin = share_levels(t, shares, quanta, coarse, most, single, single_begin)
     over, under, body, drain, unpack = rate_and_cycles
@@ -177,7 +190,7 @@ def search_cuts(
         for operand in range(t.nests[0, OPERANDS]):
             if (resident[row] >> operand) & 1:
                 s.cuts.apart[row, operand] = 0.0
-        s.floors[row] = floor_s(t, hw, w, s, row, stop[row], 0)
+        s.floors[row] = floor_s(t, hw, w, s, row, stop[row], 0, np.inf)
     best, order = NOTHING_S, np.argsort(s.floors)
     for row in order[:STARTS]:
         if s.floors[row] < best:
@@ -191,7 +204,8 @@ def search_cuts(
         while pair >= 0:
             best, near, pair = _walk(t, hw, w, limit, slack, row, s, best, close, near, pair)
             if pair >= 0:
-                close, near = _thinned(close[:near], best * slack, 2 * (stop[row, 3] - first[row, 3]))
+                room = 2 * (1 + t.nests[0, OPERANDS]) * (stop[row, 3] - first[row, 3])
+                close, near = _thinned(close[:near], best * slack, room)
     if near == 0:
         return False
     _choose(t, hw, w, s, resident, quanta, close[:near], best * slack, winner, found_steps)
@@ -241,7 +255,7 @@ def least_seconds(
             alike = disjoint and s.cuts.apart[row, operand] < s.cuts.used[row]
             if (maybe >> operand) & 1 and not alike:
                 s.cuts.apart[row, operand] = 0.0
-        least = min(least, floor_s(t, hw, w, s, row, s.cuts.stop[row], 0))
+        least = min(least, floor_s(t, hw, w, s, row, s.cuts.stop[row], 0, np.inf))
     return float(least)
 
 
@@ -257,14 +271,14 @@ def _walk(
     columns = stop[2] - first[2]
     last = (stop[1] - first[1]) * columns * (stop[0] - first[0])
     while pair < last:
-        if near + 2 * (stop[3] - first[3]) > len(close):
+        if near + 2 * (1 + operands) * (stop[3] - first[3]) > len(close):
             return best, near, pair
         rest = pair // columns
         at[1], at[0] = first[1] + rest % (stop[1] - first[1]), first[0] + rest // (stop[1] - first[1])
         if pair % columns == 0:
             # With these rows, whatever the columns and the sum.
             at[2], at[3] = stop[2], stop[3]
-            if floor_s(t, hw, w, s, family, at, 0) > best * slack * (1 + 1e-12):
+            if floor_s(t, hw, w, s, family, at, 0, np.inf) > best * slack * (1 + 1e-12):
                 pair += columns
                 continue
         at[2] = first[2] + pair % columns
@@ -274,29 +288,45 @@ def _walk(
         twice = levels[at[1], TILES] > 1 and levels[at[2], TILES] > 1
         for order in range(2 if twice else 1):
             at[3] = stop[3]
-            if floor_s(t, hw, w, s, family, at, order) > best * slack:
+            if floor_s(t, hw, w, s, family, at, order, limit) > best * slack:
                 continue
+            hold_rings(t, 0, levels, at, order, 3, s.lines.rings)
             for k in range(first[3], stop[3]):
                 at[3] = k
                 if t.nests[0, NESTED] and crossed(t, 0, cuts.splits[family], levels, at):
                     continue
                 cutoff = best * slack * (1 + 1e-12)
-                if floor_s(t, hw, w, s, family, at, order) > cutoff:
+                if floor_s(t, hw, w, s, family, at, order, limit) > cutoff:
                     continue
                 cost, row, _ = scan_role(
                     t, 0, hw, w, levels, cuts, family, at, 3, k, k + 1, order, limit, cutoff, s.lines, 0.0
                 )
-                if row < 0 or cost > best * slack or cost >= MISFIT_S:
-                    continue
-                best = min(best, cost)
-                close[near, SECONDS], close[near, BYTES] = cost, 0.0
-                for operand in range(operands + 1):
-                    close[near, BYTES] += moved[operand, 0]
-                close[near, FAMILY], close[near, ORDER] = family, order
-                for role in range(4):
-                    close[near, LEVELS + role] = at[role]
-                near += 1
+                if row >= 0 and cost <= best * slack and cost < MISFIT_S:
+                    best = min(best, cost)
+                    _note(close[near], cost, operands, family, order, at, -1, moved)
+                    near += 1
+                for stay in range(operands if hw[RINGS] > 0.0 else 0):
+                    if t.operands[0, stay, STAYS] == 0:
+                        continue
+                    cost = kept_cost(t, 0, hw, w, levels, cuts, family, at, k, limit, cutoff, s.lines, 0.0, stay)
+                    if cost <= best * slack:
+                        best = min(best, cost)
+                        _note(close[near], cost, operands, family, order, at, stay, moved)
+                        near += 1
     return best, near, -1
+
+
+@jit_inline
+def _note(
+    close: Any, cost: float, operands: int, family: int, order: int, at: Any, stay: int, moved: Any
+) -> None:
+    """A candidate as a row of those close to the best."""
+    close[SECONDS], close[BYTES] = cost, 0.0
+    for operand in range(operands + 1):
+        close[BYTES] += moved[operand, 0]
+    close[FAMILY], close[ORDER], close[STAY] = family, order, stay
+    for role in range(4):
+        close[LEVELS + role] = at[role]
 
 
 @jit
@@ -325,13 +355,17 @@ def _choose(
     for row in range(len(close)):
         if close[row, SECONDS] > most_s or close[row, BYTES] > least:
             continue
-        family, order = int(close[row, FAMILY]), int(close[row, ORDER])
+        family, order, stay = int(close[row, FAMILY]), int(close[row, ORDER]), int(close[row, STAY])
+        staying = 0 if stay < 0 else 1 << stay
         for dim in range(dims):
             level = s.levels[int(close[row, LEVELS + t.role[0, dim]])]
             steps[dim] = int(level[len(level) - width + dim])
             tile[dim] = largest_part(t.extent[0, dim], splits[family, dim] * steps[dim], quanta[dim])
         wires = s.cuts.wires[family]
-        tiling_cost(t, 0, hw, w, splits[family], steps, tile, order, resident[family], True, wires, parts, found)
+        tiling_cost(
+            t, 0, hw, w, splits[family], steps, tile, order, resident[family], staying, True, wires, parts,
+            found,
+        )  # fmt: skip
         mine[0], mine[1], mine[2] = found[TRANSFERS], order, family
         mine[3:] = close[row, LEVELS:ORDER]
         for place in range(7):
@@ -340,9 +374,9 @@ def _choose(
                     best[:] = mine
                     winner[0] = found
                     tiling_cost(
-                        t, 0, hw, w, splits[family], steps, tile, order, resident[family], False, wires, parts,
-                        winner[1],
+                        t, 0, hw, w, splits[family], steps, tile, order, resident[family], staying, False, wires,
+                        parts, winner[1],
                     )  # fmt: skip
-                    found_steps[0], found_steps[1] = family, order
-                    found_steps[2 : 2 + dims] = steps[:dims]
+                    found_steps[0], found_steps[1], found_steps[2] = family, order, staying
+                    found_steps[3 : 3 + dims] = steps[:dims]
                 break

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from sim.cost.banks import array_conflicts, weighted_read_bytes
 from sim.cost.element_passes import body_passes, box_extents, drain_passes
+from sim.cost.fills import fills, result_elements, ring, tile_gemm
 from sim.cost.wires import GIVEN, LINK, PLACED, PORT, Wiring
 from sim.cost.work import (
     PARTS_ADDED,
-    GemmShape,
     accumulator_bytes,
     array_cycles,
     compute_bandwidth,
@@ -101,65 +101,18 @@ def aligned(size_bytes: int | Int64) -> int | Int64:
     return -(-size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
 
 
-def loop_order(nest: Nest, columns_first: bool) -> tuple[int, ...]:
-    """Loops from outermost to innermost: repeats, then rows and columns in the order asked for, then the sum."""
-    rows, columns = nest.role("m"), nest.role("n")
-    middle = columns + rows if columns_first else rows + columns
-    return nest.role("g") + middle + nest.role("k")
-
-
-def tile_gemm(nest: Nest, tile: Sequence[Int64]) -> GemmShape:
-    """The GEMM that a tile of a contraction amounts to; the kernel window multiplies the reduction."""
-    one = np.ones_like(tile[0])
-
-    def product(role: tuple[int, ...]) -> Int64:
-        total = one
-        for dim in role:
-            total = total * tile[dim]
-        return total
-
-    return GemmShape(
-        product(nest.role("g")),
-        product(nest.role("m")),
-        product(nest.role("n")),
-        product(nest.role("k")) * nest.taps,
-    )
-
-
-def result_elements(nest: Nest, tile: Sequence[Int64]) -> Int64:
-    """Elements of the largest result tile."""
-    total: Int64 = np.ones_like(tile[0])
-    for axis in nest.out.axes:
-        total = total * axis.extent(tile)
-    return total
-
-
-def fills(nest: Nest, operand: Operand, steps: Int64, columns_first: Bool) -> Int64:
-    """How often each core fills a buffer of this operand: once per pass of the loops down to the innermost one
-    that changes what the operand touches."""
-    totals = []
-    for order in (loop_order(nest, False), loop_order(nest, True)):
-        total: Int64 = np.ones(len(steps), np.int64)
-        active = np.zeros(len(steps), np.bool_)
-        for dim in reversed(order):
-            if dim in operand.dims:
-                active |= steps[:, dim] > 1
-            total = np.where(active, total * steps[:, dim], total)
-        totals.append(total)
-    return np.where(columns_first, totals[1], totals[0])
-
-
 def estimate(
     nest: Nest, site: Site, cuts: Cuts, *, unit: str, dataflow: str, resident: Bool, stored: bool = True,
     staying: Sequence[bool] = (),
 ) -> Estimate:  # fmt: skip
     """Evaluate all candidates. `resident` [candidates, operands] marks operands that every core that needs them
     already has in its scratchpad; the result goes to DRAM, or stays in the scratchpads if not `stored`. Operands that
-    are `staying` are loaded once, into room for all of a core's tiles of them.
+    are `staying` are loaded once, into room for those of their tiles that a core needs again.
 
         latency = head latency + max(computing, moving, issue of all transfers) + tail + reduction over cores
         computing = first tiles in + max(compute, waits for free slots) + drain + last tile out
         moving = busiest of DMA, DRAM, ports and links + the last tile's compute and drain
+        tiles for which operands that stay are loaded take as long as if they did not stay
 
     The tail is the array's, from the end of a hold to the result."""
     kind, steps, tile = site.kind, cuts.steps, cuts.tile
@@ -181,12 +134,17 @@ def estimate(
             nest, kind, tile, unit, dataflow, iterations, out_tiles, elements, out_bytes, summed > 1
         )
     moved = _Movement(site, used, site_wires(nest, site, cuts.splits, resident), staying)
+    one_slot = np.ones_like(used)
     for index, operand in enumerate(nest.operands):
         dims = sorted(operand.dims)
-        often = steps[:, dims].prod(axis=1) if moved.stays(index) else fills(nest, operand, steps, cuts.columns_first)
+        often, slots = fills(nest, operand, steps, cuts.columns_first), one_slot
+        early = np.ones(len(steps))
+        if moved.stays(index):
+            boxes, slots = steps[:, dims].prod(axis=1), ring(nest, operand, steps, cuts.columns_first)
+            often, early = boxes, np.where(resident[:, index], 1.0, boxes / often)
         loads = np.where(resident[:, index], 0, often)
         distinct = cuts.splits[:, dims].prod(axis=1)
-        moved.load(index, operand, tile, loads, distinct)
+        moved.load(index, operand, tile, loads, distinct, slots, early)
     loading_s = moved.wires_s()
     if stored:
         moved.store(nest.out, tile, out_tiles, used // summed)
@@ -200,10 +158,15 @@ def estimate(
     pace_s = np.maximum(compute_s, waiting_s)
     computing_s = moved.first_s() + pace_s + drain_s + post_s + out_s
     moving_s = moved.wires_s() + compute_s / iterations + drain_s + post_s
-    busiest_s = np.maximum.reduce([computing_s, moving_s, moved.issue_s()])
+    early_s = np.where(moved.part < 1, moved.early_s() + (1 - moved.part) * compute_s + drain_s + post_s, 0.0)
+    busiest_s = np.maximum.reduce([computing_s, moving_s, early_s, moved.issue_s()])
     latency = site.head_latency_s + busiest_s + tail_s + reduce_s
     held = moved.sram_bytes + reduce_bytes + inside
     return Estimate(latency, moved.dram_bytes, moved.transfers, held, accumulator)
+
+
+# What tiles move: bytes of a core and of the DRAM, the DRAM's seconds, bytes through the busiest port and link.
+CORE, DRAM, WIRE_S, PORTED, LINKED = range(5)
 
 
 class _Movement:
@@ -212,11 +175,12 @@ class _Movement:
 
     def __init__(self, site: Site, used: Int64, wires: Float64, staying: Sequence[bool]) -> None:
         self.site, self.used, self.wires, self.staying = site, used, wires, staying
-        self.ported, self.linked = np.zeros((2, len(used)))
+        self.moved, self.kept = np.zeros((2, 5, len(used)))  # by the columns CORE to LINKED; of what stays
+        self.part = np.ones(len(used))  # of the tiles: the first, which what stays is loaded in
         self.sram_bytes = np.zeros_like(used)
         self.transfers = np.zeros_like(used)
         self.loads = np.zeros_like(used)
-        self.core_bytes, self.dram_bytes, self.dram_s, self.busiest_channel = np.zeros((4, len(used)))
+        self.busiest_channel, self.kept_loads, self.kept_channel = np.zeros((3, len(used)))
         self.first_bytes, self.first_largest, self.first_shared_s, self.last_s = np.zeros((4, len(used)))
         self.stores, self.stored = np.zeros_like(used), np.zeros_like(used)
 
@@ -224,8 +188,18 @@ class _Movement:
         """Is there room for all tiles of operand number `index`?"""
         return any(self.staying[index : index + 1])
 
-    def load(self, index: int, operand: Operand, tile: Sequence[Int64], loads: Int64, distinct: Int64) -> None:
-        """`loads` fills of the operand's buffer on every core; `distinct` groups of cores need different tiles."""
+    @property
+    def dram_bytes(self) -> Float64:
+        """Bytes between the chip and its DRAM."""
+        return np.asarray(self.moved[DRAM])
+
+    def load(
+        self, index: int, operand: Operand, tile: Sequence[Int64], loads: Int64, distinct: Int64, slots: Int64,
+        early: Float64,
+    ) -> None:  # fmt: skip
+        """`loads` fills of the operand's buffer, of at least so many `slots`, on every core, all of them in the first
+        part of the tiles `early`; `distinct` groups of cores need different tiles."""
+        before = self.moved.copy() if self.stays(index) else self.moved
         size = operand.tile_bytes(tile)
         first = np.where(loads > 0, size, 0)
         self.first_bytes += first
@@ -233,14 +207,19 @@ class _Movement:
         many = loads > 1
         self.loads = np.maximum(self.loads, np.where(many, loads, 0))
         self.busiest_channel = np.maximum(self.busiest_channel, np.where(many, loads * size, 0))
-        self.first_shared_s += np.where(loads > 0, self._move(index, operand, tile, size, loads, distinct), 0.0)
+        self.first_shared_s += np.where(loads > 0, self._move(index, operand, tile, size, loads, distinct, slots), 0.0)
+        if self.stays(index):
+            self.kept += np.where(early < 1, self.moved - before, 0.0)
+            self.part = np.minimum(self.part, early)
+            self.kept_loads = np.maximum(self.kept_loads, np.where(early < 1, loads, 0))
+            self.kept_channel = np.maximum(self.kept_channel, np.where(early < 1, loads * size, 0))
 
     def store(self, out: Operand, tile: Sequence[Int64], tiles: Int64, owners: Int64) -> None:
         """`tiles` results of each of the `owners` (cores that finish sums)."""
         self.stores = tiles
         size = out.tile_bytes(tile)
         self.stored = tiles * size
-        shared_s = self._move(-1, out, tile, size, tiles, owners, store=True)
+        shared_s = self._move(-1, out, tile, size, tiles, owners, np.ones_like(tiles), store=True)
         self.last_s = self._together_s(size, size, shared_s)
 
     def first_s(self) -> Float64:
@@ -261,12 +240,19 @@ class _Movement:
 
     def wires_s(self) -> Float64:
         """Time of the busiest of DMA, DRAM, memory ports and links."""
-        site = self.site
-        port_s = self.dram_bytes / site.port_bandwidth_bytes_per_s
-        each_s = self.ported / site.each_port_bandwidth_bytes_per_s if site.wiring else 0.0 * port_s
-        link_s = self.linked / site.hop_bandwidth_bytes_per_s
-        own_s = self.core_bytes / self._core_bandwidth
-        return np.asarray(np.maximum.reduce([own_s, self.dram_s, port_s, each_s, link_s]))
+        return self._busiest_s(self.moved)
+
+    def early_s(self) -> Float64:
+        """Time of the busiest of them for all that stays and as large a part of the rest as it is loaded in."""
+        return self._busiest_s(self.part * self.moved + (1 - self.part) * self.kept)
+
+    def _busiest_s(self, moved: Float64) -> Float64:
+        site, each_s = self.site, np.zeros(moved.shape[1])
+        if site.wiring:
+            each_s = moved[PORTED] / site.each_port_bandwidth_bytes_per_s
+        port_s, link_s = moved[DRAM] / site.port_bandwidth_bytes_per_s, moved[LINKED] / site.hop_bandwidth_bytes_per_s
+        own_s = moved[CORE] / self._core_bandwidth
+        return np.asarray(np.maximum.reduce([own_s, moved[WIRE_S], port_s, each_s, link_s]))
 
     def waiting_s(self, compute_s: Float64, tail_s: Float64, drains_s: Float64) -> Float64:
         """The longest wait for one of two slots: half of every round trip shows.
@@ -280,7 +266,13 @@ class _Movement:
         filling_s = compute_s + self.loads * (site.head_latency_s + tail_s) + wires_s
         emptying_s = drains_s + self.stores * site.send_latency_s + self.stored / self._channel
         trips_s = np.maximum(filling_s * (self.loads > 1), emptying_s * (self.stores > 1))
-        return np.asarray(trips_s / BUFFER_SLOTS)
+        # What stays is loaded for the first tiles: those wait as if it did not stay, the others only for the unit.
+        loads = np.maximum(self.kept_loads, self.part * self.loads)
+        channel_s = np.maximum(self.kept_channel, self.part * self.busiest_channel) / self._channel
+        early_s = self.part * compute_s + loads * (site.head_latency_s + tail_s)
+        early_s += np.maximum(self.early_s(), channel_s)
+        early_s = (1 - self.part) * compute_s + early_s / BUFFER_SLOTS
+        return np.maximum(trips_s / BUFFER_SLOTS, np.where(self.part < 1, early_s, 0.0))
 
     def turns_s(self, busy_s: Float64, tail_s: Float64, drain_s: Float64, loading_s: Float64) -> Float64:
         """The longest wait for the only slot, trips of the first loads and the last store left out.
@@ -314,6 +306,7 @@ class _Movement:
         size: Int64,
         count: Int64,
         distinct: Int64,
+        slots: Int64,
         *,
         store: bool = False,
     ) -> Float64:
@@ -322,15 +315,14 @@ class _Movement:
         accesses = count * distinct
         from_dram = (accesses * size).astype(np.float64)
         turns = np.where(count > 1, self.site.kind.sram.tile_slots, np.minimum(count, 1))
-        slots = count if not store and self.stays(index) else turns
-        self.sram_bytes += slots * aligned(size)
+        self.sram_bytes += np.where(count > 0, np.maximum(turns, slots), 0) * aligned(size)
         self.transfers += accesses
-        self.core_bytes += count * size
-        self.dram_bytes += from_dram
-        self.ported += count * size * self.wires[:, index, PORT]
-        self.linked += count * size * self.wires[:, index, LINK]
+        self.moved[CORE] += count * size
+        self.moved[DRAM] += from_dram
+        self.moved[PORTED] += count * size * self.wires[:, index, PORT]
+        self.moved[LINKED] += count * size * self.wires[:, index, LINK]
         efficiency = _efficiency(self.site, operand, tile, store=store)
-        self.dram_s += from_dram / (self.site.dram.bandwidth_bytes_per_s * efficiency)
+        self.moved[WIRE_S] += from_dram / (self.site.dram.bandwidth_bytes_per_s * efficiency)
         slower = np.minimum(
             self.site.dram.bandwidth_bytes_per_s * efficiency, self.site.port_bandwidth_bytes_per_s
         )

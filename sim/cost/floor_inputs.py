@@ -51,8 +51,9 @@ from sim.cost.kernel import (
     WIRE_S,
     Work,
 )
-from sim.cost.levels import ELEMENTS, FILLS, FIRST, INDICES, PER_OPERAND, TILES, CoreCuts
+from sim.cost.levels import ELEMENTS, FILLS, FIRST, INDICES, PER_OPERAND, TILES
 from sim.cost.nest_tables import BITS, OPERANDS
+from sim.cost.scan import CoreCuts
 from sim.jit import jit_bare, jit_inline
 
 

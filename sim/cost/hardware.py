@@ -115,6 +115,7 @@ def site_columns(site: estimate.Site, dataflow: str) -> Float64:
         kernel.PORTS_BW: site.port_bandwidth_bytes_per_s,
         kernel.EACH_PORT_BW: site.each_port_bandwidth_bytes_per_s,
         kernel.HOP_BW: site.hop_bandwidth_bytes_per_s,
+        kernel.RINGS: kind.sram.rings,
     }
     found[list(columns)] = list(columns.values())
     kernel.derive(found)
@@ -236,6 +237,7 @@ def _fill_kind(designs: Designs, kind: int, dataflow: str | None, found: Float64
         kernel.HOPS: designs.per_chip([one.crossed for one in sites]),
         kernel.TREE_LINKS: designs.per_chip([one.tree_links for one in sites]),
         kernel.REMOTE_SHARE: designs.per_chip([one.remote for one in sites]),
+        kernel.RINGS: chips(lambda chip: kind < len(chip.cores) and chip.cores[kind].sram.rings),
     }
     for column, values in columns.items():
         found[:, column] = values

@@ -37,17 +37,18 @@ Float64 = npt.NDArray[np.float64]
 # DATAFLOW an index of systolic.DATAFLOWS; PORTS_BW of all memory ports in use, EACH_PORT_BW of one, HOP_BW of a link;
 # HOPS that bytes cross to a core on average, TREE_LINKS those of a multicast to all cores, REMOTE_SHARE of cores
 # that do not sit on their port; *_SHARE what a calibrated chip achieves of its rates, TILE_CYCLES
-# what starting a tile costs it, GATHERS whether every pattern of the DRAM runs on; ADDERS rows that share one;
+# what starting a tile costs it, GATHERS whether every pattern of the DRAM runs on; ADDERS rows that share one; RINGS
+# whether tiles that are needed again may stay in their slots;
 # from PERIOD_S to LINK_S what `derive` makes of the others; from DRAM_COST on the DRAM's cost table
 # (sim/hw/dram_efficiency.py), row by row.
 (
     CORES, CLOCK_HZ, ROWS, COLS, ARRAYS, DATAFLOW, OVERLAP, LANES, SRAM_BYTES, FEED_BW, ACCUMULATOR_BYTES,
     ACCUMULATOR_BW, CHANNELS, CHANNEL_BW, OUTSTANDING, DRAM_BW, BURST_BYTES, INTERLEAVE_BYTES, DRAM_CHANNELS,
     HEAD_S, SEND_S, PORTS_BW, HOP_BW, HOPS, TREE_LINKS, REMOTE_SHARE, HAS_ARRAY, ROW_BYTES,
-    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, GATHERS, ADDERS, EACH_PORT_BW, PERIOD_S, ROW_PART, COL_PART,
-    LANE_PART, FEED_CYCLES, SUM_CYCLES, CHANNEL_S, CORE_S, WIRE_S, PORT_S, PEAK_S, PART_S, ISSUE_S, WAVE_ROWS,
+    ARRAY_SHARE, VECTOR_SHARE, DRAM_SHARE, TILE_CYCLES, GATHERS, ADDERS, EACH_PORT_BW, RINGS, PERIOD_S, ROW_PART,
+    COL_PART, LANE_PART, FEED_CYCLES, SUM_CYCLES, CHANNEL_S, CORE_S, WIRE_S, PORT_S, PEAK_S, PART_S, ISSUE_S, WAVE_ROWS,
     EACH_PORT_S, LINK_S, DRAM_COST,
-) = range(52)  # fmt: skip
+) = range(53)  # fmt: skip
 DRAM_LINES, DRAM_RUNS = len(PITCHES) + 1, len(RUNS) + 1
 HARDWARE_COLUMNS = DRAM_COST + 2 * DRAM_LINES * DRAM_RUNS
 
@@ -375,6 +376,23 @@ def chains_s(
     computing_s = first_s + max(h.compute_s, waiting_s) + h.drain_s + post_s + out_s
     moving_s = moved_s + h.compute_s / x.iterations + h.drain_s + post_s
     return float(hw[HEAD_S] + max(computing_s, moving_s, issue_s) + h.tail_s + h.reduce_s)
+
+
+@jit_bare
+def early_chains_s(
+    hw: Any, x: Tiles, h: Held, first_s: float, out_s: float, part: float, moved_s: float, loads: float,
+    channel_bytes: float,
+) -> float:  # fmt: skip
+    """What `chains_s` is at least where operands stay, all of whose loads fall in a first `part` of the tiles: those
+    take as long as if nothing stayed, the others compute.
+
+    `moved_s` of the busiest wire until then; `loads` and `channel_bytes` of the buffer that has most until then.
+    """
+    post_s, later_s = hw[SEND_S] if x.stores > 0.0 else 0.0, (1.0 - part) * h.compute_s
+    filling_s = part * h.compute_s + loads * (hw[HEAD_S] + h.tail_s) + max(moved_s, channel_bytes * hw[CHANNEL_S])
+    computing_s = first_s + later_s + filling_s / SLOTS + out_s
+    busiest_s = max(computing_s, moved_s + later_s) + h.drain_s + post_s
+    return float(hw[HEAD_S] + busiest_s + h.tail_s + h.reduce_s)
 
 
 @jit_bare

@@ -39,19 +39,9 @@ from sim.cost.kernel import (
     pattern_cost,
     up,
 )
-from sim.cost.levels import (
-    BYTES,
-    FIRST,
-    INDICES,
-    PER_OPERAND,
-    TILES,
-    CoreCuts,
-    Lines,
-    lack,
-    level_run,
-    moved_by,
-)
+from sim.cost.levels import FIRST, INDICES, PER_OPERAND, TILES
 from sim.cost.nest_tables import BITS, OPERANDS
+from sim.cost.scan import BYTES, CoreCuts, Lines, lack, level_run, moved_by
 from sim.cost.work import PARTS_ADDED
 from sim.jit import jit_bare
 
@@ -95,7 +85,7 @@ def list_tiling(
     limit: float, lines: Lines, lists: Lists,
 ) -> None:  # fmt: skip
     """Add a tiling, where it fits `limit` bytes of scratchpad and the accumulator; `lines.fixed` is what
-    levels.hold_roles makes of all roles but the sum."""
+    scan.hold_roles makes of all roles but the sum."""
     operands, g, m, n, k = t.nests[nest, OPERANDS], at[0], at[1], at[2], at[3]
     out_tiles = levels[g, TILES] * levels[m, TILES] * levels[n, TILES]
     moved = moved_by(operands, levels, k, out_tiles, cuts, cut, lines)

@@ -27,8 +27,8 @@ DIMS, OPERANDS, TAPS, CONTRACTION, SUM_BYTES, NESTED, DEPTH, WIDTH = range(8)
 NEST_COLUMNS = 8
 # Columns of NestTables.operands: part of the nest, bits of an element, axes, those that a contiguous run may span,
 # packed in tile order?, loops that move the box (bit mask), read once per result by the drain, or by that of an
-# attention's scores?
-PART, BITS, AXES, RUN_AXES, PACKED, TOUCHES, PER_ELEMENT = range(7)
+# attention's scores?, may it stay in the scratchpad until the loops come back to it?
+PART, BITS, AXES, RUN_AXES, PACKED, TOUCHES, PER_ELEMENT, STAYS = range(8)
 # Columns of NestTables.axes.
 SIZE, TERMS, LOW, HIGH, DENOMINATOR = range(5)
 
@@ -36,7 +36,7 @@ SIZE, TERMS, LOW, HIGH, DENOMINATOR = range(5)
 class NestTables(NamedTuple):
     """Nests as rows, everything int64.
 
-    `nests` [nests, 8] and `operands` [nests, operands, 7] by the columns above, the result as the last operand;
+    `nests` [nests, 8] and `operands` [nests, operands, 8] by the columns above, the result as the last operand;
     `extent`, `role`, `nested` [nests, dims] (loops; `nested` the outer loop of a nested pair, -1 without);
     `order` [nests, 2, dims] loops from the innermost, rows outside and columns outside;
     `axes` [nests, operands, axes, 5]; `terms` [nests, operands, axes, terms, 2] (loop, factor);
@@ -76,7 +76,7 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
         np.zeros((len(nests), most_dims), np.int64),
         np.full((len(nests), most_dims), -1, np.int64),
         np.zeros((len(nests), 2, most_dims), np.int64),
-        np.zeros((*of_operand, 7), np.int64),
+        np.zeros((*of_operand, 8), np.int64),
         np.zeros((*of_operand, most_axes, 5), np.int64),
         np.zeros((*of_operand, most_axes, most_terms, 2), np.int64),
         np.zeros((*of_operand, most_axes), np.int64),
@@ -91,6 +91,12 @@ def nest_tables(nests: Sequence[Nest]) -> NestTables:
             _fill_operand(tables, row, place, operand, nest)
             _fill_chain(tables, row, place, operand, nest)
     return tables
+
+
+def may_stay(nest: Nest) -> bool:
+    """May operands stay until the loops come back to them? Neither rows that indices name nor what comes from other
+    chips is known before, and an attention's scratchpads hold its shares and running results."""
+    return nest.kind != "attention" and nest.chips == 1 and not any(operand.gathered for operand in nest.operands)
 
 
 def _fill_loops(tables: NestTables, row: int, nest: Nest) -> None:
@@ -122,6 +128,7 @@ def _fill_operand(tables: NestTables, row: int, place: int, operand: Operand, ne
         packed,
         sum(1 << dim for dim in operand.dims),
         _per_element(operand, place, nest),
+        operand is not nest.out and may_stay(nest),
     )
     tables.run_order[row, place, : len(order)] = order[::-1]
     for index, axis in enumerate(operand.axes):

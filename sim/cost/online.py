@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from sim.cost.actions import array_actions, epilogue_bytes
 from sim.cost.element_passes import drain_passes
-from sim.cost.estimate import BUFFER_SLOTS, aligned, feeding, lane_elements, operand_bits, tile_gemm
+from sim.cost.estimate import BUFFER_SLOTS, aligned, feeding, lane_elements, operand_bits
+from sim.cost.fills import tile_gemm
 from sim.cost.products import Products, tile_products
 from sim.cost.work import (
     accumulator_bytes,

@@ -26,9 +26,10 @@ from sim.cost.kernel import (
     Work,
     chains_s,
 )
-from sim.cost.levels import INDICES, TILES, by_patterns, hold_roles, moved_by
+from sim.cost.levels import INDICES, TILES
 from sim.cost.nest_tables import DIMS, OPERANDS
 from sim.cost.online_kernel import attention_bytes, attention_sums, held_by_attention
+from sim.cost.scan import by_patterns, hold_roles, moved_by
 from sim.jit import jit_bare
 
 HEADS, QUERIES, COLUMNS, KEYS = range(4)
@@ -109,7 +110,7 @@ def least_block_s(hw: Any, w: Work) -> float:
 def _scan_keys(
     t: Any, nest: int, hw: Any, w: Work, s: Search, cut: int, start: int, stop: int, limit: float, best: float
 ) -> tuple[float, int]:
-    """As levels.scan_role of the keys: (latency and a share of the DRAM's time; level, -1 where none is below
+    """As scan.scan_role of the keys: (latency and a share of the DRAM's time; level, -1 where none is below
     `best`)."""
     operands, levels, cuts, lines, at = t.nests[nest, OPERANDS], s.levels, s.cuts, s.lines, s.lines.trial
     copy_to(at, s.at)

@@ -28,10 +28,10 @@ from sim.cost.branch import (
 )
 from sim.cost.floors import WIDTH
 from sim.cost.kernel import PORT_S, TRAFFIC_SHARE, WIRE_S, Work
-from sim.cost.levels import scan_role
 from sim.cost.listed import CUT as OF_CUT
 from sim.cost.listed import LEVELS, LIST_ROWS, copy_below, scan_list
 from sim.cost.listed import ORDER as OF_ORDER
+from sim.cost.scan import scan_role
 from sim.jit import jit_bare
 
 ROWS_PER_DESIGN, MOST_ROWS = 24, LIST_ROWS // 2

@@ -15,6 +15,8 @@ from sim.cost.kernel import (
     CLOCK_HZ,
     CORES,
     LANES,
+    RINGS,
+    TRAFFIC_SHARE,
     Attention,
     Work,
     late_bits,
@@ -22,7 +24,7 @@ from sim.cost.kernel import (
     set_quanta,
 )
 from sim.cost.levels import FIRST, PER_OPERAND
-from sim.cost.nest_tables import BITS, DEPTH, DIMS, OPERANDS, WIDTH, NestTables
+from sim.cost.nest_tables import BITS, DEPTH, DIMS, OPERANDS, STAYS, WIDTH, NestTables
 from sim.cost.nest_work import (
     BODY_CYCLES,
     DRAIN_CYCLES,
@@ -34,6 +36,7 @@ from sim.cost.nest_work import (
 )
 from sim.cost.online_search import search_attention
 from sim.cost.shared_search import UNKNOWN, WARM, behind, best_listed, list_node, narrow_node
+from sim.cost.stay_search import again_bytes, best_staying, may_gain
 from sim.cost.tile_traffic import tiling_traffic
 from sim.cost.tiles import largest_part
 from sim.cost.tiling import Shape, no_shape, shape_cost, tiling_shape
@@ -75,8 +78,9 @@ def best_tilings(
     t: NestTables, given: Inputs, alike: Alike, cost: Float64, traffic: Float64, choice: Int64
 ) -> None:
     """The best tiling of every nest on every design: `cost` [designs, nests, COSTS], `traffic` [designs, nests,
-    TRAFFIC], `choice` [designs, nests, 3 + 2 * dims] (kind of cores or -1 where nothing fits, on the vector unit?,
-    columns outside?, splits, steps). Buffers keep to the preferred share of the scratchpad where they can.
+    TRAFFIC], `choice` [designs, nests, 4 + 2 * dims] (kind of cores or -1 where nothing fits, on the vector unit?,
+    columns outside?, splits, steps, bit mask of operands that stay). Buffers keep to the preferred share of the
+    scratchpad where they can.
 
     A nest is searched for all designs before the next: they share its table of levels. Those that are alike are
     searched together.
@@ -85,7 +89,8 @@ def best_tilings(
     warm = np.empty((2, WARM, 6), np.int64)
     for nest in range(len(t.nests)):
         warm[:] = -1
-        choice[:, nest], choice[:, nest, 0], cost[:, nest], best[:] = 1, -1, np.nan, NOTHING_S
+        choice[:, nest], choice[:, nest, 0], choice[:, nest, choice.shape[2] - 1] = 1, -1, 0
+        cost[:, nest], best[:] = np.nan, NOTHING_S
         attention = t.nests[nest, DEPTH] > 0
         for root in alike.roots[: 0 if attention else len(alike.roots)]:
             make_room(s)
@@ -97,6 +102,7 @@ def best_tilings(
                 if best[design] == NOTHING_S or kind > 0:
                     make_room(s)
                     best[design] = search_kind(t, nest, given, alike, design, kind, best[design], mine, s)
+        stay_choices(t, nest, given, alike, best, choice, s)
         cost_choices(t, nest, given, alike, choice, cost, traffic)
 
 
@@ -208,12 +214,20 @@ def search_unit(
 @jit
 def fill_unit(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: bool, s: Search) -> None:
     """The levels of all cuts of a nest over the cores of a kind."""
+    first, stop = given.partitions_of[design, kind, nest]
+    fill_some(t, nest, given, design, kind, vector, first, stop, s)
+
+
+@jit
+def fill_some(
+    t: Any, nest: int, given: Inputs, design: int, kind: int, vector: bool, first: int, stop: int, s: Search
+) -> None:
+    """The levels of the cuts `first` to `stop`."""
     places = np.zeros(4, np.int64)
     for role in range(4):
         places[role] = given.granules[design, kind, role] if t.alone[nest, role] == 1 else 0
         if vector:
             places[role] = given.granule_count
-    first, stop = given.partitions_of[design, kind, nest]
     fill_cuts(t, nest, given.hardware[design, kind], vector, given.shares, places, first, stop, s)
 
 
@@ -243,6 +257,55 @@ def unit_work(t: Any, nest: int, given: Inputs, design: int, kind: int, vector: 
     return Work(
         w.vector, w.slow, w.body, w.drain, w.left_bits, w.right_bits, w.sum_bytes, w.unpack, w.scales, w.late, a
     )
+
+
+@jit
+def stay_choices(t: Any, nest: int, given: Inputs, alike: Alike, best: Any, choice: Any, s: Search) -> None:
+    """Choices with an operand that stays, in the preferred share of the scratchpad, where they are better than those
+    without, which cost `best` [designs]."""
+    width, found = t.extent.shape[1], False
+    for operand in range(t.nests[nest, OPERANDS]):
+        found = found or t.operands[nest, operand, STAYS] > 0
+    if not found:
+        return
+    plain, same, again = np.full(choice.shape[2], -1, np.int64), -1, (0.0, 0.0)
+    for design in alike.order:
+        mine = choice[design, nest]
+        if mine[0] < 0:
+            continue
+        kind, vector, hw = mine[0], mine[1] == 1, given.hardware[design, mine[0]]
+        if same != alike.same[design] or not equal(plain, mine):
+            plain[:], same = mine, alike.same[design]
+            splits, steps = plain[3 : 3 + width], plain[3 + width : 3 + 2 * width]
+            again = again_bytes(t, nest, hw, splits, steps, tile_of(t, nest, hw, plain), plain[2])
+        if hw[RINGS] == 0.0 or not may_gain(hw, again, best[design]):
+            continue
+        cut = cut_of(t, nest, given, design, mine)
+        make_room(s)
+        fill_some(t, nest, given, design, kind, vector, cut, cut + 1, s)
+        find_levels(t, nest, s, cut, mine)
+        w, limit = unit_work(t, nest, given, design, kind, vector), alike.limits[design, kind, 0]
+        best[design], order, stay = best_staying(t, nest, hw, w, s, cut, limit, TRAFFIC_SHARE, best[design])
+        if stay >= 0:
+            s.found[CUT], s.found[ORDER] = cut, order
+            write_choice(t, nest, kind, vector, s, mine)
+            mine[3 + 2 * width] = 1 << stay
+
+
+@jit_bare
+def find_levels(t: Any, nest: int, s: Search, cut: int, choice: Any) -> None:
+    """The levels of a choice of a cut, into `s.best`."""
+    width = t.extent.shape[1]
+    for role in range(4):
+        for row in range(s.cuts.first[cut, role], s.cuts.stop[cut, role]):
+            same = True
+            for dim in range(t.nests[nest, DIMS]):
+                mine = t.role[nest, dim] == role
+                level = s.levels[row, s.levels.shape[1] - width + dim]
+                same = same and (not mine or level == choice[3 + width + dim])
+            if same:
+                s.best[role] = row
+                break
 
 
 @jit
@@ -293,14 +356,21 @@ def cut_of(t: Any, nest: int, given: Inputs, design: int, choice: Any) -> int:
 @jit
 def choice_shape(t: Any, nest: int, hw: Any, choice: Any, wires: Any, of_operand: Any, traffic: Any) -> Shape:
     """The shape of a choice, with what `tiling.tiling_shape` finds of every operand; fills in its traffic."""
-    width, vector = t.extent.shape[1], choice[1] == 1
-    splits, steps = choice[3 : 3 + width], choice[3 + width :]
+    width, vector, tile = t.extent.shape[1], choice[1] == 1, tile_of(t, nest, hw, choice)
+    splits, steps, staying = choice[3 : 3 + width], choice[3 + width : 3 + 2 * width], choice[3 + 2 * width]
+    tiling_traffic(t, nest, hw, splits, steps, tile, choice[2], staying, vector, traffic)
+    return tiling_shape(t, nest, hw, splits, steps, tile, choice[2], 0, staying, True, wires, of_operand)
+
+
+@jit
+def tile_of(t: Any, nest: int, hw: Any, choice: Any) -> Any:
+    """The largest tile of a choice, by dimension."""
+    width = t.extent.shape[1]
     quanta, tile = np.ones(width, np.int64), np.ones(width, np.int64)
-    set_quanta(t, nest, hw, vector, quanta)
+    set_quanta(t, nest, hw, choice[1] == 1, quanta)
     for dim in range(t.nests[nest, DIMS]):
-        tile[dim] = largest_part(t.extent[nest, dim], splits[dim] * steps[dim], quanta[dim])
-    tiling_traffic(t, nest, hw, splits, steps, tile, choice[2], vector, traffic)
-    return tiling_shape(t, nest, hw, splits, steps, tile, choice[2], 0, True, wires, of_operand)
+        tile[dim] = largest_part(t.extent[nest, dim], choice[3 + dim] * choice[3 + width + dim], quanta[dim])
+    return tile
 
 
 @jit

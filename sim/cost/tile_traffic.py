@@ -40,7 +40,7 @@ from sim.cost.nest_tables import (
     WIDTH,
 )
 from sim.cost.online_kernel import RUNNING_BYTES
-from sim.cost.tiles import box, extent_of, fill_count, groups, parts_of
+from sim.cost.tiles import box, extent_of, fill_count, groups, kept_tiles, parts_of
 from sim.graph.attention import MASKS, VALUES
 from sim.graph.attention import ROW_BYTES as RECORD_BYTES
 from sim.jit import jit, jit_bare
@@ -206,9 +206,11 @@ def _attention_traffic(
 
 @jit
 def tiling_traffic(
-    t: Any, nest: int, hw: Any, splits: Any, steps: Any, tile: Any, columns_first: int, vector: bool, found: Any
-) -> None:
-    """Bytes that one tiling moves, into `found` [TRAFFIC]; operands come from the DRAM, results go there.
+    t: Any, nest: int, hw: Any, splits: Any, steps: Any, tile: Any, columns_first: int, staying: int, vector: bool,
+    found: Any,
+) -> None:  # fmt: skip
+    """Bytes that one tiling moves, into `found` [TRAFFIC]; operands come from the DRAM, those of the bit mask `staying`
+    once; results go there.
 
     DMA: sim.cost.traffic.operator_traffic; compute: sim.cost.actions. A multicast to c of n cores crosses a share
     (c - 1) / (n - 1) of the links that the tree to all n adds to a single route.
@@ -233,7 +235,10 @@ def tiling_traffic(
         apart = groups(t, nest, operand, splits)
         # Those that finish sums apply what is applied on the way out.
         receivers = used / apart / (summed if t.operands[nest, operand, PART] == EPILOGUE else 1.0)
-        transfers = apart * fill_count(t, nest, operand, steps, columns_first)
+        fills = fill_count(t, nest, operand, steps, columns_first)
+        if (staying >> operand) & 1:
+            fills, _ = kept_tiles(t, nest, operand, steps, columns_first)
+        transfers = apart * fills
         moved = mean * transfers
         found[ACTIVATIONS] += opened_rows(t, nest, operand, hw, transfers, mean, tile)
         found[TASKS] += transfers

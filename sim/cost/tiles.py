@@ -93,6 +93,20 @@ def fill_count(t: Any, nest: int, operand: int, steps: Any, columns_first: int) 
 
 
 @jit_bare
+def kept_tiles(t: Any, nest: int, operand: int, steps: Any, columns_first: int) -> tuple[float, float]:
+    """(different tiles of an operand on every core, those that it needs again); see sim.cost.estimate.ring."""
+    touches = t.operands[nest, operand, TOUCHES]
+    boxes, ring = 1.0, 1.0
+    for place in range(t.nests[nest, DIMS]):
+        dim = t.order[nest, columns_first, place]
+        if (touches >> dim) & 1:
+            boxes *= steps[dim]
+        elif steps[dim] > 1:
+            ring = boxes
+    return boxes, ring
+
+
+@jit_bare
 def groups(t: Any, nest: int, operand: int, splits: Any) -> float:
     """Groups of cores that need different boxes of an operand."""
     touches = t.operands[nest, operand, TOUCHES]

@@ -44,8 +44,15 @@ class Sram(Part):
     keeps_results: Annotated[
         bool,
         Field(
-            description="results stay for the operators behind where there is room; false: they leave, as where a buffer "
-            "feeds an array only"
+            description="results stay for the operators behind where there is room; false: they leave, as where a "
+            "buffer feeds an array only"
+        ),
+    ] = True
+    rings: Annotated[
+        bool,
+        Field(
+            description="a tile that is needed again may stay in its slot, and tiles are cut for it; false: only whole "
+            "operands stay, where there is room"
         ),
     ] = True
     tiles_bytes: Annotated[

@@ -81,7 +81,7 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
         if not here:
             fills, size = needed[index]
             size = staged_bytes(nest.operands[index], size, kernel)
-            mine = boxes_of(nest.operands[index], tiling) if tiling.stays(index) else slots
+            mine = max(slots, ring_of(nest.operands[index], tiling)) if tiling.stays(index) else slots
             found.append(Buffer(f"in{index}", mine if fills > 1 or refilled else 1, size))
     if not step.keep:
         tiles, size = needed[-1]
@@ -97,6 +97,18 @@ def _buffers(step: Step) -> tuple[Buffer, ...]:
 def boxes_of(operand: Operand, tiling: Tiling) -> int:
     """Different tiles of an operand that a core needs."""
     return math.prod(tiling.steps[dim] for dim in operand.dims)
+
+
+def ring_of(operand: Operand, tiling: Tiling) -> int:
+    """Tiles of an operand that a core needs again: those that turn inside of the outermost loop that moves others but
+    not these. With as many slots each is loaded once; 1 where the loops never come back to a tile."""
+    ring, outside = 1, False
+    for dim in tiling.order:
+        if dim not in operand.dims:
+            outside = outside or tiling.steps[dim] > 1
+        elif outside:
+            ring *= tiling.steps[dim]
+    return ring
 
 
 def _turns(nest: Nest, tiling: Tiling, deal: Deal) -> int:

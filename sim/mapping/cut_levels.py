@@ -31,7 +31,7 @@ _SINGLE: Recent[object, tuple[Shares, tuple[Float64, Int64]]] = Recent(LEVEL_BYT
 
 class Winner(NamedTuple):
     """The best tiling of a search: parts over cores and tiles per core of every dimension; its estimate, and the
-    seconds where its result stays in the scratchpads, if the search told."""
+    seconds where its result stays in the scratchpads, if the search told; which operands stay (none: empty)."""
 
     splits: tuple[int, ...]
     steps: tuple[int, ...]
@@ -41,6 +41,7 @@ class Winner(NamedTuple):
     sram_bytes: int
     accumulator_bytes: int
     kept_s: float | None
+    staying: tuple[bool, ...] = ()
 
 
 def best_cut(
@@ -58,7 +59,7 @@ def best_cut(
     if shares is None:
         return None
     masks = local.masks[local.splits.unsummed] if vector else local.masks
-    found, at = np.empty((2, COSTS)), np.empty(2 + len(quanta), np.int64)
+    found, at = np.empty((2, COSTS)), np.empty(3 + len(quanta), np.int64)
     levels, granules = _single_levels(nest, shares, coarse), np.array(quanta, np.int64)
     if not search_cuts(
         tables_of(nest), columns_of(site, dataflow), unit_columns(nest, site, unit), vector, float(limit), SLACK,
@@ -66,12 +67,13 @@ def best_cut(
     ):  # fmt: skip
         return None
     costs, kept = found.tolist()
-    family, columns_first, *steps = at.tolist()
+    family, columns_first, staying, *steps = at.tolist()
     split = tuple(shares.splits[family].tolist())
     sram, accumulator = int(costs[SRAM_NEED]), int(costs[ACCUMULATOR_NEED])
     return Winner(
-        split, tuple(steps), columns_first > 0, costs[LATENCY_S], costs[DRAM_BYTES], sram, accumulator, kept[LATENCY_S]
-    )
+        split, tuple(steps), columns_first > 0, costs[LATENCY_S], costs[DRAM_BYTES], sram, accumulator, kept[LATENCY_S],
+        tuple(bool(staying >> operand & 1) for operand in range(len(nest.operands))) if staying else (),
+    )  # fmt: skip
 
 
 def _wires(nest: Nest, site: Site, shares: Shares) -> Float64:

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.element_passes import drain_passes
-from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, feeding, loop_order
+from sim.cost.estimate import BUFFER_SLOTS, Site, aligned, feeding
+from sim.cost.fills import loop_order
 from sim.cost.work import (
     GemmShape,
     accumulator_bytes,

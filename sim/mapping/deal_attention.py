@@ -12,7 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import Site, aligned, loop_order
+from sim.cost.estimate import Site, aligned
+from sim.cost.fills import loop_order
 from sim.cost.online import accumulator_need, online_bytes, online_cycles, padded_products, scratchpad_bytes
 from sim.errors import DoesNotFit
 from sim.graph.attention import VALUES

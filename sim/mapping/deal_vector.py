@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.cost.element_passes import TRAVERSALS, body_passes
-from sim.cost.estimate import Site, aligned, loop_order
+from sim.cost.estimate import Site, aligned
+from sim.cost.fills import loop_order
 from sim.cost.work import VECTOR_ELEMENTS, vector_tile_cycles
 from sim.errors import DoesNotFit
 from sim.graph.graph import Graph

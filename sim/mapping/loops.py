@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import tile_gemm
+from sim.cost.fills import tile_gemm
 from sim.cost.work import GemmShape
 from sim.graph.nest import Nest, Operand
 from sim.mapping.search import Tiling
@@ -35,6 +35,14 @@ class Fills:
     def before_next(self) -> Int64:
         """Iteration before the one that needs the next fill: the last to use this one, where operands do not stay."""
         return self.first[1:] - 1
+
+    @property
+    def last(self) -> Int64:
+        """Last iteration that reads each fill of an operand that stays."""
+        assert self.needed is not None
+        found = np.empty(len(self.first), np.int64)
+        found[self.needed] = np.arange(len(self.needed))  # of equal places the last assignment holds
+        return found
 
     def read_at(self, iterations: Int64) -> Int64:
         """The fill that each of these iterations reads."""

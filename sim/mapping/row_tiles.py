@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from sim.cost.coding import codable, coded_bytes
 from sim.cost.element_passes import drain_passes
-from sim.cost.estimate import ALIGNMENT_BYTES, BUFFER_SLOTS, Site, aligned, loop_order
+from sim.cost.estimate import ALIGNMENT_BYTES, BUFFER_SLOTS, Site, aligned
+from sim.cost.fills import loop_order
 from sim.cost.row_stationary import RowTiles
 from sim.cost.work import tile_overhead_cycles, vector_tile_cycles
 from sim.errors import DoesNotFit, InputError

@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.cost.estimate import BUFFER_SLOTS, Cuts, Estimate, Site, estimate, loop_order
+from sim.cost.estimate import BUFFER_SLOTS, Cuts, Estimate, Site, estimate
+from sim.cost.fills import loop_order
 from sim.cost.hardware import lacking_law
 from sim.errors import DoesNotFit
 from sim.graph.nest import Nest
@@ -21,6 +22,7 @@ from sim.mapping.cut_levels import Winner, best_cut, vector_floor_s
 from sim.mapping.grid import bounds, largest_size
 from sim.mapping.memo import by_identity
 from sim.mapping.splits import Local
+from sim.mapping.stay_best import stay_estimates
 
 Int64 = npt.NDArray[np.int64]
 
@@ -88,7 +90,7 @@ class Tiling:
     """How one nest is cut. `splits` and `steps` are parts over cores and tiles per core of every dimension;
     `quanta` the granule of the cuts; `order` the loops from outermost to innermost. Where tiles are dealt (see
     deal.py), `steps` counts the tiles of the whole result in every dimension that is not summed over. `staying` says
-    which operands are loaded once and stay until the end (see staying.py); none of them, if empty."""
+    which operands stay until the loops come back to them (see sim/cost/scan.py and staying.py); none, if empty."""
 
     splits: tuple[int, ...]
     steps: tuple[int, ...]
@@ -142,10 +144,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The winner (its cuts and estimate among others, and its place there), and the least (scratchpad, accumulator)
-    bytes that any candidate needs; of all of them, where none fits."""
+    """The winner (its cuts and estimate among others, its operand that stays or -1, and its place there), and the least
+    (scratchpad, accumulator) bytes that any candidate needs; of all of them, where none fits."""
 
-    winner: tuple[Cuts, Estimate, int] | None
+    winner: tuple[Cuts, Estimate, int, int] | None
     need: tuple[int, int]
 
 
@@ -187,7 +189,7 @@ def _interpreted(
     found = _best(space, site, dataflow, unit, limit).winner
     if found is None:
         return None
-    cuts, cost, at = found
+    cuts, cost, stay, at = found
     return Winner(
         tuple(cuts.splits[at].tolist()),
         tuple(cuts.steps[at].tolist()),
@@ -197,6 +199,7 @@ def _interpreted(
         int(cost.sram_bytes[at]),
         int(cost.accumulator_bytes[at]),
         None,
+        tuple(index == stay for index in range(len(nest.operands))) if stay >= 0 else (),
     )
 
 
@@ -217,9 +220,7 @@ def estimate_of(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ..
     from sim.cost.compiled import compiled_estimate
 
     how: Callable[..., Estimate] = compiled_estimate
-    if any(tiling.staying):
-        how = partial(estimate, staying=tiling.staying)
-    elif nest.kind == "attention" or lacking_law(site.kind, tiling.dataflow):
+    if nest.kind == "attention" or lacking_law(site.kind, tiling.dataflow):
         how = estimate
     steps, splits = np.array([tiling.steps], np.int64), np.array([tiling.splits], np.int64)
     columns_first = np.array([tiling.order != loop_order(nest, False)])
@@ -232,6 +233,7 @@ def estimate_of(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ..
         dataflow=tiling.dataflow,
         resident=np.array([resident], np.bool_),
         stored=stored,
+        staying=tiling.staying,
     )
 
 
@@ -302,23 +304,28 @@ def _single_loops(nest: Nest) -> tuple[str, ...]:
     )
 
 
+_Part = tuple[Int64, Cuts, Estimate, int, npt.NDArray[np.bool_]]
+"""Candidates that are evaluated: which they are, their cuts, estimates, operand that stays, and whether they fit."""
+
+
 def _best(space: Candidates, site: Site, dataflow: str, unit: str, limit: int) -> _Found:
     """The best candidate that fits `limit` bytes of scratchpad. Candidates are evaluated in batches, lowest floors
     first, until no floor is left below the slack around the best latency; so the choice is that among all."""
     accumulator = site.kind.accumulator
-    parts: list[tuple[Int64, Cuts, Estimate, npt.NDArray[np.bool_]]] = []
+    parts: list[_Part] = []
     left, batch, best_s = np.arange(len(space.floor_s)), FIRST_BATCH, math.inf
     while len(left):
         now, left = _lowest(space.floor_s, left, batch)
         batch *= 2
         cuts, resident, which = space.cuts(now)
         if len(which):
-            cost = estimate(space.nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident)
-            fits = cost.sram_bytes <= limit
-            if accumulator is not None:
-                fits &= cost.accumulator_bytes <= accumulator.size_bytes
-            parts.append((which, cuts, cost, fits))
-            best_s = min(best_s, float(cost.latency_s[fits].min(initial=math.inf)))
+            how = {"unit": unit, "dataflow": dataflow}
+            for stay, rows, some, cost in stay_estimates(space.nest, site, cuts, **how, resident=resident):
+                fits = cost.sram_bytes <= limit
+                if accumulator is not None:
+                    fits &= cost.accumulator_bytes <= accumulator.size_bytes
+                parts.append((which[rows], some, cost, stay, fits))
+                best_s = min(best_s, float(cost.latency_s[fits].min(initial=math.inf)))
             # The floor is exact arithmetic on other operands: leave room for rounding.
             left = left[space.floor_s[left] <= best_s * SLACK * (1 + 1e-9)]
     return _choose(space.nest, parts, best_s)
@@ -334,12 +341,12 @@ def _lowest(floor_s: npt.NDArray[np.float64], left: Int64, size: int) -> tuple[I
 
 
 def _choose(
-    nest: Nest, parts: Sequence[tuple[Int64, Cuts, Estimate, npt.NDArray[np.bool_]]], best_s: float
+    nest: Nest, parts: Sequence[_Part], best_s: float
 ) -> _Found:
     """The winner among the evaluated, and the least (scratchpad, accumulator) bytes any of them needs."""
     close: list[tuple[float, int, int, int, int]] = []
     scratchpad: list[tuple[int, int]] = []
-    for part, (which, _, cost, fits) in enumerate(parts):
+    for part, (which, _, cost, _, fits) in enumerate(parts):
         scratchpad.append((int(cost.sram_bytes.min()), int(cost.accumulator_bytes.min())))
         near = np.flatnonzero(fits & (cost.latency_s <= best_s * SLACK)) if best_s < math.inf else ()
         close += [
@@ -350,8 +357,8 @@ def _choose(
     if not close:
         return _Found(None, need)
     *_, part, at = min(close)
-    _, cuts, cost, _ = parts[part]
-    return _Found((cuts, cost, at), need)
+    _, cuts, cost, stay, _ = parts[part]
+    return _Found((cuts, cost, stay, at), need)
 
 
 def _tiling(nest: Nest, found: Winner, quanta: tuple[int, ...], unit: str, dataflow: str, slots: int) -> Tiling:
@@ -368,6 +375,7 @@ def _tiling(nest: Nest, found: Winner, quanta: tuple[int, ...], unit: str, dataf
         found.accumulator_bytes,
         slots=slots,
         kept_s=found.kept_s,
+        staying=found.staying,
     )
 
 

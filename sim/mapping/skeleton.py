@@ -272,12 +272,15 @@ class Builder:
             # The others have begun when the first piece is there: nothing before it can be.
             self.batch.edge(tasks[:, 1:], tasks[:, :1])
         slots, tiling = self.slots[name], self.step.tiling
-        # With room for every tile, loads still run no further ahead: they would slow those that are waited for.
-        ahead = tiling.slots if tiling.stays(index) else slots
+        stays = tiling.stays(index)
+        # With room for many tiles, loads still run no further ahead: they would slow those that are waited for.
+        ahead = tiling.slots if stays else slots
         every = consumers[fills.members]  # [groups, sharers, iterations]
         self.batch.edge(every[..., fills.first], tasks[:, None])
         if tasks.shape[1] > ahead:
             self.batch.edge(tasks[:, None, ahead:], every[..., fills.before_next[: tasks.shape[1] - ahead]])
+        if stays and tasks.shape[1] > slots:
+            self.batch.edge(tasks[:, None, slots:], every[..., fills.last[: tasks.shape[1] - slots]])
         self.claim(name, positions, tasks[:, :slots, None], fills.members[:, None, :])
         among = np.zeros((len(self.loops.cores), 1), np.bool_)
         among[positions] = True

@@ -19,8 +19,8 @@ from sim.cost.branch import CUT, NOTHING_S, ORDER, list_cuts, search_cuts
 from sim.cost.core_cuts import granules, joined_cuts
 from sim.cost.designs import designs_from, leaves_alike
 from sim.cost.hardware import rate_columns, timing_columns
-from sim.cost.levels import scan_role
 from sim.cost.listed import scan_list
+from sim.cost.scan import scan_role
 from sim.cost.tile_search import Inputs, best_tilings, fill_unit, new_search, unit_work
 from sim.graph.builder import GraphBuilder
 from sim.graph.nest import Nest
@@ -44,7 +44,7 @@ def inputs_of(model: Model, columns: Columns, base: Chip | None = None) -> tuple
 def searched(model: Model, given: Inputs, groups: Alike) -> tuple[np.ndarray, ...]:
     shape = (len(given.hardware), len(model.nests))
     cost, traffic = np.empty((*shape, kernel.COSTS)), np.zeros((*shape, tile_traffic.TRAFFIC))
-    choice = np.zeros((*shape, 3 + 2 * model.tables.extent.shape[1]), np.int64)
+    choice = np.zeros((*shape, 4 + 2 * model.tables.extent.shape[1]), np.int64)
     best_tilings(model.tables, given, groups, cost, traffic, choice)
     return cost, traffic, choice
 

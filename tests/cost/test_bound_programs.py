@@ -50,6 +50,7 @@ def chosen(bounds: Bounds, nest: Nest, chip: Chip) -> Tiling:
         dram_bytes=0.0,
         sram_bytes=int(bounds.cost[0, row, kernel.SRAM_NEED]),
         accumulator_bytes=int(bounds.cost[0, row, kernel.ACCUMULATOR_NEED]),
+        staying=tuple(bool(rest[2 * width] >> operand & 1) for operand in range(len(nest.operands))),
     )
 
 

@@ -98,8 +98,10 @@ def test_any_tiling_costs_what_the_numpy_estimate_says(name: str) -> None:
             quanta = cut_quanta(nest, site, unit, kind.array.dataflow)
             cuts = random_cuts(nest, chip, quanta, unit, int(rng.integers(1000)))
             resident = rng.random((40, len(nest.operands))) < 0.3
+            stays = tuple((rng.random(len(nest.operands)) < 0.4).tolist())
+            dataflow = kind.array.dataflow
             said, mine = (
-                how(nest, site, cuts, unit=unit, dataflow=kind.array.dataflow, resident=resident, stored=stored)
+                how(nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident, stored=stored, staying=stays)
                 for how in (estimate, compiled_estimate)
             )
             at = (name, chip.name, unit, stored)

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from test_kernel import CHIPS, NESTS
-from test_tile_search import AUTO, random_nest_graph, random_small_chip, tables_of_levels
+from test_tile_search import AUTO, random_nest_graph, random_small_chip, tables_of_levels, without_staying
 
 from sim.cost import kernel
 from sim.cost.bound import compile_model, evaluate
@@ -16,8 +16,8 @@ from sim.cost.designs import designs_of
 from sim.cost.element_passes import body_passes
 from sim.cost.floor_inputs import fill_lanes, hold_cut, hold_unit
 from sim.cost.hardware import timing_columns
-from sim.cost.levels import MISFIT_S, scan_role
 from sim.cost.nest_tables import NestTables, nest_tables
+from sim.cost.scan import MISFIT_S, scan_role
 from sim.cost.work import vector_cost
 from sim.graph.nest import Nest
 from sim.hw.chip import Chip
@@ -109,9 +109,10 @@ def best_of_levels(nest: Nest, chip: Chip) -> float:
 
 @pytest.mark.parametrize("seed", [3, 4])
 def test_the_choice_is_the_best_of_all_levels(seed: int) -> None:
+    """Where nothing may stay in a scratchpad; see test_stay_search.py for what does."""
     rng, compared = np.random.default_rng(seed), 0
     while compared < 30:
-        model, chip = compile_model(random_nest_graph(rng)), random_small_chip(rng)
+        model, chip = without_staying(compile_model(random_nest_graph(rng))), random_small_chip(rng)
         costs = evaluate(model, designs_of([chip]), AUTO).cost[0]
         mine = costs[:, kernel.LATENCY_S] + kernel.TRAFFIC_SHARE * costs[:, kernel.DRAM_S]
         for nest, seconds in zip(model.nests, mine.tolist(), strict=True):

@@ -40,7 +40,7 @@ def test_any_tiling_costs_what_the_numpy_estimate_says(name: str) -> None:
         inputs, groups = inputs_of(model, given, base)
         shape, width = (len(designs), len(model.nests)), model.tables.extent.shape[1]
         cost, traffic = np.empty((*shape, columns_of.COSTS)), np.empty((*shape, tile_traffic.TRAFFIC))
-        choice = np.zeros((*shape, 3 + 2 * width), np.int64)
+        choice = np.zeros((*shape, 4 + 2 * width), np.int64)
         for row, nest in enumerate(model.nests):
             if nest.kind != "attention":
                 continue
@@ -49,7 +49,7 @@ def test_any_tiling_costs_what_the_numpy_estimate_says(name: str) -> None:
                 splits = inputs.partitions[rng.integers(first, stop)]
                 most = [max(1, dim.extent // int(part)) for dim, part in zip(nest.dims, splits, strict=False)]
                 steps = [int(math.exp(rng.uniform(0, math.log(one + 0.999)))) for one in most]
-                choice[design, row] = (0, 0, 0, *splits, *steps, *(1,) * (width - len(steps)))
+                choice[design, row] = (0, 0, 0, *splits, *steps, *(1,) * (width - len(steps)), 0)
             cost_choices(model.tables, row, inputs, groups, choice, cost, traffic)
             for design in range(len(designs)):
                 chip = designs.chip(design)
@@ -106,7 +106,7 @@ def test_what_the_search_passes_over_is_slower() -> None:
     for design in range(40):
         hw, w = inputs.hardware[design, 0], unit_work(model.tables, 0, inputs, design, 0, False)
         choice, seconds = bounds.choice[design, 0], bounds.cost[design, 0, columns_of.LATENCY_S]
-        cores, tiles = float(choice[3 : 3 + width].prod()), float(choice[3 + width :].prod())
+        cores, tiles = float(choice[3 : 3 + width].prod()), float(choice[3 + width : 3 + 2 * width].prod())
         floors = least_s(model.tables, 0, hw, w, cores), tiles * least_block_s(hw, w)
         assert max(floors) <= seconds
         near.append([floor / seconds for floor in floors])

@@ -19,8 +19,9 @@ from sim.cost.designs import designs_from, designs_of
 from sim.cost.element_passes import body_passes
 from sim.cost.estimate import Cuts, estimate
 from sim.cost.hardware import timing_columns
-from sim.cost.levels import FIRST, MISFIT_S, PER_OPERAND, CoreCuts, Lines, fill_levels, scan_role
-from sim.cost.nest_tables import ROLES, nest_tables
+from sim.cost.levels import FIRST, PER_OPERAND, fill_levels
+from sim.cost.nest_tables import ROLES, STAYS, nest_tables
+from sim.cost.scan import MISFIT_S, CoreCuts, Lines, scan_role
 from sim.cost.tiling import tiling_cost
 from sim.cost.work import vector_cost
 from sim.graph.builder import GraphBuilder
@@ -59,7 +60,7 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
     t = nest_tables([nest])
     width, operands = t.extent.shape[1], t.operands.shape[1]
     found, at, parts = np.zeros(kernel.COSTS), np.zeros(4, np.int64), np.empty((operands, 3))
-    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), at.copy(), at.copy())
+    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), at.copy(), at.copy(), np.empty((operands, 4)))
     for chip in CHIPS:
         kind = chip.cores[0]
         assert kind.array is not None
@@ -97,7 +98,8 @@ def test_levels_cost_what_their_tiling_costs(name: str) -> None:
                         for i, d in enumerate(nest.dims)
                     ]
                 )
-                tiling_cost(t, 0, hw, work, splits, steps, tile, order, 0, True, cuts.wires[0], parts, found)
+                where = splits, steps, tile, order, 0, 0, True, cuts.wires[0]
+                tiling_cost(t, 0, hw, work, *where, parts, found)
                 lacking = max(0.0, found[kernel.SRAM_NEED] / limit - 1)
                 lacking += max(0.0, found[kernel.ACCUMULATOR_NEED] / hw[kernel.ACCUMULATOR_BYTES] - 1)
                 compared = found[kernel.LATENCY_S] + 0.25 * found[kernel.DRAM_S]
@@ -112,7 +114,7 @@ def test_a_scan_finds_the_cheapest_level_of_a_role(name: str) -> None:
     nest = next(nest for key, nest in NESTS.items() if key.startswith(name))
     t, rng = nest_tables([nest]), np.random.default_rng(5)
     operands, at = t.operands.shape[1], np.zeros(4, np.int64)
-    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), at.copy(), at.copy())
+    lines = Lines(np.empty((operands, 4)), np.empty((operands, 2)), at.copy(), at.copy(), np.empty((operands, 4)))
     for chip in CHIPS:
         kind = chip.cores[0]
         hw = timing_columns(designs_of([chip]))[0, 0]
@@ -241,12 +243,19 @@ def bounds_of(model: Model, chips: list[Chip]) -> Bounds:
     return evaluate(model, designs_of(chips), AUTO)
 
 
+def without_staying(model: Model) -> Model:
+    """The model, of which no operand may stay in a scratchpad."""
+    model.tables.operands[:, :, STAYS] = 0
+    return model
+
+
 def losses(pairs: int, seed: int) -> np.ndarray:
-    """Latency of the search's choice over the best of all tilings, for random nests on random chips."""
+    """Latency of the search's choice over the best of all tilings without operands that stay, for random nests on
+    random chips."""
     rng = np.random.default_rng(seed)
     found = []
     while len(found) < pairs:
-        model, chip = compile_model(random_nest_graph(rng)), random_small_chip(rng)
+        model, chip = without_staying(compile_model(random_nest_graph(rng))), random_small_chip(rng)
         mine = bounds_of(model, [chip]).cost[0, :, kernel.LATENCY_S]
         for nest, seconds in zip(model.nests, mine.tolist(), strict=True):
             best = best_of_all(nest, chip)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from operator_graphs import CHIPS, GRAPHS, chip
 
-from sim.cost.estimate import Cuts, Site, estimate, loop_order
+from sim.cost.estimate import Cuts, Site, estimate
+from sim.cost.fills import loop_order
 from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.graph.nest import Nest, channels_last, nests
@@ -80,7 +81,7 @@ def test_the_search_finds_what_evaluating_everything_finds(
             for unit in usable_units(nest, site.kind):
                 for dataflow in ("weight_stationary", "output_stationary"):
                     chosen = search(nest, site, Limits(size // 2, size, (unit,)), dataflow, local_of(nest, local))
-                    assert (chosen.splits, chosen.steps, chosen.order) == _best_of_all(
+                    assert (chosen.splits, chosen.steps, chosen.order, chosen.staying) == _best_of_all(
                         nest, site, local, unit, dataflow, size // 2
                     )
                     if compiled:
@@ -94,7 +95,7 @@ def _kept_s(nest: Nest, site: Site, tiling: Tiling, resident: tuple[bool, ...]) 
     tile = tuple(np.array([size]) for size in tiling.tile(nest))
     cuts = Cuts(np.array([tiling.splits]), np.array([tiling.steps]), columns_first, tile)
     how = {"unit": tiling.unit, "dataflow": tiling.dataflow, "resident": np.array([resident])}
-    return float(estimate(nest, site, cuts, **how, stored=False).latency_s[0])
+    return float(estimate(nest, site, cuts, **how, staying=tiling.staying, stored=False).latency_s[0])
 
 
 def _best_of_all(
@@ -104,17 +105,27 @@ def _best_of_all(
     unit: str,
     dataflow: str,
     limit: int,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[bool, ...]]:
     """The least DRAM traffic, then the fewest transfers, among the coarse candidates within the slack of the
-    fastest. Checks the floor of every candidate on the way."""
+    fastest, each without and, where there are rings, with every operand that can stay. Checks the floor of every
+    candidate."""
     space = candidates(nest, site, local, cut_quanta(nest, site, unit, dataflow), unit, coarse=True)
     cuts, resident, which = space.cuts(np.arange(len(space.floor_s)))
-    cost = estimate(nest, site, cuts, unit=unit, dataflow=dataflow, resident=resident)
-    assert (space.floor_s[which] <= cost.latency_s * (1 + 1e-12)).all()
-    fits = cost.sram_bytes <= limit
-    if site.kind.accumulator is not None:
-        fits &= cost.accumulator_bytes <= site.kind.accumulator.size_bytes
-    close = np.flatnonzero(fits & (cost.latency_s <= cost.latency_s[fits].min() * SLACK))
-    at = min(close.tolist(), key=lambda i: (cost.dram_bytes[i], cost.transfers[i], which[i]))
+    how = {"unit": unit, "dataflow": dataflow, "resident": resident}
+    accumulator, every = site.kind.accumulator, range(len(nest.operands))
+    close, found = [], []
+    for stay in (-1, *every) if site.kind.sram.rings else (-1,):
+        cost = estimate(nest, site, cuts, **how, staying=[index == stay for index in every])
+        assert (space.floor_s[which] <= cost.latency_s * (1 + 1e-12)).all()
+        fits = cost.sram_bytes <= limit
+        if accumulator is not None:
+            fits &= cost.accumulator_bytes <= accumulator.size_bytes
+        found.append((stay, cost, fits))
+    best_s = min(cost.latency_s[fits].min(initial=np.inf) for _, cost, fits in found)
+    for stay, cost, fits in found:
+        near = np.flatnonzero(fits & (cost.latency_s <= best_s * SLACK)).tolist()
+        close += [(cost.dram_bytes[i], cost.transfers[i], which[i], stay, i) for i in near]
+    *_, stay, at = min(close)
     order = loop_order(nest, bool(cuts.columns_first[at]))
-    return tuple(cuts.splits[at].tolist()), tuple(cuts.steps[at].tolist()), order
+    staying = tuple(index == stay for index in every if stay >= 0)
+    return tuple(cuts.splits[at].tolist()), tuple(cuts.steps[at].tolist()), order, staying

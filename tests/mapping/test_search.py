@@ -55,9 +55,9 @@ def find(nest: Nest, site: Site, share: float = 0.5) -> Tiling:
 
 
 def evaluate(
-    nest: Nest, site: Site, unit: str, rows: list[tuple[tuple[int, ...], tuple[int, ...], bool]]
+    nest: Nest, site: Site, unit: str, rows: list[tuple[tuple[int, ...], tuple[int, ...], bool]], stay: int = -1
 ) -> Estimate:
-    """The estimate of (splits, steps, columns first) candidates, cut at the unit's quanta."""
+    """The estimate of (splits, steps, columns first) candidates, cut at the unit's quanta; an operand may stay."""
     quanta = cut_quanta(nest, site, unit, "weight_stationary")
     splits, steps = (np.array([row[place] for row in rows], np.int64) for place in (0, 1))
     tile = tuple(
@@ -65,7 +65,10 @@ def evaluate(
     )
     resident = np.zeros((len(rows), len(nest.operands)), np.bool_)
     cuts = Cuts(splits, steps, np.array([row[2] for row in rows]), tile)
-    return estimate(nest, site, cuts, unit=unit, dataflow="weight_stationary", resident=resident)
+    staying = [index == stay for index in range(len(nest.operands))]
+    return estimate(
+        nest, site, cuts, unit=unit, dataflow="weight_stationary", resident=resident, staying=staying
+    )
 
 
 def every_cut(nest: Nest, site: Site, unit: str) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], bool]]:
@@ -135,8 +138,8 @@ def test_close_to_the_best_of_all_tilings(sizes: tuple[int, int, int], on: str) 
     site, nest = site_of(target), gemm_nest(*sizes)
     chosen = find(nest, site, share=1.0)
     best = math.inf
-    for unit in usable_units(nest, site.kind):
-        cost = evaluate(nest, site, unit, list(every_cut(nest, site, unit)))
+    for unit, stay in itertools.product(usable_units(nest, site.kind), (-1, 0, 1)):
+        cost = evaluate(nest, site, unit, list(every_cut(nest, site, unit)), stay)
         fits = (cost.sram_bytes <= 4096) & (cost.accumulator_bytes <= 512)
         best = min(best, float(cost.latency_s[fits].min()))
     # The search and this test add up in another order.

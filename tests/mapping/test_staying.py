@@ -10,7 +10,7 @@ from sim.graph.builder import GraphBuilder
 from sim.graph.graph import Graph
 from sim.hw.chip import Chip, load_chip
 from sim.mapping import plan as planning
-from sim.mapping.buffers import boxes_of, buffers
+from sim.mapping.buffers import buffers, ring_of
 from sim.mapping.fabric import Fabric
 from sim.mapping.partition import Assignment
 from sim.mapping.residency import Residency
@@ -33,7 +33,14 @@ def product(m: int, n: int, k: int, layers: int = 1) -> Graph:
 
 
 def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing stays: neither does the search know of it, nor are operands kept afterwards."""
     monkeypatch.setattr(planning, "with_staying", lambda chip, fabric, steps, residency: tuple(steps))
+    for module in ("sim.cost.nest_tables", "sim.mapping.stay_best"):
+        monkeypatch.setattr(f"{module}.may_stay", lambda nest: False)
+    searched = planning.search
+    # Tables of nests and searches are remembered: these are of other nests, and forgotten.
+    monkeypatch.setattr(planning, "search", lambda nest, *how: searched(replace(nest), *how))
+    monkeypatch.setattr("sim.pipeline._SEARCHES", {})
 
 
 @pytest.mark.parametrize(("chip", "size"), [("lepton_s", 512), ("gemmini_16", 256), ("tiny", 64), ("nvdla_large", 512)])
@@ -41,7 +48,7 @@ def test_a_product_that_fits_is_loaded_once(chip: str, size: int, monkeypatch: p
     """Both matrices once, where the tiles of the search load one of them again and again; and no later for it."""
     report = sim.simulate(f"gemm:{size}x{size}x{size}", chip, dtype="int8")
     now = report.summary.iloc[0]
-    assert set(report.ops["staying"]) <= {"a", "b"}
+    assert set(report.ops["staying"][0].split("; ")) <= {"a", "b"}
     assert now.dram_read_bytes == 2 * size * size
     assert now.dram_write_bytes == size * size
     without(monkeypatch)
@@ -60,7 +67,7 @@ def test_what_stays_has_a_slot_for_every_tile_and_fits(kib: int) -> None:
         assert sum(b.slots * b.size_bytes for b in found.values()) <= kib * 1024
         for index, operand in enumerate(step.nest.operands):
             if step.tiling.stays(index):
-                assert found[f"in{index}"].slots == boxes_of(operand, step.tiling) > 1
+                assert found[f"in{index}"].slots == ring_of(operand, step.tiling) > 1
     assert sim.verify_values(graph, chip).passed
 
 
@@ -135,7 +142,6 @@ def test_the_closed_form_knows_what_stays(monkeypatch: pytest.MonkeyPatch) -> No
     assert now.tiling.latency_s == pytest.approx(found.latency_s, rel=0.1)
     without(monkeypatch)
     (before,) = steps_of(graph, chip)
-    assert (now.tiling.steps, now.tiling.order) == (before.tiling.steps, before.tiling.order)
     assert now.tiling.dram_bytes < before.tiling.dram_bytes
     assert now.tiling.latency_s <= before.tiling.latency_s
 

@@ -35,10 +35,11 @@ def kernel(name: str) -> Graph:
 
 def loads_enumerated(segment: Segment, graph: Graph) -> int:
     """Bytes to load, from what the computing tasks of each core read of their scratchpad in turn: a box that is not
-    the one before has to be fetched; cores that fetch the same box at the same turn share it."""
+    the one before at its place has to be fetched; cores that fetch the same box at the same turn share it."""
     found = segment.functional
     assert found is not None
-    last: dict[tuple[int, int, int], tuple[object, int]] = {}
+    last: dict[tuple[int, int, int, int], object] = {}
+    turns: dict[tuple[int, int, int], int] = {}
     shared: set[tuple[int, int, int, int, tuple[int, ...], tuple[int, ...]]] = set()
     for task in range(segment.tasks):
         if segment.kind[task] not in (Kind.MATMUL, Kind.VECTOR):
@@ -50,11 +51,11 @@ def loads_enumerated(segment: Segment, graph: Graph) -> int:
                 continue
             box = (tuple(found.start[row].tolist()), tuple(found.stop[row].tolist()))
             key = (op, int(found.core[row]), operand)
-            before, turn = last.get(key, (None, -1))
-            if before != box:
-                turn += 1
-                shared.add((op, operand, turn, int(found.tensor[row]), *box))
-            last[key] = (box, turn)
+            place = (*key, int(found.address_bytes[row]))
+            if last.get(place) != box:
+                last[place] = box
+                turns[key] = turns.get(key, -1) + 1
+                shared.add((op, operand, turns[key], int(found.tensor[row]), *box))
     total = 0
     for _, _, _, tensor, start, stop in shared:
         elements = int(np.prod([high - low for low, high in zip(start, stop, strict=True)]))

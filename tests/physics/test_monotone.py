@@ -140,7 +140,7 @@ def test_the_search_finds_nothing_slower_with_more(name: str) -> None:
 @pytest.mark.parametrize("name", ALL_SWEEPS)
 def test_the_optimum_is_never_slower_with_more(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly: the search takes the very fastest here, without its preference for less traffic among close ones."""
-    monkeypatch.setattr("sim.mapping.search.SLACK", 1.0)
+    monkeypatch.setattr("sim.mapping.cut_levels.SLACK", 1.0)
     for nest, times in searched(ALL_SWEEPS[name], preferred=1):
         for less, more in itertools.pairwise(times):
             assert more <= less * (1 + 1e-9), (nest, times)
