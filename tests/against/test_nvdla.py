@@ -50,7 +50,7 @@ def test_the_largest_is_the_preset() -> None:
 
 @pytest.mark.parametrize("macs", PRIMER)
 def test_resnet50_is_a_tenth_slower_than_the_data_sheet(macs: int) -> None:
-    """Its buffer feeds the array, and results go to memory; while they were kept in it where there was room, one size was
+    """Its buffer feeds the array, and results go to memory; while they were kept where there was room, one size was
     within 1 % and another 7 % too fast, as the plan happened to find room."""
     assert 0.89 < frames_per_s("resnet50", nvdla(macs)) / PRIMER[macs][-1] < 0.94
 
