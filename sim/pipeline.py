@@ -368,7 +368,7 @@ def _parts(model: str | Graph, asked: Options) -> list[tuple[Graph, int]]:
 def _load(model: str | Graph, asked: Options, on: Chip, *, values: bool) -> Graph | Passes:
     """The model after its passes for chip `on`: with its attentions and the density of its activations as asked for,
     and products side by side where that is faster; with the `values` that a file has, if they are wanted."""
-    from sim.mapping.attention_choice import faster_of, joins_of
+    from sim.mapping.one_or_several import faster_of, joins_of
     from sim.passes.attention import fused_everywhere, with_attention
     from sim.passes.density import with_density
     from sim.passes.side_by_side import side_by_side

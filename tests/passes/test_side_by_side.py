@@ -18,9 +18,9 @@ from sim.graph.packing import pack_weights, parse_packing
 from sim.graph.transformer import transformer_graph
 from sim.graph.transformer_config import TransformerConfig
 from sim.hw.chip import load_chip
-from sim.mapping.attention_choice import joins_of, seconds_of
 from sim.mapping.fabric import Fabric
 from sim.mapping.mapper import map_graph
+from sim.mapping.one_or_several import joins_of, seconds_of
 from sim.mapping.partition import Assignment
 from sim.mapping.plan import make_plan
 from sim.mapping.row_walk import accesses
