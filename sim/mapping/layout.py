@@ -125,21 +125,7 @@ def dram_layout(
                 base = -(-base // all_sets) * all_sets
             address[name] = base
             base += padded(tensor.size_bytes)
-    written: dict[str, int] = {}
-    passing: dict[str, int] = {}
-    for position, step in enumerate(steps):
-        root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
-        if step.store and root not in address:
-            written.setdefault(root, position)
-            passing[root] = position
-        for operand, here in zip(step.nest.operands, step.resident, strict=True):
-            read = roots.get(operand.tensor.name, operand.tensor.name)
-            if not here and read in passing:
-                passing[read] = position
-    for name in graph.outputs:
-        root = roots.get(name, name)
-        if root in passing:
-            passing[root] = last
+    written, passing = _lifetimes(graph, steps, roots)
     spans = {
         name: Span(name, padded(graph.tensors[name].size_bytes), first, passing[name])
         for name, first in written.items()
@@ -152,11 +138,12 @@ def dram_layout(
         spans = {name: replace(span, first=0, last=last) for name, span in spans.items()}
     layout, failed = place(list(spans.values()), chip.dram.capacity_bytes, base_bytes=base)
     given = sum(padded(graph.tensors[name].size_bytes) for name in graph.inputs)
-    copies = dict.fromkeys((*graph.inputs, *written), min(inputs, 2))
-    more = (min(inputs, 2) - 1) * (given + layout.peak_bytes - base)
+    turns = min(inputs, 2)
+    more = (turns - 1) * (given + layout.peak_bytes - base)
     if failed is not None or layout.peak_bytes + more > chip.dram.capacity_bytes:
         results = sum(span.size_bytes for span in spans.values())
-        raise _exceeds_dram(graph, chip, base + results + (min(inputs, 2) - 1) * (given + results), min(inputs, 2))
+        raise _exceeds_dram(graph, chip, base + results + (turns - 1) * (given + results), turns)
+    copies = dict.fromkeys((*graph.inputs, *written), turns)
     if stage_of:
         wanted = _copies(graph, steps, roots, inputs, stage_of)
         more = sum((wanted[name] - 1) * padded(graph.tensors[name].size_bytes) for name in copies)
@@ -167,11 +154,34 @@ def dram_layout(
     return DramLayout(addresses, sizes, layout.peak_bytes, layout.live_bytes, copies), passing
 
 
+def _lifetimes(
+    graph: Graph, steps: Sequence[Step], roots: Mapping[str, str]
+) -> tuple[dict[str, int], dict[str, int]]:
+    """The steps that write each result to DRAM first and read it from there last; the user gets outputs at the end."""
+    written: dict[str, int] = {}
+    passing: dict[str, int] = {}
+    for position, step in enumerate(steps):
+        root = roots.get(step.nest.out.tensor.name, step.nest.out.tensor.name)
+        if step.store and graph.tensors[root].role == "activation":
+            written.setdefault(root, position)
+            passing[root] = position
+        for operand, here in zip(step.nest.operands, step.resident, strict=True):
+            read = roots.get(operand.tensor.name, operand.tensor.name)
+            if not here and read in passing:
+                passing[read] = position
+    for name in graph.outputs:
+        root = roots.get(name, name)
+        if root in passing:
+            passing[root] = len(steps)
+    return written, passing
+
+
 def _copies(
     graph: Graph, steps: Sequence[Step], roots: Mapping[str, str], inputs: int, stage_of: Mapping[int, int]
 ) -> dict[str, int]:
     """How many copies of inputs and results let the stages of a pipeline work on an input each: two, so that one is
-    written while the one before is read, and one more for every stage from the writer to the last reader."""
+    written while the one before is read, and one more for every stage from the writer to the last reader. Where the
+    DRAM has no room for all of these there are two of each."""
     final = max(stage_of.values())
     first, last = dict.fromkeys(graph.inputs, 0), dict.fromkeys((roots.get(n, n) for n in graph.outputs), final)
     for step in steps:

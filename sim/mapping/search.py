@@ -340,9 +340,7 @@ def _lowest(floor_s: npt.NDArray[np.float64], left: Int64, size: int) -> tuple[I
     return left[low], left[~low]
 
 
-def _choose(
-    nest: Nest, parts: Sequence[_Part], best_s: float
-) -> _Found:
+def _choose(nest: Nest, parts: Sequence[_Part], best_s: float) -> _Found:
     """The winner among the evaluated, and the least (scratchpad, accumulator) bytes any of them needs."""
     close: list[tuple[float, int, int, int, int]] = []
     scratchpad: list[tuple[int, int]] = []

@@ -9,9 +9,12 @@ import pytest
 
 import sim
 from sim.engine import run
+from sim.graph.builder import GraphBuilder
 from sim.graph.transformer import transformer_graph
 from sim.graph.transformer_config import TransformerConfig
-from sim.pipeline import plan
+from sim.hw.chip import load_chip
+from sim.pipeline import plan, verify_values
+from sim.program import Space
 from sim.report.notes import notes
 
 INPUTS = 6
@@ -42,6 +45,27 @@ def test_results_follow_one_another_at_the_pace_of_the_slowest_stage(
     slowest_ps = 1e12 * max(part["time_s"] for part in program.facts["partition"]["parts"])
     assert np.diff(ends)[1:].mean() == pytest.approx(slowest_ps, rel=0.3)
     assert np.diff(ends)[1:].mean() < 0.75 * ends[0]
+
+
+@pytest.mark.parametrize(("capacity", "most"), [("64 GiB", 9), ("300 KiB", 2)])
+def test_no_input_overwrites_what_a_stage_still_reads(capacity: str, most: int) -> None:
+    # More inputs than copies; seven layers, each added to the result of the first.
+    builder = GraphBuilder("skips", "bf16")
+    x = first = builder.linear(builder.input("x", (64, 64)), 64)
+    for _ in range(7):
+        x = builder.add(builder.linear(x, 64), first)
+    chip = load_chip("lepton_m", {"dram.capacity": capacity})
+    graph = builder.build([x])
+    assert verify_values(graph, chip, partition="pipeline", inputs=12).passed
+    _, _, program = plan(graph, chip, partition="pipeline", inputs=12, functional=True)
+    (segment,) = program.segments
+    assert segment.functional is not None
+    columns = segment.functional
+    places = {
+        name: len(set(columns.address_bytes[(columns.tensor == row) & (columns.space == Space.DRAM)].tolist()))
+        for row, name in enumerate(columns.tensors)
+    }
+    assert max(places.values()) == most
 
 
 def test_kernels_of_one_stream_are_no_pipeline(tmp_path: Path) -> None:
