@@ -56,7 +56,6 @@ from sim.jit import jit, jit_bare
 TRAFFIC = 16
 
 
-
 @jit_bare
 def mean_box(t: Any, nest: int, operand: int, splits: Any, steps: Any) -> float:
     """Bytes of an operand's box, averaged over all tiles of the nest.
@@ -204,6 +203,20 @@ def _attention_traffic(
             found[SRAM_READ] += scored * row[BITS] / 8
 
 
+@jit_bare
+def _sum_traffic(hw: Any, summed: float, results: float, stores: float, one: int, found: Any) -> None:
+    """What adding up `summed` parts of the results moves, sums of `one` bytes each."""
+    found[ADDS] = results * (summed - 1.0)
+    found[COPIES] = results * np.floor((summed + 1.0) / 2.0)
+    sent = results * (summed - 1.0) * one
+    found[SRAM_READ] += sent + (found[ADDS] + found[COPIES]) * one
+    found[SRAM_WRITE] += sent + (found[ADDS] + found[COPIES]) * one
+    found[DMA] += 2.0 * sent
+    found[TASKS] += stores * ((summed - 1.0) * 2.0 + np.floor((summed + 1.0) / 2.0))
+    found[NOC] += sent * max(1.0, hw[HOPS])
+    found[NOC_INJECTED] += sent
+
+
 @jit
 def tiling_traffic(
     t: Any, nest: int, hw: Any, splits: Any, steps: Any, tile: Any, columns_first: int, staying: int, vector: bool,
@@ -268,14 +281,5 @@ def tiling_traffic(
         _attention_traffic(t, nest, hw, splits, steps, size, cuts, results, found)
         return
     _array_traffic(t, nest, hw, splits, steps, size, cuts, results, summed, found)
-    one = t.nests[nest, SUM_BYTES]
     if summed > 1:
-        found[ADDS] = results * (summed - 1.0)
-        found[COPIES] = results * np.floor((summed + 1.0) / 2.0)
-        sent = results * (summed - 1.0) * one
-        found[SRAM_READ] += sent + (found[ADDS] + found[COPIES]) * one
-        found[SRAM_WRITE] += sent + (found[ADDS] + found[COPIES]) * one
-        found[DMA] += 2.0 * sent
-        found[TASKS] += stores * ((summed - 1.0) * 2.0 + np.floor((summed + 1.0) / 2.0))
-        found[NOC] += sent * max(1.0, hw[HOPS])
-        found[NOC_INJECTED] += sent
+        _sum_traffic(hw, summed, results, stores, t.nests[nest, SUM_BYTES], found)
